@@ -81,7 +81,7 @@ PUBLIC = {
 
 SIGNATURES = {
     Enforcer.open: "directory, *, policy=None, inspectors=(), routes=None, agents='any', mode='enforce', nested=(), "
-    "state=None, keys=None, durability=Durability(), privacy=Privacy(), telemetry=Telemetry(), "
+    "state=None, keys=None, trust_root=None, durability=Durability(), privacy=Privacy(), telemetry=Telemetry(), "
     "transparency=Transparency(), tokens=None, draft_records=False, clock=None, ids=None",
     Enforcer: "*, issuer, recorder, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
     "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "

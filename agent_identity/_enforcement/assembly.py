@@ -2,24 +2,23 @@
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from agent_identity._authority.registries import AgentRegistry
 from agent_identity._authority.stores import StateStore
-from agent_identity._enforcement.calls import Approval
-from agent_identity._enforcement.common import Mode, policy_state
+from agent_identity._enforcement.common import FollowedTrust, Mode, policy_state
 from agent_identity._enforcement.directory import Directory, Privacy, Telemetry, check_keys, registry_path
 from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext
 from agent_identity._enforcement.sessions import Admission
 from agent_identity._enforcement.tasks import Flows
 from agent_identity._enforcement.telemetry import Spans
 from agent_identity._evidence.ledger import Ledger
-from agent_identity._evidence.record import DigestKeys, Pseudonyms, Time
+from agent_identity._evidence.record import DigestKeys, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import Clock, check_id
-from agent_identity._identity.keys import PublicKey, Signer
+from agent_identity._identity.keys import Signer
 from agent_identity._identity.trust import TrustStore
 from agent_identity._policy import RuleSet, asks_about_flow
 from agent_identity._policy.decision import Claims, Policy, Tool, Touch, check_labels
@@ -40,7 +39,6 @@ __all__ = [
     "check_labels",
     "check_mode",
     "check_parts",
-    "check_privacy",
     "check_state",
     "exporter_of",
     "flows_of",
@@ -52,7 +50,6 @@ __all__ = [
     "registry_of",
     "spans_of",
     "tool_of",
-    "trusted_here",
 ]
 
 
@@ -73,15 +70,6 @@ CURES: Final = {
 
 GUARDED: Final = "__agent_identity_guard__"
 """The attribute that marks a guarded function; whatever functools.wraps puts round one has it as well."""
-
-
-def trusted_here(trust: TrustStore, clock: Clock) -> tuple[TrustStore, Callable[[str], PublicKey]]:
-    """Return the trust store for the log here, and a function from thumbprint to the issuer key that counts now.
-
-    Certified issuers count as far as a root certified them that may certify for this log.
-    """
-    own = trust if trust.origin is None else trust.of_log(trust.origin)
-    return own, lambda thumbprint: own.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
 
 
 def check_mode(mode: str) -> None:
@@ -138,19 +126,6 @@ def check_given(privacy: Privacy, telemetry: Telemetry) -> None:
         )
 
 
-def check_privacy(routes: Mapping[str, object], *, disclosable: bool, pseudonyms: Pseudonyms | None) -> None:
-    """Refuse approvals together with digests or names that their rulings do not have.
-
-    Raises:
-        ConfigurationError: A route asks a person, and arguments are disclosable or principals have pseudonyms.
-    """
-    if (disclosable or pseudonyms is not None) and any(isinstance(route, Approval) for route in routes.values()):
-        raise ConfigurationError(
-            "approvals exclude disclosable arguments and pseudonyms, because rulings name the principal and the whole "
-            "arguments; leave one of the two out"
-        )
-
-
 def check_state(state: object) -> None:
     """Refuse an object that is no store; the message shows no address, which may hold secrets.
 
@@ -182,7 +157,9 @@ def exporter_of(directory: str | os.PathLike[str], otlp: str, found: Directory) 
     return LedgerExporter(LedgerExport(directory, otlp, signer=found.recorder, trust=found.trust))
 
 
-def admission_of(point: EnforcementContext, agents: AgentRegistry | None, unregistered: str) -> Admission | None:
+def admission_of(
+    point: EnforcementContext, agents: AgentRegistry | None, unregistered: str, trust: FollowedTrust
+) -> Admission | None:
     """Return the admission of agents by a registry, if there is one.
 
     Raises:
@@ -190,7 +167,7 @@ def admission_of(point: EnforcementContext, agents: AgentRegistry | None, unregi
     """
     if unregistered not in ("deny", "allow"):
         raise ConfigurationError("unknown unregistered; use unregistered='deny' or unregistered='allow'")
-    return None if agents is None else Admission(point, agents, required=unregistered == "deny")
+    return None if agents is None else Admission(point, agents, required=unregistered == "deny", trust=trust)
 
 
 def judge_of(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:

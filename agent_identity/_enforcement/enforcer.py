@@ -17,7 +17,7 @@ from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement import assembly as parts
 from agent_identity._enforcement.approvals import Approvals
 from agent_identity._enforcement.calls import Approval, CallRequest
-from agent_identity._enforcement.common import Leaving, Mode, folded_purpose
+from agent_identity._enforcement.common import FollowedTrust, Leaving, Mode, folded_purpose
 from agent_identity._enforcement.directory import (
     MOVED,
     Durability,
@@ -66,7 +66,7 @@ from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import DigestKeys, Pseudonyms
 from agent_identity._flow import Returns, choices_of_hints
 from agent_identity._identity.common import Clock, Ids, RandomIds, SystemClock
-from agent_identity._identity.keys import Signer, SigningKey
+from agent_identity._identity.keys import PublicKey, Signer, SigningKey
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity._identity.trust import TrustStore
 from agent_identity._inspection import prepare
@@ -175,11 +175,23 @@ class Enforcer:
         permits = permits_of(nested)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
         source, ambience = ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
-        parts.check_privacy(routes or {}, disclosable=privacy.disclosable, pseudonyms=pseudonyms)
         name = parts.check_parts(mode, issuer, recorder, trust, now=time.wall_ns() // _NS)
-        trust, anchor = parts.trusted_here(trust, time)
+        self._trust = followed = FollowedTrust(trust, time)
+        revocations = Revocations(
+            shared, ledger, signer=issuer, trust=followed, clock=time, forbid=self._forbid, pseudonyms=pseudonyms
+        )
         approvals = Approvals(
-            ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source, forbid=self._forbid
+            ledger,
+            digests,
+            shared,
+            issuer,
+            ambience,
+            trust=followed,
+            clock=time,
+            ids=source,
+            forbid=self._forbid,
+            check_person=revocations.check_person,
+            pseudonyms=pseudonyms,
         )
         self._point = EnforcementContext(
             ledger=ledger,
@@ -193,22 +205,22 @@ class Enforcer:
             mode=mode,
             inline=telemetry.sealing == "inline",
             state=shared,
-            revocations=Revocations(shared, ledger, signer=issuer, trust=trust, clock=time, forbid=self._forbid),
+            revocations=revocations,
             approvals=approvals,
-            inventory=Inventory(ledger, issuer, trust, time),
+            inventory=Inventory(ledger, issuer, followed, time),
             disclosable=privacy.disclosable,
             pseudonyms=pseudonyms,
             flows=parts.flows_of(policy, ledger, digests, time, state=shared, mode=mode),
         )
         self._nesting = Nesting(self._point, permits)
         self._registry = TaskRegistry()
-        admission = parts.admission_of(self._point, agents, unregistered)
+        admission = parts.admission_of(self._point, agents, unregistered, followed)
         self._tasks = Tasks(
             self._point,
             self._registry,
             issuer,
             name,
-            anchor,
+            followed.anchor,
             source,
             new_key,
             admission,
@@ -216,7 +228,7 @@ class Enforcer:
             exports=Outbound,
             speak=Statements(self._point, self._forbid),
         )
-        self._inbound = Inbound(self._tasks, trust, RecordedGrants())
+        self._inbound = Inbound(self._tasks, followed, RecordedGrants())
         self._point.spans.examine()
         _ENFORCERS.add(self)
         ledger.observe(*telemetry.observers)
@@ -237,6 +249,7 @@ class Enforcer:
         nested: Listed = (),
         state: StateStore | None = None,
         keys: str | tuple[Signer, Signer] | None = None,
+        trust_root: PublicKey | None = None,
         durability: Durability = Durability(),
         privacy: Privacy = Privacy(),
         telemetry: Telemetry = Telemetry(),
@@ -262,6 +275,9 @@ class Enforcer:
             state: State that processes share; by default files in the directory. The caller closes it.
             keys: Where the keys are, by default in the directory: ``"unix:PATH"``, the socket of an
                 ``agent-identity signer``; or the signers of issuer and recorder, two keys.
+            trust_root: The root that must have signed ``trust.json``, and each successor that this process follows.
+                Keep it where the user of this process cannot write. By default an issuer key that counts already
+                signs successors, and the file is self-asserted.
             durability: What a record survives.
             privacy: What records show.
             telemetry: Where copies of records go.
@@ -294,6 +310,7 @@ class Enforcer:
             ids=source,
             durability=durability,
             keys=keys,
+            root=trust_root,
             publishers=publishers,
             drafts=draft_records,
             pseudonyms=privacy.pseudonyms,
@@ -323,6 +340,7 @@ class Enforcer:
                 ids=source,
             )
         opened._own_state = found.state
+        opened._trust.use(directory, trust_root)
         opened._point.use(directory, found.state, shared=state is not None)
         opened._point.renewals.use(found.certificate)
         return opened

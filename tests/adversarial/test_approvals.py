@@ -87,7 +87,7 @@ def test_an_approved_call_runs_once_and_the_records_say_who_approved_it(open_wor
     )
     assert pending["action"]["args"] == approved["action"]["args"] == intent["action"]["args"]
     assert outcome["outcome"] == "success"
-    ruling = trusted_ruling(approved["approval"]["token"], world.enforcer._point.approvals._trust)
+    ruling = trusted_ruling(approved["approval"]["token"], world.enforcer._point.approvals._trust.now)
     assert (ruling.args, ruling.task, ruling.approver.id) == (
         intent["action"]["args"],
         intent["task"]["id"],
@@ -135,11 +135,11 @@ def test_ac_64_a_ruling_that_is_handed_to_another_call_is_refused(
         body(1)
         assert len(world.ran) == 1
         record = world.records("approval")[1]
-        ruling = trusted_ruling(record["approval"]["token"], world.enforcer._point.approvals._trust)
+        ruling = trusted_ruling(record["approval"]["token"], world.enforcer._point.approvals._trust.now)
         fresh = {name: getattr(ruling, name) for name in ruling.__slots__ if name != "kid"}
         fresh["id"] = "01890a5d-ac96-774b-bcce-b302099a8057"
         signer = world.enforcer._point.approvals._signer
-        kept.append(Ruling(**fresh).sign(signer, issuer=world.enforcer._point.approvals._trust.issuer))
+        kept.append(Ruling(**fresh).sign(signer, issuer=world.enforcer._point.approvals._trust.now.issuer))
         if change == "arguments":
             _refused(world, "approval_mismatch", lambda: body(2))
         elif change == "tool":
@@ -306,7 +306,7 @@ def test_ac_64_a_forged_approval_is_refused(open_world: Callable[..., object], f
                 decided_at=request.requested_at,
                 expires_at=request.expires_at,
             )
-            token = ruling.sign(key, issuer=approvals._trust.issuer)
+            token = ruling.sign(key, issuer=approvals._trust.now.issuer)
             return token if forged == "other key" else token[:-8] + "AAAAAAAA"
         if forged == "agent":
             return request.approve(by=Agent("x", owner="y"))

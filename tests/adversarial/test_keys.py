@@ -358,6 +358,8 @@ def test_ac_17_no_process_starts_with_a_revoked_key(office: Office) -> None:
             office.open()
         assert got.value.code == "key_revoked"
         before[office.evidence / "trust.json"] = trust
+        announced = office.evidence / "trust.successors"
+        before |= {announced: announced.read_bytes()} if announced.exists() else {}
         lock = office.evidence / "keys" / "rotation.lock"
         assert {p: p.read_bytes() for p in office.evidence.rglob("*") if p.is_file() and p != lock} == before
         office.clock.advance(60)

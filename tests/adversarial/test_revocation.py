@@ -21,9 +21,12 @@ from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._authority.stores.protocol import Debit
 from agent_identity._authority.stores.sqlite import SqliteState
+from agent_identity._identity.principals.principals import principal_from_claim
+from agent_identity.approvals import Approval
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
-from agent_identity.policy import Decision, Effect
+from agent_identity.options import Privacy
+from agent_identity.policy import Decision, Effect, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds
 
 OPEN = Scope("tool")
@@ -702,3 +705,54 @@ def test_a_refused_opening_is_recorded(world: Any) -> None:
     assert outcome["action"]["principal"]["id"] == "alice@example.com"
     assert refused.value.reference == outcome["id"]
     assert world.records("grant") == []
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["names", "pseudonyms"])
+@pytest.mark.parametrize("kind", ["human", "service"])
+def test_who_is_revoked_acts_for_nobody_else(tmp_path: Path, kind: Any, hidden: bool) -> None:
+    """A revoked actor (``via``) stops the tasks of every principal for whom it acts, from the next call on."""
+    principal = principal_from_claim({**ALICE.to_claim(), "via": ["bob@example.com"]})
+    with Enforcer.open(tmp_path / "evidence", privacy=Privacy(pseudonyms=hidden)) as enforcer:
+
+        def outcome() -> str:
+            try:
+                with enforcer.task("t", principal=principal, agent=CLERK, scope=OPEN), enforcer.action("tool"):
+                    return "ran"
+            except Denied as denied:
+                return denied.code
+
+        assert outcome() == "ran"
+        enforcer.revoke(kind, "bob@example.com", suspend=True)
+        assert outcome() == "suspended"
+        enforcer.reinstate(kind, "bob@example.com")
+        assert outcome() == "ran"
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["names", "pseudonyms"])
+@pytest.mark.parametrize("before", [False, True], ids=["before the answer", "after the answer"])
+def test_who_is_revoked_approves_nothing(tmp_path: Path, before: bool, hidden: bool) -> None:
+    """A revoked person's answer is refused and burns nothing, and an earlier ruling counts no more."""
+    policy, bob, carol = RuleSet(Rule(Effect.ROUTE, tools="tool", route="desk")), Human("bob"), Human("carol")
+    given: dict[str, Any] = {"policy": policy, "routes": {"desk": Approval()}, "privacy": Privacy(pseudonyms=hidden)}
+    with Enforcer.open(tmp_path / "evidence", **given) as enforcer:
+        tool, approvals = enforcer.tool(name="tool")(lambda: "ran"), enforcer.approvals
+        with enforcer.task("t", principal=ALICE, agent=CLERK, scope=OPEN):
+            with pytest.raises(Denied):
+                tool()
+            with enforcer.no_task():
+                request = approvals.pending()[0].id
+                if before:
+                    approvals.approve(request, by=bob)
+                enforcer.revoke(bob)
+                if not before:
+                    for act in (approvals.approve, approvals.reject):
+                        with pytest.raises(Denied) as caught:
+                            act(request, by=bob)
+                        assert caught.value.code == "revoked"
+                    approvals.approve(request, by=carol)
+            if before:
+                with pytest.raises(Denied) as caught:
+                    tool()
+                assert caught.value.code == "revoked"
+            else:
+                assert tool() == "ran"

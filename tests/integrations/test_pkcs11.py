@@ -195,3 +195,45 @@ def test_both_forms_of_a_public_key_are_read() -> None:
     for raw in (b"x" * 32, b"\x04\x20" + b"x" * 30):
         assert _raw(raw) == raw
         assert _raw(b"\x04\x20" + raw) == raw
+
+
+def test_operators_stop_and_start_with_the_keys_of_a_token(token: Callable[[str], str], tmp_path: Path) -> None:
+    """The kill switch first, then rulings and registrations: each command takes the keys that the enforcer has."""
+    said = token("""
+        from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+        from agent_identity.approvals import Approval
+        from agent_identity.cli import main
+
+        make("issuer", "recorder")
+        os.environ["AGENT_IDENTITY_PIN"] = "1234"
+        place, keys = str(root / "evidence"), ["--pkcs11", module]
+        token = opened()
+        policy = RuleSet(Rule(Effect.ROUTE, tools="pay", route="people"))
+        signers = (token.signer("issuer"), token.signer("recorder"))
+        with Enforcer.open(place, keys=signers, policy=policy, routes={"people": Approval()}) as enforcer:
+            given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("pay")}
+            with enforcer.task("t", **given):
+                def outcome():
+                    try:
+                        with enforcer.action("pay"):
+                            return "paid"
+                    except Denied as denied:
+                        return denied.code
+
+                def command(*words):
+                    import subprocess
+                    done = subprocess.run([sys.executable, "-m", "agent_identity", *words, *keys], capture_output=True)
+                    return done.returncode
+
+                print(outcome())
+                request = enforcer.approvals.pending()[0].id
+                print(command("revoke", place, "agent", "clerk", "--suspend"), outcome())
+                print(command("reinstate", place, "agent", "clerk"))
+                print(command("approvals", "approve", place, request, "--by", "bob"), outcome())
+                words = ["--owner", "ops", "--purpose", "x", "--tool", "pay"]
+                print(command("agents", "add", place, "clerk", *words))
+                print(command("erase", place, "--principal", "alice"))
+                del os.environ["AGENT_IDENTITY_PIN"]
+                print(command("revoke", place, "agent", "clerk"))
+    """)
+    assert said.split("\n") == ["approval_pending", "0 suspended", "0", "0 paid", "0", "0", "2", ""]

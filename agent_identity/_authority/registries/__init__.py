@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._authority.registries.agents import (
+        HEAD_TYPE,
         MAX_REGISTRY,
+        REGISTRATION_TYPE,
         AgentRegistry,
         Mark,
         Registration,
@@ -13,13 +15,18 @@ if TYPE_CHECKING:
     )
     from agent_identity._authority.registries.revocations import (
         EVERYTHING,
+        MAX_LIST,
+        REVOCATIONS_TYPE,
         Revocation,
         RevocationList,
         RevocationStatus,
         RevokedKind,
+        successors_in,
         trusted_revocations,
+        with_successors,
     )
     from agent_identity._authority.registries.rulings import (
+        APPROVAL_TYPE,
         MAX_SOURCES,
         MAX_WAIT,
         Ruling,
@@ -43,7 +50,9 @@ else:
         __name__,
         {
             "agent_identity._authority.registries.agents": (
+                "HEAD_TYPE",
                 "MAX_REGISTRY",
+                "REGISTRATION_TYPE",
                 "AgentRegistry",
                 "Mark",
                 "Registration",
@@ -52,13 +61,18 @@ else:
             ),
             "agent_identity._authority.registries.revocations": (
                 "EVERYTHING",
+                "MAX_LIST",
+                "REVOCATIONS_TYPE",
                 "Revocation",
                 "RevocationList",
                 "RevocationStatus",
                 "RevokedKind",
+                "successors_in",
                 "trusted_revocations",
+                "with_successors",
             ),
             "agent_identity._authority.registries.rulings": (
+                "APPROVAL_TYPE",
                 "MAX_SOURCES",
                 "MAX_WAIT",
                 "Ruling",
@@ -79,13 +93,18 @@ else:
     )
 
 __all__ = [
+    "APPROVAL_TYPE",
     "EVERYTHING",
+    "HEAD_TYPE",
     "INVENTORY_NAME",
     "INVENTORY_TYPE",
     "INVENTORY_VERSION",
+    "MAX_LIST",
     "MAX_REGISTRY",
     "MAX_SOURCES",
     "MAX_WAIT",
+    "REGISTRATION_TYPE",
+    "REVOCATIONS_TYPE",
     "AgentRegistry",
     "Lease",
     "Mark",
@@ -103,6 +122,8 @@ __all__ = [
     "folded",
     "open_inventory",
     "sources_of",
+    "successors_in",
     "trusted_revocations",
     "trusted_ruling",
+    "with_successors",
 ]

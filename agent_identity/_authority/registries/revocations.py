@@ -16,12 +16,14 @@ from agent_identity._authority.grants import MAX_TTL, Chain
 from agent_identity._common.narrowing import int_of, optional_text_of, text_of, word_of
 from agent_identity._identity.common import check_id
 from agent_identity._identity.keys import PublicKey, Signer, parse_compact, sign_compact
+from agent_identity._identity.principals import Principal
 from agent_identity._identity.trust import TrustedKey, TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
 __all__ = [
     "EVERYTHING",
+    "MAX_LIST",
     "MAX_REVOCATIONS",
     "REVOCATIONS_TYPE",
     "Revocation",
@@ -29,7 +31,9 @@ __all__ = [
     "RevocationStatus",
     "RevokedKind",
     "read_revocations",
+    "successors_in",
     "trusted_revocations",
+    "with_successors",
 ]
 
 REVOCATIONS_TYPE: Final = "agent-revocations+jwt"
@@ -143,16 +147,30 @@ class RevocationList:
         """Return the entry about one name, or ``None``."""
         return self._by_name.get((kind, name))
 
-    def find(self, chain: Chain) -> Revocation | None:
+    def find(self, chain: Chain, also: Iterable[tuple[str, str]] = ()) -> Revocation | None:
         """Return an entry that stops the parties under the chain, or ``None``; ``revoked`` comes first.
 
-        Everything in the chain counts: the task, the principal, the issuer key of the root, and each grant with
-        its agent and owner. So what was delegated falls with what it was delegated from.
+        Everything in the chain counts: the task, the principal and all who act for the principal (``via``), the issuer
+        key of the root, and each grant with its agent and owner. So what was delegated falls with what it was delegated
+        from.
+
+        Args:
+            chain: The chain.
+            also: Other names of its parties, each with its kind.
         """
         if not self.entries:
             return None
         known = self._by_name
-        return _worst(known.get(key) for key in _names(chain))
+        return _worst(known.get(key) for key in (*_names(chain), *also))
+
+    def find_person(self, person: Principal, also: Iterable[tuple[str, str]] = ()) -> Revocation | None:
+        """Return an entry that stops a person, or an actor for the person, or ``None``; ``revoked`` comes first.
+
+        Args:
+            person: The person.
+            also: Other names of the person and the actors, each with its kind.
+        """
+        return _worst(self._by_name.get(key) for key in (*_people(person), *also)) if self.entries else None
 
     def about(self, *, task: str, principal: tuple[str, str], agent: tuple[str, str]) -> Revocation | None:
         """Return an entry that stops a task known only by names; ``revoked`` comes first.
@@ -238,11 +256,28 @@ class RevocationList:
         return sign_compact(header, claims, signer, most=MAX_LIST).encode("ascii")
 
 
+def with_successors(signed: bytes, successors: Iterable[str]) -> bytes:
+    """Return a signed list with signed successors of trust files after it, a line each.
+
+    They lead readers from a key that they trust to the key of the list, and each is verified by itself.
+
+    Args:
+        signed: The result of :meth:`RevocationList.sign`.
+        successors: The successors, oldest first.
+    """
+    return b"\n".join((signed, *(token.encode("ascii") for token in successors)))
+
+
+def successors_in(data: bytes) -> tuple[str, ...]:
+    """Return the unverified successors after a signed list."""
+    return tuple(data.decode("ascii", "ignore").split("\n")[1:])
+
+
 def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer: str | None) -> RevocationList:
     """Return a signed list after verifying it.
 
     Args:
-        data: The result of :meth:`RevocationList.sign`.
+        data: The result of :meth:`RevocationList.sign`; successors after it are passed over.
         anchors: Returns the issuer key of a ``kid``, or raises :class:`TokenError`.
         issuer: The issuer that must have made it; None for any that the key signs for.
 
@@ -252,7 +287,7 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
             signed by that key (``bad_signature``), or another issuer's (``wrong_issuer``).
     """
     try:
-        text = data.decode("ascii")
+        text = data.partition(b"\n")[0].decode("ascii")
     except UnicodeDecodeError:
         raise TokenError("the bytes are not a signed list of revocations", code="malformed_token") from None
     parts = parse_compact(text, most=MAX_LIST)
@@ -339,12 +374,18 @@ def _names(chain: Chain) -> Iterable[tuple[str, str]]:
     root = chain.root
     yield "everything", EVERYTHING
     yield "task", root.task_id
-    yield root.principal.kind, root.principal.id
+    yield from _people(root.principal)
     yield "key", _key_of(root.token)
     for grant in chain.grants:
         yield "grant", grant.hash
         yield "agent", grant.agent.id
         yield "owner", grant.agent.owner
+
+
+def _people(principal: Principal) -> Iterable[tuple[str, str]]:
+    yield principal.kind, principal.id
+    for actor in principal.via:  # Nothing says of which kind an actor is.
+        yield from (("human", actor), ("service", actor), ("agent", actor))
 
 
 @lru_cache(maxsize=256)  # Asked at every call while anything at all is revoked.

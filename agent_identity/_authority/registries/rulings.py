@@ -47,7 +47,7 @@ _STATUSES: Final[frozenset[RulingStatus]] = frozenset(get_args(RulingStatus))
 _REQUIRED: Final = frozenset({"agent", "approver", "exp", "iat", "iss", "jti", "principal", "status", "task", "tool"})
 _OPTIONAL: Final = frozenset({"args", "reason", "sources"})
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_DIGEST: Final = re.compile(r"hmac-sha256:[0-9a-f]{64}")
+_DIGEST: Final = re.compile(r"(?:hmac|salted)-sha256:[0-9a-f]{64}")
 _MAX_NUMBER: Final = 2**53
 
 

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
 from typing import Final, final
 
@@ -18,7 +18,7 @@ from agent_identity._identity.common import create_private_file, hide_from_git, 
 from agent_identity._identity.principals import Principal
 from agent_identity.errors import ConfigurationError, Denied
 
-__all__ = ["MAX_OF_PRINCIPAL", "MAX_OF_TASK", "MAX_WAITING", "ApprovalInbox", "name_of", "party_of"]
+__all__ = ["MAX_OF_PRINCIPAL", "MAX_OF_TASK", "MAX_WAITING", "ApprovalInbox", "name_of", "party_of", "requested"]
 
 MAX_WAITING: Final = 4_000
 """Maximum number of pending requests in one directory."""
@@ -230,3 +230,22 @@ class ApprovalInbox:
                 "the folder of approval requests is open to others or has another "
                 "owner; run chmod 700 on the folder 'approvals' of the evidence directory"
             )
+
+
+def requested(request: object, inbox: Callable[[], ApprovalInbox]) -> tuple[str | None, ApprovalRequest]:
+    """Return a request and its name in the directory: by its id there, as it is, or as a dictionary.
+
+    Raises:
+        ConfigurationError: The directory has no such request, or the dictionary is none.
+    """
+    if isinstance(request, str):
+        for name, waiting in inbox().waiting():
+            if waiting.id == request:
+                return name, waiting
+        raise ConfigurationError("no pending request has this id; list the pending ones")
+    if isinstance(request, ApprovalRequest):
+        return None, request
+    try:
+        return None, ApprovalRequest.from_dict(request)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None

@@ -16,7 +16,8 @@ from agent_identity._authority.registries import MAX_WAIT, Ruling, trusted_rulin
 from agent_identity._authority.stores import StateStore
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.approvals import refusals as refused
-from agent_identity._enforcement.approvals.inbox import ApprovalInbox, name_of, party_of
+from agent_identity._enforcement.approvals.inbox import ApprovalInbox, name_of, party_of, requested
+from agent_identity._enforcement.approvals.names import Names, args_of
 from agent_identity._enforcement.approvals.records import Held, approval_state, sources_asked
 from agent_identity._enforcement.calls import (
     Answer,
@@ -24,19 +25,17 @@ from agent_identity._enforcement.calls import (
     ApprovalRequest,
     Call,
     is_unaltered,
-    refuse_own,
     request_bytes,
     with_digest,
 )
-from agent_identity._enforcement.common import Steps, has_loop, safe_message
+from agent_identity._enforcement.common import FollowedTrust, Steps, has_loop, safe_message
 from agent_identity._enforcement.tasks import Task, TaskContext, attached, leave, mark_of, taken_over
 from agent_identity._evidence.ledger import Ledger
-from agent_identity._evidence.record import ApprovalStatus, DigestKeys, Time
+from agent_identity._evidence.record import ApprovalStatus, DigestKeys, Pseudonyms, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import Clock, Ids
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.principals import Human
-from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
 
 __all__ = ["Approvals", "Held"]
@@ -76,6 +75,8 @@ class Approvals:
         clock: Source of time.
         ids: Source of ids.
         forbid: Refuses acts that are forbidden to guarded bodies.
+        check_person: Refuses people who are revoked or suspended.
+        pseudonyms: Names the people in records and rulings, if principals have pseudonyms.
     """
 
     def __init__(
@@ -86,12 +87,16 @@ class Approvals:
         signer: Signer,
         ambience: TaskContext,
         *,
-        trust: TrustStore,
+        trust: FollowedTrust,
         clock: Clock,
         ids: Ids,
         forbid: Callable[[str, str, str], None],
+        check_person: Callable[[Human], None],
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self._forbid = forbid
+        self._check_person = check_person
+        self._names = Names(pseudonyms)
         self._ledger = ledger
         self._digests = digests
         self._state = state
@@ -254,10 +259,13 @@ class Approvals:
                 "decide where no task is open, or inside 'with enforcer.no_task()'",
                 code="approval_in_task",
             )
-        name, waiting = self._find(request)
+        name, waiting = requested(request, self._directory)
         answer = say(waiting)
-        if answer.status == "approved":
-            refuse_own(answer.approver, waiting.principal, [waiting.agent], waiting.tool)
+        self._refuse_altered(waiting)
+        waiting.conditions.check(answer.approver, waiting.principal, waiting.tool)
+        self._check_person(answer.approver)
+        if name is not None and (token := self._directory().ruling(name)) is not None:
+            raise self._decided(waiting, token)
         if self._now() >= waiting.expires_at:
             raise Denied(f"{waiting.tool}: the request has expired; make the call again", code="approval_expired")
         token = self._rule(waiting, answer)[1]
@@ -265,40 +273,39 @@ class Approvals:
             self._directory().decide(name, token)
         return token
 
-    def _find(self, request: object) -> tuple[str | None, ApprovalRequest]:
-        if isinstance(request, str):
-            for name, waiting in self._directory().waiting():
-                if waiting.id == request:
-                    return name, waiting
-            raise ConfigurationError("no pending request has this id; list the pending ones")
-        if isinstance(request, ApprovalRequest):
-            return None, request
+    def _decided(self, waiting: ApprovalRequest, token: str) -> ConfigurationError:
+        """Return the error about a second answer: it says who gave the first."""
         try:
-            return None, ApprovalRequest.from_dict(request)
-        except ValueError as error:
-            raise ConfigurationError(str(error)) from None
+            ruling = self._trust.trying(lambda trust: trusted_ruling(token, trust))
+            by = f"{ruling.status} by {self._names.real(ruling.approver, waiting.tool).id!a}"
+        except (TokenError, Denied):
+            by = "decided"
+        return ConfigurationError(f"the request is {by} already; make the call again", code="already_decided")
 
-    def _rule(self, request: ApprovalRequest, answer: Answer) -> tuple[Ruling, str]:
-        """Sign the decision about the request, if the request is unaltered."""
+    def _refuse_altered(self, request: ApprovalRequest) -> None:
         if not is_unaltered(request, self._digests):
             raise ConfigurationError(
                 "the request differs from the one that was made; have it made again", code="approval_altered"
             )
+
+    def _rule(self, request: ApprovalRequest, answer: Answer) -> tuple[Ruling, str]:
+        """Sign the decision about the request, if the request is unaltered."""
+        self._refuse_altered(request)
         ruling = Ruling(
             id=request.id,
             status=answer.status,
             task=request.task,
             tool=request.tool,
             args=request.args,
-            principal=request.principal,
+            principal=self._names.named(request.principal),
             agent=request.agent,
-            approver=answer.approver,
+            approver=self._names.named(answer.approver),
             decided_at=self._now(),
             expires_at=request.expires_at,
             reason=answer.reason,
             sources=request.sources,
         )
-        return ruling, ruling.sign(self._signer, issuer=self._trust.issuer or "")
+        return ruling, ruling.sign(self._signer, issuer=self._trust.now.issuer or "")
 
     def _begin(self, call: Call, channel: Approval) -> _Asking:
         """Return the request of a call: the pending one, or a new one."""
@@ -335,6 +342,7 @@ class Approvals:
                 requested_at=now,
                 expires_at=last if channel.suspends else min(last, task.expires_at),
                 sources=sources,
+                conditions=channel.conditions(task),
             )
             known = with_digest(known, self._digests)
             known = self._announce(call, task, channel, known, name)
@@ -409,7 +417,7 @@ class Approvals:
         """Return a signed ruling that ends no later than the request; :meth:`take_up` compares it with the call."""
         tool = asking.call.tool
         try:
-            ruling = trusted_ruling(token, self._trust)
+            ruling = self._trust.trying(lambda trust: trusted_ruling(token, trust))
         except TokenError as error:
             raise Denied(
                 f"{tool}: the approval is not signed by the issuer ({error.code}); ask again", code="approval_forged"
@@ -465,21 +473,23 @@ class Approvals:
         """Check that a ruling approves this call, and that its approver may."""
         args = call.action.args
         if ruling.task != task.id and channel.suspends and ruling.args is not None:
-            snapshot = call.snapshot
-            args = None if snapshot is None else self._digests.digest(ruling.task, snapshot.canonical())
+            args = args_of(call, ruling.task, ruling.args, self._digests)
         same_task = ruling.task == task.id or bool(channel.suspends)
         approved = (party_of(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
-        if not same_task or approved != (party_of(task.principal), task.agent.id, task.agent.owner, call.tool, args):
+        principal = party_of(self._names.named(task.principal))
+        if not same_task or approved != (principal, task.agent.id, task.agent.owner, call.tool, args):
             raise refused.mismatch(call.tool)
         asked = set(sources_asked(call))
         if ruling.task != task.id and task.flow is not None:  # That this task began as unknown came after the call.
             asked.discard(task.flow.begun or "")
         if not asked <= set(ruling.sources):
             raise refused.outdated(call.tool)
+        approver = self._names.real(ruling.approver, call.tool)
+        channel.conditions(task).check(approver, task.principal, call.tool)
+        self._check_person(approver)
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""
-            raise Denied(f"{call.tool}: rejected by {ruling.approver.id}{why}", code="approval_rejected")
-        channel.check(ruling.approver, task, call.tool)
+            raise Denied(f"{call.tool}: rejected by {approver.id}{why}", code="approval_rejected")
         if not ruling.decided_at - SKEW <= self._now() < ruling.expires_at:
             raise refused.expired(call.tool)
 

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
         Approval,
         ApprovalRequest,
         is_unaltered,
-        refuse_own,
         request_bytes,
         with_digest,
     )
@@ -47,7 +46,6 @@ else:
                 "Approval",
                 "ApprovalRequest",
                 "is_unaltered",
-                "refuse_own",
                 "request_bytes",
                 "with_digest",
             ),
@@ -104,7 +102,6 @@ __all__ = [
     "form_bytes",
     "is_unaltered",
     "plain_copy",
-    "refuse_own",
     "request_bytes",
     "resource_of",
     "with_digest",

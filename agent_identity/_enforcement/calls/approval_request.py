@@ -13,7 +13,7 @@ from agent_identity._authority.registries import MAX_WAIT, RulingStatus, check_s
 from agent_identity._common.narrowing import int_of, is_object, optional_text_of, text_of
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.tasks import Task, has_handle
-from agent_identity._evidence.record import DigestKeys
+from agent_identity._evidence.record import DigestKeys, part
 from agent_identity._identity.common import check_id
 from agent_identity._identity.principals import Agent, Human, Principal, agent_from_claim, principal_from_claim
 from agent_identity.canonical import JSON
@@ -25,9 +25,111 @@ _FIFTEEN_MINUTES: Final = timedelta(minutes=15)
 _CHANNEL: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _AT_ONCE: Final = timedelta(0)
 _REQUIRED: Final = frozenset(
-    {"agent", "arguments", "expires_at", "id", "principal", "purpose", "requested_at", "route", "task", "tool"}
+    {
+        "agent",
+        "arguments",
+        "conditions",
+        "expires_at",
+        "id",
+        "principal",
+        "purpose",
+        "requested_at",
+        "route",
+        "task",
+        "tool",
+    }
 )
 _OPTIONAL: Final = frozenset({"args", "digest", "rule", "sources", "why"})
+_CONDITIONS: Final = frozenset({"agents", "approvers", "owners", "roles", "verified"})
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """The people who may answer a request, as its channel says.
+
+    Attributes:
+        agents: The ids of the agents that ask.
+        owners: The owners of these agents, if they may not answer.
+        approvers: The only people who may; empty for everybody else.
+        roles: Roles of which one is needed, if any is named.
+        verified: Whether an identity provider must have verified the person.
+    """
+
+    agents: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    approvers: tuple[str | Human, ...] = ()
+    roles: tuple[str, ...] = ()
+    verified: bool = False
+
+    def check(self, approver: Human, principal: Principal, tool: str) -> None:
+        """Check that a person may answer, approve and reject alike.
+
+        Raises:
+            Denied: With the code ``approval_self``, ``approval_by_owner``, ``approver_not_permitted`` or
+                ``approver_not_verified``.
+        """
+        _refuse_own(approver, principal, self.agents, tool)
+        deciding = {folded(name) for name in (approver.id, *approver.via)}  # As in _refuse_own.
+        if not deciding.isdisjoint(map(folded, self.owners)):
+            raise Denied(
+                f"{tool}: the approver, or an actor for the approver, owns an acting agent; ask somebody else, or set "
+                "owners_may_approve",
+                code="approval_by_owner",
+            )
+        if (self.approvers and not self._names(approver)) or (self.roles and not set(self.roles) & set(approver.roles)):
+            raise Denied(
+                f"{tool}: the approval handler does not permit this approver; ask a permitted one",
+                code="approver_not_permitted",
+            )
+        if self.verified and approver.provenance != "verified":
+            raise Denied(
+                f"{tool}: the approver is asserted, not verified by an identity provider; see Human.from_id_token",
+                code="approver_not_verified",
+            )
+
+    def _names(self, approver: Human) -> bool:
+        who = (approver.id, approver.issuer)
+        return any(
+            named == approver.id if isinstance(named, str) else (named.id, named.issuer) == who
+            for named in self.approvers
+        )
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Return the conditions as JSON."""
+        approvers: list[JSON] = [
+            named if isinstance(named, str) else cast("JSON", named.to_claim()) for named in self.approvers
+        ]
+        return {
+            "agents": list(self.agents),
+            "approvers": approvers,
+            "owners": list(self.owners),
+            "roles": list(self.roles),
+            "verified": self.verified,
+        }
+
+    @classmethod
+    def from_dict(cls, claim: object) -> "Conditions":
+        """Parse the result of :meth:`to_dict`.
+
+        Raises:
+            ValueError: The value is none.
+        """
+        if not is_object(claim) or claim.keys() != _CONDITIONS or type(claim["verified"]) is not bool:
+            raise ValueError("the conditions of the approval request are malformed; pass the result of to_dict()")
+        lists = {name: claim[name] for name in _CONDITIONS - {"verified"}}
+        if not all(type(value) is list for value in lists.values()):
+            raise ValueError("the conditions of the approval request are malformed; pass the result of to_dict()")
+        named = [one if isinstance(one, str) else _human(one) for one in cast("list[object]", lists["approvers"])]
+        texts = {name: tuple(map(str, cast("list[object]", lists[name]))) for name in ("agents", "owners", "roles")}
+        return cls(**texts, approvers=tuple(named), verified=claim["verified"])
+
+
+def _human(claim: object) -> Human:
+    party = principal_from_claim(claim)
+    if not isinstance(party, Human):
+        raise TypeError("an approver in the request is no human; pass the result of to_dict()")
+    return party
 
 
 @final
@@ -78,6 +180,7 @@ class ApprovalRequest:
         requested_at: Unix seconds.
         expires_at: The end of the approval's validity, in Unix seconds.
         sources: Records of the inputs that lowered the mark of the task; an approval exempts these for this one call.
+        conditions: The people who may answer.
         digest: Keyed digest of all members before it, by the requesting enforcer; it signs no altered request.
     """
 
@@ -95,6 +198,7 @@ class ApprovalRequest:
     requested_at: int
     expires_at: int
     sources: tuple[str, ...] = ()
+    conditions: Conditions = Conditions()
     digest: str | None = None
 
     def __post_init__(self) -> None:
@@ -132,6 +236,7 @@ class ApprovalRequest:
         claim["principal"] = self.principal.to_claim()
         claim["agent"] = self.agent.to_claim()
         claim["arguments"] = dict(self.arguments)
+        claim["conditions"] = self.conditions.to_dict()
         claim.pop("sources")
         if self.sources:
             claim["sources"] = list(self.sources)
@@ -165,6 +270,7 @@ class ApprovalRequest:
                 requested_at=int_of(claim, "requested_at"),
                 expires_at=int_of(claim, "expires_at"),
                 sources=sources_of(cast("Mapping[str, JSON]", claim)),
+                conditions=Conditions.from_dict(claim["conditions"]),
                 digest=optional_text_of(claim, "digest"),
             )
         except (TokenError, TypeError) as error:
@@ -248,38 +354,15 @@ class Approval:
         said = cast("object", getattr(self.ask, "channel", None))
         return said if isinstance(said, str) and _CHANNEL.fullmatch(said) else "function"
 
-    def check(self, approver: Human, task: Task, tool: str) -> None:
-        """Check that a person may approve a call of the task.
-
-        Raises:
-            Denied: With the code ``approval_self``, ``approval_by_owner``, ``approver_not_permitted`` or
-                ``approver_not_verified``.
-        """
-        refuse_own(approver, task.principal, [grant.agent for grant in task.chain.grants], tool)
-        owners = {folded(grant.agent.owner) for grant in task.chain.grants}
-        deciding = {folded(name) for name in (approver.id, *approver.via)}  # As in refuse_own.
-        if not self.owners_may_approve and not owners.isdisjoint(deciding):
-            raise Denied(
-                f"{tool}: the approver, or an actor for the approver, owns an acting agent; ask somebody else, or set "
-                "owners_may_approve",
-                code="approval_by_owner",
-            )
-        if (self.approvers and not self._names(approver)) or (self.roles and not set(self.roles) & set(approver.roles)):
-            raise Denied(
-                f"{tool}: the approval handler does not permit this approver; ask a permitted one",
-                code="approver_not_permitted",
-            )
-        if self.verified and approver.provenance != "verified":
-            raise Denied(
-                f"{tool}: the approver is asserted, not verified by an identity provider; see Human.from_id_token",
-                code="approver_not_verified",
-            )
-
-    def _names(self, approver: Human) -> bool:
-        who = (approver.id, approver.issuer)
-        return any(
-            named == approver.id if isinstance(named, str) else (named.id, named.issuer) == who
-            for named in self.approvers
+    def conditions(self, task: Task) -> Conditions:
+        """Return the people who may answer for a call of the task."""
+        agents = [grant.agent for grant in task.chain.grants]
+        return Conditions(
+            agents=tuple(agent.id for agent in agents),
+            owners=() if self.owners_may_approve else tuple(agent.owner for agent in agents),
+            approvers=self.approvers,
+            roles=self.roles,
+            verified=self.verified,
         )
 
 
@@ -307,11 +390,19 @@ def is_unaltered(request: ApprovalRequest, digests: DigestKeys) -> bool:
     if has_handle(dict(request.arguments)):  # They stand for other arguments; the digest of the request covers both.
         args = request.args
     elif request.args is not None or request.arguments:
-        args = digests.digest(request.task, canonical.encode(dict(request.arguments)))
+        args = _digest(request, digests)
     return args == request.args and request.digest == with_digest(request, digests).digest
 
 
-def refuse_own(approver: Human, principal: Principal, agents: list[Agent], tool: str) -> None:
+def _digest(request: ApprovalRequest, digests: DigestKeys) -> str:
+    """Return the digest of the shown arguments, of the kind that the request names."""
+    arguments = dict(request.arguments)
+    if request.args is not None and request.args.startswith("salted-"):
+        return digests.commit(request.task, [part(name, arguments[name]) for name in sorted(arguments)])
+    return digests.digest(request.task, canonical.encode(arguments))
+
+
+def _refuse_own(approver: Human, principal: Principal, agents: tuple[str, ...], tool: str) -> None:
     """Refuse an approver who is a requester: the principal, an actor for the principal, or an agent.
 
     An actor for the principal (``via``, RFC 8693 §4.1) is a requester too, and an actor for the approver decides too.
@@ -322,7 +413,7 @@ def refuse_own(approver: Human, principal: Principal, agents: list[Agent], tool:
     Raises:
         Denied: With the code ``approval_self``.
     """
-    requesters = map(folded, (principal.id, *principal.via, *(agent.id for agent in agents)))
+    requesters = map(folded, (principal.id, *principal.via, *agents))
     if not {folded(name) for name in (approver.id, *approver.via)}.isdisjoint(requesters):
         raise Denied(
             f"{tool}: the approver is the principal, an actor for the principal, or an agent of the task; "

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._enforcement.common.failures import error_type, failure, frames_of, refusal, safe_message
+    from agent_identity._enforcement.common.followed_trust import FollowedTrust, announce, announced
     from agent_identity._enforcement.common.http_transport import HttpTransport, Reply, Transport
     from agent_identity._enforcement.common.leaving import Leaving, check_leaving, leaves, says_something
     from agent_identity._enforcement.common.purpose import folded_purpose
@@ -30,6 +31,7 @@ else:
                 "refusal",
                 "safe_message",
             ),
+            "agent_identity._enforcement.common.followed_trust": ("FollowedTrust", "announce", "announced"),
             "agent_identity._enforcement.common.http_transport": ("HttpTransport", "Reply", "Transport"),
             "agent_identity._enforcement.common.leaving": ("Leaving", "check_leaving", "leaves", "says_something"),
             "agent_identity._enforcement.common.purpose": ("folded_purpose",),
@@ -55,12 +57,15 @@ else:
 
 __all__ = [
     "WITHIN_SCOPE",
+    "FollowedTrust",
     "HttpTransport",
     "Leaving",
     "Mode",
     "Reply",
     "Steps",
     "Transport",
+    "announce",
+    "announced",
     "at_once",
     "blocked_by",
     "check_leaving",

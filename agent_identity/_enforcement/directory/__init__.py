@@ -10,10 +10,12 @@ if TYPE_CHECKING:
         check_keys,
         connect,
         hides_from_git,
+        keys_for,
         open_directory,
         prepare,
         pseudonyms_of,
         refuse_clash,
+        take_trust,
     )
     from agent_identity._enforcement.directory.options import MOVED, Durability, Privacy, Telemetry, Transparency
     from agent_identity._enforcement.directory.publication import publishers_for
@@ -33,10 +35,12 @@ else:
                 "check_keys",
                 "connect",
                 "hides_from_git",
+                "keys_for",
                 "open_directory",
                 "prepare",
                 "pseudonyms_of",
                 "refuse_clash",
+                "take_trust",
             ),
             "agent_identity._enforcement.directory.options": (
                 "MOVED",
@@ -74,6 +78,7 @@ __all__ = [
     "erase",
     "exchange_second_key",
     "hides_from_git",
+    "keys_for",
     "open_directory",
     "prepare",
     "pseudonyms_of",
@@ -86,4 +91,5 @@ __all__ = [
     "revoke",
     "rotate",
     "second_key_files",
+    "take_trust",
 ]

@@ -11,6 +11,7 @@ from typing import Final, final, get_args
 
 from agent_identity._authority.stores import DirectoryState
 from agent_identity._enforcement.calls import CertificateFile, resource_of
+from agent_identity._enforcement.common import announce
 from agent_identity._enforcement.directory.options import Durability
 from agent_identity._enforcement.directory.rotation import finish_rotation
 from agent_identity._enforcement.directory.second_key import SecondSigner
@@ -20,7 +21,7 @@ from agent_identity._evidence.storage import Files, make_folder
 from agent_identity._evidence.transparency import Publisher
 from agent_identity._identity.common import Clock, Ids, check_path, hide_from_git
 from agent_identity._identity.keys import PublicKey, Signer, SigningKey
-from agent_identity._identity.trust import Purpose, SocketSigner, TrustedKey, TrustStore
+from agent_identity._identity.trust import Purpose, SocketSigner, TrustedKey, TrustStore, check_root
 from agent_identity.errors import ConfigurationError, TokenError
 
 __all__ = ["Directory", "hides_from_git", "open_directory"]
@@ -153,19 +154,39 @@ def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Sig
         raise ConfigurationError(
             "the signer has a second key, which needs the directory itself; open that directory without a signer"
         )
-    file = root / "trust.json"
+    announce(root, issuer.successors())  # Before the file, for processes that have the directory open.
+    take_trust(root, trust)
+    return issuer, recorder, trust
+
+
+def take_trust(directory: Path, trust: TrustStore) -> None:
+    """Put the trust file of those who hold the keys into a directory.
+
+    Raises:
+        ConfigurationError: It has other names than the one there, or lacks a key or revocation of it.
+    """
+    file = directory / "trust.json"
     kept = TrustStore.load(file) if file.exists() else None
     if kept is not None:
         _refuse_other_names(kept, trust)
     if kept != trust:
         trust.save(file)
-    return issuer, recorder, trust
 
 
-def _keys(
+def keys_for(
     directory: str | os.PathLike[str], keys: str | tuple[Signer, Signer] | None, clock: Clock, ids: Ids
 ) -> tuple[Signer, Signer, TrustStore]:
-    """Return issuer, recorder and trust store of a directory, wherever the keys are."""
+    """Return issuer, recorder and trust store of a directory, wherever the keys are.
+
+    Args:
+        directory: The directory.
+        keys: As for :meth:`Enforcer.open`.
+        clock: Source of time.
+        ids: Source of ids.
+
+    Raises:
+        ConfigurationError: Keys or trust file are unusable.
+    """
     if keys is None:
         return prepare(directory, clock, ids)
     if isinstance(keys, str):
@@ -270,12 +291,16 @@ def pseudonyms_of(directory: str | os.PathLike[str], *, wanted: bool) -> Pseudon
     return Pseudonyms(path) if wanted or path.exists() else None
 
 
-def check_keys(issuer: PublicKey, recorder: PublicKey, trust: TrustStore, now: int) -> None:
-    """Check that signatures of the keys will count from now on.
+def check_keys(
+    issuer: PublicKey, recorder: PublicKey, trust: TrustStore, now: int, *, root: PublicKey | None = None
+) -> None:
+    """Check that signatures of the keys will count from now on, and that the pinned root signed the trust file.
 
     Raises:
-        ConfigurationError: A key is revoked, or outside its validity.
+        ConfigurationError: A key is revoked, or outside its validity; or the root did not sign.
     """
+    if root is not None:
+        check_root(trust, root, at=now)
     pairs: tuple[tuple[PublicKey, Purpose], ...] = ((issuer, "issuer"), (recorder, "recorder"))
     for key, purpose in pairs:
         try:
@@ -295,6 +320,7 @@ def open_directory(
     ids: Ids,
     durability: Durability,
     keys: str | tuple[Signer, Signer] | None = None,
+    root: PublicKey | None = None,
     publishers: Sequence[Publisher] = (),
     drafts: bool = False,
     pseudonyms: bool = False,
@@ -309,6 +335,7 @@ def open_directory(
         durability: The durability of an appended record, and the files of the stream.
         keys: ``unix:PATH`` of the process that holds the keys, or issuer and recorder; by default the directory
             holds them.
+        root: The root that must have signed the trust file.
         publishers: Publish the checkpoints elsewhere.
         drafts: Write version 2 of the record.
         pseudonyms: Use pseudonyms for principals and the host.
@@ -319,16 +346,16 @@ def open_directory(
         EvidenceError: The ledger cannot be written.
     """
     refuse_clash()
-    issuer, recorder, trust = _keys(directory, keys, clock, ids)
-    check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000)
-    root = Path(directory)
-    sync, cosign = durability.sync, None if isinstance(keys, str) else SecondSigner(root, clock)
-    certificate = CertificateFile(root, recorder.public_key, trust.origin or "") if drafts else None
-    beginning = None if certificate is None else _beginning(certificate, pseudonyms_of(root, wanted=pseudonyms))
-    state = DirectoryState(root / "state", sync=sync)
+    issuer, recorder, trust = keys_for(directory, keys, clock, ids)
+    check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000, root=root)
+    place = Path(directory)
+    sync, cosign = durability.sync, None if isinstance(keys, str) else SecondSigner(place, clock)
+    certificate = CertificateFile(place, recorder.public_key, trust.origin or "") if drafts else None
+    beginning = None if certificate is None else _beginning(certificate, pseudonyms_of(place, wanted=pseudonyms))
+    state = DirectoryState(place / "state", sync=sync)
     try:
         ledger = Ledger.open(
-            root,
+            place,
             signer=recorder,
             origin=trust.origin or "",
             clock=clock,
@@ -343,7 +370,7 @@ def open_directory(
     except BaseException:
         state.close()
         raise
-    digests = DigestKeys(root / "keys" / "digests.jsonl", sync=sync)
+    digests = DigestKeys(place / "keys" / "digests.jsonl", sync=sync)
     return Directory(issuer, recorder, trust, ledger, digests, state, certificate)
 
 

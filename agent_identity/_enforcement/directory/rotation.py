@@ -12,13 +12,23 @@ from functools import partial
 from pathlib import Path
 from typing import Final, final
 
+from agent_identity._enforcement.common import announce
 from agent_identity._evidence.ledger import Ledger, open_ledger
 from agent_identity._evidence.record import KeyTrust, Time, Trust
 from agent_identity._evidence.storage import EDIT, Files, Layout, locked, open_regular
 from agent_identity._evidence.transparency import CompactRange, leaf_hash
 from agent_identity._identity.common import put_in_place
-from agent_identity._identity.keys import PublicKey, SigningKey
-from agent_identity._identity.trust import EntryPurpose, Purpose, Takeover, TrustedKey, TrustStore
+from agent_identity._identity.keys import PublicKey, Signer, SigningKey
+from agent_identity._identity.trust import (
+    EntryPurpose,
+    Purpose,
+    Takeover,
+    TrustedKey,
+    TrustStore,
+    revisable,
+    signed_successor,
+    signed_trust,
+)
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["Rotated", "alone", "finish_rotation", "log_so_far", "record_rotation", "revoke", "rotate"]
@@ -47,8 +57,11 @@ def rotate(
     now: int,
     overlap: int,
     evidence: str | os.PathLike[str] | None = None,
+    root_key: Signer | None = None,
 ) -> tuple[Rotated, ...]:
     """Rotate keys of a directory. Processes that have it open use the old ones until they open it again.
+
+    The old issuer key signs the next trust file, which running processes follow, before a new key signs anything.
 
     A rotation that crashed after its announcement is completed instead.
 
@@ -59,10 +72,11 @@ def rotate(
         overlap: Seconds for which the old keys still count: for processes that have not opened the directory
             again, and for their grants.
         evidence: The directory with the log, if it is not that of the keys.
+        root_key: A root of the trust file, which signs the next one.
 
     Raises:
-        ConfigurationError: A file is unusable, or another rotation is under way. In any case the directory
-            works.
+        ConfigurationError: A file is unusable, the key is no root of the file, or another rotation is under way.
+            In any case the directory works.
     """
     if overlap < 0:
         raise ConfigurationError("overlap is negative; use 0 seconds or more")
@@ -75,7 +89,7 @@ def rotate(
         fresh: list[Purpose] = [purpose for purpose in purposes if purpose not in resumed]
         log = log_so_far(root if evidence is None else evidence) if "recorder" in fresh else None
         done = [_exchange(root, trust, _new_key(root, purpose, now, log), now + overlap) for purpose in fresh]
-        _settle(root, trust, done)
+        _settle(root, trust, done, root_key)
         return (*(_resumed(root, trust, purpose) for purpose in resumed), *done)
 
 
@@ -94,11 +108,27 @@ def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
         ledger.append(partial(Trust, time=Time.at(ledger.clock.wall_ns()), trust=fact))
 
 
-def _settle(root: Path, trust: TrustStore, done: Sequence[Rotated]) -> None:
+def _settle(root: Path, trust: TrustStore, done: Sequence[Rotated], root_key: Signer | None) -> None:
     if done:
-        _announced(trust, done).save(root / "trust.json")
+        replace_trust(root, _announced(revisable(trust), done), root_key)
     for one in done:
         put_in_place(_next(root, one.new.purpose), _current(root, one.new.purpose))
+
+
+def replace_trust(root: Path, trust: TrustStore, root_key: Signer | None = None) -> None:
+    """Announce the next trust file to running processes, signed by the issuer key in use, and then write it.
+
+    Args:
+        root: The directory with the keys.
+        trust: The next trust file, of version 3.
+        root_key: The root that signs it as well.
+
+    Raises:
+        ConfigurationError: A file is unusable, or the key is no root of the trust file.
+    """
+    following = trust if root_key is None else signed_trust(trust, root_key)
+    announce(root, [signed_successor(following, SigningKey.load(_current(root, "issuer")))])
+    following.save(root / "trust.json")
 
 
 def _new_key(root: Path, purpose: Purpose, now: int, log: Takeover | None) -> TrustedKey:
@@ -212,8 +242,24 @@ def revoke(
             changed = {entry: replace(entry, revoked_since=since, reason=reason or entry.reason) for entry in entries}
         except ValueError as error:
             raise ConfigurationError(f"bad revocation: {error}") from None
-        trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys)).save(file)
+        following = trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys))
+        _write(root, file, trust, following)
         return tuple(changed.values())
+
+
+def _write(root: Path, file: Path, trust: TrustStore, following: TrustStore) -> None:
+    """Write a trust file, and announce it to running processes where the key in use can."""
+    if _may_announce(root, following):
+        replace_trust(root, revisable(trust).with_keys(following.keys))
+    else:
+        following.save(file)
+
+
+def _may_announce(root: Path, trust: TrustStore) -> bool:
+    """Return whether a trust file can be announced: a key that it calls revoked signs nothing."""
+    path = _current(root, "issuer")
+    entry = trust.get(SigningKey.load(path).public_key.thumbprint, "issuer") if path.exists() else None
+    return entry is not None and entry.sound
 
 
 @contextlib.contextmanager

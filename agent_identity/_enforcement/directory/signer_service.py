@@ -15,8 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, final, get_args
 
+from agent_identity._enforcement.common import announced
 from agent_identity._enforcement.directory.open import prepare
-from agent_identity._enforcement.directory.signing_policy import refuse_foreign_evidence, refuse_foreign_grant
+from agent_identity._enforcement.directory.signing_policy import (
+    is_operation,
+    refuse_foreign_evidence,
+    refuse_foreign_grant,
+    refuse_foreign_operation,
+)
 from agent_identity._identity.common import Clock, Ids
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.trust import (
@@ -26,6 +32,7 @@ from agent_identity._identity.trust import (
     REFUSED,
     WANT_KEY,
     WANT_SIGNATURE,
+    WANT_SUCCESSORS,
     WANT_TRUST,
     Purpose,
     TrustStore,
@@ -96,15 +103,22 @@ class SignerKeys:
         self._current: dict[Purpose, bytes] = {purpose: signer.public_key.raw for signer, purpose in pairs}
         self._signers.update((signer.public_key.raw, (signer, purpose)) for signer, purpose in pairs)
 
-    def answer(self, request: bytes) -> bytes:
+    def answer(self, request: bytes, *, operator: bool = False) -> bytes:
         """Answer a request.
+
+        Args:
+            request: The request.
+            operator: Whether an operator asks, for whom the issuer key also signs lists of revocations, rulings,
+                registrations and inventories.
 
         Raises:
             ValueError: The request is refused; the message is the code.
         """
         wanted, rest = request[:1], request[1:]
         if wanted == WANT_SIGNATURE:
-            return self._sign(rest[:_RAW], rest[_RAW:])
+            return self._sign(rest[:_RAW], rest[_RAW:], operator=operator)
+        if wanted == WANT_SUCCESSORS and not rest:
+            return "\n".join(announced(self._directory)).encode("ascii")
         if wanted == WANT_TRUST and not rest:
             return self._trust.to_json()
         for purpose in get_args(Purpose):
@@ -112,7 +126,7 @@ class SignerKeys:
                 return self._current[purpose]
         raise ValueError("unknown_request")
 
-    def _sign(self, raw: bytes, message: bytes) -> bytes:
+    def _sign(self, raw: bytes, message: bytes, *, operator: bool) -> bytes:
         named = self._signers.get(raw)
         if named is None:
             raise ValueError("unknown_key")
@@ -126,6 +140,8 @@ class SignerKeys:
         try:
             if purpose == "recorder":
                 refuse_foreign_evidence(message, origin=self._trust.origin or "")
+            elif operator and is_operation(message):
+                refuse_foreign_operation(message, issuer=self._trust.issuer or "", thumbprint=thumbprint)
             else:
                 refuse_foreign_grant(message, issuer=self._trust.issuer or "", thumbprint=thumbprint, now=now)
         except (ValueError, RecursionError):
@@ -144,6 +160,8 @@ class SignerService:
         users: Ids of the users that are served.
         groups: Ids of the primary groups that are served.
         say: Receives refusals, a line each.
+        operators: Ids of the users who are operators.
+        operator_groups: Ids of the primary groups of operators.
     """
 
     keys: SignerKeys
@@ -151,6 +169,8 @@ class SignerService:
     users: Collection[int]
     groups: Collection[int] = ()
     say: Callable[[str], None] = lambda _: None
+    operators: Collection[int] = ()
+    operator_groups: Collection[int] = ()
     _socket: socket.socket | None = None
     _room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MAX_CONNECTIONS))
 
@@ -163,7 +183,7 @@ class SignerService:
         """
         if not hasattr(socket, "SO_PEERCRED"):
             raise ConfigurationError("the platform cannot identify peers (SO_PEERCRED); run the signer on Linux")
-        others = bool(self.groups) or set(self.users) != {os.geteuid()}
+        others = bool(self.groups or self.operator_groups) or {*self.users, *self.operators} != {os.geteuid()}
         try:
             self._remove_dead()
             self._socket = _bound(self.path, 0o666 if others else 0o600)
@@ -225,16 +245,22 @@ class SignerService:
     def _converse(self, connection: socket.socket) -> None:
         with connection:
             peer = Peer(*_CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
-            if peer.user not in self.users and peer.group not in self.groups:
+            if not self._is_served(peer):
                 self._refuse(connection, peer, "not_allowed")
                 return
             with contextlib.suppress(OSError):
                 while True:
                     self._answer(connection, peer, receive_frame(connection, MAX_FRAME, _SECONDS, idle=_IDLE))
 
+    def _is_served(self, peer: Peer) -> bool:
+        return peer.user in self.users or peer.group in self.groups or self._is_operator(peer)
+
+    def _is_operator(self, peer: Peer) -> bool:
+        return peer.user in self.operators or peer.group in self.operator_groups
+
     def _answer(self, connection: socket.socket, peer: Peer, request: bytes) -> None:
         try:
-            answer = self.keys.answer(request)
+            answer = self.keys.answer(request, operator=self._is_operator(peer))
         except ValueError as refusal:
             self._refuse(connection, peer, str(refusal))
         except Exception as error:  # noqa: BLE001  A token or a KMS may raise anything; then nothing is signed.

@@ -7,6 +7,13 @@ So the recorder key never signs a grant, and neither key signs messages of other
 from typing import Final
 
 from agent_identity._authority.grants import GRANT_TYPE, grant_of
+from agent_identity._authority.registries import (
+    APPROVAL_TYPE,
+    HEAD_TYPE,
+    INVENTORY_TYPE,
+    REGISTRATION_TYPE,
+    REVOCATIONS_TYPE,
+)
 from agent_identity._evidence.record import decode as decode_record
 from agent_identity._evidence.spans import PAYLOAD_TYPES, pae, payload_type_of
 from agent_identity._evidence.transparency import Checkpoint
@@ -14,13 +21,22 @@ from agent_identity._identity.common import b64url_decode
 from agent_identity.canonical import JSON, decode
 from agent_identity.errors import AgentIdentityError
 
-__all__ = ["MAX_LIFE", "SKEW", "refuse_foreign_evidence", "refuse_foreign_grant"]
+__all__ = [
+    "MAX_LIFE",
+    "SKEW",
+    "is_operation",
+    "refuse_foreign_evidence",
+    "refuse_foreign_grant",
+    "refuse_foreign_operation",
+]
 
 MAX_LIFE: Final = 24 * 3600
 """Maximum lifetime of a grant, in seconds; the enforcement point issues none that live longer."""
 
 SKEW: Final = 30
 """Tolerated difference of a grant's date from now, in seconds: no grant is signed in advance or backdated."""
+
+_OPERATIONS: Final = frozenset({APPROVAL_TYPE, HEAD_TYPE, INVENTORY_TYPE, REGISTRATION_TYPE, REVOCATIONS_TYPE})
 
 _ENVELOPES: Final = {pae(kind, b"").removesuffix(b"0 "): kind for kind in PAYLOAD_TYPES.values()}
 
@@ -71,6 +87,33 @@ def refuse_foreign_grant(message: bytes, *, issuer: str, thumbprint: str, now: i
         raise ValueError("the grant is no root grant of this issuer")
     if abs(grant.issued_at - now) > SKEW or grant.expires_at - grant.issued_at > MAX_LIFE:
         raise ValueError("the grant does not begin now, or lives longer than a day")
+
+
+def is_operation(message: bytes) -> bool:
+    """Return whether the message says of itself that it is one of an operator."""
+    try:
+        return _object(_parts(message)[0]).get("typ") in _OPERATIONS
+    except (ValueError, RecursionError):
+        return False
+
+
+def refuse_foreign_operation(message: bytes, *, issuer: str, thumbprint: str) -> None:
+    """Check that the message is one of an operator: a list of revocations, a ruling, a registration, an inventory.
+
+    Args:
+        message: The message to sign.
+        issuer: The issuer's URI.
+        thumbprint: The signing key.
+
+    Raises:
+        ValueError: The message is no such statement of this issuer.
+    """
+    header, claims = (_object(part) for part in _parts(message))
+    if header.keys() != {"alg", "kid", "typ"} or (header["alg"], header["kid"]) != ("EdDSA", thumbprint):
+        raise ValueError("the header is not that of a statement under this key")
+    named = claims.get("iss") == issuer if header["typ"] != INVENTORY_TYPE else "iss" not in claims
+    if header["typ"] not in _OPERATIONS or not named:
+        raise ValueError("the message is no statement of this issuer")
 
 
 def _parts(message: bytes) -> tuple[bytes, bytes]:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.guard.draft_facts import RESOURCES, Workflow
     from agent_identity._enforcement.guard.guard import Guard
     from agent_identity._enforcement.guard.known_tools import KnownTools, annotated, claims_from
-    from agent_identity._enforcement.guard.revocations import LIST_NAME, Revocations, named
+    from agent_identity._enforcement.guard.revocations import LIST_NAME, Revocations, named, read_list
     from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, Restores, ToolFlow
 else:
     from agent_identity._common.lazy import lazily
@@ -19,7 +19,7 @@ else:
             "agent_identity._enforcement.guard.draft_facts": ("RESOURCES", "Workflow"),
             "agent_identity._enforcement.guard.guard": ("Guard",),
             "agent_identity._enforcement.guard.known_tools": ("KnownTools", "annotated", "claims_from"),
-            "agent_identity._enforcement.guard.revocations": ("LIST_NAME", "Revocations", "named"),
+            "agent_identity._enforcement.guard.revocations": ("LIST_NAME", "Revocations", "named", "read_list"),
             "agent_identity._enforcement.guard.tool_flow": ("DeclaredFlow", "Restores", "ToolFlow"),
         },
     )
@@ -38,4 +38,5 @@ __all__ = [
     "annotated",
     "claims_from",
     "named",
+    "read_list",
 ]

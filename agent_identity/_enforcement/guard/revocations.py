@@ -1,8 +1,9 @@
 """The kill switch: every call checks whether its authority has been revoked."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Final, cast, final, get_args
 
 from agent_identity._authority.grants import Chain, Grant
@@ -12,21 +13,23 @@ from agent_identity._authority.registries import (
     RevocationList,
     RevocationStatus,
     RevokedKind,
+    successors_in,
     trusted_revocations,
+    with_successors,
 )
 from agent_identity._authority.stores import DirectoryState, MemoryState, StateStore
-from agent_identity._enforcement.common import has_loop, in_background, may_wait
+from agent_identity._enforcement.common import FollowedTrust, has_loop, in_background, may_wait
 from agent_identity._enforcement.tasks import Task
 from agent_identity._evidence.ledger import Ledger
-from agent_identity._evidence.record import RevocationChange, RevocationState, Time
+from agent_identity._evidence.record import Pseudonyms, RevocationChange, RevocationState, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
-from agent_identity._identity.principals import Agent, Human, Service
+from agent_identity._identity.principals import Agent, Human, Principal, Service
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 
-__all__ = ["LIST_NAME", "Revocations", "named"]
+__all__ = ["LIST_NAME", "Revocations", "named", "read_list"]
 
 LIST_NAME: Final = "revocations"
 """The store's name of the signed list."""
@@ -49,9 +52,10 @@ class Revocations:
         state: Holds the list.
         ledger: Records the changes.
         signer: The issuer's key, which signs new versions.
-        trust: The trusted keys, and the issuer's URI.
+        trust: The trusted keys, and the issuer's URI; it follows the successors that come with a list.
         clock: Source of time.
         forbid: Refuses acts that are forbidden to guarded bodies.
+        pseudonyms: The pseudonyms of principals, by which the list names them.
     """
 
     __slots__ = (
@@ -65,6 +69,7 @@ class Revocations:
         "_list",
         "_lock",
         "_near",
+        "_pseudonyms",
         "_reads",
         "_signer",
         "_state",
@@ -78,11 +83,13 @@ class Revocations:
         ledger: Ledger,
         *,
         signer: Signer,
-        trust: TrustStore,
+        trust: FollowedTrust,
         clock: Clock,
         forbid: Callable[[str, str, str], None],
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self._forbid = forbid
+        self._pseudonyms = pseudonyms
         self._state = state
         # Any other store may block.
         self._near = state if isinstance(state, DirectoryState | MemoryState) else None
@@ -108,7 +115,13 @@ class Revocations:
             state: The other state; nothing is written to it.
         """
         self._beside = Revocations(
-            state, self._ledger, signer=self._signer, trust=self._trust, clock=self._clock, forbid=self._forbid
+            state,
+            self._ledger,
+            signer=self._signer,
+            trust=self._trust,
+            clock=self._clock,
+            forbid=self._forbid,
+            pseudonyms=self._pseudonyms,
         )
 
     def check(self, chain: Chain) -> None:
@@ -118,11 +131,35 @@ class Revocations:
             Denied: With code ``revoked`` or ``suspended``; ``state_unavailable`` or ``revocations_unreadable``
                 if the list cannot be read.
         """
+        self.refuse(lambda listed: listed.find(chain, self._aliases(chain.root.principal)))
+
+    def check_person(self, person: Human) -> None:
+        """Check that a person who decides, and all who act for the person, are neither revoked nor suspended.
+
+        Raises:
+            Denied: As for :meth:`check`.
+        """
+        self.refuse(lambda listed: listed.find_person(person, self._aliases(person)))
+
+    def _aliases(self, principal: Principal) -> Iterator[tuple[str, str]]:
+        """Yield the pseudonyms of a principal and of all who act for it, which the list names where there are any."""
+        for name in (principal.id, *principal.via) if self._pseudonyms is not None else ():
+            for kind in ("human", "service"):
+                found = self._pseudonyms and self._pseudonyms.find(kind, name)
+                if found:
+                    yield kind, found
+
+    def refuse(self, find: Callable[[RevocationList], Revocation | None]) -> None:
+        """Refuse by the entry that a function finds in the current list, if any.
+
+        Raises:
+            Denied: As for :meth:`check`.
+        """
         try:
             if may_wait() and not self.is_current():
                 self._catch_up()
             if self._beside is not None:
-                self._beside.check(chain)
+                self._beside.refuse(find)
         except StateError as error:
             raise Denied(
                 f"the shared state with the revocations failed ({error.code}); bring the store "
@@ -130,7 +167,7 @@ class Revocations:
                 code="state_unavailable",
             ) from None
         if self._list.entries:
-            entry = self._list.find(chain)
+            entry = find(self._list)
             if entry is not None:
                 raise _refusal(entry)
 
@@ -194,13 +231,30 @@ class Revocations:
         for _ in range(_ATTEMPTS):
             known = self.current
             changed = make(known, self._clock.wall_ns() // _NS)
-            data = changed.sign(self._signer, issuer=self._trust.issuer or "")
+            data = self._signed(changed)
             if self._state.put(LIST_NAME, changed.version, data):
                 with self._lock:  # It was made from the list known here, which may have more than the state.
                     if self._found[0].version <= changed.version:
                         self._found = known, b""
                 return self.current
         raise StateError("many others change the list of revocations; try again")
+
+    def _signed(self, listed: RevocationList) -> bytes:
+        """Return a list signed by the key here, with the successors that lead to this key.
+
+        Raises:
+            ConfigurationError: The key does not count any more, so that the list would stop everything everywhere.
+        """
+        data = listed.sign(self._signer, issuer=self._trust.now.issuer or "")
+        try:
+            trusted_revocations(data, self._trust.follow())
+        except TokenError as error:
+            raise ConfigurationError(
+                f"the issuer key of this process does not count any more ({error.code}), and a list that it signs "
+                "would stop everything; open the directory again, and change the list then",
+                code=error.code,
+            ) from None
+        return with_successors(data, self._trust.successors())
 
     def _record(
         self, kind: RevokedKind, name: str, status: RevocationState, changed: RevocationList, reason: str | None
@@ -241,7 +295,7 @@ class Revocations:
             TokenError: The list is malformed or not signed by a trusted issuer.
             StateError: The state does not answer.
         """
-        theirs = trusted_revocations(data, self._trust)
+        theirs = trusted_revocations(data, self._trust.follow(successors_in(data)))
         self._state.put(LIST_NAME, theirs.version, data)
         return self.current
 
@@ -255,11 +309,12 @@ class Revocations:
             TokenError: The list is malformed, or its key was never trusted.
             ConfigurationError: Nothing was ever revoked.
         """
-        listed = trusted_revocations(self.export(), self._trust, of_revoked_keys=True)
+        found = self.export()
+        listed = trusted_revocations(found, self._trust.follow(successors_in(found)), of_revoked_keys=True)
         now = self._clock.wall_ns() // _NS
         known = listed.keeping(self._list, before=self._found[0])
         again = RevocationList(known.version + 1, now, known.entries)
-        self._state.put(LIST_NAME, again.version, again.sign(self._signer, issuer=self._trust.issuer or ""))
+        self._state.put(LIST_NAME, again.version, self._signed(again))
         return self.current
 
     def export(self) -> bytes:
@@ -285,13 +340,13 @@ class Revocations:
                 self._taken = number
                 return
             try:
-                listed = trusted_revocations(kept[1], self._trust)
+                listed = trusted_revocations(kept[1], self._trust.follow(successors_in(kept[1])))
                 newest = listed.keeping(self._list, before=self._found[0])
             except TokenError as error:
                 raise Denied(
                     f"the list of revocations in the shared state does not verify here ({error.code}), so nothing "
                     "runs; machines that share a store need one issuer URI and each other's issuer keys in their "
-                    "trust.json",
+                    "trust.json, and a process that cannot follow a new key has to open its directory again",
                     code="revocations_unreadable",
                 ) from None
             except ValueError as error:
@@ -351,6 +406,17 @@ class _Feed:
                 "the source of revocations has failed for too long; repair it, the next call asks it again",
                 code="revocations_stale",
             )
+
+
+def read_list(directory: Path, data: bytes, clock: Clock) -> RevocationList:
+    """Return a signed list from the state of a directory, under its trust file and the successors that lead on.
+
+    Raises:
+        TokenError: It does not verify.
+        ConfigurationError: The trust file is unusable.
+    """
+    trust = FollowedTrust(TrustStore.load(directory / "trust.json"), clock, directory=directory)
+    return trusted_revocations(data, trust.follow(successors_in(data)))
 
 
 def _look(step: Callable[[], object]) -> None:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, final, get_args
 from agent_identity._authority.registries import INVENTORY_NAME, INVENTORY_TYPE, INVENTORY_VERSION, open_inventory
 from agent_identity._authority.stores import StateStore, renewed_in_children
 from agent_identity._common.narrowing import int_of, text_of, word_of
-from agent_identity._enforcement.common import safe_message
+from agent_identity._enforcement.common import FollowedTrust, safe_message
 from agent_identity._enforcement.inventory.pinned_servers import (
     MAX_TEXT,
     Definition,
@@ -84,7 +84,7 @@ class InventoryFile:
 
     __slots__ = ("_known", "_stamp", "_state", "_trust", "path")
 
-    def __init__(self, path: str, trust: TrustStore, state: StateStore | None = None) -> None:
+    def __init__(self, path: str, trust: TrustStore | FollowedTrust, state: StateStore | None = None) -> None:
         self.path = path
         self._trust = trust
         self._state = state
@@ -128,7 +128,7 @@ class InventoryFile:
                     after = by(before)
                     if after is not before:
                         content = _written(_State(max(self._known.number, self._seen()) + 1, after), signer)
-                        _read(content, self._trust)  # Never write an unreadable file.
+                        self._read(content)  # Never write an unreadable file.
                         replace_public_file(self.path, content)
                         return self.load()  # Perhaps with less text.
                     return after
@@ -141,7 +141,12 @@ class InventoryFile:
             ) from None
 
     def _found(self, stamp: tuple[int, ...] | None) -> _State:
-        return _EMPTY if stamp is None else _read(read_public_file(self.path, limit=_MAX_FILE + _LINE), self._trust)
+        return _EMPTY if stamp is None else self._read(read_public_file(self.path, limit=_MAX_FILE + _LINE))
+
+    def _read(self, data: bytes) -> _State:
+        if isinstance(self._trust, TrustStore):
+            return _read(data, self._trust)
+        return self._trust.trying(lambda trust: _read(data, trust))
 
     def _continued(self, stamp: tuple[int, ...] | None) -> _State:
         # The stamp is older than the read: after a concurrent change, the next look sees another stamp.
@@ -186,7 +191,7 @@ class Inventory:
 
     __slots__ = ("__weakref__", "_book", "_clock", "_file", "_ledger", "_lock", "_recorded", "_signer", "_trust")
 
-    def __init__(self, ledger: Ledger, signer: Signer, trust: TrustStore, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, signer: Signer, trust: FollowedTrust, clock: Clock) -> None:
         self._ledger = ledger
         self._signer = signer
         self._trust = trust

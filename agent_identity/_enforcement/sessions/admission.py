@@ -3,18 +3,20 @@
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final, Literal, cast, final
 
 from agent_identity._authority.grants import MAX_TTL, Chain, Scope
 from agent_identity._authority.registries import AgentRegistry, Registration
-from agent_identity._enforcement.common import decision_fact, failure, safe_message
+from agent_identity._enforcement.common import FollowedTrust, decision_fact, failure, safe_message
 from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.tasks import Task, agent_fact, parties, principal_fact
 from agent_identity._enforcement.telemetry import traced
 from agent_identity._evidence.record import Action, AgentRegistration, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._identity.principals import Agent, Principal
+from agent_identity._identity.trust import TrustStore
 from agent_identity._policy.decision import Decision, Effect
 from agent_identity.errors import (
     AgentIdentityError,
@@ -42,14 +44,18 @@ class Admission:
         point: The enforcement point.
         registry: The registry; read again whenever its file has changed.
         required: Refuse unregistered agents; otherwise the registry binds only the registered ones.
+        trust: The trusted keys.
     """
 
-    __slots__ = ("_marked", "_point", "_recorded", "_registry", "_required")
+    __slots__ = ("_marked", "_point", "_recorded", "_registry", "_required", "_trust")
 
-    def __init__(self, point: EnforcementContext, registry: AgentRegistry, *, required: bool) -> None:
+    def __init__(
+        self, point: EnforcementContext, registry: AgentRegistry, *, required: bool, trust: FollowedTrust
+    ) -> None:
         self._point = point
         self._registry = registry
         self._required = required
+        self._trust = trust
         self._marked: AgentRegistry | None = None
         self._recorded: dict[str, object] = {}
 
@@ -100,7 +106,7 @@ class Admission:
 
     def _registration(self, agent: Agent, chain: Chain | None, now: int) -> Registration | None:
         try:
-            registry = self._registry = self._registry.renewed()
+            registry = self._registry = self._trust.trying(self._renewed)
             self._mark(registry)
         except (TokenError, ConfigurationError, StateError) as error:
             raise Denied(f"the registry of agents is unusable: {error}", code="registry_unusable") from None
@@ -112,6 +118,10 @@ class Admission:
         if not self._required and registry.get(agent.id) is None:
             return None
         return registry.find(agent, now=now)
+
+    def _renewed(self, trust: TrustStore) -> AgentRegistry:
+        known = self._registry
+        return (known if known.trust == trust else replace(known, trust=trust)).renewed()
 
     def _mark(self, registry: AgentRegistry) -> None:
         """Note the newest registry version in the shared state, and refuse an older one.

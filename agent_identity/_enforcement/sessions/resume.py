@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from agent_identity._authority.grants import PROOF_WINDOW, Chain, verify_chain, verify_mark, verify_proof
-from agent_identity._enforcement.common import error_type, failure, safe_message
+from agent_identity._enforcement.common import FollowedTrust, error_type, failure, safe_message
 from agent_identity._enforcement.lifecycle import CallSteps
 from agent_identity._enforcement.sessions.opening import Opening
 from agent_identity._enforcement.sessions.propagation import Presentation
@@ -27,7 +27,6 @@ from agent_identity._enforcement.tasks import (
 from agent_identity._flow import Label
 from agent_identity._identity.keys import PublicKey, Signer, SigningKey, token_hash
 from agent_identity._identity.principals import Agent
-from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
 
 __all__ = ["Inbound"]
@@ -51,7 +50,7 @@ class Inbound:
     """
 
     tasks: Tasks
-    trust: TrustStore
+    trust: FollowedTrust
     recorded: RecordedGrants
 
     def accept(
@@ -159,7 +158,7 @@ class Inbound:
             tokens, anchors=anchor, issuer=None, now=self._now(), audience=audience, max_lifetime=LONGEST_TTL
         )
         root = chain.root
-        self.trust.check_speaker(used[0], root.issuer, {root.principal.kind}, at=root.issued_at)
+        self.trust.now.check_speaker(used[0], root.issuer, {root.principal.kind}, at=root.issued_at)
         return chain
 
     def _open(self, chain: Chain, holder: Signer | None, purpose: str, presented: Chain, carried: Carried) -> Task:

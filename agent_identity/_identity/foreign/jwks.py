@@ -126,18 +126,14 @@ class KeySet:
     weak: tuple[VerificationKey, ...] = ()
 
     @classmethod
-    def parse(cls, document: bytes | Mapping[str, object]) -> Self:
+    def parse(cls, document: str | bytes | Mapping[str, object]) -> Self:
         """Return the key set of a JSON document, or of its content.
 
         Raises:
             TokenError: With code ``bad_key_set`` if it is larger than 1 MiB, no key set, has more than 256 keys, a
                 private key, or two keys of one name and algorithm.
         """
-        if isinstance(document, bytes):
-            if len(document) > MAX_KEY_SET:
-                raise _bad_key_set(f"it is larger than {MAX_KEY_SET} bytes")
-            document = read_object(document, "the key set", code="bad_key_set")
-        entries = document.get("keys")
+        entries = (_read(document) if isinstance(document, str | bytes) else document).get("keys")
         if not is_array(entries) or len(entries) > _MAX_KEYS:
             raise _bad_key_set(f"'keys' is not an array of at most {_MAX_KEYS} keys")
         members = [_members(entry) for entry in entries]
@@ -293,6 +289,14 @@ def _weak(key: VerificationKey) -> TokenError:
         f"the token is signed by an RSA key with {key.weakness}; have the issuer replace it",
         code="weak_key",
     )
+
+
+def _read(document: str | bytes) -> Mapping[str, object]:
+    if isinstance(document, str):
+        document = document.encode("utf-8", "surrogatepass")  # Reading refuses lone surrogates.
+    if len(document) > MAX_KEY_SET:
+        raise _bad_key_set(f"it is larger than {MAX_KEY_SET} bytes")
+    return read_object(document, "the key set", code="bad_key_set")
 
 
 def _bad_key_set(problem: str) -> TokenError:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         certified,
         unverified_certificate,
     )
+    from agent_identity._identity.trust.document import signed_trust
     from agent_identity._identity.trust.entries import (
         EntryPurpose,
         FileVersion,
@@ -28,12 +29,20 @@ if TYPE_CHECKING:
         REFUSED,
         WANT_KEY,
         WANT_SIGNATURE,
+        WANT_SUCCESSORS,
         WANT_TRUST,
         SocketSigner,
         receive_frame,
         send_frame,
     )
     from agent_identity._identity.trust.store import TrustStore
+    from agent_identity._identity.trust.successors import (
+        MAX_SUCCESSOR,
+        check_root,
+        followed,
+        revisable,
+        signed_successor,
+    )
 else:
     from agent_identity._common.lazy import lazily
 
@@ -47,6 +56,7 @@ else:
                 "certified",
                 "unverified_certificate",
             ),
+            "agent_identity._identity.trust.document": ("signed_trust",),
             "agent_identity._identity.trust.entries": (
                 "EntryPurpose",
                 "FileVersion",
@@ -65,12 +75,20 @@ else:
                 "REFUSED",
                 "WANT_KEY",
                 "WANT_SIGNATURE",
+                "WANT_SUCCESSORS",
                 "WANT_TRUST",
                 "SocketSigner",
                 "receive_frame",
                 "send_frame",
             ),
             "agent_identity._identity.trust.store": ("TrustStore",),
+            "agent_identity._identity.trust.successors": (
+                "MAX_SUCCESSOR",
+                "check_root",
+                "followed",
+                "revisable",
+                "signed_successor",
+            ),
         },
     )
 
@@ -78,10 +96,12 @@ __all__ = [
     "DONE",
     "MAX_CERTIFICATE",
     "MAX_FRAME",
+    "MAX_SUCCESSOR",
     "NAMES",
     "REFUSED",
     "WANT_KEY",
     "WANT_SIGNATURE",
+    "WANT_SUCCESSORS",
     "WANT_TRUST",
     "Approver",
     "EntryPurpose",
@@ -96,8 +116,13 @@ __all__ = [
     "Vouched",
     "Witnesses",
     "certified",
+    "check_root",
+    "followed",
     "receive_frame",
     "refuse_doubted",
+    "revisable",
     "send_frame",
+    "signed_successor",
+    "signed_trust",
     "unverified_certificate",
 ]

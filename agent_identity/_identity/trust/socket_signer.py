@@ -24,6 +24,7 @@ __all__ = [
     "REFUSED",
     "WANT_KEY",
     "WANT_SIGNATURE",
+    "WANT_SUCCESSORS",
     "WANT_TRUST",
     "SocketSigner",
     "receive_frame",
@@ -33,7 +34,7 @@ __all__ = [
 MAX_FRAME: Final = 4_194_304 + 65_536
 """Bytes of a message; a record of the largest size fits with what is said about it."""
 
-WANT_KEY, WANT_TRUST, WANT_SIGNATURE = b"K", b"T", b"S"
+WANT_KEY, WANT_TRUST, WANT_SIGNATURE, WANT_SUCCESSORS = b"K", b"T", b"S", b"N"
 DONE, REFUSED = b"\x00", b"\x01"
 NAMES: Final[dict[Purpose, bytes]] = {"issuer": b"i", "recorder": b"r"}
 """Names of purposes in requests."""
@@ -145,6 +146,14 @@ class SocketSigner:
             EvidenceError: The signer cannot be reached.
         """
         return self._ask(WANT_TRUST)
+
+    def successors(self) -> tuple[str, ...]:
+        """Return the signed successors of the signer's trust file, oldest first.
+
+        Raises:
+            EvidenceError: The signer cannot be reached.
+        """
+        return tuple(self._ask(WANT_SUCCESSORS).decode("ascii", "ignore").split())
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature over the message, 64 bytes.

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity._authority.registries import AgentRegistry, Mark, Registration, Status
-from agent_identity._enforcement.directory import prepare, registry_path
 from agent_identity._enforcement.directory import register as write
-from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity._enforcement.directory import registry_path
+from agent_identity._identity.common import SystemClock
 from agent_identity._identity.keys import SigningKey
 from agent_identity._identity.principals import Agent
 from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.scopes import scope_of
+from agent_identity.cli.terminal.signing import refuse_inside, signing
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError, TokenError
 
@@ -128,17 +129,17 @@ def run_check(chosen: argparse.Namespace) -> int:
 
 def _write(chosen: argparse.Namespace, change: Callable[[AgentRegistry], Sequence[Registration]]) -> int:
     """Change the registry and print the new registrations."""
-    clock = SystemClock()
-    issuer, _, trust = prepare(chosen.directory, clock, RandomIds())
-    signer = issuer if chosen.key is None else SigningKey.load(chosen.key)
+    refuse_inside(chosen)
     before: list[int] = []
 
     def noted(registry: AgentRegistry) -> Sequence[Registration]:
         before.append(len(registry.history))
         return change(registry)
 
-    now = clock.wall_ns() // 1_000_000_000
-    registry = write(registry_path(chosen.directory), noted, signer=signer, trust=trust, now=now)
+    with signing(chosen) as (issuer, _, trust):
+        signer = issuer if chosen.key is None else SigningKey.load(chosen.key)
+        now = SystemClock().wall_ns() // 1_000_000_000
+        registry = write(registry_path(chosen.directory), noted, signer=signer, trust=trust, now=now)
     _print(registry.history[before[0] :], chosen, history=False)
     return 0
 

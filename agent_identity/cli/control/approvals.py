@@ -10,6 +10,7 @@ from agent_identity._enforcement.approvals import ApprovalInbox, shown
 from agent_identity._identity.common import SystemClock
 from agent_identity._identity.principals import Human
 from agent_identity.cli.control.opened import NS, opened, trust_file
+from agent_identity.cli.terminal.signing import refuse_inside
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
@@ -39,7 +40,8 @@ def run_list(chosen: argparse.Namespace) -> int:
 
 def run_decide(chosen: argparse.Namespace) -> int:
     """Approve or reject a request."""
-    with opened(chosen.directory, chosen.keys) as enforcer:
+    refuse_inside(chosen)
+    with opened(chosen) as enforcer:
         person = _decided(chosen, enforcer)
     status = "approved" if chosen.action == "approve" else "rejected"
     if chosen.json:

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, Options, add_directory, add_json
+from agent_identity.cli.terminal.command import Command, Options, add_directory, add_json, add_keys
 
 __all__ = ["CONTROL", "KINDS"]
 
@@ -42,12 +42,8 @@ def _add_shared(parser: ArgumentParser) -> None:
     text = "the store that several machines share: redis://…, rediss://…, postgresql://… or the path of a SQLite file"
     parser.add_argument("--state", metavar="URL", help=text)
     parser.add_argument("--prefix", metavar="NAME", help="the prefix= that the enforcers give to that store")
-    _add_keys(parser)
+    add_keys(parser)
     add_json(parser)
-
-
-def _add_keys(parser: ArgumentParser) -> None:
-    parser.add_argument("--keys", metavar="DIR", help="the directory with the keys, if a signer holds them")
 
 
 def _approvals(parser: ArgumentParser) -> None:
@@ -60,7 +56,7 @@ def _decide(parser: ArgumentParser) -> None:
     parser.add_argument("request", metavar="REQUEST", help="the id of the request to decide")
     parser.add_argument("--by", metavar="ID", required=True, help="the person who decides")
     parser.add_argument("--role", metavar="ROLE", action="append", default=[], help="a role of that person")
-    _add_keys(parser)
+    add_keys(parser)
     add_json(parser)
 
 
@@ -111,6 +107,7 @@ def _orphan(parser: ArgumentParser) -> None:
 def _add_writing(parser: ArgumentParser) -> None:
     parser.add_argument("--reason", metavar="TEXT", help="the reason, kept in the history")
     parser.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
+    add_keys(parser)
 
 
 def _check(parser: ArgumentParser) -> None:

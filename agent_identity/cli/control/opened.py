@@ -6,15 +6,10 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final, cast
 
-from agent_identity._authority.stores import DirectoryState, PostgresState, RedisState, SqliteState, StateStore
+from agent_identity._authority.stores import PostgresState, RedisState, SqliteState, StateStore
 from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.approvals import ApprovalInbox
-from agent_identity._enforcement.directory import pseudonyms_of
-from agent_identity._evidence.ledger import Ledger
-from agent_identity._evidence.record import DigestKeys
-from agent_identity._identity.common import RandomIds, SystemClock, is_there
-from agent_identity._identity.keys import SigningKey
-from agent_identity._identity.trust import TrustStore
+from agent_identity._identity.common import is_there
+from agent_identity.cli.terminal.signing import keys_of
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["NS", "opened", "store_of", "trust_file"]
@@ -76,45 +71,16 @@ def trust_file(directory: str) -> Path:
 
 
 @contextlib.contextmanager
-def opened(directory: str, keys: str | None, store: StateStore | None = None) -> Generator[Enforcer]:
-    """Open the directory; with ``keys``, take its keys from another directory.
+def opened(chosen: argparse.Namespace, store: StateStore | None = None) -> Generator[Enforcer]:
+    """Open the directory with the keys that the options name.
 
     Args:
-        directory: The directory of the enforcer.
-        keys: The directory with the keys, if a signer holds them.
+        chosen: The options of the command.
         store: The store that several machines share; by default the state of the directory. It is closed here.
     """
     with contextlib.ExitStack() as stack:
         if store is not None:
             stack.enter_context(contextlib.closing(store))
-        yield stack.enter_context(_opened(directory, keys, store))
-
-
-@contextlib.contextmanager
-def _opened(directory: str, keys: str | None, store: StateStore | None) -> Generator[Enforcer]:
-    trust_file(directory)
-    if keys is None:
-        with Enforcer.open(directory, state=store) as enforcer:
-            yield enforcer
-        return
-    own = DirectoryState(Path(directory) / "state")
-    with contextlib.closing(own), _with_keys(Path(directory), Path(keys) / "keys", store or own) as enforcer:
-        yield enforcer
-
-
-def _with_keys(directory: Path, keys: Path, state: StateStore) -> Enforcer:
-    """Return an enforcer on a directory without keys, with the keys from another directory."""
-    issuer, recorder = SigningKey.load(keys / "issuer.pem"), SigningKey.load(keys / "recorder.pem")
-    trust = TrustStore.load(directory / "trust.json")
-    ledger = Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())
-    enforcer = Enforcer(
-        issuer=issuer,
-        recorder=recorder,
-        trust=trust,
-        ledger=ledger,
-        digests=DigestKeys(directory / "keys" / "digests.jsonl"),
-        state=state,
-        pseudonyms=pseudonyms_of(directory, wanted=False),
-    )
-    enforcer.approvals.use(ApprovalInbox(directory / "approvals"))
-    return enforcer
+        trust_file(chosen.directory)
+        keys = stack.enter_context(keys_of(chosen))
+        yield stack.enter_context(Enforcer.open(chosen.directory, keys=keys, state=store))

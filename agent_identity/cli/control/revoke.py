@@ -4,23 +4,29 @@ import argparse
 import contextlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, cast, get_args
 
 from agent_identity._authority.registries import (
     EVERYTHING,
+    MAX_LIST,
     Revocation,
     RevocationList,
     RevokedKind,
-    trusted_revocations,
+    successors_in,
 )
 from agent_identity._authority.stores import StateStore, copied_state
 from agent_identity._enforcement.directory import pseudonyms_of
-from agent_identity._enforcement.guard import LIST_NAME
-from agent_identity._evidence.ledger import open_ledger
-from agent_identity._identity.trust import TrustStore
+from agent_identity._enforcement.guard import LIST_NAME, read_list
+from agent_identity._evidence.ledger import RawLine, open_ledger
+from agent_identity._evidence.record import decode
+from agent_identity._identity.common import SystemClock
+from agent_identity._identity.keys import parse_compact
+from agent_identity._identity.trust import MAX_SUCCESSOR, TrustStore
 from agent_identity.canonical import encode
 from agent_identity.cli.control.opened import NS, opened, store_of, trust_file
+from agent_identity.cli.terminal.signing import refuse_inside
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
@@ -33,17 +39,44 @@ _RECORDED: Final = frozenset({"task", "grant", "agent", "human", "service"})
 def run_revoke(chosen: argparse.Namespace) -> int:
     """Revoke or suspend a target."""
     kind, name = _target(chosen)
-    with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+    with opened(chosen, store_of(chosen)) as enforcer:
         try:
             enforcer.revoke(kind, name, reason=chosen.reason, suspend=chosen.suspend)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
         listed = enforcer.revocations.current
+        signed = enforcer.revocations.export()
     entry = listed.get(kind, name)
     _tell(chosen, kind, name, entry.status if entry else "suspended" if chosen.suspend else "revoked", listed.version)
+    _tell_unread(chosen.directory, signed)
     if kind in _RECORDED and not _is_recorded(chosen.directory, name):
         print(f"no record of this directory names the {kind} {clean(name)}; check the spelling", file=sys.stderr)
     return 0
+
+
+def _tell_unread(directory: str, signed: bytes) -> None:
+    """Tell which processes cannot read a list yet, because nothing leads them to the key that signed it."""
+    kid = parse_compact(signed.partition(b"\n")[0].decode("ascii"), most=MAX_LIST).kid or ""
+    entry = TrustStore.load(trust_file(directory)).get(kid, "issuer")
+    named = (kid.encode() in parse_compact(token, most=MAX_SUCCESSOR).payload for token in successors_in(signed))
+    if entry is None or entry.not_before is None or any(named):
+        return
+    streams = open_ledger(directory)
+    running = sum(_runs_since_before(streams.entries(stream), entry.not_before) for stream in streams.streams())
+    print(
+        f"processes that opened the directory before {moment(entry.not_before * NS)} cannot read this list, because no "
+        f"key of theirs announced the one that signed it; {running} of its streams began before and have no end. They "
+        "refuse every call (revocations_unreadable) until they open the directory again",
+        file=sys.stderr,
+    )
+
+
+def _runs_since_before(lines: Iterable[RawLine], seconds: int) -> bool:
+    """Return whether a stream began before a time and has no end; its process may also have been killed."""
+    records = [line.record for line in lines if line.record is not None]
+    if not records or b'"kind":"stream_end"' in records[-1]:
+        return False
+    return decode(records[0]).time.start_ns < seconds * NS
 
 
 def _is_recorded(directory: str, name: str) -> bool:
@@ -57,21 +90,24 @@ def _is_recorded(directory: str, name: str) -> bool:
 
 def run_reinstate(chosen: argparse.Namespace) -> int:
     """Lift a suspension."""
+    refuse_inside(chosen)
     kind, name = _target(chosen)
-    with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+    with opened(chosen, store_of(chosen)) as enforcer:
         try:
             enforcer.reinstate(kind, name)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
         version = enforcer.revocations.current.version
+        signed = enforcer.revocations.export()
     _tell(chosen, kind, name, "reinstated", version)
+    _tell_unread(chosen.directory, signed)
     return 0
 
 
 def run_list(chosen: argparse.Namespace) -> int:
     """List the revocations."""
     if chosen.sign_again or chosen.adopt:
-        with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+        with opened(chosen, store_of(chosen)) as enforcer:
             if chosen.sign_again:
                 enforcer.revocations.sign_again()
             if chosen.adopt:
@@ -81,8 +117,8 @@ def run_list(chosen: argparse.Namespace) -> int:
         if signed is None:
             raise ConfigurationError("nothing has been revoked yet, so there is no list to export")
         Path(chosen.export).write_bytes(signed)
-    trust = TrustStore.load(trust_file(chosen.directory))
-    listed = RevocationList() if signed is None else trusted_revocations(signed, trust)
+    directory = trust_file(chosen.directory).parent
+    listed = RevocationList() if signed is None else read_list(directory, signed, SystemClock())
     _show(chosen, listed)
     return 0
 

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys
 
 __all__ = ["LOOK"]
 
@@ -83,6 +83,7 @@ def _pin(parser: ArgumentParser) -> None:
 
 def _add_key(parser: ArgumentParser) -> None:
     parser.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
+    add_keys(parser)
 
 
 _INVENTORY: Final = "agent_identity.cli.look.inventory"

@@ -11,7 +11,6 @@ from typing import Final, cast
 
 from agent_identity._audit.report import counted
 from agent_identity._authority.stores import DirectoryState, copied_state
-from agent_identity._enforcement.directory import prepare
 from agent_identity._enforcement.inventory import (
     Definition,
     InventoryFile,
@@ -23,9 +22,10 @@ from agent_identity._enforcement.inventory import (
     inventory_path,
     pin,
 )
-from agent_identity._identity.common import RandomIds, SystemClock, read_public_file
+from agent_identity._identity.common import SystemClock, read_public_file
 from agent_identity._identity.keys import Signer, SigningKey
 from agent_identity._identity.trust import TrustStore
+from agent_identity.cli.terminal.signing import refuse_inside, signing
 from agent_identity.cli.terminal.style import Style, clean, columns, table
 from agent_identity.errors import ConfigurationError, TokenError
 
@@ -62,8 +62,7 @@ def run_diff(chosen: argparse.Namespace) -> int:
 
 def run_accept(chosen: argparse.Namespace) -> int:
     """Accept pending changes."""
-    signer, trust, now = _signing(chosen)
-    with _file(chosen.directory, trust) as file:
+    with _signing(chosen) as (signer, trust, now), _file(chosen.directory, trust) as file:
         try:
             offer = accept(
                 file,
@@ -84,8 +83,7 @@ def run_accept(chosen: argparse.Namespace) -> int:
 
 def run_forget(chosen: argparse.Namespace) -> int:
     """Forget a server."""
-    signer, trust, _ = _signing(chosen)
-    with _file(chosen.directory, trust) as file:
+    with _signing(chosen) as (signer, trust, _), _file(chosen.directory, trust) as file:
         forget(file, chosen.server, signer=signer)
     if chosen.json:
         print(json.dumps({"forgotten": chosen.server}))
@@ -105,17 +103,17 @@ def run_pin(chosen: argparse.Namespace) -> int:
         raise ConfigurationError(
             "the file is not an inventory; give the output of 'agent-identity inventory list --json'"
         ) from None
-    signer, trust, now = _signing(chosen)
-    with _file(chosen.directory, trust) as file:
+    with _signing(chosen) as (signer, trust, now), _file(chosen.directory, trust) as file:
         _print(pin(file, book, signer=signer, now=now), as_json=chosen.json)
     return 0
 
 
-def _signing(chosen: argparse.Namespace) -> tuple[Signer, TrustStore, int]:
-    clock = SystemClock()
-    issuer, _, trust = prepare(chosen.directory, clock, RandomIds())
-    signer = issuer if chosen.key is None else SigningKey.load(chosen.key)
-    return signer, trust, clock.wall_ns() // 1_000_000_000
+@contextlib.contextmanager
+def _signing(chosen: argparse.Namespace) -> Generator[tuple[Signer, TrustStore, int]]:
+    refuse_inside(chosen)
+    with signing(chosen) as (issuer, _, trust):
+        signer = issuer if chosen.key is None else SigningKey.load(chosen.key)
+        yield signer, trust, SystemClock().wall_ns() // 1_000_000_000
 
 
 @contextlib.contextmanager

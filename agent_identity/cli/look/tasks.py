@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity._audit.timelines import TaskTimeline, story
-from agent_identity._authority.registries import RevocationList, trusted_revocations
+from agent_identity._authority.registries import RevocationList
 from agent_identity._authority.stores import copied_state
-from agent_identity._enforcement.guard import LIST_NAME
+from agent_identity._enforcement.guard import LIST_NAME, read_list
 from agent_identity._identity.common import SystemClock
-from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
@@ -97,4 +96,4 @@ def _revocations(directory: Path) -> RevocationList:
     """Return the revocation list of the directory; an empty one without a state."""
     with copied_state(directory / "state") as state:
         kept = state.get(LIST_NAME)
-    return RevocationList() if kept is None else trusted_revocations(kept[1], TrustStore.load(directory / "trust.json"))
+    return RevocationList() if kept is None else read_list(directory, kept[1], SystemClock())

@@ -11,9 +11,9 @@ from typing import Final
 
 from agent_identity._audit.report import counted
 from agent_identity._audit.verify import Verifier
-from agent_identity._enforcement.directory import check_keys, connect, prepare
 from agent_identity._evidence.ledger import Ledger, Removed, archive, prune
 from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity.cli.terminal.signing import signing
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Progress
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -50,11 +50,11 @@ def run_prune(chosen: argparse.Namespace) -> int:
         )
     _verify(directory, chosen.trust)
     clock, ids = SystemClock(), RandomIds()
-    keys = prepare(directory, clock, ids) if chosen.signer is None else connect(directory, chosen.signer)
-    issuer, recorder, trust = keys
-    check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
     before_ns = clock.wall_ns() - seconds * _NS
-    with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
+    with (
+        signing(chosen) as (_, recorder, trust),
+        Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger,
+    ):
         leaving = _removed(
             lambda progress: prune(
                 directory,

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys
 
 __all__ = ["OPERATE", "PROTOCOLS"]
 
@@ -60,7 +60,7 @@ def _prune(parser: ArgumentParser) -> None:
     parser.add_argument("--older-than", metavar="AGE", required=True, help="such as 365d or 60w")
     parser.add_argument("--archived", metavar="OUT", help="prune only records that this archive holds unchanged")
     parser.add_argument("--trust", metavar="FILE", help="trust.json for the verification; by default the one in DIR")
-    _add_signer(parser)
+    add_keys(parser)
     parser.add_argument(
         "--destroy-even-what-is-younger-than-six-months",
         dest="young",
@@ -83,7 +83,7 @@ def _erase(parser: ArgumentParser) -> None:
     target.add_argument("--resources", action="store_true", help=text)
     parser.add_argument("--reason", metavar="TEXT", help="the reason, kept in the ledger")
     parser.add_argument("--by", metavar="NAME", help="the person who ordered the erasure; by default the login name")
-    _add_signer(parser)
+    add_keys(parser)
     add_json(parser)
 
 

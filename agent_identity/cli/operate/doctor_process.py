@@ -12,6 +12,7 @@ from typing import Final, cast
 from agent_identity._audit.report import counted
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement import Enforcer, open_enforcers
+from agent_identity._enforcement.calls import Approval
 from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.telemetry import Check
 from agent_identity.errors import StateError
@@ -26,6 +27,12 @@ _PROVIDED: Final = re.compile(
     r"(_preview)?(_\d{8})?"
 )
 """Types of tools that model providers run themselves, by their present names."""
+
+_STARTS: Final = re.compile(
+    r"(^|[^a-z])(shell|bash|zsh|sh|terminal|subprocess|exec|execute|eval|repl|python|ipython|powershell|cmd|command"
+    r"|code_interpreter|run_code|run_command|local_shell)($|[^a-z])"
+)
+"""Words in the names of tools that start programs; a guess."""
 
 _NODES: Final = (("langgraph.prebuilt.tool_node", "ToolNode"), ("langchain.tools.tool_node", "_ToolNode"))
 """Nodes that run tools; langchain 1.0 has its own."""
@@ -68,6 +75,21 @@ def _enforcer(enforcer: Enforcer, point: EnforcementContext) -> Iterator[Check]:
     for what, why in enforcer.degraded.items():
         yield Check("enforcer", "warn", f"{stream}: {what}: {why}", "repair it; see what the enforcer logs about it")
     yield examine_store("shared state", point.state)
+    if starting := _starting_programs(point):
+        yield Check(
+            "approvals",
+            "warn",
+            f"{stream}: asserted approvals beside {_listed(starting)}; a guess by name: these tools start programs, "
+            "and a program of this user can approve by the command line",
+            "keep the keys in a signer of another user or a token (docs/how-to/keep-keys-elsewhere.md), or leave the "
+            "tool out",
+        )
+
+
+def _starting_programs(point: EnforcementContext) -> list[str]:
+    """Return the tools that start programs, by their names, if a route takes approvals that are only asserted."""
+    asserted = any(isinstance(route, Approval) and not route.verified for route in point.routes.values())
+    return [tool.name for tool, _ in point.tools.all() if asserted and _STARTS.search(tool.name.lower())]
 
 
 def examine_tools() -> list[Check]:

@@ -5,20 +5,18 @@ import getpass
 import json
 import os
 from pathlib import Path
-from typing import Final
 
 from agent_identity._audit.report import counted
-from agent_identity._enforcement.directory import Erased, ErasedKind, check_keys, connect, erase, prepare
+from agent_identity._enforcement.directory import Erased, ErasedKind, erase
 from agent_identity._enforcement.guard import RESOURCES
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity.cli.terminal.signing import signing
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["run"]
-
-_NS: Final = 1_000_000_000
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -29,10 +27,10 @@ def run(chosen: argparse.Namespace) -> int:
         raise ConfigurationError(f"{directory!r} is not the directory of an enforcer; name the one with trust.json")
     kind, name = _chosen(chosen)
     clock, ids = SystemClock(), RandomIds()
-    keys = prepare(directory, clock, ids) if chosen.signer is None else connect(directory, chosen.signer)
-    issuer, recorder, trust = keys
-    check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
-    with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
+    with (
+        signing(chosen) as (_, recorder, trust),
+        Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger,
+    ):
         by = chosen.by or _login()
         try:
             erased = erase(directory, kind, name, ledger=ledger, clock=clock, by=by, reason=chosen.reason)

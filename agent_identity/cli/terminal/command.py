@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple, TypeAlias, cast
 
-__all__ = ["Command", "Options", "add_directory", "add_json", "loaded"]
+__all__ = ["Command", "Options", "add_directory", "add_json", "add_keys", "loaded"]
 
 Options: TypeAlias = Callable[[argparse.ArgumentParser], object]
 """Adds the arguments and options of a command to its parser."""
@@ -38,6 +38,17 @@ class Command(NamedTuple):
 def add_directory(parser: argparse.ArgumentParser, text: str = "the directory of the enforcer") -> None:
     """Add the directory argument."""
     parser.add_argument("directory", metavar="DIR", help=text)
+
+
+def add_keys(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the keys which sign."""
+    text = "the keys, if they are not in DIR: the directory with them, or unix:PATH of a signer"
+    parser.add_argument("--keys", metavar="WHERE", help=text)
+    text = "the PKCS #11 library of the token with the keys; its PIN is in AGENT_IDENTITY_PIN, or asked for"
+    parser.add_argument("--pkcs11", metavar="LIBRARY", help=text)
+    parser.add_argument("--token", metavar="LABEL", default="evidence", help="the label of the token (%(default)s)")
+    text = "the labels of issuer and recorder key in the token (%(default)s)"
+    parser.add_argument("--labels", metavar="LABELS", default="issuer,recorder", help=text)
 
 
 def add_json(parser: argparse.ArgumentParser, *, stream: str = "", page: str = "") -> None:

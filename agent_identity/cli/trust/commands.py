@@ -41,6 +41,8 @@ def _rotate(parser: ArgumentParser) -> None:
     text = "validity of the old keys from now on, as 30m, 24h or 7d (default)"
     parser.add_argument("--overlap", metavar="TIME", default="7d", help=text)
     parser.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys are in another one")
+    text = "the private key of a root of trust.json, which signs the next one"
+    parser.add_argument("--root", metavar="FILE", help=text)
     text = "record the new keys in the ledger, in version 2 of the record, which is a draft"
     parser.add_argument("--draft-records", action="store_true", help=text)
     add_json(parser)
@@ -65,6 +67,10 @@ def _signer(parser: ArgumentParser) -> None:
     parser.add_argument("--user", metavar="NAME", action="append", default=[], help=text)
     text = "serve all users with this primary group"
     parser.add_argument("--group", metavar="NAME", action="append", default=[], help=text)
+    text = "sign lists of revocations, rulings and registrations for this user as well; never the user of the agents"
+    parser.add_argument("--operator", metavar="NAME", action="append", default=[], help=text)
+    text = "the same for all users with this primary group"
+    parser.add_argument("--operator-group", metavar="NAME", action="append", default=[], help=text)
 
 
 def _witness(parser: ArgumentParser) -> None:
@@ -123,9 +129,10 @@ TRUST: Final = (
                 _rotate,
                 f"{_KEYS}:run_rotate",
                 description=(
-                    "Create new keys, announce them in trust.json, and remove the old private keys. Processes that "
-                    "have the directory open use the old keys until they open it again; they must do so, and their "
-                    "grants must expire, before the overlap ends. Then give the new trust.json to the verifiers."
+                    "Create new keys, announce them in trust.json, signed by the old issuer key, and remove the old "
+                    "private keys. Processes that have the directory open accept the new keys at once, and use the "
+                    "old ones until they open it again; they must do so, and their grants must expire, before the "
+                    "overlap ends. Then give the new trust.json to the verifiers."
                 ),
             ),
             Command(

@@ -116,19 +116,28 @@ def run_rotate(chosen: argparse.Namespace) -> int:
     if not chosen.purposes:
         return _rotate_second(chosen)
     now, overlap = int(time.time()), _duration(chosen.overlap)
-    done = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence)
+    root = None if chosen.root is None else SigningKey.load(chosen.root)
+    done = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence, root_key=root)
     if chosen.draft_records:
         _record(chosen, done)
     if chosen.json:
         print(json.dumps({"keys": [{"new": _facts(one.new), "old": _facts(one.old)} for one in done]}))
         return 0
+    _tell_rotation(chosen, done)
+    return 0
+
+
+def _tell_rotation(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
     for one in done:
         print(one.new.purpose)
         print(f"  new key  {one.new.key.thumbprint}  from {_time(one.new.not_before)}")
         print(f"  old key  {one.old.key.thumbprint}  until {_time(one.old.not_after)}")
-    print("\nOpen the directory again in processes that have it open, before the old keys end.")
+    print("\nRunning processes accept the new keys; open the directory again before the old keys end.")
+    if chosen.root is None and any(
+        entry.purpose == "root" for entry in TrustStore.load(Path(chosen.path) / "trust.json").keys
+    ):
+        print("No root signed the new trust.json: processes that follow a root do not accept it; use --root FILE.")
     print(f"Give {clean(chosen.path)}/trust.json to the verifiers.")
-    return 0
 
 
 def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:

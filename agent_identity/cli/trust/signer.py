@@ -27,7 +27,8 @@ def run(chosen: argparse.Namespace) -> int:
         )
     _forbid_dumps()
     keys = SignerKeys(chosen.directory, clock=SystemClock(), ids=RandomIds())
-    service = SignerService(keys, chosen.socket, users, groups, _say)
+    operators, of_groups = set(_ids(chosen.operator, _user, "user")), set(_ids(chosen.operator_group, _group, "group"))
+    service = SignerService(keys, chosen.socket, users, groups, _say, operators, of_groups)
     service.listen()
 
     def stop(_number: int, _frame: object) -> None:

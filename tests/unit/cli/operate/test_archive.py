@@ -82,7 +82,7 @@ def test_what_does_not_verify_is_not_pruned(run: Callable, old: Path) -> None:
         (("archive", "DIR", "--to", "DIR"), "name another folder"),
         (("archive", "FILE", "--to", "x"), "evidence directory"),
         (("archive", "DIR", "--to", "x", "--older-than", "3y"), "hours, days or weeks"),
-        (("prune", "DIR", "--older-than", "999d", "--signer", "tcp:x"), "unix:PATH"),
+        (("prune", "DIR", "--older-than", "999d", "--keys", "tcp:x"), "issuer.pem"),
         (("export", "FILE", "--as", "ocsf"), "evidence directory"),
         (("export", "DIR", "--as", "ocsf", "--since", "yesterday"), "is not a time"),
         (("export", "DIR", "--as", "ocsf", "--sign"), "--as otel-audit only"),

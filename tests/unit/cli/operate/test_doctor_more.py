@@ -16,9 +16,10 @@ from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.telemetry.diagnosis import Check
 from agent_identity._evidence.record.parts import DRAFT
+from agent_identity.approvals import Approval
 from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.cli.operate.doctor_packages import Installed, examine_versions, installed
-from agent_identity.cli.operate.doctor_process import examine_store
+from agent_identity.cli.operate.doctor_process import examine_enforcers, examine_store
 from agent_identity.errors import StateError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Transparency
@@ -467,3 +468,13 @@ def test_each_mistake_of_a_policy_file_has_a_line_of_its_own(program: Run, tmp_p
     assert len(err.splitlines()) == 2
     assert "\x1b" not in err
     assert "\\n" not in err
+
+
+def test_a_shell_beside_an_asserted_approval_is_told_as_a_guess(tmp_path: Path) -> None:
+    """A tool whose name says that it starts programs can approve by the command line; other names are let be."""
+    routes = {"asserted": Approval(), "verified": Approval(verified=True)}
+    for name, route, found in (("run_shell", "asserted", 1), ("run_shell", "verified", 0), ("shelve", "asserted", 0)):
+        with Enforcer.open(tmp_path / "evidence", routes={"people": routes[route]}) as enforcer:
+            enforcer.tool(name=name)(lambda: None)
+            checks = [check for check in examine_enforcers() if check.name == "approvals"]
+            assert [(check.status, "guess" in check.detail) for check in checks] == [("warn", True)] * found

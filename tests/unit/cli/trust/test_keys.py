@@ -220,7 +220,7 @@ def test_keys_are_exchanged_and_the_history_is_listed(run: Run, tmp_path: Path) 
     assert lines[-1] == f"Give {tmp_path}/trust.json to the verifiers."
     assert trust.keys[0].not_after == (trust.keys[2].not_before or 0) + 7200
     listed = run("keys", "list", tmp_path)[1].splitlines()
-    assert [line.split()[:2] for line in listed[4:]] == [[key.purpose, key.key.thumbprint] for key in trust.keys]
+    assert [line.split()[:2] for line in listed[5:]] == [[key.purpose, key.key.thumbprint] for key in trust.keys]
     assert "REVOKED" not in listed[3]
 
 
@@ -264,9 +264,9 @@ def test_a_key_is_revoked_and_listed_so(run: Run, tmp_path: Path) -> None:
     assert code == 0
     assert out.splitlines()[0] == f"recorder key {key} is revoked since 2025-11-24 09:00:00 UTC"
     listed = run("keys", "list", tmp_path)[1].splitlines()
-    assert listed[3].endswith("REVOKED SINCE")
-    assert listed[4].rstrip().endswith("always")
-    assert listed[5].endswith("2025-11-24 09:00:00 UTC (laptop lost)")
+    assert listed[4].endswith("REVOKED SINCE")
+    assert listed[5].rstrip().endswith("always")
+    assert listed[6].endswith("2025-11-24 09:00:00 UTC (laptop lost)")
     run("keys", "revoke", "--since", "1763970000", "--", tmp_path, key)
     assert TrustStore.load(tmp_path / "trust.json").keys[1].revoked_since == 1_763_970_000
 

@@ -14,6 +14,7 @@ from checking import check
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
@@ -92,7 +93,7 @@ def test_keys_of_digests_are_erased_with_the_keys_of_a_signer(
     before = (evidence / "keys" / "digests.jsonl").read_bytes()
     assert run("erase", evidence, "--principal", "alice")[0] == 2
     assert (evidence / "keys" / "digests.jsonl").read_bytes() == before
-    code, out, _ = run("erase", evidence, "--principal", "alice", "--signer", f"unix:{signer.path}")
+    code, out, _ = run("erase", evidence, "--principal", "alice", "--keys", f"unix:{signer.path}")
     assert (code, "1 key erased" in out) == (0, True)
     assert check(evidence, tmp_path / "signer" / "trust.json").verdict == "verified"
 
@@ -111,7 +112,7 @@ def test_keys_are_rotated_while_the_signer_runs(start: Callable[..., Signer], ru
     signer = start()
     with Enforcer.open(tmp_path / "evidence", keys=f"unix:{signer.path}") as old:
         code, out, _ = run("keys", "rotate", "--all", signer.root, "--evidence", tmp_path / "evidence")
-        assert (code, out.count("new key")) == (0, 2)
+        assert (code, out.count("  new key  ")) == (0, 2)
         signer.process.send_signal(signal.SIGHUP)
         assert signer.said() == "the keys were read again\n"
         signer.work(tmp_path / "evidence")
@@ -171,3 +172,48 @@ def test_ac_17_another_user_can_sign_and_not_read(start: Callable[..., Signer], 
     assert served.stdout.splitlines() == ["closed", key.thumbprint]
     assert "not_allowed" in refused.stderr
     assert refused.stdout == "closed\n"
+
+
+def test_an_operator_stops_and_starts_with_the_keys_of_a_signer(
+    start: Callable[..., Signer], run: Run, tmp_path: Path
+) -> None:
+    """The kill switch, its lifting, rulings and registrations are signed for operators, before and after a rotation."""
+    signer = start("--operator", str(os.geteuid()))
+    evidence, keys = tmp_path / "evidence", ("--keys", f"unix:{signer.path}")
+    with Enforcer.open(evidence, keys=f"unix:{signer.path}") as enforcer:
+        given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
+
+        def outcome() -> str:
+            try:
+                with enforcer.task("t", **given), enforcer.action("read"):
+                    return "read"
+            except Denied as denied:
+                return denied.code
+
+        for _ in range(2):
+            assert run("revoke", evidence, "agent", "clerk", "--suspend", *keys)[0] == 0
+            assert outcome() == "suspended"
+            assert run("reinstate", evidence, "agent", "clerk", *keys)[0] == 0
+            assert outcome() == "read"
+            assert run("keys", "rotate", "--all", signer.root, "--evidence", evidence)[0] == 0
+            signer.process.send_signal(signal.SIGHUP)
+            assert signer.said() == "the keys were read again\n"
+        words = ("--owner", "ops", "--purpose", "x", "--tool", "read", *keys)
+        assert run("agents", "add", evidence, "clerk", *words)[0] == 0
+        assert run("inventory", "forget", evidence, "mail", *keys)[0] == 2
+    assert check(evidence, signer.root / "trust.json").verdict == "verified"
+
+
+def test_without_operators_a_signer_signs_none_of_their_statements(
+    start: Callable[..., Signer], run: Run, tmp_path: Path
+) -> None:
+    """Code in the process of the agents can neither lift a suspension nor register an agent."""
+    signer = start()
+    evidence, keys = tmp_path / "evidence", ("--keys", f"unix:{signer.path}")
+    signer.work(evidence)
+    for words in (
+        ("revoke", evidence, "agent", "clerk"),
+        ("agents", "add", evidence, "clerk", "--owner", "ops", "--purpose", "x", "--tool", "read"),
+    ):
+        assert run(*words, *keys)[0] == 2
+        assert "not_recognised" in signer.said()

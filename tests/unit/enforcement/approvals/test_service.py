@@ -13,7 +13,7 @@ from flat_options import grouped
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import canonical
+from agent_identity import canonical, verify
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.approvals import terminal as terminal_desk
@@ -492,9 +492,116 @@ def test_an_approval_fits_its_arguments_and_no_others(opened: Callable[..., Any]
         holds()
 
 
-@pytest.mark.parametrize("private", [{"disclosable": True}, {"pseudonyms": True}])
-def test_approvals_and_hidden_names_or_arguments_exclude_each_other(tmp_path: Path, private: dict[str, bool]) -> None:
-    """A ruling names the principal and the whole arguments, so neither can be under another name or digest."""
-    with pytest.raises(ConfigurationError, match="approvals exclude disclosable"):
-        Enforcer.open(tmp_path / "evidence", routes={"desk": Approval()}, **grouped(private))
-    Enforcer.open(tmp_path / "evidence", **grouped(private)).close()
+@pytest.mark.parametrize("private", [{"disclosable": True}, {"pseudonyms": True}], ids=["disclosable", "pseudonyms"])
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["directory", "asked"])
+def test_approvals_work_with_hidden_names_and_arguments(
+    tmp_path: Path, private: dict[str, bool], elsewhere: bool
+) -> None:
+    """The approver sees names and values; records and rulings have pseudonyms and digests, and verify."""
+    shown: list[ApprovalRequest] = []
+
+    def ask(request: ApprovalRequest) -> Answer:
+        shown.append(request)
+        return request.approve(by=BOB)
+
+    channel = Approval(approvers=(BOB.id,)) if elsewhere else Approval(ask=ask, approvers=(BOB.id,))
+    evidence, alice, clerk = tmp_path / "evidence", Human("alice@example.com"), Agent("clerk", owner="finance")
+    with Enforcer.open(evidence, policy=POLICY, routes={"desk": channel}, **grouped(private)) as enforcer:
+
+        @enforcer.tool(name="tool")
+        def tool(amount: int, to: str) -> str:
+            return f"{amount} to {to}"
+
+        with enforcer.task("pay", principal=alice, agent=clerk, scope=Scope("tool")):
+            if elsewhere:
+                with pytest.raises(Denied):
+                    tool(5, to="eve@example.com")
+                with enforcer.no_task(), Enforcer.open(evidence, **grouped(private)) as other:
+                    shown.extend(other.approvals.pending())
+                    with pytest.raises(Denied) as caught:
+                        other.approvals.approve(shown[0].id, by=alice)
+                    assert caught.value.code == "approval_self"
+                    other.approvals.approve(shown[0].id, by=BOB)
+            assert tool(5, to="eve@example.com") == "5 to eve@example.com"
+    assert (shown[0].principal.id, shown[0].arguments) == (alice.id, {"amount": 5, "to": "eve@example.com"})
+    report = verify(evidence, evidence / "trust.json")
+    assert (report.verdict, [one for one in report.findings if one.severity != "notice"]) == ("verified", [])
+    written = b"".join(path.read_bytes() for path in evidence.glob("ledger/*/entries.jsonl"))
+    assert b"eve@example.com" not in written
+    assert (alice.id.encode() in written) is not private.get("pseudonyms", False)
+
+
+def test_an_approver_whose_name_was_erased_meanwhile_approves_nothing(tmp_path: Path) -> None:
+    """Nobody can tell then whether that person may."""
+    evidence, alice, clerk = tmp_path / "evidence", Human("alice@example.com"), Agent("clerk", owner="finance")
+    given = {"policy": POLICY, "routes": {"desk": Approval()}, **grouped({"pseudonyms": True})}
+    with Enforcer.open(evidence, **given) as enforcer:
+        tool = enforcer.tool(name="tool")(lambda: "done")
+        with enforcer.task("pay", principal=alice, agent=clerk, scope=Scope("tool")):
+            with pytest.raises(Denied):
+                tool()
+            with enforcer.no_task():
+                enforcer.approvals.approve(enforcer.approvals.pending()[0].id, by=BOB)
+            (evidence / "keys" / "pseudonyms.jsonl").write_bytes(b"")
+            with pytest.raises(Denied) as caught:
+                tool()
+            assert caught.value.code == "approval_mismatch"
+
+
+CHANNELS = [
+    (Approval(approvers=("bob@example.com",)), Human("mallory"), "approver_not_permitted"),
+    (Approval(roles=("finance",)), Human("mallory"), "approver_not_permitted"),
+    (Approval(verified=True), BOB, "approver_not_verified"),
+    (Approval(), Human("finance"), "approval_by_owner"),
+    (Approval(), Human("alice@example.com"), "approval_self"),
+    (Approval(), Human("clerk"), "approval_self"),
+]
+
+
+@pytest.mark.parametrize(("channel", "who", "code"), CHANNELS)
+@pytest.mark.parametrize("act", ["approve", "reject"])
+@pytest.mark.parametrize("form", ["id", "request", "dict"])
+def test_who_may_not_answer_is_refused_then_and_burns_nothing(
+    tmp_path: Path, channel: Approval, who: Human, code: str, act: str, form: str
+) -> None:
+    """The request carries the conditions of its route; it waits on for somebody who may, in every form of it."""
+    evidence, alice, clerk = tmp_path / "evidence", Human("alice@example.com"), Agent("clerk", owner="finance")
+    entitled = Human("bob@example.com", roles=("finance",))
+    with Enforcer.open(evidence, policy=POLICY, routes={"desk": channel}) as enforcer:
+        tool = enforcer.tool(name="tool")(lambda: "done")
+        with enforcer.task("pay", principal=alice, agent=clerk, scope=Scope("tool")):
+            with pytest.raises(Denied):
+                tool()
+            with enforcer.no_task(), Enforcer.open(evidence) as other:
+                (request,) = other.approvals.pending()
+                given = {"id": request.id, "request": request, "dict": request.to_dict()}[form]
+                with pytest.raises(Denied) as caught:
+                    getattr(other.approvals, act)(given, by=who)
+                assert caught.value.code == code
+                assert other.approvals.pending() == (request,)
+                if channel.verified:
+                    return
+                other.approvals.approve(request.id, by=entitled)
+                with pytest.raises(ConfigurationError, match=r"approved by 'bob@example\.com'") as again:
+                    other.approvals.reject(request.id, by=entitled)
+                assert again.value.code == "already_decided"
+            assert tool() == "done"
+
+
+def test_a_rejection_by_somebody_who_may_not_is_none(opened: Callable[..., Any]) -> None:
+    """A handler that hands on such a rejection has not decided either."""
+    channel = Approval(ask=lambda request: request.reject(by=Human("mallory")), approvers=("bob@example.com",))
+    world = opened(policy=POLICY, routes={"desk": channel})
+    tool = world.enforcer.tool(name="tool")(lambda: "done")
+    with world.task(Scope("tool")), pytest.raises(Denied) as caught:
+        tool()
+    assert caught.value.code == "approver_not_permitted"
+
+
+@pytest.mark.parametrize("change", [{"verified": 1}, {"roles": "finance"}, {"more": []}, {"approvers": [5]}])
+def test_conditions_that_are_none_are_not_read(change: dict[str, Any]) -> None:
+    """The conditions of a request are read as strictly as its other members."""
+    claim = request_of().to_dict()
+    claim["conditions"] = {**claim["conditions"], **change}  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="request"):
+        ApprovalRequest.from_dict(claim)

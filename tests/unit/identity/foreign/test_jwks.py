@@ -261,3 +261,13 @@ def test_neither_joserfc_nor_http_is_loaded_before_it_is_needed() -> None:
     loaded = set(done.stdout.split())
     assert "agent_identity._identity.foreign.jwks" in loaded
     assert loaded.isdisjoint({"joserfc", "http.client", "ssl", "cryptography.x509"})
+
+
+def test_a_document_is_text_or_bytes(issuer: Any) -> None:
+    """Text is read like its bytes, and as strictly."""
+    text = json.dumps(issuer.jwks()) if not isinstance(issuer.jwks(), bytes) else issuer.jwks().decode()
+    assert KeySet.parse(text) == KeySet.parse(text.encode())
+    for wrong in ("", "[]", '{"keys": "\ud800"}', "https://login.example.com/jwks"):
+        with pytest.raises(TokenError) as caught:
+            KeySet.parse(wrong)
+        assert caught.value.code == "bad_key_set"

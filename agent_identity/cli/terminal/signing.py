@@ -1,0 +1,107 @@
+"""The keys with which a command signs: in the directory, in another one, behind a socket, or in a token."""
+
+import argparse
+import contextlib
+import getpass
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from agent_identity._enforcement.common import announce, announced
+from agent_identity._enforcement.directory import check_keys, keys_for, take_trust
+from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity._identity.keys import Signer, SigningKey
+from agent_identity._identity.trust import TrustStore
+from agent_identity.cli.terminal.ancestors import holds
+from agent_identity.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from agent_identity.integrations.keys.pkcs11 import Pkcs11Token
+
+__all__ = ["PIN", "keys_of", "refuse_inside", "signing"]
+
+_NS: Final = 1_000_000_000
+
+PIN: Final = "AGENT_IDENTITY_PIN"
+"""The environment variable with the PIN of a token; without it the terminal asks."""
+
+
+def refuse_inside(chosen: argparse.Namespace) -> None:
+    """Refuse to loosen anything from a process below an enforcer that has the directory open.
+
+    This guards against accidents, such as a shell tool that approves its own call. A process that detaches itself
+    is not recognized. Keys elsewhere are left to their signer.
+
+    Raises:
+        ConfigurationError: An ancestor of this process has the directory open (``inside_enforcer``).
+    """
+    if (chosen.keys is not None and not _is_own(chosen)) or chosen.pkcs11 is not None:
+        return
+    if holds(Path(chosen.directory)):
+        raise ConfigurationError(
+            "a process above this one has the directory open with an enforcer, and agents do not decide for people; "
+            "run the command from a shell of your own, or name keys that are elsewhere with --keys or --pkcs11",
+            code="inside_enforcer",
+        )
+
+
+def _is_own(chosen: argparse.Namespace) -> bool:
+    """Return whether the named keys are those in the directory."""
+    return not chosen.keys.startswith("unix:") and os.path.realpath(chosen.keys) == os.path.realpath(chosen.directory)
+
+
+@contextlib.contextmanager
+def keys_of(chosen: argparse.Namespace) -> Generator[str | tuple[Signer, Signer] | None]:
+    """Return the keys that the options name, as ``Enforcer.open`` takes them; ``None`` for those of the directory.
+
+    Raises:
+        ConfigurationError: The keys cannot be used, or two places are named.
+    """
+    if chosen.pkcs11 is not None:
+        with contextlib.closing(_token(chosen)) as token:
+            issuer, _, recorder = cast("str", chosen.labels).partition(",")
+            yield token.signer(issuer), token.signer(recorder or issuer)
+    elif chosen.keys is None or _is_own(chosen):
+        yield None
+    elif chosen.keys.startswith("unix:"):
+        yield cast("str", chosen.keys)
+    else:
+        yield _of_directory(Path(chosen.directory), Path(chosen.keys))
+
+
+@contextlib.contextmanager
+def signing(chosen: argparse.Namespace) -> Generator[tuple[Signer, Signer, TrustStore]]:
+    """Return issuer, recorder and trust store for a command that signs without an enforcer."""
+    with keys_of(chosen) as keys:
+        clock = SystemClock()
+        issuer, recorder, trust = keys_for(chosen.directory, keys, clock, RandomIds())
+        check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
+        yield issuer, recorder, trust
+
+
+def _of_directory(directory: Path, root: Path) -> tuple[Signer, Signer]:
+    issuer, recorder = (SigningKey.load(root / "keys" / f"{name}.pem") for name in ("issuer", "recorder"))
+    if (root / "trust.json").exists():
+        known = TrustStore.load(directory / "trust.json")
+        if (
+            known.get(issuer.public_key.thumbprint, "issuer") is None
+            or known.get(recorder.public_key.thumbprint, "recorder") is None
+        ):  # They were rotated since.
+            announce(directory, announced(root))
+            take_trust(directory, TrustStore.load(root / "trust.json"))
+    return issuer, recorder
+
+
+def _token(chosen: argparse.Namespace) -> "Pkcs11Token":
+    from agent_identity.integrations.keys.pkcs11 import Pkcs11Token  # An extra.
+
+    if chosen.keys is not None:
+        raise ConfigurationError("--keys and --pkcs11 name two places for the keys; leave one of them out")
+    pin = os.environ.get(PIN)
+    if pin is None:
+        if not sys.stdin.isatty():
+            raise ConfigurationError(f"the PIN of the token is missing; set {PIN}, or run the command in a terminal")
+        pin = getpass.getpass(f"PIN of the token {chosen.token!a}: ")
+    return Pkcs11Token(chosen.pkcs11, label=chosen.token, pin=pin)

@@ -16,6 +16,7 @@ __all__ = [
     "outdated",
     "pending",
     "unbindable",
+    "uncheckable",
 ]
 
 _LOG: Final = logging.getLogger("agent_identity")
@@ -86,3 +87,12 @@ def failed(tool: str, error: AgentIdentityError) -> Denied:
     """Return the refusal of a call whose channel failed; the log has the cause."""
     _LOG.error("asking for an approval of %s failed, the call is refused: %s", tool, safe_message(error))
     return Denied(f"{tool}: asking for an approval failed ({error.code}); see the log", code="approval_failed")
+
+
+def uncheckable(tool: str) -> Denied:
+    """Return the refusal where nobody can tell whether an approval was used before."""
+    return Denied(
+        f"{tool}: the shared state does not answer, and the use of the approval cannot be checked; "
+        "see the log, and try again when it does",
+        code="state_unavailable",
+    )

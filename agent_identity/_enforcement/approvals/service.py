@@ -501,11 +501,7 @@ class Approvals:
             )
         except StateError as error:
             _LOG.error("the use of an approval could not be checked, the call is refused: %s", safe_message(error))
-            raise Denied(
-                f"{call.tool}: the shared state does not answer, and the use of the approval cannot be checked; "
-                "see the log, and try again when it does",
-                code="state_unavailable",
-            ) from None
+            raise refused.uncheckable(call.tool) from None
         if not first:
             raise Denied(f"{call.tool}: the approval was used before; ask again", code="approval_used")
 

@@ -207,7 +207,7 @@ def test_ac_16_a_ruling_by_the_new_key_lets_a_running_process_go_on(tmp_path: Pa
     from agent_identity.approvals import Approval
     from agent_identity.policy import Effect, Rule, RuleSet
 
-    rules = RuleSet(Rule(Effect.ROUTE, tools="read", route="people"))
+    rules = RuleSet(Rule(Effect.ROUTE, tools="read", to="people"))
     place = tmp_path / "evidence"
     with (
         Enforcer.open(place, clock=clock, policy=rules, routes={"people": Approval()}) as old,

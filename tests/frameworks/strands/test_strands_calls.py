@@ -255,6 +255,42 @@ async def test_where_inspectors_read_progress_is_withheld(rehearse: Rehearse) ->
     verified(world)
 
 
+@pytest.mark.parametrize("zero_code", [False, True])
+@pytest.mark.parametrize("how", ["end", "revoke", "revoke agent"])
+async def test_a_generator_tool_stops_with_its_task(rehearse: Rehearse, how: str, zero_code: bool) -> None:
+    """No step of it begins once the task has ended or is revoked, and nothing that it has made since is delivered."""
+    world = rehearse()
+    undo = instrument(world.enforcer) if zero_code else lambda: None
+    steps: list[int] = []
+
+    @tool
+    async def work(upto: int) -> AsyncGenerator[Any, None]:
+        """Work step by step."""
+        try:
+            for number in range(upto):
+                steps.append(number)
+                yield f"step {number}"
+        finally:
+            steps.append(-1)
+
+    agent = made(None if zero_code else AgentIdentityHooks(world.enforcer), [work], use("work", upto=4))
+    try:
+        with task(world, "work") as open_task:
+            async for event in agent.stream_async("go"):
+                if "tool_stream_event" in event:
+                    if how == "end":
+                        open_task.end()
+                    else:
+                        world.enforcer.revoke(*(("task", open_task.id) if how == "revoke" else ("agent", "clerk")))
+    finally:
+        undo()
+    assert steps == [0, -1]
+    ((status, said),) = results(agent)
+    assert (status, said.split(" (")[0]) == ("error", f"refused: {'task_ended' if how == 'end' else 'revoked'}")
+    assert outcomes(world) == ["denied"]
+    verified(world)
+
+
 @pytest.mark.parametrize("action", ["redact", "drop"])
 def test_what_a_tool_says_beside_its_content_is_inspected(rehearse: Rehearse, action: Any) -> None:
     """Structured content and metadata, as tools of MCP have them, are judged and changed like the content."""

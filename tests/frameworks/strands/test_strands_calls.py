@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from strands import tool
 from strands.hooks import AfterToolCallEvent
-from strands.multiagent import Swarm
+from strands.multiagent import GraphBuilder, Swarm
 from strands.types.tools import AgentTool
 from strands_doubles import BOB, CLERK, HELPER, WHO, made, outcomes, results, task, use, verified
 
@@ -537,6 +537,39 @@ async def test_a_stream_runs_under_the_task_in_which_it_was_made(rehearse: Rehea
         ("success", "alice@example.com"),
         ("denied", "alice@example.com"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["agent", "swarm", "graph"])
+@pytest.mark.parametrize("ended", [False, True])
+async def test_zero_code_binds_streams_to_the_task_in_which_they_were_made(
+    rehearse: Rehearse, ended: bool, kind: str
+) -> None:
+    """Bob reads the stream that Alice made: its calls are hers, and none once her task has ended."""
+    world = rehearse()
+    undo = instrument(world.enforcer)
+    try:
+        runner: Any = made(None, [read], use("read", invoice="A"))
+        if kind == "swarm":
+            runner = Swarm([runner])
+        elif kind == "graph":
+            builder = GraphBuilder()
+            builder.add_node(runner, "reader")
+            runner = builder.build()
+        alice = task(world, "read")
+        alice.__enter__()
+        stream = runner.stream_async("go")
+        if ended:
+            alice.__exit__(None, None, None)
+        with task(world, "read", principal=BOB):
+            async for _ in stream:
+                assert world.enforcer.current_task.principal == BOB
+        if not ended:
+            alice.__exit__(None, None, None)
+    finally:
+        undo()
+    who = [(call.outcome, call.principal) for call in world.records.calls()]
+    assert who == [("denied" if ended else "success", "alice@example.com")]
+    verified(world)
 
 
 async def test_a_run_that_was_awaited_leaves_later_streams_bound(rehearse: Rehearse) -> None:

@@ -18,6 +18,7 @@ from agent_identity.integrations.frameworks.tool_guards import ToolCall, account
 __all__ = ["GuardedHandoff", "note_listing"]
 
 _AnyAgent: TypeAlias = AgentBase[Any]
+_AnyHandoff: TypeAlias = Handoff[Any, Any]
 _Context: TypeAlias = RunContextWrapper[Any]
 _LOG: Final = logging.getLogger("agent_identity")
 
@@ -53,7 +54,7 @@ class GuardedHandoff:
         owner: See above.
     """
 
-    def __init__(self, handoff: "Handoff[Any, Any]", owner: Owner, reach: Callable[[_AnyAgent], None]) -> None:
+    def __init__(self, handoff: _AnyHandoff, owner: Owner, reach: Callable[[_AnyAgent], None]) -> None:
         self.original: Final[Callable[..., Awaitable[_AnyAgent]]] = handoff.on_invoke_handoff
         self.owner: Final = owner
         self._reach = reach

@@ -24,6 +24,7 @@ from agent_identity._enforcement.lifecycle import GuardedCall, guard_of
 from agent_identity._enforcement.tasks import attached, marked_as_here
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.strands.listed_tools import unguarded
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
 from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, with_defaults
 
@@ -198,7 +199,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
                 nonlocal routed
                 routed = False
                 judged = cast("ToolUse", {**tool_use, "input": _judged(call, tool_use["input"])})
-                events = tool.stream(judged, invocation_state, **kwargs)
+                events = unguarded(tool, judged, invocation_state, **kwargs)
                 if guard is guard_of(wanted.function):  # It takes the steps of its function itself.
                     return await _drained(events, None if guard.holds else _emit)
 

@@ -120,6 +120,22 @@ async def test_a_middleware_that_runs_the_function_itself_is_judged(
     maf.verified()
 
 
+async def test_a_middleware_that_runs_a_tool_with_a_way_of_its_own_is_not_judged(maf: Any) -> None:
+    """A limit: what such a tool runs comes to no guarded body, and the middleware is before ours."""
+    ran: list[Any] = []
+
+    class Own(FunctionTool):
+        async def invoke(self, *, arguments: Any = None, **_: Any) -> Any:
+            ran.append(dict(arguments))
+            return [Content.from_text("own")]
+
+    maf.open()
+    pay, _ = made(Own)
+    await maf.run(maf.agent([[maf.call("pay", amount=1)]], [pay], Runs("invoke")), SMALL)
+    assert ran == [{"amount": 9_000}]
+    assert maf.calls() == []
+
+
 async def test_a_middleware_may_run_the_function_within_the_scope(maf: Any) -> None:
     """It is one call on record, and the tool is free again after the run."""
 

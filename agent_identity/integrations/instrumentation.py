@@ -39,6 +39,7 @@ class Framework(NamedTuple):
         distribution: The distribution that the module belongs to.
         lowest: The lowest version that the tests of the adapter ran with.
         newest: The newest one.
+        mark: A public name of the module, which no other package of that name has.
     """
 
     name: str
@@ -46,18 +47,21 @@ class Framework(NamedTuple):
     distribution: str
     lowest: str
     newest: str
+    mark: str
 
 
 FRAMEWORKS: Final = (
-    Framework("langchain", LangChainPatches.MODULE, "langchain-core", "1.0", "1.8.3"),
-    Framework("openai_agents", "agents", "openai-agents", "0.22", "0.24.0"),
-    Framework("pydantic_ai", "pydantic_ai", "pydantic-ai-slim", "2.33", "2.68.0"),
-    Framework("google_adk", "google.adk", "google-adk", "2.5", "2.13.0"),
-    Framework("claude_agent", "claude_agent_sdk", "claude-agent-sdk", "0.2.189", "0.2.189"),
-    Framework("crewai", "crewai", "crewai", "1.15.29", "1.15.30"),
-    Framework("strands", "strands", "strands-agents", "1.50", "1.62.0"),
-    Framework("agent_framework", "agent_framework", "agent-framework-core", "1.13", "1.23.0"),
-    Framework("llama_index", "llama_index.core", "llama-index-core", "0.14.25", "0.14.25"),
+    Framework("langchain", LangChainPatches.MODULE, "langchain-core", "1.0", "1.8.3", "BaseTool"),
+    Framework("openai_agents", "agents", "openai-agents", "0.22", "0.24.0", "RunContextWrapper"),
+    Framework("pydantic_ai", "pydantic_ai", "pydantic-ai-slim", "2.33", "2.68.0", "RunContext"),
+    Framework("google_adk", "google.adk", "google-adk", "2.5", "2.13.0", "Runner"),
+    Framework("claude_agent", "claude_agent_sdk", "claude-agent-sdk", "0.2.189", "0.2.189", "ClaudeAgentOptions"),
+    Framework("crewai", "crewai", "crewai", "1.15.29", "1.15.30", "Crew"),
+    Framework("strands", "strands", "strands-agents", "1.50", "1.62.0", "ToolContext"),
+    Framework(
+        "agent_framework", "agent_framework", "agent-framework-core", "1.13", "1.23.0", "FunctionInvocationContext"
+    ),
+    Framework("llama_index", "llama_index.core", "llama-index-core", "0.14.25", "0.14.25", "VectorStoreIndex"),
 )
 """All supported frameworks."""
 
@@ -176,12 +180,11 @@ class _Instrumentation:
         if not self._on:
             return
         try:
-            genuine = _is_genuine(framework, module)
-            if not genuine:
-                if genuine is None and self.source.enforces:
+            if not _is_framework(framework, module):
+                if self.source.enforces:
                     _LOG.warning(
-                        "%s is left unguarded as a module of the application, because no distribution %s is installed; "
-                        "if it is the framework, install it with its metadata",
+                        "%s is left unguarded as a module of the application, because it is not that of the "
+                        "distribution %s; if it is the framework, install that",
                         framework.module,
                         framework.distribution,
                     )
@@ -226,22 +229,20 @@ class _Instrumentation:
             wrapt.register_post_import_hook(partial(self._imported, framework), framework.module)
 
 
-def _is_genuine(framework: Framework, module: ModuleType) -> bool | None:
-    """Return whether a module is the framework, and no module of the application that has the same name.
-
-    ``None`` says that the framework is not installed, as far as the metadata tell.
-    """
+def _is_framework(framework: Framework, module: ModuleType) -> bool:
+    """Return whether a module is the framework, or a copy of it, and no module of the application of the same name."""
     try:
         distribution = importlib.metadata.distribution(framework.distribution)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return hasattr(module, framework.mark)
     name = framework.module.replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
     installed, loaded = Path(str(distribution.locate_file(name))), module.__file__
     # A distribution that is installed as a link to its source has its files elsewhere.
     try:
-        return loaded is None or not installed.is_file() or installed.samefile(loaded)
+        is_own = loaded is not None and installed.is_file() and not installed.samefile(loaded)
     except OSError:  # It came from an archive, or from nowhere; the adapter finds out whether it fits.
         return True
+    return not is_own or hasattr(module, framework.mark)
 
 
 _LOCK: Final = threading.RLock()

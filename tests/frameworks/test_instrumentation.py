@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -197,6 +198,47 @@ def test_the_adapter_was_tested_with_this_version(framework: Framework) -> None:
         pytest.skip("the session of the lowest requirements tests it")
     here = version(framework.distribution)
     assert re.sub(r"(\.0)+$", "", here) == re.sub(r"(\.0)+$", "", wanted)
+
+
+COPIED = """
+import importlib, json, pathlib, shutil, sys
+from agent_identity.integrations.instrumentation import FRAMEWORKS, instrumented
+import agent_identity
+
+framework = next(one for one in FRAMEWORKS if one.name == sys.argv[1])
+top = framework.module.partition(".")[0]
+spec = importlib.util.find_spec(top)
+if spec.origin is None:  # A namespace, such as google.
+    top = framework.module.replace(".", "/")
+    (folder,) = importlib.util.find_spec(framework.module).submodule_search_locations
+else:
+    (folder,) = spec.submodule_search_locations
+copy = pathlib.Path("copy", top)
+shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__", "_bundled"))
+sys.path.insert(0, "copy")
+importlib.invalidate_caches()
+for name in [name for name in sys.modules if name.partition(".")[0] in {top, "google"}]:
+    del sys.modules[name]
+agent_identity.instrument(agent_identity.Enforcer.open("evidence"))
+module = importlib.import_module(framework.module)
+is_copy = pathlib.Path(module.__file__).resolve().is_relative_to(pathlib.Path("copy").resolve())
+print(json.dumps([is_copy, dict(instrumented())]))
+"""
+
+
+@pytest.mark.parametrize("framework", HERE, ids=lambda framework: framework.name)
+def test_a_copy_that_is_first_on_the_path_is_guarded(framework: Framework, tmp_path: Path) -> None:
+    """Enforce mode guards the copy that runs, although another one is installed."""
+    _skip_without_adapter(framework)
+    is_copy, state = _run(COPIED, framework.name, cwd=tmp_path, PYTHONWARNINGS="ignore")
+    assert is_copy
+    assert state.get(framework.name) is True
+
+
+@pytest.mark.parametrize("framework", HERE, ids=lambda framework: framework.name)
+def test_the_mark_of_a_framework_is_there(framework: Framework) -> None:
+    """By its mark a copy is told from a package of the application that has the same name."""
+    assert hasattr(import_module(framework.module), framework.mark)
 
 
 def test_every_framework_has_tests_here() -> None:

@@ -213,6 +213,29 @@ def test_a_module_of_the_application_with_the_name_of_a_framework_is_its_own(tmp
     assert not (tmp_path / "evidence").exists()
 
 
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize(("mode", "printed"), [("monitor", "went"), ("enforce", "ConfigurationError")])
+def test_another_copy_of_a_framework_does_not_come_in_unguarded(
+    tmp_path: Path, mode: str, printed: str, installed: bool
+) -> None:
+    """First on the path, beside the installed one or alone: it is guarded, or in enforce mode not imported."""
+    copy = stand_in(tmp_path / "copy", distributed=False)
+    with (copy / "strands" / "__init__.py").open("a", encoding="utf-8") as file:
+        file.write("class ToolContext: pass\n")
+    others = [stand_in(tmp_path / "site")] if installed else []
+    done = ran(PROGRAM, copy, *others, cwd=tmp_path, AGENT_IDENTITY_MODE=mode)
+    assert (done.stdout, done.returncode) == (f"{printed}\n" * 2, 0), done.stderr
+
+
+@pytest.mark.parametrize("mode", ["monitor", "enforce"])
+def test_a_module_of_the_application_hides_the_installed_framework_with_a_word(tmp_path: Path, mode: str) -> None:
+    """It runs as ever; enforce mode says once that it counts as one of the application."""
+    found = [stand_in(tmp_path / "app", distributed=False), stand_in(tmp_path / "site")]
+    done = ran(PROGRAM, *found, cwd=tmp_path, AGENT_IDENTITY_MODE=mode)
+    assert done.stdout == "went\nwent\n"
+    assert done.stderr.count("strands is left unguarded") == done.stderr.count("\n") == (mode == "enforce")
+
+
 @pytest.mark.parametrize(("mode", "printed"), [("monitor", "went"), ("enforce", "ConfigurationError")])
 def test_a_framework_whose_file_is_not_there_is_one(tmp_path: Path, mode: str, printed: str) -> None:
     """A module of an archive has the name of a file that does not exist, and is not taken for another package."""

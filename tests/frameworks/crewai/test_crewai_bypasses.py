@@ -4,7 +4,11 @@ from typing import Any
 
 import pytest
 from crewai.hooks import register_before_tool_call_hook, unregister_before_tool_call_hook
-from crewai.hooks.tool_hooks import clear_before_tool_call_hooks
+from crewai.hooks.tool_hooks import (
+    clear_after_tool_call_hooks,
+    clear_all_tool_call_hooks,
+    clear_before_tool_call_hooks,
+)
 from crewai.tools import BaseTool, tool
 from crewai.tools.base_tool import Tool
 from crewai.tools.structured_tool import CrewStructuredTool
@@ -12,7 +16,7 @@ from crewai_doubles import answers, crew_of, member, outcomes, scripted, task, v
 
 from agent_identity import Scope
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.integrations.frameworks.crewai import protect
+from agent_identity.integrations.frameworks.crewai import instrument, protect
 from agent_identity.integrations.frameworks.crewai import protection as crewai
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.testing import Rehearse
@@ -218,3 +222,130 @@ def test_structured_tools_without_a_tool_behind_them_are_guarded(rehearse: Rehea
         made.invoke({"invoice": "EVIL"})
     assert ran == ["INV-42"]
     assert outcomes(world) == ["success", "denied"]
+
+
+class Taker:
+    """A hook that runs the tool which it is told of."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+
+    def __call__(self, context: Any) -> None:
+        """Run it, by one of the ways that a tool has."""
+        made = context.tool
+        if self.way == "invoke":
+            made.invoke({"invoice": "EVIL"})
+        elif self.way == "func":
+            made.func(invoice="EVIL")
+        else:
+            made.func.__self__.run(invoice="EVIL")
+
+
+GUARDS = pytest.mark.parametrize("guard", ["protect", "instrument"])
+
+
+@BOTH
+@MODES
+@GUARDS
+@pytest.mark.parametrize("way", ["invoke", "func", "run"])
+def test_a_hook_that_runs_the_tool_is_judged(rehearse: Rehearse, make: Any, native: bool, guard: str, way: str) -> None:
+    """A hook before ours gets a tool that is guarded already, because CrewAI has listed it for the agent."""
+    world = rehearse()
+    llm = scripted([("read", {"invoice": "INV-42"})], "done", native=native)
+    crew = crew_of(member(llm, [make()]))
+    hook = Taker(way)
+    register_before_tool_call_hook(hook)
+    undo = instrument(world.enforcer) if guard == "instrument" else lambda: None
+    try:
+        if guard == "protect":
+            protect(crew, world.enforcer)
+        with task(world, scope=ONE):
+            crew.kickoff()
+    finally:
+        undo()
+        unregister_before_tool_call_hook(hook)
+    assert ran == ["INV-42"]
+    assert outcomes(world) == ["denied", "success"]
+    verified(world)
+
+
+CLEARS = [clear_before_tool_call_hooks, clear_after_tool_call_hooks, clear_all_tool_call_hooks]
+
+
+@MODES
+@GUARDS
+@pytest.mark.parametrize("clear", CLEARS)
+@pytest.mark.parametrize("during", [False, True])
+def test_hooks_that_are_cleared_leave_every_tool_guarded(
+    rehearse: Rehearse, native: bool, guard: str, clear: Any, during: bool
+) -> None:
+    """Also tools that a run adds, where a hook clears them in the middle of it."""
+    world = rehearse()
+    llm = scripted([("read", {"invoice": "EVIL"})], [("late", {"invoice": "EVIL"})], "done", native=native)
+    crew = crew_of(member(llm, []))
+    hook = lambda _: clear()  # noqa: E731
+    undo = lambda: None  # noqa: E731
+    if during:
+        register_before_tool_call_hook(hook)
+    try:
+        if guard == "protect":
+            protect(crew, world.enforcer)
+        else:
+            undo = instrument(world.enforcer)
+        late = Read(name="late")
+        crew.agents[0].tools = [read_tool(), late]
+        if not during:
+            clear()
+        with task(world, scope=Scope({"read": {"invoice": "INV-42"}, "late": {"invoice": "INV-42"}})):
+            crew.kickoff()
+    finally:
+        undo()
+        clear_all_tool_call_hooks()
+    assert not ran
+    assert outcomes(world) == ["denied", "denied"]
+    verified(world)
+
+
+@MODES
+@GUARDS
+@pytest.mark.parametrize("make", [Sly, lambda: SlyFunction(**dict(read_tool()))])
+def test_without_hooks_a_tool_that_cannot_be_guarded_is_refused(
+    rehearse: Rehearse, make: Any, native: bool, guard: str
+) -> None:
+    """It is refused where it is listed, and the run goes on."""
+    world = rehearse()
+    llm = scripted([("read", {"invoice": "A"})], "done", native=native)
+    crew = crew_of(member(llm, []))
+    undo = lambda: None  # noqa: E731
+    hook = lambda _: clear_all_tool_call_hooks()  # noqa: E731
+    register_before_tool_call_hook(hook)
+    try:
+        if guard == "protect":
+            protect(crew, world.enforcer)
+        else:
+            undo = instrument(world.enforcer)
+        crew.agents[0].tools = [make()]
+        with task(world, "read"):
+            assert str(crew.kickoff()) == "done"
+    finally:
+        undo()
+        clear_all_tool_call_hooks()
+    assert not ran
+    assert "refused: guard_failed" in answers(llm)[0]
+
+
+def test_a_tool_without_a_crew_is_guarded_where_it_runs(rehearse: Rehearse) -> None:
+    """``instrument`` guards it at its first run, and leaves it alone after its end."""
+    world = rehearse()
+    undo = instrument(world.enforcer)
+    one, other = Read(), read_tool()
+    try:
+        with task(world, scope=ONE):
+            assert [str(each.run(invoice="INV-42")) for each in (one, other)] == ["INV-42 is open"] * 2
+            assert all("refused" in each.run(invoice="EVIL").message for each in (one, other))
+    finally:
+        undo()
+    assert ran == ["INV-42"] * 2
+    assert one.run(invoice="EVIL") == other.run(invoice="EVIL") == "EVIL is open"
+    assert outcomes(world) == ["success", "success", "denied", "denied"]
+    verified(world)

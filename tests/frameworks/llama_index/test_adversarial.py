@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 from llama_index.core.agent.workflow import CodeActAgent
-from llama_index.core.tools import FunctionTool
+from llama_index.core.tools import AsyncBaseTool, BaseTool, FunctionTool, ToolMetadata, ToolOutput
+from llama_index.core.tools.types import adapt_to_async_tool
 from llama_index.core.workflow import InputRequiredEvent
+from pydantic import BaseModel
 
 from agent_identity import Scope
+from agent_identity.constraints import Range
 from agent_identity.integrations.frameworks.llama_index import (
     answer,
     approval_by_event,
@@ -88,3 +91,160 @@ async def test_the_code_of_a_model_runs_under_guard(open_office: Callable[..., A
         undo()
     assert office.ran == (["print(1)"] if scope == "execute" else [])
     assert [outcome for _, outcome, _ in office.calls("execute")] == ["success" if office.ran else "denied"]
+
+
+class Own(AsyncBaseTool):
+    """A tool of a class of its own, whose asynchronous form calls the other one."""
+
+    def __init__(self, ran: list[Any], name: str = "pay") -> None:
+        self.ran = ran
+        self.named = name
+
+    @property
+    def metadata(self) -> ToolMetadata:
+        """Describe it."""
+        return ToolMetadata(name=self.named, description="Pay.", fn_schema=Payment)
+
+    def call(self, amount: int = 0) -> ToolOutput:  # type: ignore[override]
+        """Pay."""
+        self.ran.append(amount)
+        return ToolOutput(tool_name="pay", content="paid", raw_input={}, raw_output="paid")
+
+    async def acall(self, amount: int = 0) -> ToolOutput:  # type: ignore[override]
+        """Pay."""
+        return self.call(amount)
+
+
+class Payment(BaseModel):
+    """What a payment takes."""
+
+    amount: int = 0
+
+
+class Extended(FunctionTool):
+    """A function tool with calls of its own, one of which is the inherited one."""
+
+    ran: list[Any]
+
+    def call(self, *args: Any, **kwargs: Any) -> ToolOutput:
+        """Do more than the function."""
+        self.ran.append("more")
+        return super().call(*args, **kwargs)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> ToolOutput:
+        """Do more than the function."""
+        self.ran.append("more")
+        return await super().acall(*args, **kwargs)
+
+
+class Sync(BaseTool):
+    """A tool without an asynchronous form, which LlamaIndex adapts."""
+
+    def __init__(self, ran: list[Any]) -> None:
+        self.ran = ran
+
+    @property
+    def metadata(self) -> ToolMetadata:
+        """Describe it."""
+        return ToolMetadata(name="pay", description="Pay.")
+
+    def __call__(self, input: Any) -> ToolOutput:  # noqa: A002  As in the base class.
+        """Pay."""
+        self.ran.append(input)
+        return ToolOutput(tool_name="pay", content="paid", raw_input={}, raw_output="paid")
+
+
+def own_tool(kind: str, ran: list[Any]) -> Any:
+    """Return a tool that runs in a way of its own."""
+    if kind == "own":
+        return Own(ran)
+    if kind == "sync":
+        return Sync(ran)
+    if kind == "later":
+
+        class Later(Own):
+            """Made after the guard of the process."""
+
+            async def acall(self, amount: int = 0) -> ToolOutput:  # type: ignore[override]
+                self.ran.append("later")
+                return await super().acall(amount)
+
+        return Later(ran)
+
+    def pay(amount: int) -> str:
+        """Pay."""
+        ran.append(amount)
+        return "paid"
+
+    made = Extended.from_defaults(pay)
+    made.ran = ran
+    return made
+
+
+@pytest.mark.parametrize("kind", ["own", "extended", "later", "sync"])
+@pytest.mark.parametrize("way", ["agent", "call", "acall", "()"])
+@pytest.mark.parametrize("granted", [True, False])
+async def test_instrument_guards_tools_with_calls_of_their_own(
+    open_office: Callable[..., Any], kind: str, way: str, granted: bool
+) -> None:
+    """Classes below those of LlamaIndex, made before or after: each call is one record, and a refused one runs none."""
+    office = open_office()
+    ran = list[Any]()
+    undo = instrument(office.enforcer)
+    try:
+        tool = own_tool(kind, ran)
+        given: dict[str, Any] = {"input": "7"} if kind == "sync" else {"amount": 7}
+        adapted = adapt_to_async_tool(tool)
+        with office.task(Scope("pay" if granted else "read")):
+            if way == "agent":
+                await office.agent([("pay", given)], tools=[tool], guarded=False).run("go")
+            elif way == "acall":
+                await adapted.acall(**given)
+            else:
+                adapted.call(**given) if way == "call" else adapted(**given)
+    finally:
+        undo()
+    assert bool(ran) is granted
+    assert ran.count("more") == (1 if granted and kind == "extended" else 0)
+    assert [outcome for _, outcome, _ in office.calls("pay")] == ["success" if granted else "denied"]
+    adapted.call(**given)
+    assert len(office.calls()) == 1
+
+
+async def test_a_tool_that_calls_itself_again_makes_another_call(open_office: Callable[..., Any]) -> None:
+    """A method that comes back to itself is judged again; one record would hide what it does."""
+    office = open_office()
+
+    class Again(Own):
+        async def acall(self, amount: int = 0) -> ToolOutput:  # type: ignore[override]
+            self.ran.append(amount)
+            return await (super().acall(amount) if amount == 9_000 else self.acall(amount=9_000))
+
+    ran = list[Any]()
+    undo = instrument(office.enforcer)
+    try:
+        with office.task(Scope("pay", amount=Range(max=500))):
+            await Again(ran).acall(amount=1)
+    finally:
+        undo()
+    assert ran == [1]
+    assert [outcome for _, outcome, _ in office.calls()] == ["denied", "error"]
+
+
+@pytest.mark.parametrize("kind", ["own", "extended"])
+async def test_a_protected_tool_keeps_its_guard_beside_that_of_the_process(
+    open_office: Callable[..., Any], kind: str
+) -> None:
+    """One call is one record, by the guard of ``protect``."""
+    office = open_office()
+    ran = list[Any]()
+    undo = instrument(office.enforcer)
+    try:
+        (tool,) = protect([own_tool(kind, ran)], office.enforcer)
+        with office.task(Scope("pay")):
+            await tool.acall(amount=7)
+            tool.call(amount=7)
+    finally:
+        undo()
+    assert 7 in ran
+    assert [outcome for _, outcome, _ in office.calls()] == ["success", "success"]

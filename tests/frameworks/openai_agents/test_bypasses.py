@@ -45,11 +45,14 @@ from frameworks.openai_agents.scripts import (
     raw,
     run,
     script,
+    verifies,
 )
 from openai.types.responses import ResponseCustomToolCall
 from openai.types.responses.response_output_item import LocalShellCall, LocalShellCallAction
+from pydantic import BaseModel
 
 import agent_identity as ai
+from agent_identity.constraints import Range
 from agent_identity.errors import EvidenceError
 from agent_identity.integrations.frameworks.openai_agents import instrument, protect, provider_tools, unprotect
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
@@ -103,6 +106,96 @@ async def test_handoffs_and_tools_that_are_added_during_a_run_are_guarded(world:
     await run(world, agent)
     assert ran == []
     assert len(facts(world)) == 4
+
+
+class Order(BaseModel):
+    """What a model writes for a handoff."""
+
+    invoice: str
+    amount: int = 10
+
+
+HAND_ON = ai.Scope("hand_on", invoice="INV-42", amount=Range(max=500))
+
+
+@pytest.mark.parametrize("zero_code", [False, True])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("given", "scope", "outcome"),
+    [
+        ({"invoice": "INV-42", "amount": 120}, HAND_ON, "success"),
+        ({"invoice": "INV-42", "amount": 9_000}, HAND_ON, "denied"),
+        ({"invoice": "INV-42", "amount": 120}, SCOPE, "denied"),
+        ({"invoice": "INV-42", "amount": 120}, None, "denied"),
+    ],
+)
+async def test_the_function_of_a_handoff_with_input_is_a_guarded_call(
+    world: Rehearsal, given: Any, scope: Any, outcome: str, late: bool, zero_code: bool
+) -> None:
+    """It gets what a model wrote; a refused one does not run, and the run goes on with the agent that asked."""
+    got: list[Any] = []
+    target = handoff(
+        agent_of([], name="second"),
+        on_handoff=lambda _, order: got.append((order.invoice, order.amount)),
+        input_type=Order,
+        tool_name_override="hand_on",
+    )
+    first = agent_of([], [call("hand_on", **given)], handoffs=[] if late else [target])
+    undo = instrument(world.enforcer) if zero_code else lambda: None
+    try:
+        agent = first if zero_code else protect(first, world.enforcer)
+        if late:
+            agent.handoffs.append(target)
+        result = await (run(world, agent, scope=scope) if scope else Runner.run(agent, "INV-42"))
+    finally:
+        undo()
+    allowed = outcome == "success"
+    assert got == ([("INV-42", 120)] if allowed else [])
+    assert (result.last_agent.name, result.final_output) == ("second" if allowed else "invoice-clerk", "done")
+    (said,) = [one.raw_item["output"] for one in result.new_items if one.type == "handoff_output_item"]
+    assert said.startswith('{"assistant": "second"}' if allowed else "refused: ")
+    assert [one[:2] for one in facts(world)] == [("hand_on", outcome)]
+
+
+async def test_a_handoff_without_input_gets_nothing_that_a_model_makes_up(world: Rehearsal) -> None:
+    """It is no call, and needs no scope; its function has no arguments to go by."""
+    got: list[Any] = []
+    second = agent_of([], name="second")
+
+    async def invoke(_ctx: Any, text: str) -> Agent[Any]:
+        got.append(text)
+        return second
+
+    first = agent_of([], [raw("go", '{"amount": 9000}')], handoffs=[Handoff("go", "Go.", {}, invoke, "second")])
+    result = await run(world, protect(first, world.enforcer))
+    assert (got, result.last_agent.name, facts(world)) == (["{}"], "second", [])
+
+
+async def test_a_handoff_is_guarded_once_and_by_the_protection_of_its_agent(world: Rehearsal) -> None:
+    """The guard of the process gives way to ``protect``, and ``unprotect`` gives back what was there."""
+    got: list[Any] = []
+    second = agent_of([], name="second")
+    target = handoff(
+        second,
+        on_handoff=lambda _, order: got.append(order.amount),
+        input_type=Order,
+        tool_name_override="hand_on",
+    )
+    original = target.on_invoke_handoff
+    undo = instrument(world.enforcer)
+    try:
+        agent = agent_of([], [call("hand_on", invoice="INV-42", amount=1)], handoffs=[target])
+        await run(world, agent, scope=HAND_ON)
+        agent.model, second.model = script([call("hand_on", invoice="INV-42", amount=2)]), script()
+        await run(world, protect(agent, world.enforcer), scope=HAND_ON)
+    finally:
+        undo()
+    assert got == [1, 2]
+    assert facts(world) == [("hand_on", "success", "within_scope")] * 2
+    unprotect(agent)
+    assert target.on_invoke_handoff is original
+    assert "get_transfer_message" not in vars(target)
+    verifies(world)
 
 
 async def test_clones_and_copies_are_guarded(world: Rehearsal) -> None:

@@ -137,6 +137,72 @@ def test_plugins_that_replace_the_tool_are_judged_by_it(rehearse: Rehearse) -> N
     world.records.assert_denied(code="tool_not_granted", tool="wipe", count=1)
 
 
+async def run_it(tool: Any, use_it: Any, state: Any) -> None:
+    """Run a tool object with arguments of one's own."""
+    evil = {**use_it, "input": {"invoice": "EVIL"}}
+    async for _ in tool.stream(evil, state):
+        pass
+
+
+@pytest.mark.parametrize("zero_code", [True, False])
+@pytest.mark.parametrize("taken", ["selected", "registry"])
+@pytest.mark.parametrize("order", [-100, 0, float("inf")])
+def test_a_hook_that_runs_the_tool_is_judged(rehearse: Rehearse, zero_code: bool, taken: str, order: float) -> None:
+    """A tool is guarded in place before any hook can run it, and the call itself is one more record."""
+    world = rehearse()
+
+    async def runs(event: Any) -> None:
+        found = event.selected_tool if taken == "selected" else event.agent.tool_registry.registry["read"]
+        await run_it(found, event.tool_use, event.invocation_state)
+
+    hooks = None if zero_code else AgentIdentityHooks(world.enforcer)
+    undo = strands.instrument(world.enforcer) if zero_code else lambda: None
+    try:
+        agent = made(hooks, [read], use("read", invoice="INV-42"), more=[Hook(runs, order)])
+        with task(world, scope=ONE):
+            agent("go")
+    finally:
+        undo()
+    assert ran == ["INV-42"]
+    assert outcomes(world) == ["denied", "success"]
+    verified(world)
+
+
+@pytest.mark.skipif(not STAGES, reason="public middleware came with 1.62")
+@pytest.mark.parametrize("zero_code", [True, False])
+def test_a_middleware_that_runs_the_tool_is_judged(rehearse: Rehearse, zero_code: bool) -> None:
+    """Also one that answers the call itself, so that ours is never asked."""
+    from strands.middleware import ExecuteToolStage, ToolResultEvent
+
+    async def runs(context: Any, proceed: Any) -> AsyncGenerator[Any, None]:
+        await run_it(context.tool, context.tool_use, context.invocation_state)
+        yield ToolResultEvent({"toolUseId": context.tool_use["toolUseId"], "status": "success", "content": []})
+
+    world = rehearse()
+    undo = strands.instrument(world.enforcer) if zero_code else lambda: None
+    try:
+        agent = made(None if zero_code else AgentIdentityHooks(world.enforcer), [read], use("read", invoice="INV-42"))
+        agent.add_middleware(ExecuteToolStage, runs)
+        with task(world, scope=ONE):
+            agent("go")
+    finally:
+        undo()
+    assert not ran
+    assert outcomes(world) == ["denied"]
+    verified(world)
+
+
+async def test_a_tool_is_free_again_after_the_call(rehearse: Rehearse) -> None:
+    """It was guarded in place for the call of an agent; the application may run it by itself."""
+    world = rehearse()
+    agent = made(AgentIdentityHooks(world.enforcer), [read], use("read", invoice="INV-42"))
+    with task(world, scope=ONE):
+        await agent.invoke_async("go")
+    await run_it(read, use("read"), {})
+    assert ran == ["INV-42", "EVIL"]
+    assert outcomes(world) == ["success"]
+
+
 def test_a_tool_cannot_excuse_itself_by_its_type(rehearse: Rehearse) -> None:
     """Only the class by which Strands reads structured answers is no tool; its type name alone counts for nothing."""
 

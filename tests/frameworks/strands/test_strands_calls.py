@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from strands import tool
 from strands.hooks import AfterToolCallEvent
-from strands.multiagent import Swarm
+from strands.multiagent import GraphBuilder, Swarm
 from strands.types.tools import AgentTool
 from strands_doubles import BOB, CLERK, HELPER, WHO, made, outcomes, results, task, use, verified
 
@@ -252,6 +252,42 @@ async def test_where_inspectors_read_progress_is_withheld(rehearse: Rehearse) ->
         events = [repr(event) async for event in agent.stream_async("go")]
     assert results(agent) == [("success", "the mail is [redacted:pii.email]")]
     assert not [event for event in events if "bob@example.com" in event]
+    verified(world)
+
+
+@pytest.mark.parametrize("zero_code", [False, True])
+@pytest.mark.parametrize("how", ["end", "revoke", "revoke agent"])
+async def test_a_generator_tool_stops_with_its_task(rehearse: Rehearse, how: str, zero_code: bool) -> None:
+    """No step of it begins once the task has ended or is revoked, and nothing that it has made since is delivered."""
+    world = rehearse()
+    undo = instrument(world.enforcer) if zero_code else lambda: None
+    steps: list[int] = []
+
+    @tool
+    async def work(upto: int) -> AsyncGenerator[Any, None]:
+        """Work step by step."""
+        try:
+            for number in range(upto):
+                steps.append(number)
+                yield f"step {number}"
+        finally:
+            steps.append(-1)
+
+    agent = made(None if zero_code else AgentIdentityHooks(world.enforcer), [work], use("work", upto=4))
+    try:
+        with task(world, "work") as open_task:
+            async for event in agent.stream_async("go"):
+                if "tool_stream_event" in event:
+                    if how == "end":
+                        open_task.end()
+                    else:
+                        world.enforcer.revoke(*(("task", open_task.id) if how == "revoke" else ("agent", "clerk")))
+    finally:
+        undo()
+    assert steps == [0, -1]
+    ((status, said),) = results(agent)
+    assert (status, said.split(" (")[0]) == ("error", f"refused: {'task_ended' if how == 'end' else 'revoked'}")
+    assert outcomes(world) == ["denied"]
     verified(world)
 
 
@@ -501,6 +537,39 @@ async def test_a_stream_runs_under_the_task_in_which_it_was_made(rehearse: Rehea
         ("success", "alice@example.com"),
         ("denied", "alice@example.com"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["agent", "swarm", "graph"])
+@pytest.mark.parametrize("ended", [False, True])
+async def test_zero_code_binds_streams_to_the_task_in_which_they_were_made(
+    rehearse: Rehearse, ended: bool, kind: str
+) -> None:
+    """Bob reads the stream that Alice made: its calls are hers, and none once her task has ended."""
+    world = rehearse()
+    undo = instrument(world.enforcer)
+    try:
+        runner: Any = made(None, [read], use("read", invoice="A"))
+        if kind == "swarm":
+            runner = Swarm([runner])
+        elif kind == "graph":
+            builder = GraphBuilder()
+            builder.add_node(runner, "reader")
+            runner = builder.build()
+        alice = task(world, "read")
+        alice.__enter__()
+        stream = runner.stream_async("go")
+        if ended:
+            alice.__exit__(None, None, None)
+        with task(world, "read", principal=BOB):
+            async for _ in stream:
+                assert world.enforcer.current_task.principal == BOB
+        if not ended:
+            alice.__exit__(None, None, None)
+    finally:
+        undo()
+    who = [(call.outcome, call.principal) for call in world.records.calls()]
+    assert who == [("denied" if ended else "success", "alice@example.com")]
+    verified(world)
 
 
 async def test_a_run_that_was_awaited_leaves_later_streams_bound(rehearse: Rehearse) -> None:

@@ -6,7 +6,7 @@ innermost position, which guards the function that is about to run, in place; it
 
 import functools
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, cast, final
 from weakref import WeakSet
@@ -29,9 +29,12 @@ from opentelemetry import context as otel
 from agent_identity._enforcement import Enforcer
 from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel, instruction_texts
 from agent_identity.integrations.frameworks.agent_framework.tools import (
+    RUNNING,
+    TOOLS,
     GuardedFunctions,
     Origin,
     RunFacts,
+    RunningAgent,
     SuspendedError,
     current_call,
     current_facts,
@@ -103,7 +106,7 @@ class AgentIdentityMiddleware(AgentMiddleware):
         self._model = model
         self._servers = dict(servers or {})
         self._offered = _Offered()
-        self._kept: dict[tuple[str | None, tuple[str, ...]], list[object]] = {}
+        self._kept: dict[tuple[str | None, tuple[str, ...]], list[Any]] = {}
         for server in self._servers.values():
             if not hasattr(server, "functions"):
                 kind = type(server).__name__
@@ -161,6 +164,9 @@ class AgentIdentityMiddleware(AgentMiddleware):
         options: Mapping[str, object] = getattr(agent, "default_options", {})
         instructions = instruction_texts(options.get("instructions"), (context.options or {}).get("instructions"))
         own = self._own(name if isinstance(name, str) else None, origin, spoken, instructions)
+        running = RUNNING.get()
+        if running is not None:
+            running.facts = own[0].facts
         self._offered.look_at(context.tools, (context.options or {}).get("tools"), options.get("tools"))
         if others or _has_helpers(agent):  # They may offer tools later. Checking each request is slow.
             own = [*own, self._offered]
@@ -168,10 +174,10 @@ class AgentIdentityMiddleware(AgentMiddleware):
 
     def _own(
         self, acting: str | None, origin: Origin | None, spoken: frozenset[str], instructions: tuple[str, ...]
-    ) -> list[object]:
+    ) -> list[Any]:
         """Return the guards of a run, cached by agent so that the framework does not build a new chain for each run."""
         is_shared, key = origin is None and not spoken, (acting, instructions)
-        own = self._kept.get(key) if is_shared else None
+        own: list[Any] | None = self._kept.get(key) if is_shared else None
         if own is None:
             look_at = self._offered.look_at
             facts = RunFacts(self, self._guards, acting, origin, self._servers, look_at, spoken, instructions)
@@ -291,12 +297,14 @@ class _Runs:
         """Wrap the method of agents that makes runs, once, while there is a middleware."""
         self._guards.add(guard)
         self._patch.apply()
+        TOOLS.apply()
 
     def leave(self, guard: AgentIdentityMiddleware) -> None:
         """Guard no more runs by a middleware; the last one restores agents where nobody else has patched them since."""
         self._guards.discard(guard)
         if not self._guards:
             self._patch.undo()
+            TOOLS.undo()
         if self.everywhere is guard:
             self.everywhere = None
 
@@ -307,13 +315,15 @@ class _Runs:
             listed = [*_listed(getattr(agent, "middleware", None)), *given]
             guard, stream = self._guard_of(agent, listed), options.get("stream")
             if guard is None:
-                return bare(agent, *args, middleware=middleware, **options)
+                made = bare(agent, *args, middleware=middleware, **options)
+                return made if RUNNING.get() is None else _during(made, _set(RUNNING, RunningAgent()))
             spoken = _spoken(*args[:1], **options) if guard.are_principals else frozenset[str]()
             innermost: list[AgentMiddleware] = [] if listed and listed[-1] is guard else [guard]
             if stream or spoken:
                 origin = Origin(otel.get_current(), guard.enforcer.current_task) if stream else None
                 innermost = [_BoundRun(guard, origin, spoken)]
             made = bare(agent, *args, middleware=[*given, *innermost] if innermost else middleware, **options)
+            made = _during(made, _set(RUNNING, RunningAgent()))
             return _noting(made, spoken) if guard.are_principals and _SPOKEN.get() is None else made
 
         return run
@@ -369,25 +379,39 @@ def _spoken(messages: Any = None, **_: object) -> frozenset[str]:  # noqa: ANN40
     return frozenset(content.text for content in contents if content.type == "text" and content.text)
 
 
-@contextmanager
-def _within(spoken: frozenset[str]) -> Generator[None]:
-    token = _SPOKEN.set(spoken)
-    try:
-        yield
-    finally:
-        _SPOKEN.reset(token)
+def _set(variable: ContextVar[Any], value: object) -> Callable[[], AbstractContextManager[None]]:
+    """Return what makes blocks in which a variable has a value."""
+
+    @contextmanager
+    def within() -> Generator[None]:
+        token = variable.set(value)
+        try:
+            yield
+        finally:
+            variable.reset(token)
+
+    return within
 
 
-def _noting(run: Any, spoken: frozenset[str]) -> object:  # noqa: ANN401  An awaitable, or a stream.
+def _within(spoken: frozenset[str]) -> AbstractContextManager[None]:
+    return _set(_SPOKEN, spoken)()
+
+
+def _noting(run: object, spoken: frozenset[str]) -> object:
     """Return a run during which the texts of the user are known; those of runs within it count for nothing."""
-    if isinstance(run, ResponseStream):
-        return run.with_pull_context_manager(functools.partial(_within, spoken))
+    return _during(run, _set(_SPOKEN, spoken))
 
-    async def noted() -> object:
-        with _within(spoken):
+
+def _during(run: Any, within: Callable[[], AbstractContextManager[None]]) -> object:  # noqa: ANN401
+    """Return a run, awaitable or stream, each step of which is in a block of its own."""
+    if isinstance(run, ResponseStream):
+        return run.with_pull_context_manager(within)
+
+    async def during() -> object:
+        with within():
             return cast("object", await run)
 
-    return noted()
+    return during()
 
 
 def _session() -> str | None:

@@ -17,8 +17,20 @@ from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, schema_of, shown, with_defaults
+from agent_identity.integrations.method_patch import MethodPatch
 
-__all__ = ["GuardedFunctions", "Origin", "RunFacts", "SuspendedError", "current_call", "failed", "runs_here"]
+__all__ = [
+    "RUNNING",
+    "TOOLS",
+    "GuardedFunctions",
+    "Origin",
+    "RunFacts",
+    "RunningAgent",
+    "SuspendedError",
+    "current_call",
+    "failed",
+    "runs_here",
+]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _GUARDED: Final = "agent_identity_guarded"
@@ -155,6 +167,21 @@ class _Run:
 
         self.context.result = await self.call_async(function, self._arguments(), body)
 
+    @classmethod
+    def beside(cls, facts: RunFacts, tool: FunctionTool, arguments: dict[str, object]) -> "_Run":
+        """Return the call of a tool that something other than the framework runs, such as a middleware before ours."""
+        return cls(facts, FunctionInvocationContext(tool, arguments))
+
+    def at_origin(self, body: Callable[..., object]) -> object:
+        """Run a body under guard, under the task in which the run was made."""
+        with self._facts.at_origin():
+            return self.call(self.context.function, self._arguments(), body)
+
+    async def at_origin_async(self, body: Callable[..., Awaitable[object]]) -> object:
+        """Do what :meth:`at_origin` does without blocking the event loop."""
+        with self._facts.at_origin():
+            return await self.call_async(self.context.function, self._arguments(), body)
+
     def call(self, tool: FunctionTool, arguments: dict[str, object], body: Callable[..., object]) -> object:
         """Run a body under guard.
 
@@ -246,6 +273,45 @@ class _Run:
 _CALL: ContextVar[_Run | None] = ContextVar("agent_identity_maf_call", default=None)
 
 
+@final
+class RunningAgent:
+    """The run of an agent, from its begin to its end.
+
+    Attributes:
+        facts: Its facts, once it has begun; ``None`` for an agent without a guard.
+    """
+
+    __slots__ = ("facts",)
+
+    def __init__(self) -> None:
+        self.facts: RunFacts | None = None
+
+
+RUNNING: Final[ContextVar[RunningAgent | None]] = ContextVar("agent_identity_maf_running", default=None)
+"""The run of an agent around this place."""
+
+
+def _facts_here() -> RunFacts | None:
+    running = RUNNING.get()
+    return None if running is None else running.facts
+
+
+def _guarded_first(bare: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of tools that guards the tool first where a guarded agent runs, whoever calls it."""
+
+    @functools.wraps(bare)
+    def call(tool: FunctionTool, /, *args: Any, **kwargs: Any) -> object:  # noqa: ANN401
+        if _facts_here() is None or _GUARDED in vars(type(tool)) or not _is_guarded(tool):
+            return bare(tool, *args, **kwargs)
+        return cast("Any", getattr(type(tool), bare.__name__))(tool, *args, **kwargs)
+
+    return call
+
+
+TOOLS: Final = MethodPatch(FunctionTool, {"invoke": _guarded_first, "__call__": _guarded_first})
+"""Guards tools that middleware, a client or a provider of context runs itself while a guarded agent runs."""
+
+
 def current_call() -> FunctionInvocationContext | None:
     """Return the call that is judged or runs here."""
     run = _CALL.get()
@@ -328,13 +394,15 @@ def _guarded_kind(kind: type[FunctionTool]) -> type[FunctionTool]:
     """Return the subclass of a class of tools whose calls by guarded agents pass the guard."""
 
     def call(self: FunctionTool, *args: Any, **kwargs: Any) -> object:  # noqa: ANN401
-        run = _CALL.get()
+        run, facts = _CALL.get(), _facts_here()
         body = functools.partial(kind.__call__, self, *args)
-        if run is None:
+        if run is None and facts is None:
             return body(**kwargs)
-        if inspect.iscoroutinefunction(_function(self)):
-            return run.call_async(self, kwargs, cast("Callable[..., Awaitable[object]]", body))
-        return run.call(self, kwargs, body)
+        waits = inspect.iscoroutinefunction(_function(self))
+        if run is not None:
+            return run.call_async(self, kwargs, body) if waits else run.call(self, kwargs, body)
+        beside = _Run.beside(cast("RunFacts", facts), self, kwargs)
+        return beside.at_origin_async(body) if waits else beside.at_origin(body)
 
     names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
     return type(kind.__name__, (kind,), {**names, "__call__": call, _GUARDED: True})

@@ -7,12 +7,14 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial, wraps
-from typing import Any, Final, NamedTuple, TypeVar, cast, final
+from typing import Any, Final, TypeVar, cast, final
 
 from crewai import Crew
 from crewai.agents.agent_builder.base_agent import BaseAgent
 from crewai.hooks import (
     ToolCallHookContext,
+    get_after_tool_call_hooks,
+    get_before_tool_call_hooks,
     register_after_tool_call_hook,
     register_before_tool_call_hook,
     unregister_after_tool_call_hook,
@@ -20,30 +22,24 @@ from crewai.hooks import (
 )
 from crewai.llms.base_llm import BaseLLM
 from crewai.tools import BaseTool
-from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
 from crewai.tools.base_tool import Tool
-from crewai.tools.mcp_native_tool import MCPNativeTool
-from crewai.tools.mcp_tool_wrapper import MCPToolWrapper
 from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolFailure
-from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic import computed_field
-from pydantic.fields import FieldInfo
 
 from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Binder, Call, CallRequest, Shown
+from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
+from agent_identity.integrations.frameworks.crewai.listed_tools import listed_tools
 from agent_identity.integrations.frameworks.crewai.models import guard_model
-from agent_identity.integrations.frameworks.crewai.streams import BOUND_CREWS
+from agent_identity.integrations.frameworks.crewai.streams import bound_crews, running_crew
+from agent_identity.integrations.frameworks.crewai.tool_facts import ToolFacts, facts_of, schema_of, wanted_call
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards, shown
 
 __all__ = ["instrument", "never_cached", "protect"]
 
 T = TypeVar("T")
-
-_ADAPTED: Final = "CrewAIMCPTool"
-"""The class of tools of MCP servers that the adapters outside the core of CrewAI make; it names no server."""
 
 _LOG: Final = logging.getLogger("agent_identity")
 _ACTING: Final[ContextVar["tuple[_Protection, str | None] | None"]] = ContextVar(
@@ -168,22 +164,6 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     return undo
 
 
-class _Facts(NamedTuple):
-    """What the record says of a tool. Frozen."""
-
-    name: str
-    kind: str
-    server: str | None
-    schema: Any
-
-
-def _facts(tool: BaseTool | CrewStructuredTool) -> _Facts:
-    server = tool.server_name if isinstance(tool, MCPNativeTool | MCPToolWrapper) else None
-    is_served = server is not None or any(one.__name__ == _ADAPTED for one in type(tool).__mro__)
-    kind = "agent" if isinstance(tool, BaseAgentTool) else "mcp" if is_served else "function"
-    return _Facts(sanitize_tool_name(tool.name), kind, server, tool.args_schema)
-
-
 @final
 class _Protection:
     """Guards tools and models for one enforcer.
@@ -215,7 +195,7 @@ class _Protection:
         owner = _owner(tool)
         if owner is not None and owner.guards.enforcer is not self.guards.enforcer:
             raise ConfigurationError(f"the tool {tool.name!r} is guarded by another enforcer; make another tool")
-        facts = _facts(tool)
+        facts = facts_of(tool)
         if owner is not None and owner is not self:
             self._share(tool, owner, facts.name)
         function = _known(tool.func) if isinstance(tool, Tool) else None
@@ -223,7 +203,7 @@ class _Protection:
             facts.name,
             kind=facts.kind,
             server=facts.server,
-            schema=_schema(facts),
+            schema=schema_of(facts),
             function=None if function is None else function[1],
         )
 
@@ -261,10 +241,27 @@ class _Protection:
                     "override _run instead"
                 )
             if isinstance(tool, Tool):
-                tool.func = self._function(tool.func, partial(_facts, tool))
+                tool.func = self._function(tool.func, partial(facts_of, tool))
             else:
                 object.__setattr__(tool, "__class__", self._class(type(tool)))
             tool.cache_function = never_cached
+
+    def listed(self, tool: BaseTool | CrewStructuredTool) -> None:
+        """Guard a tool that is about to be listed or run; one that cannot be guarded refuses from then on."""
+        try:
+            self.guard(tool) if isinstance(tool, BaseTool) else self.structured(tool)
+        except Exception as error:  # noqa: BLE001  The run goes on, and the tool must not run.
+            if self.guards.enforcer.mode == "monitor":
+                _LOG.warning("monitor mode: a tool runs unguarded: %s", safe_message(error))
+                return
+            _LOG.error("a tool is refused, because it cannot be guarded: %s", safe_message(error))
+            self._shut(tool if isinstance(tool, BaseTool) else getattr(tool.func, "__self__", None))
+            if not isinstance(tool, BaseTool):
+                tool.func = _refuse
+
+    def _shut(self, tool: object) -> None:
+        if isinstance(tool, BaseTool) and _owner(tool) is not self:
+            object.__setattr__(tool, "__class__", self._class(type(tool), shut=True))
 
     def structured(self, tool: CrewStructuredTool) -> None:
         """Guard the tool that a hook was shown of: the one that it was made of, or its function."""
@@ -275,7 +272,7 @@ class _Protection:
         else:
             owner, function = _known(tool.func) or (None, tool.func)
             if owner is None or self._replaces(owner):
-                tool.func = self._function(function, partial(_facts, tool))
+                tool.func = self._function(function, partial(facts_of, tool))
         tool.cache_function = never_cached
 
     def _replaces(self, owner: "_Protection") -> bool:
@@ -305,13 +302,13 @@ class _Protection:
         return False
 
     def run(
-        self, facts: _Facts, body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
+        self, facts: ToolFacts, body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Run a tool under guard, and return its result or the refusal."""
         own: list[BaseException] = []
         called, role = _taken()
         guards = self._of_caller(called, facts.name)
-        wanted, spread = _wanted(facts, body, args, named, role)
+        wanted, spread = wanted_call(facts, body, args, named, role)
 
         def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -323,13 +320,13 @@ class _Protection:
             return _failure(error, own)
 
     async def run_async(
-        self, facts: _Facts, body: Callable[..., Any], args: tuple[object, ...], named: Mapping[str, object]
+        self, facts: ToolFacts, body: Callable[..., Any], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
         own: list[BaseException] = []
         called, role = _taken()
         guards = self._of_caller(called, facts.name)
-        wanted, spread = _wanted(facts, body, args, named, role)
+        wanted, spread = wanted_call(facts, body, args, named, role)
 
         async def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -344,7 +341,7 @@ class _Protection:
         except AgentIdentityError as error:
             return _failure(error, own)
 
-    def _function(self, function: Callable[..., Any], facts: Callable[[], _Facts]) -> Callable[..., Any]:
+    def _function(self, function: Callable[..., Any], facts: Callable[[], ToolFacts]) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)
@@ -361,12 +358,12 @@ class _Protection:
         _FUNCTIONS[guarded] = self, function
         return guarded
 
-    def _class(self, kind: type[BaseTool]) -> type[BaseTool]:
-        """Return a subclass whose bodies pass the guard."""
+    def _class(self, kind: type[BaseTool], *, shut: bool = False) -> type[BaseTool]:
+        """Return a subclass whose bodies pass the guard; one of a tool that is shut refuses in every way to run it."""
         if kind not in self._classes:
             members: dict[str, object] = {"__module__": __name__, "__doc__": kind.__doc__}
-            for name in ("_run", "_arun"):
-                members[name] = self._method(kind, name)
+            for name in ("run", "arun", "_run", "_arun") if shut else ("_run", "_arun"):
+                members[name] = self._refusing(kind, name) if shut else self._method(kind, name)
             dotted = f"{kind.__module__}.{kind.__qualname__}"  # By this name CrewAI restores tools from checkpoints.
             members["tool_type"] = computed_field(return_type=str)(property(lambda _: dotted))
             made = cast("type[BaseTool]", cast("Any", type(kind))(f"Guarded{kind.__name__}", (kind,), members))
@@ -375,19 +372,30 @@ class _Protection:
             _CLASSES[made] = weakref.ref(self)  # The class itself keeps it.
         return self._classes[kind]
 
+    def _refusing(self, kind: type[BaseTool], name: str) -> Callable[..., Any]:
+        original = cast("Callable[..., Any]", getattr(kind, name))
+
+        def run(tool: BaseTool, /, *args: object, **named: object) -> object:
+            return _refuse() if self.active else original(tool, *args, **named)
+
+        async def run_async(tool: BaseTool, /, *args: object, **named: object) -> object:
+            return _refuse() if self.active else await original(tool, *args, **named)
+
+        return wraps(original)(run_async if inspect.iscoroutinefunction(original) else run)
+
     def _method(self, kind: type[BaseTool], name: str) -> Callable[..., Any]:
         original = cast("Callable[..., Any]", getattr(kind, name))
         if inspect.iscoroutinefunction(original):
 
             @wraps(original)
             async def method_async(tool: BaseTool, /, *args: object, **named: object) -> object:
-                return await self.run_async(_facts(tool), partial(original, tool), args, named)
+                return await self.run_async(facts_of(tool), partial(original, tool), args, named)
 
             return method_async
 
         @wraps(original)
         def method(tool: BaseTool, /, *args: object, **named: object) -> object:
-            return self.run(_facts(tool), partial(original, tool), args, named)
+            return self.run(facts_of(tool), partial(original, tool), args, named)
 
         return method
 
@@ -395,6 +403,9 @@ class _Protection:
 @final
 class _Hooks:
     """The hooks of the process: they guard what CrewAI makes for a run, and tell the bodies who calls.
+
+    CrewAI lets anyone remove them. Tools are therefore guarded when they are listed, too, and each run begins with the
+    hooks in place.
 
     Attributes:
         by_crew: Protections by the id of a crew, whose agents may be those of another crew, too, or added since.
@@ -408,6 +419,7 @@ class _Hooks:
         self.by_agent: dict[str, _Protection] = {}
         self.for_managers: dict[str, _Protection] = {}
         self.default: _Protection | None = None
+        self._patches = (bound_crews(self._renew), *listed_tools(self._listed))
 
     def install(self) -> None:
         """Register the hooks, behind all others."""
@@ -416,7 +428,26 @@ class _Hooks:
             unregister_after_tool_call_hook(self.after)
             register_before_tool_call_hook(self.before)
             register_after_tool_call_hook(self.after)
-            BOUND_CREWS.apply()
+            for patch in self._patches:
+                patch.apply()
+
+    def _renew(self) -> None:
+        """Register the hooks again if somebody has removed them."""
+        with _LOCK:
+            if self.before not in get_before_tool_call_hooks():
+                register_before_tool_call_hook(self.before)
+            if self.after not in get_after_tool_call_hooks():
+                register_after_tool_call_hook(self.after)
+
+    def _listed(self, tool: BaseTool | CrewStructuredTool) -> None:
+        """Guard a tool for the crew that runs."""
+        crew = running_crew()
+        owner = self.default
+        if crew is not None:
+            known = (self.by_agent.get(member.key) for member in _members(crew))
+            owner = self.by_crew.get(crew.id) or next(filter(None, known), None) or self.default
+        if owner is not None:
+            owner.listed(tool)
 
     def uninstall(self) -> None:
         """Remove the hooks, unless some crew is protected."""
@@ -424,7 +455,8 @@ class _Hooks:
             if not self.by_agent:
                 unregister_before_tool_call_hook(self.before)
                 unregister_after_tool_call_hook(self.after)
-                BOUND_CREWS.undo()
+                for patch in self._patches:
+                    patch.undo()
 
     def before(self, context: ToolCallHookContext) -> bool | None:
         """Guard the tool of a call; CrewAI would run it after an exception, so that none leaves."""
@@ -444,7 +476,7 @@ class _Hooks:
                 _LOG.warning("monitor mode: a tool runs unguarded: %s", safe_message(error))
                 return None
             _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
-            _REFUSED.set(refusal(Denied("the call could not be guarded", code="guard_failed")))
+            _REFUSED.set(_refuse().message)
             return False
         return None
 
@@ -474,6 +506,11 @@ def _owner(tool: BaseTool) -> _Protection | None:
     if known is not None:
         return known[0]
     return None if of_class is None else of_class()
+
+
+def _refuse(*_: object, **__: object) -> ToolFailure:
+    """Return the answer of a tool that cannot be guarded."""
+    return ToolFailure(message=refusal(Denied("the call could not be guarded", code="guard_failed")))
 
 
 def _known(function: object) -> tuple[_Protection, Callable[..., Any]] | None:
@@ -517,44 +554,6 @@ def _models(crew: Crew) -> list[BaseLLM]:
     for member in _members(crew):
         named += [member.llm, getattr(member, "function_calling_llm", None)]
     return list({id(llm): llm for llm in named if isinstance(llm, BaseLLM)}.values())
-
-
-def _wanted(
-    facts: _Facts,
-    body: Callable[..., object],
-    args: tuple[object, ...],
-    named: Mapping[str, object],
-    acting: str | None,
-) -> tuple[ToolCall, Callable[[Call], tuple[tuple[object, ...], Mapping[str, object]]]]:
-    """Return the call, and what gives the body the arguments that were judged.
-
-    CrewAI has merged the defaults of the schema: what equals them nobody need have given.
-    """
-
-    def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
-        return (), {name: call.arguments[name] for name in named}
-
-    values: Mapping[str, object] = named
-    if args:
-        binder = Binder(body)
-        values, _ = binder.bind(args, named)
-
-        def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
-            return binder.spread(call.arguments, args)
-
-    fields = getattr(facts.schema, "model_fields", {})
-    supplied = [name for name, value in values.items() if name not in fields or not _is_default(fields[name], value)]
-    request = CallRequest(values, supplied)
-    return ToolCall(facts.name, request, acting, facts.kind, facts.server, schema=_schema(facts), function=body), spread
-
-
-def _schema(facts: _Facts) -> Mapping[str, object]:
-    """Return the names of the arguments of a tool as a schema."""
-    return {"properties": getattr(facts.schema, "model_fields", None)}
-
-
-def _is_default(field: FieldInfo, value: object) -> bool:
-    return not field.is_required() and type(field.default) is type(value) and field.default == value
 
 
 def _collected(own: list[BaseException], body: Callable[[], object]) -> object:

@@ -12,36 +12,57 @@ from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._enforcement.tasks import attached
 from agent_identity.integrations.method_patch import MethodPatch
 
-__all__ = ["BOUND_CREWS"]
+__all__ = ["bound_crews", "running_crew"]
 
 
-def _bound(original: Callable[..., object]) -> Callable[..., object]:
-    @wraps(original)
-    def kickoff(*args: object, **kwargs: object) -> object:
-        return _kept(original(*args, **kwargs))
-
-    return kickoff
+_CREW: Final = otel.create_key("agent_identity_crewai_crew")
 
 
-def _bound_async(original: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
-    @wraps(original)
-    async def kickoff(*args: object, **kwargs: object) -> object:
-        return _kept(await original(*args, **kwargs))
+def running_crew() -> Crew | None:
+    """Return the crew that runs here; ``None`` outside any."""
+    return cast("Crew | None", otel.get_value(_CREW))
 
-    return kickoff
+
+def bound_crews(begin: Callable[[], None]) -> MethodPatch:
+    """Return what has the streams of all crews run under the task in which ``kickoff`` was called.
+
+    CrewAI starts a streaming run when it is consumed, in the context of the consumer.
+
+    Args:
+        begin: Called before each run.
+    """
+
+    def bound(original: Callable[..., object]) -> Callable[..., object]:
+        @wraps(original)
+        def kickoff(crew: Crew, /, *args: object, **kwargs: object) -> object:
+            if not patch.is_active:
+                return original(crew, *args, **kwargs)
+            begin()
+            with attached(otel.set_value(_CREW, crew)):
+                return _kept(original(crew, *args, **kwargs))
+
+        return kickoff
+
+    def bound_async(original: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        @wraps(original)
+        async def kickoff(crew: Crew, /, *args: object, **kwargs: object) -> object:
+            if not patch.is_active:
+                return await original(crew, *args, **kwargs)
+            begin()
+            with attached(otel.set_value(_CREW, crew)):
+                return _kept(await original(crew, *args, **kwargs))
+
+        return kickoff
+
+    patch = MethodPatch(Crew, {"kickoff": bound, "kickoff_async": bound_async, "akickoff": bound_async})
+    return patch
 
 
 def _kept(result: object) -> object:
-    if BOUND_CREWS.is_active and type(result) is CrewStreamingOutput:
+    if type(result) is CrewStreamingOutput:
         result.__class__ = _BoundOutput
         cast("_BoundOutput", result).made_in = otel.get_current()
     return result
-
-
-BOUND_CREWS: Final = MethodPatch(Crew, {"kickoff": _bound, "kickoff_async": _bound_async, "akickoff": _bound_async})
-"""Has the streams of all crews run under the task in which ``kickoff`` was called.
-
-CrewAI starts a streaming run when it is consumed, in the context of the consumer."""
 
 
 class _BoundOutput(CrewStreamingOutput):

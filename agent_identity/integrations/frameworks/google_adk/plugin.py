@@ -151,6 +151,30 @@ class AgentIdentityPlugin(BasePlugin):
             self._unguarded.add(name)
 
 
+@final
+class _First(BasePlugin):
+    """Guards tools before any other plugin of an app can run them.
+
+    Args:
+        plugin: The plugin of the app, which stays in its place.
+    """
+
+    def __init__(self, plugin: AgentIdentityPlugin) -> None:
+        super().__init__(name=f"{NAME}_first")
+        self.plugin: Final = plugin
+
+    async def before_model_callback(self, *, callback_context: CallbackContext, llm_request: LlmRequest) -> None:
+        """Guard the tools that an agent lists for its model; called by the app."""
+        del callback_context
+        self.plugin.tools.listed(llm_request.tools_dict.values())
+
+    async def before_tool_callback(
+        self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext
+    ) -> dict[str, object] | None:
+        """Guard the tool that is about to run; called by the app."""
+        return await self.plugin.before_tool_callback(tool=tool, tool_args=tool_args, tool_context=tool_context)
+
+
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
     """Guard the tools of all runners of this process, and return what undoes it.
 
@@ -191,14 +215,22 @@ class _Runners:
         if self.everywhere is plugin:
             self.everywhere = None
         for manager in list(self._managers):
-            if plugin in manager.plugins:
-                manager.plugins.remove(plugin)
+            manager.plugins = [
+                one
+                for one in manager.plugins
+                if one is not plugin and not (type(one) is _First and one.plugin is plugin)
+            ]
 
     def _bound(self, bare: _Run) -> _Run:
         @functools.wraps(bare)
         def run(runner: Runner, *args: object, **kwargs: object) -> AsyncGenerator[object]:
-            if not self._is_guarded(runner.plugin_manager):
+            manager = runner.plugin_manager
+            if not self._is_guarded(manager):
                 return bare(runner, *args, **kwargs)
+            if type(manager.plugins[0]) is not _First:  # Another one could run the tool before it is guarded.
+                first = _First(cast("AgentIdentityPlugin", manager.get_plugin(NAME)))
+                manager.plugins = [first, *(one for one in manager.plugins if type(one) is not _First)]
+                self._managers.add(manager)
             return bind_stream(_counted(bare(runner, *args, **kwargs), _DEPTH.get() + 1))
 
         return run

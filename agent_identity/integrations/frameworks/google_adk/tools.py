@@ -84,6 +84,16 @@ class GuardedTools:
         refused = await guard.refuse_async(args, Denied(message, code="not_guarded"), guard.current_task)
         return {"error": refusal(refused)}
 
+    @staticmethod
+    def listed(tools: Iterable[BaseTool]) -> None:
+        """Guard tools in place that an agent lists for its model; others are refused when they are called.
+
+        Args:
+            tools: The tools.
+        """
+        for tool in tools:
+            _takes_guard(tool)
+
     async def record_missing(
         self, tool: BaseTool, args: dict[str, object], context: ToolContext, error: Exception
     ) -> dict[str, object] | None:
@@ -197,6 +207,11 @@ def _is_guarded(tool: BaseTool, context: ToolContext) -> bool:
     is_generator = inspect.isasyncgenfunction(getattr(tool, "func", None))
     if is_generator and context.get_invocation_context().live_request_queue is not None:
         return False  # The app calls the function itself.
+    return _takes_guard(tool)
+
+
+def _takes_guard(tool: BaseTool) -> bool:
+    """Guard a tool in place, and return whether its ``run_async`` passes the guard then."""
     kind = type(tool)
     if "run_async" in vars(tool):  # It would run in the place of the method.
         return False

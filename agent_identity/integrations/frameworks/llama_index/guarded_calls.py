@@ -85,22 +85,30 @@ class GuardedCalls:
             function=self._function,
         )
 
-    def run(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
+    def run(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object], body: Callable[..., object] | None = None
+    ) -> ToolOutput:
         """Run the tool, and return its output, or the refusal as one.
 
         Args:
             args: The positional arguments.
             kwargs: The others.
+            body: What the tool does, if it is not its ``call``.
         """
         try:
-            return self._output(self.compute(args, kwargs, self.tool.call), args, kwargs)
+            return self._output(self.compute(args, kwargs, body or self.tool.call), args, kwargs)
         except Denied as denied:
             return self._refused(denied, args, kwargs)
 
-    async def run_async(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
+    async def run_async(
+        self,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        body: Callable[..., Awaitable[object]] | None = None,
+    ) -> ToolOutput:
         """Do what :meth:`run` does without blocking the event loop."""
         try:
-            return self._output(await self.compute_async(args, kwargs, self.tool.acall), args, kwargs)
+            return self._output(await self.compute_async(args, kwargs, body or self.tool.acall), args, kwargs)
         except Denied as denied:
             return self._refused(denied, args, kwargs)
 

@@ -2,25 +2,22 @@
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
-from typing import Any, Final, cast
-from weakref import WeakKeyDictionary
+from typing import Final, cast
 
-from llama_index.core.tools import AsyncBaseTool, BaseTool, FunctionTool, QueryEngineTool, RetrieverTool, ToolOutput
+from llama_index.core.tools import AsyncBaseTool, BaseTool, FunctionTool, ToolOutput
 from llama_index.core.tools.types import adapt_to_async_tool
 from workflows.runtime.types.results import WaitingForEvent
 
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.llama_index.guarded_calls import CONTEXT, GuardedCalls, Origin, within
+from agent_identity.integrations.frameworks.llama_index.every_tool import GUARDED, EveryTool
+from agent_identity.integrations.frameworks.llama_index.guarded_calls import CONTEXT, GuardedCalls, Origin
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
-from agent_identity.integrations.method_patch import MethodPatch
 
 __all__ = ["instrument", "protect"]
 
-_PATCHED: Final = (FunctionTool, QueryEngineTool, RetrieverTool)
 _CALLS: Final = "agent_identity_calls"
 """The attribute of a guarded tool that holds its guarded calls."""
 
@@ -63,82 +60,16 @@ def protect(
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
-    """Guard all function, query engine and retriever tools of this process, and return the function that undoes it.
+    """Guard all tools of this process, and return the function that undoes it.
 
     Tools that :func:`protect` returned keep their guard.
 
     Args:
-        enforcer: The enforcer; usually one in monitor mode.
+        enforcer: The enforcer.
     """
-    origin = Origin(ToolGuards(enforcer, suspends=(WaitingForEvent,)))
-    patches = [_EveryTool(kind, origin).patch for kind in _PATCHED]
-
-    def undo() -> None:
-        for patch in patches:
-            patch.undo()
-
-    for patch in patches:
-        patch.apply()
-    return undo
-
-
-class _EveryTool:
-    """Guards the tools of one class, and of those that extend it.
-
-    Args:
-        kind: The class.
-        origin: Where its tools come from.
-
-    Attributes:
-        patch: Guards them while it is applied.
-    """
-
-    def __init__(self, kind: type[AsyncBaseTool], origin: Origin) -> None:
-        self._origin = origin
-        self._known = WeakKeyDictionary[AsyncBaseTool, GuardedCalls]()
-        self.patch: Final = MethodPatch(kind, {"call": self._call, "acall": self._acall})
-
-    def _calls_of(self, tool: AsyncBaseTool) -> GuardedCalls | None:
-        """Return the guarded calls of a tool; ``None`` where its guard calls it."""
-        if not self.patch.is_active or within.get() is tool:
-            return None
-        if tool not in self._known:
-            self._known[tool] = GuardedCalls(tool, self._origin)
-        return self._known[tool]
-
-    def _call(self, before: Any) -> Callable[..., ToolOutput]:  # noqa: ANN401
-        @wraps(before)
-        def call(tool: AsyncBaseTool, /, *args: object, **kwargs: object) -> ToolOutput:
-            calls = self._calls_of(tool)
-            if calls is not None:
-                return calls.run(args, kwargs)
-            with _outside():
-                result: ToolOutput = before.__get__(tool)(*args, **kwargs)
-                return result
-
-        return call
-
-    def _acall(self, before: Any) -> Callable[..., Awaitable[ToolOutput]]:  # noqa: ANN401
-        @wraps(before)
-        async def acall(tool: AsyncBaseTool, /, *args: object, **kwargs: object) -> ToolOutput:
-            calls = self._calls_of(tool)
-            if calls is not None:
-                return await calls.run_async(args, kwargs)
-            with _outside():
-                result: ToolOutput = await before.__get__(tool)(*args, **kwargs)
-                return result
-
-        return acall
-
-
-@contextmanager
-def _outside() -> Generator[None]:
-    """Run the body of a tool: if it calls the tool again, that is another call."""
-    token = within.set(None)
-    try:
-        yield
-    finally:
-        within.reset(token)
+    every = EveryTool(Origin(ToolGuards(enforcer, suspends=(WaitingForEvent,))))
+    every.apply()
+    return every.undo
 
 
 def _calls(tool: object) -> GuardedCalls:
@@ -212,6 +143,7 @@ def _class_of(kind: type) -> type:
     if kind not in _classes:
         # Methods rather than a base class: an object cannot change into a class with another first base.
         members: dict[str, object] = {"__module__": kind.__module__, "call": _call, "acall": _acall, "__call__": _call}
+        members[GUARDED] = True
         if issubclass(kind, FunctionTool):
             members |= {"fn": property(_fn), "async_fn": property(_async_fn), "real_fn": property(_real_fn)}
         _classes[kind] = type(kind.__name__, (kind,), members)

@@ -16,13 +16,14 @@ from agents import handoff as as_handoff
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, note_turn, trace_id
+from agent_identity.integrations.frameworks.openai_agents.guarded_handoffs import GuardedHandoff, note_listing
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended
 from agent_identity.integrations.frameworks.openai_agents.local_tools import (
     guard_local_tool,
     is_local,
     release_local_tool,
 )
-from agent_identity.integrations.frameworks.openai_agents.owners import PROTECTION, owner_of
+from agent_identity.integrations.frameworks.openai_agents.owners import PROTECTION, Owner, owner_of
 from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, is_agent_tool, release_tool
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards, account
 from agent_identity.integrations.method_patch import MethodPatch
@@ -97,6 +98,7 @@ class Protection:
         """
         ACTING.set((self, agent.name))
         note_turn(self.guards.enforcer.current_task, usage)
+        note_listing(agent)
         account(self.guards.enforcer.current_task, _transfers(agent))
         kept, behind = self._take(agent, tools)
         for other in behind:
@@ -111,9 +113,7 @@ class Protection:
             for tool in agent.tools:
                 release_tool(tool, self) if isinstance(tool, FunctionTool) else release_local_tool(tool, self)
             for handoff in _handoffs(agent):
-                original = getattr(handoff.on_invoke_handoff, "original", None)
-                if original is not None and cast("_Reaching", handoff.on_invoke_handoff).protection is self:
-                    object.__setattr__(handoff, "on_invoke_handoff", original)
+                _release(handoff, self)
         self._members.clear()
 
     def _take(self, agent: _AnyAgent, tools: list[Tool]) -> tuple[list[Tool], list[_AnyAgent]]:
@@ -122,14 +122,25 @@ class Protection:
         self._members[key] = weakref.ref(agent, lambda _: self._members.pop(key, None))
         behind: list[_AnyAgent] = []
         kept = [tool for tool in tools if self._guarded(agent, tool, behind)]
+        for handoff in _handoffs(agent):
+            if self._claims(handoff):
+                behind += _agents_in(handoff)
         if self._everywhere:
             return kept, []
         behind += [one for one in getattr(agent, "handoffs", ()) if isinstance(one, AgentBase)]
-        for handoff in _handoffs(agent):
-            if not isinstance(handoff.on_invoke_handoff, _Reaching):
-                object.__setattr__(handoff, "on_invoke_handoff", _Reaching(handoff, self))
-                behind += _agents_in(handoff)
         return kept, behind
+
+    def _claims(self, handoff: "Handoff[Any, Any]") -> bool:
+        """Guard a handoff, and return whether it was unguarded before; that of the process gives way."""
+        known = handoff.on_invoke_handoff
+        if isinstance(known, GuardedHandoff):
+            if self._everywhere or known.owner.place is not None:
+                return False
+            _release(handoff, known.owner)
+        guarded = GuardedHandoff(handoff, self, (lambda _: None) if self._everywhere else self.reach)
+        object.__setattr__(handoff, "on_invoke_handoff", guarded)
+        object.__setattr__(handoff, "get_transfer_message", guarded.message)
+        return True
 
     def _guarded(self, agent: _AnyAgent, tool: Tool, behind: list[_AnyAgent]) -> bool:
         """Guard a tool, add the agents behind it, and return whether the agent may list it."""
@@ -160,22 +171,6 @@ class Protection:
                 tool.name,
                 agent.name,
             )
-
-
-class _Reaching:
-    """A handoff that protects its target agent, which may be known only when the handoff runs."""
-
-    def __init__(self, handoff: "Handoff[Any, Any]", protection: Protection) -> None:
-        self.original: Final[Callable[..., Awaitable[_AnyAgent]]] = handoff.on_invoke_handoff
-        self._message = handoff.get_transfer_message
-        self.protection: Final = protection
-
-    async def __call__(self, ctx: _Context, input_json: str | None = None) -> _AnyAgent:
-        target = await self.original(ctx, input_json)
-        self.protection.reach(target)
-        # The SDK answers the call with this text.
-        account(self.protection.guards.enforcer.current_task, [self._message(target)])
-        return target
 
 
 def protect(
@@ -283,6 +278,14 @@ def _protected(kind: type[_AnyAgent], protection: Protection) -> type[_AnyAgent]
 
     members = {"get_all_tools": get_all_tools, PROTECTION: protection}
     return type(kind.__name__, (kind,), {**members, "__module__": kind.__module__, "__qualname__": kind.__qualname__})
+
+
+def _release(handoff: "Handoff[Any, Any]", owner: Owner) -> None:
+    """Make a handoff again what it was, if it has a guard of an owner."""
+    known = handoff.on_invoke_handoff
+    if isinstance(known, GuardedHandoff) and known.owner is owner:
+        object.__setattr__(handoff, "on_invoke_handoff", known.original)
+        vars(handoff).pop("get_transfer_message", None)
 
 
 def _handoffs(agent: _AnyAgent) -> list["Handoff[Any, Any]"]:

@@ -20,9 +20,11 @@ from strands.types.tools import AgentTool, ToolUse
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.lifecycle import GuardedCall, guard_of
 from agent_identity._enforcement.tasks import attached, marked_as_here
 from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
+from agent_identity.integrations.frameworks.strands.listed_tools import unguarded
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
 from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, with_defaults
 
@@ -189,15 +191,22 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         async def judged_run() -> object:
             INTERRUPTING.set(self._interrupt)
             wanted = self._wanted(tool_use)
-            holds = guards.of(
+            guard = guards.of(
                 wanted.name, kind=wanted.kind, server=wanted.server, schema=wanted.schema, function=wanted.function
-            ).holds
+            )
 
             async def body(call: Call) -> object:
                 nonlocal routed
                 routed = False
                 judged = cast("ToolUse", {**tool_use, "input": _judged(call, tool_use["input"])})
-                return await _drained(tool.stream(judged, invocation_state, **kwargs), None if holds else _emit)
+                events = unguarded(tool, judged, invocation_state, **kwargs)
+                if guard is guard_of(wanted.function):  # It takes the steps of its function itself.
+                    return await _drained(events, None if guard.holds else _emit)
+
+                async def emit(event: object) -> None:
+                    await _emit(await guard.emit_async(call, event))
+
+                return await _drained(_stepped(events, guard, call), None if guard.holds else emit)
 
             return await guards.run_async(wanted, body)
 
@@ -432,6 +441,21 @@ def _judged(call: Call, value: object) -> object:
     return {name: judged[name] for name in cast("Mapping[str, object]", value)}
 
 
+async def _stepped(events: AsyncIterator[object], guard: GuardedCall, call: Call) -> AsyncGenerator[object]:
+    """Yield the events of a tool, and ask before each step whether the task lives."""
+    try:
+        steps = aiter(events)
+        while True:
+            await guard.check_async(call)
+            try:
+                event = await anext(steps)
+            except StopAsyncIteration:
+                return
+            yield event
+    finally:
+        await _close(events)
+
+
 async def _drained(events: AsyncIterator[object], emit: _Emit | None) -> Shown:
     """Return the result of a tool, which is held; events before it are emitted, or dropped where inspectors read."""
     last: object = _NOTHING
@@ -450,10 +474,14 @@ async def _drained(events: AsyncIterator[object], emit: _Emit | None) -> Shown:
                     if emit is not None:
                         await emit(cast("object", event))
     finally:
-        close = getattr(events, "aclose", None)
-        if close is not None:
-            await close()
+        await _close(events)
     return _shown(last)
+
+
+async def _close(events: AsyncIterator[object]) -> None:
+    close = getattr(events, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _shown(event: object) -> Shown:

@@ -12,6 +12,7 @@ from opentelemetry import context as otel
 from strands import Agent
 from strands.hooks import (
     AfterModelCallEvent,
+    AfterToolCallEvent,
     AgentInitializedEvent,
     BaseHookEvent,
     BeforeModelCallEvent,
@@ -47,6 +48,7 @@ from agent_identity.integrations.frameworks.strands.calls import (
     arguments_of,
     resume,
 )
+from agent_identity.integrations.frameworks.strands.listed_tools import CALLING, guard_listed
 from agent_identity.integrations.frameworks.strands.prompts import note_spoken
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
@@ -79,10 +81,14 @@ def _event(common: type[_E], earlier: str) -> tuple[type[_E], ...]:
 
 
 _BEFORE_TOOL: Final = _event(BeforeToolCallEvent, "BidiBeforeToolCallEvent")
+_AFTER_TOOL: Final = _event(AfterToolCallEvent, "BidiAfterToolCallEvent")
 _INITIALIZED: Final = _event(AgentInitializedEvent, "BidiAgentInitializedEvent")
 
 _MANAGES: Final = "strands_manage_background_task"
 """The tool of agents that may run others in the background."""
+
+_BOUND: Final = "agent_identity_bound"
+"""The attribute of a class whose streams its own methods bind to a task."""
 
 _INVOKED: Final[ContextVar[object]] = ContextVar("agent_identity_strands_invoked", default=None)
 """The agent, swarm or graph whose next stream Strands consumes itself, so that it is not bound to a task."""
@@ -164,8 +170,10 @@ class AgentIdentityHooks(HookProvider):
         for initialized in _INITIALIZED:
             registry.add_callback(initialized, self._initialized)
         registry.add_callback(MultiAgentInitializedEvent, lambda event: _extend(event.source, enforcer))
-        for before_tool in _BEFORE_TOOL:
+        for before_tool, after_tool in zip(_BEFORE_TOOL, _AFTER_TOOL, strict=True):
+            registry.add_callback(before_tool, self.begin_call, order=-_LAST)
             registry.add_callback(before_tool, self.before_tool, order=_LAST)
+            registry.add_callback(after_tool, end_call, order=_LAST)
         registry.add_callback(AfterModelCallEvent, self.after_model)
         if self._model is not None:
             registry.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
@@ -175,6 +183,17 @@ class AgentIdentityHooks(HookProvider):
         stopped = event.stop_response
         content = [] if stopped is None else cast("list[Mapping[str, Any]]", stopped.message["content"])
         self._guards.saw([block["toolUse"].get("toolUseId") for block in content if "toolUse" in block])
+
+    def begin_call(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
+        """Guard the tools of an agent in place, before another hook can run them; called by the agent."""
+        acting = event.agent.name
+
+        def guarding(tool: AgentTool) -> AgentTool:
+            return self._guarded_tool(tool, acting, _never_interrupts, None)
+
+        CALLING.set(guarding)
+        registry = event.agent.tool_registry
+        guard_listed((*registry.registry.values(), *registry.dynamic_tools.values(), event.selected_tool))
 
     async def before_tool(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Put a guarded tool in the place of the selected one; called by the agent."""
@@ -324,6 +343,21 @@ class AgentIdentityHooks(HookProvider):
         return cast("Model", GuardedModel(model, self._guards, cast("str", self._model), acting))
 
 
+def end_call(_: object) -> None:
+    """Leave tools alone again after a call of an agent; called by the agent."""
+    CALLING.set(None)
+
+
+def _never_interrupts(name: str, reason: object) -> object:
+    """Refuse a question to a person where no call of the agent waits for the answer.
+
+    Raises:
+        Denied: See above.
+    """
+    del name, reason
+    raise Denied("a hook or middleware runs the tool, and nobody can be asked", code="not_guarded")
+
+
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
     """Guard the tools of every agent in this process, and return what undoes it.
 
@@ -334,13 +368,22 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     """
     hooks = AgentIdentityHooks(enforcer)
 
+    def asked(event: AfterModelCallEvent) -> None:
+        if patch.is_active and event.agent not in _OURS:
+            hooks.after_model(event)
+
     def hooked(original: Callable[..., Awaitable[_Invoked]]) -> Callable[..., Awaitable[_Invoked]]:
         @functools.wraps(original)
         async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> _Invoked:
-            if isinstance(event, AfterModelCallEvent) and patch.is_active and event.agent not in _OURS:
-                hooks.after_model(event)
             if not isinstance(event, _BEFORE_TOOL):
-                return await original(registry, event)
+                invoked = await original(registry, event)
+                if isinstance(event, _AFTER_TOOL):
+                    end_call(event)
+                elif isinstance(event, AfterModelCallEvent):
+                    asked(event)
+                return invoked
+            if patch.is_active and event.agent not in _OURS:
+                hooks.begin_call(event)
             before = (event.selected_tool, event.tool_use["name"])
             invoked = await original(registry, event)
             if patch.is_active and not invoked[1] and event.agent not in _OURS:
@@ -350,26 +393,45 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 
         return invoke_callbacks_async
 
-    def resuming(original: Callable[..., AsyncGenerator[object]]) -> Callable[..., AsyncGenerator[object]]:
+    patch = MethodPatch(HookRegistry, {"invoke_callbacks_async": hooked})
+    patches = (patch, *_bound_runners(enforcer))
+    for each in patches:
+        each.apply()
+
+    def undo() -> None:
+        for each in reversed(patches):
+            each.undo()
+
+    return undo
+
+
+def _bound_runners(enforcer: Enforcer) -> list[MethodPatch]:
+    """Return what has the streams of all agents, swarms and graphs run under the task in which they were made."""
+
+    def streaming(original: Callable[..., AsyncGenerator[object]]) -> Callable[..., AsyncGenerator[object]]:
         @functools.wraps(original)
-        def stream_async(agent: Agent, *args: object, **kwargs: object) -> AsyncGenerator[object]:
+        def stream_async(runner: Agent, /, *args: object, **kwargs: object) -> AsyncGenerator[object]:
             _resume(*args, **kwargs)
-            return original(agent, *args, **kwargs)
+            stream = original(runner, *args, **kwargs)
+            if _BOUND in vars(type(runner)):
+                return stream
+            return _bound_unless_invoked(runner, stream, enforcer)
 
         return stream_async
 
-    patch, resumed = (
-        MethodPatch(HookRegistry, {"invoke_callbacks_async": hooked}),
-        MethodPatch(Agent, {"stream_async": resuming}),
-    )
-    patch.apply()
-    resumed.apply()
+    def invoking(original: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        @functools.wraps(original)
+        async def invoke_async(runner: Agent, /, *args: object, **kwargs: object) -> object:
+            _INVOKED.set(runner)
+            try:
+                return await original(runner, *args, **kwargs)
+            finally:
+                _INVOKED.set(None)
 
-    def undo() -> None:
-        patch.undo()
-        resumed.undo()
+        return invoke_async
 
-    return undo
+    ways: dict[str, Callable[..., object]] = {"stream_async": streaming, "invoke_async": invoking}
+    return [MethodPatch(kind, ways) for kind in (Agent, Graph, Swarm)]
 
 
 def _has_background(agent: object) -> bool:
@@ -415,11 +477,7 @@ def _extend(
     @functools.wraps(kind.stream_async)
     def stream_async(self: object, *args: object, **kwargs: object) -> AsyncGenerator[object]:
         _resume(*args, **kwargs)
-        stream = kind.stream_async(self, *args, **kwargs)
-        if _INVOKED.get() is self:  # Strands consumes only this stream itself.
-            _INVOKED.set(None)
-            return cast("AsyncGenerator[object]", stream)
-        return _bound(stream, enforcer, enforcer.current_task, copy_context())
+        return _bound_unless_invoked(self, kind.stream_async(self, *args, **kwargs), enforcer)
 
     def add_middleware(self: object, stage: object, handler: object) -> None:
         kind.add_middleware(self, stage, handler)
@@ -427,10 +485,18 @@ def _extend(
             kind.add_middleware(self, *ours)
 
     members: dict[str, object] = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-    members |= {"stream_async": stream_async} | ({"add_middleware": add_middleware} if innermost else {})
+    members |= {"stream_async": stream_async, _BOUND: True} | ({"add_middleware": add_middleware} if innermost else {})
     if str(kind.invoke_async.__module__).startswith("strands."):
         members["invoke_async"] = invoke_async
     runner.__class__ = type(kind.__name__, (kind,), members)
+
+
+def _bound_unless_invoked(runner: object, stream: AsyncGenerator[object], enforcer: Enforcer) -> AsyncGenerator[object]:
+    """Bind a stream to the task of now, unless Strands itself consumes it."""
+    if _INVOKED.get() is runner:  # Strands consumes only this stream itself.
+        _INVOKED.set(None)
+        return stream
+    return _bound(stream, enforcer, enforcer.current_task, copy_context())
 
 
 async def _bound(

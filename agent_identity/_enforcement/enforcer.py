@@ -666,7 +666,7 @@ class Enforcer:
             flow.check_parameters(named, parameters)
             check_parameters(named, parted_touches(declared)[1], parameters)
             guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=declared, flow=flow)
-            guard.declare()
+            guard.declare(inner)
             return parts.marked(known_as_guarded(guarded(guard, inner), guard))
 
         return decorate if function is None else decorate(function)

@@ -153,9 +153,15 @@ class GuardedCall(CallSteps):
         call.detach()
         self._guard.suspend(call)
 
-    def declare(self) -> None:
-        """Make the tool known to the enforcer before its first call, for the comparison of tools with the policy."""
+    def declare(self, function: Callable[..., object] | None = None) -> None:
+        """Make the tool known to the enforcer before its first call, for the comparison of tools with the policy.
+
+        Args:
+            function: Its function, if it has one; a second function of the same name is logged.
+        """
         self._point.tools.learn(self.tool, self._guard.data, endorses=self._guard.endorses)
+        if function is not None:
+            self._point.tools.learn_function(self.tool, function)
 
     def expect(self, names: set[str]) -> None:
         """Log, when a task has ended, the names of declared tools that nobody has guarded yet.

@@ -698,7 +698,7 @@ class Enforcer:
             check_parameters(named, parted_touches(declared)[1], parameters)
             made = flow.of_tool(parameters or (), choices_of_hints(hints_of(inner)))
             guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=declared, flow=made)
-            guard.declare()
+            guard.declare(inner)
             return parts.marked(known_as_guarded(guarded(guard, inner), guard))
 
         return decorate if function is None else decorate(function)

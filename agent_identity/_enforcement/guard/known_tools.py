@@ -1,7 +1,7 @@
 """The tools known to an enforcer, and the labels that third parties claim about them."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, final
 
 from agent_identity._common.narrowing import is_mapping
@@ -17,6 +17,7 @@ __all__ = ["KnownTools", "annotated", "claims_from"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_TOOLS: Final = 10_000
+_MAX_FUNCTIONS: Final = 16
 _MAX_CLAIMS: Final = 64
 
 _HINTS: Final = {"destructiveHint": "destructive", "openWorldHint": "open-world"}
@@ -29,11 +30,12 @@ _Labels = tuple[str, ...]
 class KnownTools:
     """The tools of one enforcer. Thread-safe: each write is one dict entry or a flag."""
 
-    __slots__ = ("_endorsing", "_expected", "_flows", "_known", "_reviewed", "_told")
+    __slots__ = ("_endorsing", "_expected", "_flows", "_functions", "_known", "_reviewed", "_told")
 
     def __init__(self) -> None:
         self._endorsing: dict[str, None] = {}
         self._expected: list[set[str]] = []
+        self._functions: dict[str, set[str]] = {}
         self._known: dict[str, tuple[Tool, _Labels | None]] = {}
         self._reviewed = False
         self._flows: dict[str, DeclaredFlow] = {}
@@ -69,6 +71,26 @@ class KnownTools:
     def flow(self, name: str) -> DeclaredFlow:
         """Return what the code declares of the flow of a tool."""
         return self._flows.get(name) or DeclaredFlow()
+
+    def learn_function(self, tool: Tool, function: Callable[..., object]) -> None:
+        """Note the function of a tool, and log once for each further function that has the same name.
+
+        A function that is defined again, as in a notebook, is the same one.
+        """
+        if tool.name not in self._functions and len(self._functions) >= _MAX_TOOLS:
+            return
+        known = self._functions.setdefault(tool.name, set())
+        place = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', type(function).__name__)}"
+        if place not in known and len(known) < _MAX_FUNCTIONS:
+            if known:
+                _LOG.warning(
+                    "two functions are the tool %r, %s and %s, so a scope or rule for one counts for both; "
+                    "give one of them another name=",
+                    tool.name,
+                    min(known),
+                    place,
+                )
+            known.add(place)
 
     def all(self) -> tuple[tuple[Tool, _Labels | None], ...]:
         """Return the tools with the labels of their data, by name."""

@@ -153,11 +153,17 @@ class GuardedCall(CallSteps):
         call.detach()
         self._guard.suspend(call)
 
-    def declare(self) -> None:
-        """Make the tool known to the enforcer before its first call, for the comparison of tools with the policy."""
+    def declare(self, function: Callable[..., object] | None = None) -> None:
+        """Make the tool known to the enforcer before its first call, for the comparison of tools with the policy.
+
+        Args:
+            function: Its function, if it has one; a second function of the same name is logged.
+        """
         tools = self._point.tools
         tools.learn(self.tool, self._guard.data, self._guard.declared, endorses=self._guard.endorses)
         tools.tell_labels(self.tool, self._point.policy)
+        if function is not None:
+            tools.learn_function(self.tool, function)
 
     def expect(self, names: set[str]) -> None:
         """Log, when a task has ended, the names of declared tools that nobody has guarded yet.

@@ -105,22 +105,35 @@ def examine_tools() -> list[Check]:
 
 
 def _langchain_tools() -> Check:
+    is_later = _guards_later()
     langchain = importlib.import_module("agent_identity.integrations.langchain")
     base = sys.modules["langchain_core.tools"].BaseTool
     used, covered = _tools_of_nodes()
     # By type, because isinstance() runs code of proxies and lazy objects.
     tools = [thing for thing in gc.get_objects() if issubclass(type(thing), base)]
     tools = [tool for tool in tools if id(tool) in used or not _is_stock(tool)]
-    bare = sorted({tool.name for tool in tools if id(tool) not in covered and not langchain.is_protected(tool)})
-    if not bare:
+    open_ones = [tool for tool in tools if id(tool) not in covered and not langchain.is_protected(tool)]
+    bare = sorted({tool.name for tool in open_ones if id(tool) in used or not is_later})
+    waiting = sorted({tool.name for tool in open_ones} - set(bare))
+    if not bare and not waiting:
         return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, none without a guard")
     module = sys.modules.get("agent_identity.integrations.langchain_instrumentor")
     if module is not None and module.LangChainInstrumentor().is_instrumented_by_opentelemetry:
         return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, all watched by LangChainInstrumentor")
     if instrumented().get("langchain"):
         return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, all watched by instrument()")
+    if not bare:
+        detail = "no agent has them yet, and one that is made at startup is not seen"
+        return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}; {detail}: {_listed(waiting)}")
     cure = "protect(tool, enforcer) each of them, or accept that their calls leave no evidence"
     return Check("tools", "warn", f"{counted(len(bare), 'LangChain tool')} without a guard: {_listed(bare)}", cure)
+
+
+def _guards_later() -> bool:
+    """Return whether the application may guard tools only when it starts, as in the lifespan of a web application."""
+    if "agent_identity.integrations.langchain.middleware" in sys.modules:
+        return True
+    return "agent_identity.integrations.langchain.protection" in sys.modules and not open_enforcers()
 
 
 def _is_stock(tool: object) -> bool:

@@ -160,7 +160,7 @@ class _First(BasePlugin):
     """
 
     def __init__(self, plugin: AgentIdentityPlugin) -> None:
-        super().__init__(name=f"{NAME}_first")
+        super().__init__(name=f"{NAME}: outermost")
         self.plugin: Final = plugin
 
     async def before_model_callback(self, *, callback_context: CallbackContext, llm_request: LlmRequest) -> None:

@@ -368,19 +368,12 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     """
     hooks = AgentIdentityHooks(enforcer)
 
-    def asked(event: AfterModelCallEvent) -> None:
-        if patch.is_active and event.agent not in _OURS:
-            hooks.after_model(event)
-
     def hooked(original: Callable[..., Awaitable[_Invoked]]) -> Callable[..., Awaitable[_Invoked]]:
         @functools.wraps(original)
         async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> _Invoked:
             if not isinstance(event, _BEFORE_TOOL):
                 invoked = await original(registry, event)
-                if isinstance(event, _AFTER_TOOL):
-                    end_call(event)
-                elif isinstance(event, AfterModelCallEvent):
-                    asked(event)
+                _after(event, hooks if patch.is_active else None)
                 return invoked
             if patch.is_active and event.agent not in _OURS:
                 hooks.begin_call(event)
@@ -403,6 +396,14 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
             each.undo()
 
     return undo
+
+
+def _after(event: BaseHookEvent, hooks: AgentIdentityHooks | None) -> None:
+    """Follow the end of a call, and the answer of a model unless the agent has hooks of its own."""
+    if isinstance(event, _AFTER_TOOL):
+        end_call(event)
+    elif isinstance(event, AfterModelCallEvent) and hooks is not None and event.agent not in _OURS:
+        hooks.after_model(event)
 
 
 def _bound_runners(enforcer: Enforcer) -> list[MethodPatch]:

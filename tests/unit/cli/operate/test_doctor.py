@@ -333,9 +333,11 @@ def test_guarded_tools_are_no_finding(program: Run, tmp_path: Path) -> None:
     assert (found["status"], found["detail"]) == ("ok", "3 LangChain tools, none without a guard")
 
 
-def test_ac_104_many_tools_with_nasty_names_are_shortened(run: Run) -> None:
+def test_ac_104_many_tools_with_nasty_names_are_shortened(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of tools are escaped, and ten are enough."""
     tools = pytest.importorskip("langchain_core.tools")
+    for module in ("middleware", "protection"):  # Other tests have imported them; this application has no guard.
+        monkeypatch.delitem(sys.modules, f"agent_identity.integrations.langchain.{module}", raising=False)
     made = [tools.Tool(name=f"\x01\x1b[2J{n:02}", func=print, description="x") for n in range(12)]
     code, out, _ = run("doctor")
     assert code == 0

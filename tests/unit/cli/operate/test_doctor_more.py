@@ -278,6 +278,50 @@ def test_tools_under_middleware_are_no_finding(program: Run, tmp_path: Path, bar
     }
 
 
+LATER = """
+from contextlib import asynccontextmanager
+from langchain_core.tools import tool
+from agent_identity import Enforcer
+{imports}
+
+@tool
+def covered(x: int) -> int:
+    '''Do it.'''
+    return x
+
+@asynccontextmanager
+async def lifespan(app):
+    enforcer = Enforcer.open("evidence")
+    {guards}
+    yield
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "guards", "status"),
+    [
+        (
+            "from langchain.agents import create_agent; from agent_identity.integrations.langchain import middleware",
+            "app.agent = create_agent(app.model, [covered], middleware=[middleware.AgentIdentityMiddleware(enforcer)])",
+            "ok",
+        ),
+        ("from agent_identity.integrations.langchain.protection import protect", "protect(covered, enforcer)", "ok"),
+        ("", "pass", "warn"),
+    ],
+)
+def test_an_application_that_guards_its_tools_at_startup_is_not_accused(
+    program: Run, tmp_path: Path, imports: str, guards: str, status: str
+) -> None:
+    """What a lifespan will guard is named as not seen; without a guard of ours in the module it is a finding."""
+    pytest.importorskip("langchain.agents")
+    (tmp_path / "shop.py").write_text(LATER.format(imports=imports, guards=guards), encoding="utf-8")
+    code, out, _ = program("doctor", "--import", "shop", "--json")
+    assert code == 0
+    (found,) = [check for check in json.loads(out)["checks"] if check["name"] == "tools"]
+    assert found["status"] == status
+    assert found["detail"].endswith(": covered")
+
+
 def test_what_the_instrumentor_watches_is_no_finding(program: Run, tmp_path: Path) -> None:
     """Where the instrumentor is at work, bare tools are watched."""
     pytest.importorskip("langchain.agents")

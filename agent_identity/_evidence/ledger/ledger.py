@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Final, Literal, Self, final
@@ -36,14 +36,13 @@ from agent_identity._evidence.transparency import (
     Cosign,
     DirectoryLog,
     Publisher,
+    check_origin,
     found,
-    read_checkpoint,
-    unverified_checkpoint,
 )
 from agent_identity._identity.common import Clock, Ids, check_path
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.keys import check_note_name as check_name
-from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
+from agent_identity.errors import EvidenceError
 
 __all__ = ["Ledger"]
 
@@ -113,7 +112,7 @@ class Ledger:
             files.mkdir(folder, mode)
         # Before anything else, so that whatever is found without a checkpoint has lost it.
         found(files, layout, signer=self._signer, origin=self._origin, cosign=self._cosign)
-        _check_origin(files, layout, self._origin)
+        check_origin(files, layout, self._origin)
         key = load_ledger_key(files, layout.ledger_key)
         if self._durable:
             # Also what another process has made just now, and may not have waited for.
@@ -330,7 +329,15 @@ class Ledger:
         except Exception as error:
             raise _broken_source(error) from error
 
-    def append(self, make: Make, *, detail: Told = None, before: Before = None, after: After | None = None) -> Entry:
+    def append(
+        self,
+        make: Make,
+        *,
+        detail: Told = None,
+        before: Before = None,
+        after: After | None = None,
+        check: Callable[[], object] | None = None,
+    ) -> Entry:
         """Write one record and return it; once this returns, the record survives.
 
         Args:
@@ -339,6 +346,7 @@ class Ledger:
                 gets its hash as ``detail``. Without a ``call``, it gets the id of the record for that.
             before: A record that is written before these, in the same write, with its id from :meth:`new_id`.
             after: Called with the record later, by the sealing thread, in the order of appends.
+            check: Called when no other record can come in between; if it raises, nothing is written. It must not wait.
 
         Raises:
             EvidenceError: It was not recorded: do not act. The next call tries again.
@@ -347,6 +355,8 @@ class Ledger:
         with self._lock:
             if self._closed or self._busy:
                 raise self._refusal()
+            if check is not None:
+                check()
             self._busy = True
             try:
                 self._look()
@@ -531,16 +541,6 @@ class Ledger:
 def _broken_source(error: Exception) -> EvidenceError:
     """Return the error for a failed clock or source of ids of the user; raised before anything is written."""
     return EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it")
-
-
-def _check_origin(files: Files, layout: Layout, origin: str) -> None:
-    data = read_checkpoint(files, layout.checkpoint)
-    with contextlib.suppress(VerificationError):  # Sealing says what is wrong with it, and refuses.
-        if data is not None and unverified_checkpoint(data).origin != origin:
-            raise ConfigurationError(
-                f"the log in {layout.root!r} has another origin; open the directory with the origin it "
-                "was made with, or use another directory"
-            )
 
 
 def _close_at_exit(reference: "weakref.ref[Ledger]") -> None:

@@ -18,7 +18,7 @@ from agent_identity._evidence.ledger.compression import Compressor
 from agent_identity._evidence.ledger.recovery import recover
 from agent_identity._evidence.ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._evidence.ledger.segments import Segments
-from agent_identity._evidence.ledger.writer import Before, Entry, Make, StreamWriter, Told
+from agent_identity._evidence.ledger.writer import Before, Entry, Make, StreamWriter, Told, fault_of
 from agent_identity._evidence.record import DRAFT, End, RecoveredStream, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._evidence.storage import (
@@ -292,8 +292,10 @@ class Ledger:
 
     @property
     def degraded(self) -> str | None:
-        """The error of the last append or seal, or ``None`` if both worked."""
-        return self._fault or self._sealing.fault
+        """The problem that stops appends or seals, or ``None``: of the last ones, or one that the next would meet."""
+        if self._closed:
+            return str(self._refusal())
+        return fault_of(self._check_in_place, self._lock) or self._fault or self._sealing.fault or self._sealing.stall
 
     @property
     def callback_failures(self) -> int:

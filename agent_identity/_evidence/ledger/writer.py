@@ -49,6 +49,7 @@ __all__ = [
     "Make",
     "StreamWriter",
     "Told",
+    "fault_of",
     "settle",
     "settled_size",
 ]
@@ -434,6 +435,24 @@ class StreamWriter:
                 with contextlib.suppress(OSError):
                     self._files.close(fd)
         self._fd = self._lock_fd = -1
+
+
+def fault_of(check: Callable[[], object], lock: threading.RLock) -> str | None:
+    """Return the problem that a check finds, or ``None``, looked for again without a rotation.
+
+    Args:
+        check: Raises :class:`EvidenceError`.
+        lock: Is held while segments rotate, and perhaps by a write that does not return.
+    """
+    with contextlib.suppress(EvidenceError):
+        check()
+        return None
+    try:
+        with lock:
+            check()
+    except EvidenceError as error:
+        return str(error)
+    return None
 
 
 def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: Entry | None = None) -> Entry:

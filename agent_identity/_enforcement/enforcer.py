@@ -789,10 +789,13 @@ class Enforcer:
 
     @property
     def degraded(self) -> Mapping[str, str]:
-        """Non-fatal problems, by component, each with its reason; empty if all is well.
+        """Current problems, by component, each with its reason, for a probe; empty if all is well.
 
-        ``ledger``: the last append or seal failed; records wait, or calls are refused. ``on_record``: one of its
-        functions raised. Others: a witness, or a function of ``checkpoints``, lacks the last checkpoint.
+        ``ledger``: it is closed, its files are not in place, the last append or seal failed, or seals are late:
+        records wait, or calls are refused. ``state``: the shared state does not answer, and calls are refused; on an
+        event loop, a store that may block is not asked. ``revocations``: the list is unreadable, or everything is
+        suspended. ``on_record``: one of its functions raised. Others: a witness, or a function of ``checkpoints``,
+        lacks the last checkpoint.
         """
         return self._point.faults()
 

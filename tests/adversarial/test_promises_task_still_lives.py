@@ -3,19 +3,25 @@
 The task is looked at again after everything that may have taken time, immediately before the intent.
 """
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from checking import check
 
-from agent_identity import Agent, Decision, Effect, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.record.codec import decode
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval
 from agent_identity.errors import Denied, GrantExpired, NoTask
+from agent_identity.identity import TrustStore
 from agent_identity.limits import Limit
 from agent_identity.state import MemoryState
+from agent_identity.testing import FixedClock
 
 TOOL = Scope("tool")
 BOB = Human("bob@example.com")
@@ -276,3 +282,94 @@ def test_the_evidence_of_an_approval_whose_task_ended_verifies(open_world: Calla
         body()
     world.enforcer.close()
     assert check(world.directory).verdict == "verified"
+
+
+def _after_the_end(path: Path) -> list[str]:
+    """Return the kinds of the records after the end of their task that are not outcomes."""
+    late: list[str] = []
+    for stream in (reader := open_ledger(path)).streams():
+        ended: set[str] = set()
+        for line in reader.entries(stream):
+            record = decode(line.record)
+            if record.kind in ("intent", "task_end"):
+                grant = record.chain[-1].grant
+                if record.kind == "intent" and grant in ended:
+                    late.append(record.id)
+                ended.update([grant] if record.kind == "task_end" else [])
+    return late
+
+
+class Interrupted(FixedClock):
+    """A clock during whose readings, at a chosen one, another thread acts to its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.act = -1, lambda: None
+        self.me = threading.get_ident()
+
+    def monotonic_ns(self) -> int:
+        """Return the time, after the other thread has acted."""
+        if threading.get_ident() == self.me:
+            self.left -= 1
+            if self.left == 0:
+                other = threading.Thread(target=self.act)
+                other.start()
+                other.join()
+        return super().monotonic_ns()
+
+
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+def test_no_intent_stands_after_the_end_of_its_task(tmp_path: Path, mode: str) -> None:
+    """Whenever the task ends on the way to the body, the end is recorded after the intent, or nothing runs."""
+    ran: list[int] = []
+    for reading in range(1, 9):
+        clock, path = Interrupted(), tmp_path / f"evidence-{reading}"
+        with Enforcer.open(path, clock=clock, mode=mode) as enforcer:
+            tool = enforcer.tool(ran.append, name="tool")
+            opened = enforcer.task("pay", principal=BOB, agent=Agent(id="clerk", owner="ops@example.com"), scope=TOOL)
+            opened.__enter__()
+            clock.act, clock.left = lambda opened=opened: opened.__exit__(None, None, None), reading
+            before = len(ran)
+            codes: list[str] = []
+            try:
+                tool(reading)
+            except NoTask as refused:
+                codes.append(refused.code)
+            assert (codes, len(ran) - before) in (([], 1), (["task_ended"], 0))
+            fired, clock.left = clock.left < 1, -1
+            if not fired:
+                opened.__exit__(None, None, None)
+        if mode == "enforce":  # What monitor mode would have refused may be after it.
+            assert _after_the_end(path) == []
+        assert check(path, TrustStore.load(path / "trust.json")).exit_code == 0
+    assert (len(ran) == 8) is (mode == "monitor")
+
+
+@pytest.mark.sample(4)
+@pytest.mark.parametrize("part", range(8))
+def test_threads_that_race_with_the_end_of_their_task_write_no_intent_after_it(tmp_path: Path, part: int) -> None:
+    """Of 200 races in all, none has an intent after the end, and each body that ran has one."""
+    ran: list[int] = []
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+        tool = enforcer.tool(ran.append, name="tool")
+        for _ in range(25):
+            go = threading.Event()
+            with enforcer.task("pay", principal=BOB, agent=Agent(id="clerk", owner="ops@example.com"), scope=TOOL):
+
+                @enforcer.bind
+                def work(go: threading.Event = go) -> None:
+                    go.wait()
+                    with suppress(NoTask):
+                        for number in range(20):
+                            tool(number)
+
+                threads = [threading.Thread(target=work) for _ in range(3)]
+                for thread in threads:
+                    thread.start()
+                go.set()
+                tool(-1)
+            for thread in threads:
+                thread.join()
+    assert _after_the_end(tmp_path / "evidence") == []
+    report = check(tmp_path / "evidence", TrustStore.load(tmp_path / "evidence" / "trust.json"))
+    assert (report.exit_code, report.counts["success"]) == (0, len(ran))

@@ -496,7 +496,7 @@ SPAN_CHANGES: dict[str, tuple[SpanChange, str, str]] = {
     "a removed fact": (with_("agent.id", None), "verified", "copy_redacted"),
     "a fact of somebody else": (lambda span: put(span, "http.route", "/x"), "verified", ""),
     "an unknown field": (lambda span: span.update(somethingNew=[1]), "verified", ""),
-    "two values": (_two_values, "incomplete", "malformed_document"),
+    "two values": (_two_values, "contradicted", "field_doubled"),
 }
 
 

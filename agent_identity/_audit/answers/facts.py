@@ -213,7 +213,7 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
     model: Model | None
     labels: tuple[str, ...]
     decision: Decision
-    outcome: Ending
+    outcome: Ending | Literal["unknown"]
     error: str | None
     findings: tuple[str, ...]
     resources: tuple[Resource, ...]

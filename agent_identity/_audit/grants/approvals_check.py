@@ -265,4 +265,6 @@ def _agrees(ruling: "Ruling", said: _Said, approval: ApprovalState, approver: Pr
         and ruling.approver.issuer == approver.issuer
         and (ruling.task != said.task or ruling.args == said.args)
         and approval.sources in (None, ruling.sources)
+        and approval.expires in (None, str(ruling.expires_at * _NS))
+        and approval.reason in (None, ruling.reason)
     )

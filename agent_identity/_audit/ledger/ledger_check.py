@@ -354,8 +354,12 @@ class LedgerCheck:
 
     def _check_end(self, stream: StreamCheck) -> None:
         findings, place = self._findings, Place(stream=stream.stream, seq=stream.committed + 1)
-        recovered = stream.stream in self._calls.recovered
-        if not stream.lines and not stream.committed and (recovered or not stream.torn):
+        recovery = self._calls.recovered.get(stream.stream)
+        recovered = recovery is not None
+        # What a recovery found at the end is no news; of a tail that it rejected, it counts all bytes together.
+        told = recovery is not None and (recovery.rejected_bytes != "0" or recovery.torn_bytes == str(stream.torn))
+        torn = bool(stream.torn) and not told
+        if not stream.lines and not stream.committed and not torn:
             findings.add(_ALL, "stream_empty", "a stream that was begun holds no record", place)
             return
         if stream.pruned and not stream.lines:
@@ -367,7 +371,7 @@ class LedgerCheck:
         elif unsealed > 0:
             message = f"{counted(unsealed, 'record')} after the last seal; nothing proves them"
             findings.add(_ALL, "tail_unsealed", message, place)
-        if stream.torn and not recovered:
+        if torn:
             findings.add(_ALL, "torn_tail", "the last line of the stream is torn", place)
         if not stream.ended and not recovered and stream.end is None:
             message = "the stream has no end; its process still runs, was killed, or the end was cut"

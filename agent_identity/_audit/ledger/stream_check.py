@@ -49,7 +49,7 @@ class StreamCheck:
         withheld: The number of records that an excerpt replaces by their leaf hash.
         lines: The number of lines so far, torn ones not counted.
         committed: The number of records that the log commits to.
-        torn: Whether the file ends inside a line.
+        torn: The bytes of the line inside which the file ends; 0 if it ends with one.
         ended: Whether the stream states its end.
     """
 
@@ -72,7 +72,7 @@ class StreamCheck:
         committed = heads.last_size if heads else 0
         # In an excerpt, records after its end are not checked.
         self.committed = calls.committed = committed if self.end is None else min(self.end, committed)
-        self.torn = False
+        self.torn = 0
         self.ended = False
         self._findings = findings
         self._calls = calls
@@ -244,7 +244,7 @@ class StreamCheck:
 
     def _take_broken(self, line: RawLine) -> None:
         if line.problem == "torn":
-            self.torn = True
+            self.torn = line.size
             return
         if line.problem == "withheld" and self.end is not None:
             self._take_withheld(bytes.fromhex(line.mac or ""))

@@ -151,6 +151,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "grant_cut": "cannot_tell",
         "field_changed": "contradicted",
         "field_added": "contradicted",
+        "field_doubled": "contradicted",
         "two_versions": "contradicted",
         "two_at_one_place": "contradicted",
         "broken_link": "contradicted",

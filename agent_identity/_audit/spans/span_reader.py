@@ -157,6 +157,9 @@ class SpanReader:
             return SpanFacts([], {"spans": 1}, call=ToolCall.of(item), span=item if self._keep else None)
         if isinstance(item, PastedSpan):
             return SpanFacts([], {"spans": 1})
+        if isinstance(item, Malformed) and item.doubled:
+            problem = (COPY, "field_doubled", f"{item.message}: one of the two was added", Place(line=item.line))
+            return SpanFacts([problem], {"malformed": 1, "contradicted": 1})
         if isinstance(item, Malformed):
             problem = (READ, "malformed_document", item.message, Place(line=item.line))
             return SpanFacts([problem], {"malformed": 1})

@@ -124,9 +124,22 @@ class Lease:
             if wall < self.deadline_wall_ns and clock.monotonic_ns() < self._deadline_monotonic_ns:
                 return
             self._spread(_EXPIRED)
+        raise self._refusal()
+
+    def check_live(self) -> None:
+        """Check that the lease neither ended nor was seen to expire; reads no clock and takes no lock.
+
+        Raises:
+            NoTask: As for :meth:`check`.
+            GrantExpired: As for :meth:`check`.
+        """
+        if not self.live:
+            raise self._refusal()
+
+    def _refusal(self) -> NoTask | GrantExpired:
         if self._over == _ENDED:
-            raise NoTask("the task has ended; open a new one", code="task_ended")
-        raise GrantExpired("the grant has expired; open a new task")
+            return NoTask("the task has ended; open a new one", code="task_ended")
+        return GrantExpired("the grant has expired; open a new task")
 
     def end(self) -> None:
         """End the lease and everything under it, at once and in every thread; idempotent."""

@@ -66,10 +66,11 @@ class EnforcementContext:
             self.revocations.heed(state)
 
     def faults(self) -> Mapping[str, str]:
-        """Return the current faults of the evidence, by component."""
+        """Return the current faults of the evidence, and what refuses every call, by component."""
         ledger = self.ledger
         faults = {publisher.name: publisher.fault for publisher in ledger.publishers}
         faults |= {"ledger": ledger.degraded, "on_record": ledger.observers.fault}
+        faults |= dict(filter(None, (self.revocations.fault(),)))
         return {name: fault for name, fault in faults.items() if fault}
 
     def after_fork_in_child(self) -> None:

@@ -256,7 +256,14 @@ class Guard:
         if call.judgement.enforced == "block":
             call.release()
             return True
-        return (call.routing is not None and call.routing.channel is not None) or self._intend(call)
+        if call.routing is not None and call.routing.channel is not None:
+            return True
+        try:
+            return self._intend(call)
+        except Denied as denied:  # The task ended after it was looked at.
+            self._deny(call, denied)
+            call.release()
+            return True
 
     def _give_up(self, call: Call) -> None:
         """Refuse a call under whose judgements the mark moved again and again."""
@@ -472,9 +479,14 @@ class Guard:
         return True
 
     def _write_intent(self, call: Call) -> None:
-        """Write the intent: no evidence, no action."""
+        """Write the intent: no evidence, no action.
+
+        Raises:
+            Denied: The task has ended, so that the intent would be after its ``task_end``.
+        """
+        check = None if call.task is None or self._point.mode == "monitor" else call.task.lease.check_live
         try:
-            call.intent = self._point.ledger.append(self._told.intent(call)).record.id
+            call.intent = self._point.ledger.append(self._told.intent(call), check=check).record.id
         except EvidenceError:
             if self._point.mode == "enforce":
                 raise

@@ -190,6 +190,21 @@ class Revocations:
             return False
         return self._beside is None or self._beside.is_current()
 
+    def fault(self) -> tuple[str, str] | None:
+        """Return the component and the problem that refuses every call now, if any.
+
+        On an event loop, a state that may block is not asked.
+        """
+        try:
+            if may_wait() and not self.is_current():
+                self._catch_up()
+        except (StateError, Denied) as error:
+            return ("state" if isinstance(error, StateError) else "revocations", str(error))
+        for entry in self._list.entries:
+            if entry.kind == "everything":
+                return "revocations", str(_refusal(entry))
+        return None if self._beside is None else self._beside.fault()
+
     @property
     def known(self) -> RevocationList:
         """The newest list that this process has taken; the state is not asked."""

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._evidence.ledger.archiving import Removed, archive, prune
+    from agent_identity._evidence.ledger.beginning import Beginning
     from agent_identity._evidence.ledger.excerpt import excerpt_lines, excerpt_of
     from agent_identity._evidence.ledger.excerpt_starts import Excerpt, Start
     from agent_identity._evidence.ledger.follow import Proved, StreamTail, is_over
-    from agent_identity._evidence.ledger.ledger import Beginning, Ledger
+    from agent_identity._evidence.ledger.ledger import Ledger
     from agent_identity._evidence.ledger.prunable_prefix import read_heads
     from agent_identity._evidence.ledger.prune_statement import PruneStatement, open_pruned, unverified_pruned
     from agent_identity._evidence.ledger.reader import LedgerReader, RawLine, open_ledger, raw_line
@@ -21,10 +22,11 @@ else:
         __name__,
         {
             "agent_identity._evidence.ledger.archiving": ("Removed", "archive", "prune"),
+            "agent_identity._evidence.ledger.beginning": ("Beginning",),
             "agent_identity._evidence.ledger.excerpt": ("excerpt_lines", "excerpt_of"),
             "agent_identity._evidence.ledger.excerpt_starts": ("Excerpt", "Start"),
             "agent_identity._evidence.ledger.follow": ("Proved", "StreamTail", "is_over"),
-            "agent_identity._evidence.ledger.ledger": ("Beginning", "Ledger"),
+            "agent_identity._evidence.ledger.ledger": ("Ledger",),
             "agent_identity._evidence.ledger.prunable_prefix": ("read_heads",),
             "agent_identity._evidence.ledger.prune_statement": ("PruneStatement", "open_pruned", "unverified_pruned"),
             "agent_identity._evidence.ledger.reader": ("LedgerReader", "RawLine", "open_ledger", "raw_line"),

@@ -6,20 +6,20 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Final, Literal, Self, final
 
+from agent_identity._evidence.ledger.beginning import Beginning
 from agent_identity._evidence.ledger.compression import Compressor
 from agent_identity._evidence.ledger.recovery import recover
 from agent_identity._evidence.ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._evidence.ledger.segments import Segments
-from agent_identity._evidence.ledger.writer import Before, Entry, Make, StreamWriter, Told
-from agent_identity._evidence.record import DRAFT, End, RecoveredStream, StreamResource, Time, Version
-from agent_identity._evidence.record import VERSION as FIRST
+from agent_identity._evidence.ledger.writer import Before, Entry, Make, StreamWriter, Told, fault_of
+from agent_identity._evidence.record import DRAFT, End, RecoveredStream, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._evidence.storage import (
     READ,
@@ -36,47 +36,20 @@ from agent_identity._evidence.transparency import (
     Cosign,
     DirectoryLog,
     Publisher,
+    check_origin,
     found,
-    read_checkpoint,
-    unverified_checkpoint,
 )
 from agent_identity._identity.common import Clock, Ids, check_path
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.keys import check_note_name as check_name
-from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
-from agent_identity.version import VERSION
+from agent_identity.errors import EvidenceError
 
-__all__ = ["Beginning", "Ledger"]
+__all__ = ["Ledger"]
 
-_DISTRIBUTION: Final = "agent-identity-otel"
+_LOOK_NS: Final = 200_000_000
 _ROOM: Final = 64 * 1024
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beginning:
-    """Opening facts of a stream: its writer, and the version of the record.
-
-    Attributes:
-        library: Our version.
-        records: The version of the records of the stream.
-        resource: The process, for records of version 2.
-        certificate: The certificate of the recorder key, if a root vouches for it; for records of version 2.
-    """
-
-    library: str = VERSION
-    records: Version = FIRST
-    resource: StreamResource | None = None
-    certificate: str | None = None
-
-    def make(self, time: Time) -> Make:
-        """Return a factory for the first record of a stream."""
-        sdk = records.Sdk(name=_DISTRIBUTION, version=self.library)
-        if self.records != DRAFT:
-            return partial(records.StreamStart, time=time, sdk=sdk)
-        return partial(records.StreamStart, time=time, sdk=sdk, resource=self.resource, certificate=self.certificate)
 
 
 @final
@@ -139,7 +112,7 @@ class Ledger:
             files.mkdir(folder, mode)
         # Before anything else, so that whatever is found without a checkpoint has lost it.
         found(files, layout, signer=self._signer, origin=self._origin, cosign=self._cosign)
-        _check_origin(files, layout, self._origin)
+        check_origin(files, layout, self._origin)
         key = load_ledger_key(files, layout.ledger_key)
         if self._durable:
             # Also what another process has made just now, and may not have waited for.
@@ -147,7 +120,7 @@ class Ledger:
                 sync_folder(files, folder)
         return key
 
-    def _begin(self) -> None:
+    def _begin(self, known: Mapping[str, tuple[int, int]] | None = None) -> None:
         """Reset the per-process state: at the start, and again in a forked child."""
         # Reentrant, because a signal handler may run tools in the thread that holds it.
         self._lock = threading.RLock()
@@ -156,6 +129,7 @@ class Ledger:
         self._stream: StreamWriter | None = None
         self._next_stream: str | None = None
         self._fault: str | None = None
+        self._looked_ns: int | None = None
         self._log = log = DirectoryLog(
             self._files,
             self._layout,
@@ -165,6 +139,7 @@ class Ledger:
             durable=self._durable,
             cosign=self._cosign,
             published=self._offer,
+            known=known or {},
         )
         self._sealing = Sealing(
             log,
@@ -317,8 +292,10 @@ class Ledger:
 
     @property
     def degraded(self) -> str | None:
-        """The error of the last append or seal, or ``None`` if both worked."""
-        return self._fault or self._sealing.fault
+        """The problem that stops appends or seals, or ``None``: of the last ones, or one that the next would meet."""
+        if self._closed:
+            return str(self._refusal())
+        return fault_of(self._check_in_place, self._lock) or self._fault or self._sealing.fault or self._sealing.stall
 
     @property
     def callback_failures(self) -> int:
@@ -354,7 +331,15 @@ class Ledger:
         except Exception as error:
             raise _broken_source(error) from error
 
-    def append(self, make: Make, *, detail: Told = None, before: Before = None, after: After | None = None) -> Entry:
+    def append(
+        self,
+        make: Make,
+        *,
+        detail: Told = None,
+        before: Before = None,
+        after: After | None = None,
+        check: Callable[[], object] | None = None,
+    ) -> Entry:
         """Write one record and return it; once this returns, the record survives.
 
         Args:
@@ -363,6 +348,7 @@ class Ledger:
                 gets its hash as ``detail``. Without a ``call``, it gets the id of the record for that.
             before: A record that is written before these, in the same write, with its id from :meth:`new_id`.
             after: Called with the record later, by the sealing thread, in the order of appends.
+            check: Called when no other record can come in between; if it raises, nothing is written. It must not wait.
 
         Raises:
             EvidenceError: It was not recorded: do not act. The next call tries again.
@@ -371,8 +357,11 @@ class Ledger:
         with self._lock:
             if self._closed or self._busy:
                 raise self._refusal()
+            if check is not None:
+                check()
             self._busy = True
             try:
+                self._look()
                 stream = self._stream
                 if stream is None or not stream.usable or not stream.seq:
                     stream = self._begun()
@@ -488,6 +477,23 @@ class Ledger:
             self._sealing.submit(stream, each, None)
         return entry
 
+    def _look(self) -> None:
+        """Check a few times a second that what is written is where others look for it, as each look costs some time."""
+        now = time.monotonic_ns()
+        if self._looked_ns is None or now - self._looked_ns > _LOOK_NS:
+            self._check_in_place()
+            self._looked_ns = now
+
+    def _check_in_place(self) -> None:
+        """Return if the files of the stream and of the log are in place.
+
+        Raises:
+            EvidenceError: They are not (``evidence_removed``).
+        """
+        self._log.check_in_place()
+        if self._stream is not None and self._stream.usable:
+            self._stream.check_in_place()
+
     def _now(self) -> int:
         try:
             return self._clock.wall_ns()
@@ -531,22 +537,12 @@ class Ledger:
             self._sealing.abandon()
             for publisher in self.publishers:
                 publisher.after_fork_in_child()
-            self._begin()
+            self._begin(self._log.known)
 
 
 def _broken_source(error: Exception) -> EvidenceError:
     """Return the error for a failed clock or source of ids of the user; raised before anything is written."""
     return EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it")
-
-
-def _check_origin(files: Files, layout: Layout, origin: str) -> None:
-    data = read_checkpoint(files, layout.checkpoint)
-    with contextlib.suppress(VerificationError):  # Sealing says what is wrong with it, and refuses.
-        if data is not None and unverified_checkpoint(data).origin != origin:
-            raise ConfigurationError(
-                f"the log in {layout.root!r} has another origin; open the directory with the origin it "
-                "was made with, or use another directory"
-            )
 
 
 def _close_at_exit(reference: "weakref.ref[Ledger]") -> None:

@@ -66,12 +66,14 @@ class RawLine(NamedTuple):
         record: The bytes of its record (in the log: of its entry), or ``None`` with a problem.
         mac: Its MAC in hex, or ``None`` with a problem; of a record that is withheld, its leaf hash in hex.
         problem: Why there is no record, or ``None``.
+        size: Of a torn line, its bytes.
     """
 
     offset: int
     record: bytes | None
     mac: str | None
     problem: Problem | None
+    size: int = 0
 
 
 class Denied(NamedTuple):
@@ -376,7 +378,7 @@ def raw_line(line: Line, parts_of: Callable[[bytes], tuple[bytes, str] | None] =
         parts_of: Returns its record and its MAC; by default those of a line of a stream.
     """
     if line.torn:
-        return RawLine(line.offset, None, None, "torn")
+        return RawLine(line.offset, None, None, "torn", line.end - line.offset)
     if line.data is None:
         return RawLine(line.offset, None, None, "too_long")
     parts = parts_of(line.data)

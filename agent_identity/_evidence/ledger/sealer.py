@@ -29,6 +29,9 @@ OnRecord: TypeAlias = Callable[[Entry], object]
 _NS: Final = 1_000_000_000
 _HEARTBEAT_NS: Final = 3_600 * _NS
 _BATCH: Final = 1_024
+_LATE_NS: Final = 10 * _NS
+"""Time that a seal may take beyond its interval before the worker is said to hang."""
+
 _JOIN_SECONDS: Final = 30.0
 _STRIDE: Final = 16  # Records; about a millisecond.
 _BREATH: Final = 0.00005  # Seconds; long enough for the system to wake a thread that waits for the interpreter.
@@ -113,16 +116,22 @@ class Sealing:
         self._seals_done = 0
         self._last_seal_ns = self._now()
         self._due_ns: int | None = None  # When the news must be sealed; none while there is no news.
+        self._waits_since_ns: int | None = None  # On the system's clock: when the oldest unsealed record was written.
         self._oldest: Entry | None = None  # Of the records in the trees that no seal covers; only while observed.
         self._idle = False
         self._urgent = False
         self._hurried = 0  # Threads that wait for the work to be done.
         self._stopping = False
-        self._changed = threading.Condition()
+        self._renew_lock()
         self._turn = threading.Lock()  # Held by the working thread, so that callbacks keep their order.
         self._worker: int | None = None
         self._thread: threading.Thread | None = None
         self._running = False
+
+    def _renew_lock(self) -> None:
+        # Entered by itself: an exception of a signal handler on the way into a condition leaves that locked for good.
+        self._held = threading.RLock()
+        self._changed = threading.Condition(self._held)
 
     def track(self, stream: StreamWriter) -> None:
         """Seal this stream from now on."""
@@ -134,12 +143,14 @@ class Sealing:
         kept = None if after is None and not self._observers.functions else entry
         self._queue.append((stream, entry.leaf, after, kept, stream.offset))
         self._submitted += 1
+        if self._waits_since_ns is None:
+            self._waits_since_ns = time.monotonic_ns()
         if self._idle:
             self.start()
 
     def start(self) -> None:
         """Wake the thread, or start it."""
-        with self._changed:
+        with self._held:
             self._ensure_thread()
             self._idle = False
             self._changed.notify_all()
@@ -153,6 +164,17 @@ class Sealing:
     def unsealed(self) -> int:
         """The number of written records that no seal covers yet."""
         return len(self._queue) + sum(stream.tree.size - stream.sealed for stream in list(self._streams))
+
+    @property
+    def stall(self) -> str | None:
+        """The problem of a worker that seals nothing and reports no fault, or ``None``."""
+        since, late_ns = self._waits_since_ns, self._interval_ns + _LATE_NS
+        if since is None or time.monotonic_ns() - since <= late_ns:
+            return None
+        return (
+            f"the sealing worker has sealed nothing for {late_ns // _NS} s, so that records wait; a callback or a "
+            "signer may hang: repair it, or restart the process"
+        )
 
     @property
     def oldest_unsealed_ns(self) -> int | None:
@@ -191,7 +213,7 @@ class Sealing:
             RuntimeError: A callback called this.
         """
         self.refuse_callback("seal")
-        with self._changed:
+        with self._held:
             self._seals_wanted += 1
             target = self._seals_wanted
         if not self._hurry(lambda: self._seals_done >= target, None):
@@ -209,7 +231,7 @@ class Sealing:
             EvidenceError: The seal failed, a callback does not return, or this interrupted a sync. The records stay
                 in their streams, and the next start seals them.
         """
-        with self._changed:
+        with self._held:
             self._stopping = True
             self._changed.notify_all()
         if self._is_held_up():
@@ -220,7 +242,7 @@ class Sealing:
             self._thread.join(_JOIN_SECONDS)
             if self._thread.is_alive():
                 raise EvidenceError("a callback does not end; the next start seals")
-        with self._changed:
+        with self._held:
             self._seals_wanted += 1
         try:
             self._work()
@@ -243,7 +265,7 @@ class Sealing:
         self._streams = []
         self._queue = deque()
         self._oldest = None
-        self._changed = threading.Condition()
+        self._renew_lock()
 
     def refuse_callback(self, name: str) -> None:
         """Refuse a call from the callback of a record, which would wait for itself.
@@ -280,7 +302,7 @@ class Sealing:
         """Wake the worker and wait, unless it may wait for this thread; return whether ``reached`` holds."""
         if self._is_held_up():
             return reached()
-        with self._changed:
+        with self._held:
             if self._ensure_thread():
                 self._urgent = True
                 self._idle = False
@@ -302,14 +324,14 @@ class Sealing:
         except EvidenceError as error:  # Of the clock. A waiting caller does the work, and gets this error as well.
             _logger.error("the thread that seals ends, the next record starts another: %s", error)  # noqa: TRY400
         finally:
-            with self._changed:
+            with self._held:
                 self._running = False
                 self._idle = True
                 self._changed.notify_all()
 
     def _wait(self) -> bool:
         """Sleep until work arrives; return whether to go on."""
-        with self._changed:
+        with self._held:
             if not self._news():
                 self._idle = True
                 # A caller that queued a record before the line above saw a busy thread and did not wake it.
@@ -353,7 +375,7 @@ class Sealing:
                 self._tell()
 
     def _tell(self) -> None:
-        with self._changed:
+        with self._held:
             self._changed.notify_all()
 
     def _run_callbacks(self) -> None:
@@ -423,6 +445,7 @@ class Sealing:
             self.fault = str(error)
             self.seal_failures += 1
             return
+        self._waits_since_ns = time.monotonic_ns() if self._queue else None
         self.fault = self._oldest = None  # Only this thread appends to the trees, so that nothing came after the heads.
         self._last_seal_ns = now
         for stream, head in heads:

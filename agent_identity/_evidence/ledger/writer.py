@@ -29,6 +29,8 @@ from agent_identity._evidence.storage import (
     Layout,
     LedgerKey,
     acquire,
+    check_in_place,
+    file_of,
     open_regular,
     recording,
     stream_line,
@@ -47,6 +49,7 @@ __all__ = [
     "Make",
     "StreamWriter",
     "Told",
+    "fault_of",
     "settle",
     "settled_size",
 ]
@@ -143,12 +146,14 @@ class StreamWriter:
         "_durable",
         "_failed",
         "_fd",
+        "_file",
         "_files",
         "_first",
         "_layout",
         "_lock_fd",
         "_mac",
         "_max_bytes",
+        "_path",
         "_prev",
         "_sync_lock",
         "_synced",
@@ -191,12 +196,14 @@ class StreamWriter:
         self._durable = durable
         self._failed = False
         self._fd = fd
+        self._file = file_of(files.status(fd))
         self._files = files
         self._first = 1  # The place of the first record of the segment that is written.
         self._layout = layout
         self._lock_fd = lock_fd
         self._mac = key.stream_mac(stream)
         self._max_bytes = max_bytes
+        self._path = layout.entries(stream)
         self._prev: str | None = None
         # Reentrant, because a signal handler or finalizer may append while this thread is inside.
         self._sync_lock = threading.RLock()
@@ -288,6 +295,14 @@ class StreamWriter:
             before.wrote(entries[-1])
         return entries
 
+    def check_in_place(self) -> None:
+        """Return if the file that is written is where a reader looks for it.
+
+        Raises:
+            EvidenceError: It is not (``evidence_removed``).
+        """
+        check_in_place(self._files, self._path, self._file)
+
     def _together(self, make: Make, record_id: str, detail: _PlacedDetail, before: Before) -> tuple[Entry, ...]:
         """Return a record after the others of its write; see :meth:`append`."""
         entries: list[Entry] = []
@@ -325,24 +340,25 @@ class StreamWriter:
         closed = self._layout.segment(self.id, self._first)
         with self._syncs():
             try:
-                fd = self._renew(closed)
+                fd, file = self._renew(closed)
             except OSError as error:
                 _logger.warning("the stream goes on in the same segment: %s", why(error))
                 return
             self._files.close(self._fd)
-            self._fd = fd
+            self._fd, self._file = fd, file
         self._base = self.offset
         self._first = self.seq + 1
         self.began_ns = None
         self.closed.append(Closed(closed, self.seq))
 
-    def _renew(self, closed: str) -> int:
-        """Rename the segment to its closed name, and move a new one into its place; return the new descriptor."""
+    def _renew(self, closed: str) -> tuple[int, tuple[int, int]]:
+        """Rename the segment to its closed name, and move a new one into its place; return what is open now."""
         files, active = self._files, self._layout.entries(self.id)
         with contextlib.ExitStack() as stack:
             fd = open_regular(files, self._layout.fresh(self.id), EXTEND)
             stack.callback(files.close, fd)
-            if files.status(fd).st_size:
+            status = files.status(fd)
+            if status.st_size:
                 raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
             if self._durable:
                 self._flush()
@@ -356,7 +372,7 @@ class StreamWriter:
                 self.usable = False
                 raise
             stack.pop_all()
-        return fd
+        return fd, file_of(status)
 
     def sync(self, end: int) -> None:
         """Sync the first ``end`` bytes to disk; concurrent callers share one sync.
@@ -419,6 +435,24 @@ class StreamWriter:
                 with contextlib.suppress(OSError):
                     self._files.close(fd)
         self._fd = self._lock_fd = -1
+
+
+def fault_of(check: Callable[[], object], lock: threading.RLock) -> str | None:
+    """Return the problem that a check finds, or ``None``, looked for again without a rotation.
+
+    Args:
+        check: Raises :class:`EvidenceError`.
+        lock: Is held while segments rotate, and perhaps by a write that does not return.
+    """
+    with contextlib.suppress(EvidenceError):
+        check()
+        return None
+    try:
+        with lock:
+            check()
+    except EvidenceError as error:
+        return str(error)
+    return None
 
 
 def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: Entry | None = None) -> Entry:

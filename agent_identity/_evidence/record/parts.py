@@ -99,8 +99,8 @@ Version: TypeAlias = Literal["1", "2-draft"]
 EffectName: TypeAlias = Literal["allow", "warn", "block", "route"]
 """An effect of a policy."""
 
-Ending: TypeAlias = Literal["success", "error", "denied", "routed", "cancelled", "suspended", "unknown"]
-"""Results of a call."""
+Ending: TypeAlias = Literal["success", "error", "denied", "routed", "cancelled", "suspended"]
+"""Results of a call that are written."""
 
 ApprovalStatus: TypeAlias = Literal["pending", "approved", "rejected", "expired"]
 """States of a question to a person."""
@@ -137,8 +137,8 @@ ValueProvenance: TypeAlias = Literal["principal", "trusted", "unknown", "untrust
 EFFECTS: Final = frozenset(cast("tuple[str, ...]", get_args(EffectName)))
 """Effects that a policy can decide."""
 
-OUTCOMES: Final = frozenset(cast("tuple[str, ...]", get_args(Ending)))
-"""Results of a call."""
+OUTCOMES: Final = frozenset({*cast("tuple[str, ...]", get_args(Ending)), "unknown"})
+"""Results of a call, as readers show them: an intent without an outcome is ``unknown``, which nobody writes."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -298,14 +298,16 @@ class Transform(Part, frozen=True, kw_only=True):
 class Action(Part, frozen=True):
     """The called tool and its arguments: their names, kinds and keyed digest, never values.
 
+    The names of tool and server are identifiers.
+
     Version 2 adds ``stage`` (a call of a tool has none), ``model``, ``labels`` (empty where the owner of the tool
     states that it has none, absent where nobody states any) and ``claims``, labels that the tool comes with, which
     only restrict.
     """
 
-    tool: Name
+    tool: Id
     kind: Name | None = None
-    server: Name | None = None
+    server: Id | None = None
     call: Name | None = None
     args: ArgsDigest | None = None
     names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
@@ -317,6 +319,10 @@ class Action(Part, frozen=True):
     model: Model | None = None
     labels: Annotated[tuple[Name, ...], stated(64)] | None = None
     claims: Annotated[tuple[Name, ...], items(64)] | None = None
+
+    def __post_init__(self) -> None:
+        if not (is_id(self.tool) and is_id(self.server)):
+            check_ids(tool=self.tool, server=self.server)
 
 
 class Decision(Part, frozen=True, kw_only=True):
@@ -376,7 +382,7 @@ class MarkChange(Part, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if (self.seq == "1") is not (self.prev is None):
-            raise ValueError("prev")
+            raise ValueError("prev" if self.prev is None else "+")
 
 
 class ArgumentOrigin(Part, frozen=True, kw_only=True):

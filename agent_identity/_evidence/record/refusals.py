@@ -48,7 +48,7 @@ def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
 
 
 def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
-    """Return the required form at a place."""
+    """Return the required form at a place, or that nothing is there."""
     hint: object = None
     if isinstance(value, dict):
         hint = kinds.get(cast("str", cast("dict[str, object]", value).get("kind")))
@@ -57,7 +57,14 @@ def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
         members = typing.get_type_hints(hint, include_extras=True) if isinstance(hint, type) else {}
         step: object = name or int(index)
         hint, bound = _plain(members.get(name) if name else cast("tuple[object, ...]", get_args(hint))[0])
+        if isinstance(value, dict) and step not in value:
+            return ABSENT
         value = cast("dict[object, object]", value)[step]
+    return _form_of(hint, bound, value)
+
+
+def _form_of(hint: object, bound: Meta | None, value: object) -> str:
+    """Return the required form of a value of a type with bounds."""
     if get_origin(hint) is tuple:
         many = cast("list[object]", value)
         most = 0 if bound is None or bound.max_length is None else bound.max_length

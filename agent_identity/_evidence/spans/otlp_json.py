@@ -22,8 +22,10 @@ from agent_identity.canonical import JSON
 __all__ = [
     "MAX_LINE",
     "MAX_NESTING",
+    "OURS",
     "ByteLines",
     "Document",
+    "DoubledError",
     "Malformed",
     "MisfitError",
     "SpanData",
@@ -50,7 +52,9 @@ _SKIP: Final = 1024 * 1024
 _LONG: Final = f"the line is longer than {MAX_LINE} bytes; export smaller batches"
 _TWICE: Final = "an object has the same member several times"
 _BOM: Final = b"\xef\xbb\xbf"
-_OURS: Final = "agent_identity."
+OURS: Final = "agent_identity."
+"""Prefix of the attributes that are ours."""
+
 _MAX_TIME: Final = 2**64 - 1
 _MAX_INT: Final = 2**63 - 1
 _TRACE_ID: Final = re.compile(r"[0-9a-fA-F]{32}")
@@ -120,10 +124,12 @@ class Malformed:
     Attributes:
         line: The 1-based line where its document starts; in a binary file the number of its message.
         message: The problem.
+        doubled: It has attributes of ours, and says something twice (:class:`DoubledError`): no exporter does that.
     """
 
     line: int
     message: str
+    doubled: bool = False
 
 
 class Document(NamedTuple):
@@ -210,7 +216,7 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
     if parsed is None:
         yield Malformed(line, "the line is damaged: neither it nor the whole file is one JSON document")
     elif _repeats(data, parsed[0]):
-        yield Malformed(line, _TWICE)
+        yield Malformed(line, _TWICE, OURS.encode() in data)
     else:
         yield from _documents(parsed[0], line)
 
@@ -234,6 +240,16 @@ class MisfitError(Exception):
     """A part of a document that is not in the form of OTLP; the text names the problem."""
 
 
+class DoubledError(MisfitError):
+    """An attribute with two values that differ, or an object with a member twice.
+
+    Readers differ in which of the two wins, so a verifier would judge another span than people see.
+    """
+
+    def __init__(self, message: str = "an attribute has two values that differ") -> None:
+        super().__init__(message)
+
+
 def parse_once(data: bytes) -> JSON:
     """Return a JSON value whose objects name each member once.
 
@@ -244,8 +260,7 @@ def parse_once(data: bytes) -> JSON:
     data = data.removeprefix(_BOM)
     value: JSON = orjson.loads(data)
     if _repeats(data, value):
-        # Readers differ in which of the two counts, so a verifier would judge another span than people see.
-        raise MisfitError(_TWICE)
+        raise DoubledError(_TWICE)
     return value
 
 
@@ -295,11 +310,12 @@ def _resource_spans(group: JSON, line: int) -> _Spans:
     try:
         members = _object(group, "'resourceSpans'")
         resource = _object(members.get("resource"), "'resource'")
-        attributes = MappingProxyType(_attributes(_array(resource, "attributes"), 0))
+        attributes, doubled = _shared(_array(resource, "attributes"), line)
         scopes = _array(members, "scopeSpans", "scope_spans")
     except MisfitError as misfit:
         yield Malformed(line, str(misfit))
         return
+    yield from doubled
     for scope in scopes:
         yield from _scope_spans(scope, attributes, line)
 
@@ -309,16 +325,33 @@ def _scope_spans(group: JSON, resource: Mapping[str, object], line: int) -> _Spa
         members = _object(group, "'scopeSpans'")
         scope = _object(members.get("scope"), "'scope'")
         name = _string(scope, "name")
-        attributes = MappingProxyType(_attributes(_array(scope, "attributes"), 0))
+        attributes, doubled = _shared(_array(scope, "attributes"), line)
         spans = _array(members, "spans")
     except MisfitError as misfit:
         yield Malformed(line, str(misfit))
         return
+    yield from doubled
     for span in spans:
         try:
             yield _span(_object(span, "a span"), resource, name, attributes, line)
         except MisfitError as misfit:
-            yield Malformed(line, str(misfit))
+            yield Malformed(line, str(misfit), isinstance(misfit, DoubledError) and _is_ours(span))
+
+
+def _shared(pairs: Sequence[JSON], line: int) -> tuple[Mapping[str, object], Sequence[Malformed]]:
+    """Return the attributes of a resource or scope; without any if one has two values, as its spans are read."""
+    try:
+        return MappingProxyType(_attributes(pairs, 0)), ()
+    except DoubledError as misfit:
+        return MappingProxyType({}), (Malformed(line, str(misfit), any(_key(pair).startswith(OURS) for pair in pairs)),)
+
+
+def _is_ours(span: JSON) -> bool:
+    """Return whether a span, whose attributes may be malformed, has attributes of ours."""
+    try:
+        return any(_key(pair).startswith(OURS) for pair in _array(_object(span, "a span"), "attributes"))
+    except MisfitError:
+        return False
 
 
 def _span(
@@ -358,7 +391,7 @@ def _aside(members: _Members) -> Iterator[Mapping[str, object]]:
     for name in ("events", "links"):
         for item in _array(members, name):
             pairs = _array(_object(item, f"an item of '{name}'"), "attributes")
-            ours = [pair for pair in pairs if _key(pair).startswith(_OURS)]
+            ours = [pair for pair in pairs if _key(pair).startswith(OURS)]
             if ours:
                 yield MappingProxyType(_attributes(ours, 0))
 
@@ -443,9 +476,8 @@ def _attributes(pairs: Sequence[Any], depth: int) -> dict[str, object]:
         pair = _object(item, "an attribute")
         key = _string(pair, "key")
         value = any_value(pair.get("value"), depth)
-        # Readers differ in which of two values wins, so a verifier would judge another span than people see.
         if key in attributes and repr(attributes[key]) != repr(value):
-            raise MisfitError("an attribute has two values that differ")
+            raise DoubledError
         attributes[key] = value
     return attributes
 

@@ -6,7 +6,7 @@ https://opentelemetry.io/docs/specs/otlp/#binary-protobuf-encoding
 https://protobuf.dev/programming-guides/encoding/
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, TypeVar, final
@@ -18,7 +18,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from agent_identity._evidence.spans.otlp_json import (
     MAX_LINE,
+    OURS,
     Document,
+    DoubledError,
     Malformed,
     MisfitError,
     SpanData,
@@ -37,7 +39,6 @@ _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _Scope: TypeAlias = "tuple[str, Mapping[str, object]]"
 """The name and the attributes of an instrumentation scope."""
 
-_OURS: Final = "agent_identity."
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _WINDOW: Final = 64 * 1024 * 1024  # Bytes that inflating may hold; the collector uses 8 MiB.
 _PART: Final = 8 * 1024 * 1024  # Bytes of a span; what the library makes of them may take some forty times as many.
@@ -258,7 +259,8 @@ def _groups(data: memoryview, number: int) -> _Spans:
 
 def _resource_spans(data: memoryview, number: int) -> _Spans:
     try:
-        resource = MappingProxyType(_attributes(_first(Resource, data).attributes))
+        resource, doubled = _shared(_first(Resource, data).attributes, number)
+        yield from doubled
         for field, value in _fields(data):
             if field == 2:
                 yield from _scope_spans(value, resource, number)
@@ -269,7 +271,8 @@ def _resource_spans(data: memoryview, number: int) -> _Spans:
 def _scope_spans(data: memoryview, resource: Mapping[str, object], number: int) -> _Spans:
     try:
         scope = _first(InstrumentationScope, data)
-        attributes = MappingProxyType(_attributes(scope.attributes))
+        attributes, doubled = _shared(scope.attributes, number)
+        yield from doubled
         for field, value in _fields(data):
             if field == 2:
                 yield _span_of(value, resource, (scope.name, attributes), number)
@@ -279,9 +282,25 @@ def _scope_spans(data: memoryview, resource: Mapping[str, object], number: int) 
 
 def _span_of(data: memoryview, resource: Mapping[str, object], scope: _Scope, number: int) -> SpanData | Malformed:
     try:
-        return _span(_parsed(Span, data), resource, scope, number)
+        span = _parsed(Span, data)
     except MisfitError as misfit:
         return Malformed(number, str(misfit))
+    try:
+        return _span(span, resource, scope, number)
+    except MisfitError as misfit:
+        return Malformed(number, str(misfit), isinstance(misfit, DoubledError) and _is_ours(span.attributes))
+
+
+def _shared(pairs: Sequence[KeyValue], number: int) -> tuple[Mapping[str, object], Sequence[Malformed]]:
+    """Return the attributes of a resource or scope; without any if one has two values, as its spans are read."""
+    try:
+        return MappingProxyType(_attributes(pairs)), ()
+    except DoubledError as misfit:
+        return MappingProxyType({}), (Malformed(number, str(misfit), _is_ours(pairs)),)
+
+
+def _is_ours(pairs: Iterable[KeyValue]) -> bool:
+    return any(pair.key.startswith(OURS) for pair in pairs)
 
 
 _M = TypeVar("_M", bound=Message)
@@ -331,7 +350,7 @@ def _span(span: Span, resource: Mapping[str, object], scope: _Scope, number: int
 def _aside(span: Span) -> Iterator[Mapping[str, object]]:
     """Yield the attributes of each event and link that have our names."""
     for pairs in (*(event.attributes for event in span.events), *(link.attributes for link in span.links)):
-        ours = [pair for pair in pairs if pair.key.startswith(_OURS)]
+        ours = [pair for pair in pairs if pair.key.startswith(OURS)]
         if ours:
             yield MappingProxyType(_attributes(ours))
 
@@ -346,9 +365,8 @@ def _attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
     attributes: dict[str, object] = {}
     for pair in pairs:
         key, value = pair.key, _value(pair.value)
-        # Readers differ in which of two values wins, so a verifier would judge another span than people see.
         if key in attributes and repr(attributes[key]) != repr(value):
-            raise MisfitError("an attribute has two values that differ")
+            raise DoubledError
         attributes[key] = value
     return attributes
 

@@ -13,7 +13,15 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias, TypeVar, cast, final
 
 from agent_identity._common.narrowing import is_dict, is_list, is_object
-from agent_identity._evidence.spans.otlp_json import MAX_NESTING, Malformed, MisfitError, any_value, parse_once
+from agent_identity._evidence.spans.otlp_json import (
+    MAX_NESTING,
+    OURS,
+    DoubledError,
+    Malformed,
+    MisfitError,
+    any_value,
+    parse_once,
+)
 from agent_identity._evidence.spans.span_attributes import MIRRORED
 from agent_identity.canonical import JSON
 
@@ -26,9 +34,8 @@ _Members: TypeAlias = Mapping[str, object]
 _Key = TypeVar("_Key", str, int)
 _Parents: TypeAlias = "tuple[_Shown, ...]"
 _NAME: Final = "agent_identity"
-_OURS: Final = "agent_identity."
 _PAYLOAD: Final = "agent_identity.attestation.payload"
-_KNOWN: Final = frozenset(name for name in MIRRORED if name.startswith(_OURS)) | {
+_KNOWN: Final = frozenset(name for name in MIRRORED if name.startswith(OURS)) | {
     f"agent_identity.attestation.{part}" for part in ("payload", "payload_type", "signature", "keyid", "digest")
 }
 _COPIED: Final = MIRRORED.keys() | {"gen_ai.operation.name", "gen_ai.tool.type"}
@@ -280,9 +287,8 @@ def _pairs(items: Sequence[object]) -> _Members | None:
 
 def _put(attributes: dict[_Key, object], name: _Key, value: object) -> None:
     _check_depth(value)
-    # Readers differ in which of two values wins, so a verifier would judge another span than people see.
     if name in attributes and repr(attributes[name]) != repr(value):
-        raise MisfitError("an attribute has two values that differ")
+        raise DoubledError
     attributes[name] = value
 
 
@@ -320,8 +326,8 @@ def _attributes(pairs: Iterable[tuple[str, object]], *, aside: bool) -> _Members
     flat: dict[str, object] = {}
     for name, value in pairs:
         _flatten(flat, name, value, 0)
-    attributes = {name: value for name, value in flat.items() if name.startswith(_OURS) or name in _COPIED}
-    if not any(name in _KNOWN or (aside and name.startswith(_OURS)) for name in attributes):
+    attributes = {name: value for name, value in flat.items() if name.startswith(OURS) or name in _COPIED}
+    if not any(name in _KNOWN or (aside and name.startswith(OURS)) for name in attributes):
         return {}
     payload = attributes.get(_PAYLOAD)
     if isinstance(payload, str) and payload.startswith('"'):
@@ -339,7 +345,7 @@ def _flatten(flat: dict[str, object], name: str, value: object, depth: int) -> N
     elif depth > MAX_NESTING:
         raise MisfitError(f"the attributes have more than {MAX_NESTING} nested objects")
     elif len(name) > _LONGEST_ABOVE:  # It would be written out for each that it is above.
-        if name.startswith(_OURS):
+        if name.startswith(OURS):
             raise MisfitError(f"a name above others has more than {_LONGEST_ABOVE} characters")
     else:
         for key, item in plain.items():

@@ -21,7 +21,9 @@ __all__ = [
     "REPLACE",
     "Files",
     "acquire",
+    "check_in_place",
     "check_private",
+    "file_of",
     "locked",
     "make_folder",
     "open_regular",
@@ -79,6 +81,10 @@ class Files:
     def status(self, fd: int) -> os.stat_result:
         """Return the status of an open file."""
         return os.fstat(fd)
+
+    def look(self, path: str) -> os.stat_result:
+        """Return the status of the file at a path, of a link itself."""
+        return os.lstat(path)
 
     def truncate(self, fd: int, size: int) -> None:
         """Cut a file to ``size`` bytes."""
@@ -195,6 +201,34 @@ def check_private(files: Files, fd: int, path: str) -> None:
     if mode & 0o077:
         raise ConfigurationError(
             f"{path!r} has mode {stat.S_IMODE(mode):04o}, which is open to group or others; run chmod 600 on it"
+        )
+
+
+def file_of(status: os.stat_result) -> tuple[int, int]:
+    """Return the device and the number of a file, which no other file has while this one is open."""
+    return (status.st_dev, status.st_ino)
+
+
+def check_in_place(files: Files, path: str, file: tuple[int, int]) -> None:
+    """Return if a path still leads to the file that was opened there.
+
+    Args:
+        files: The operating system.
+        path: The path.
+        file: The file, from :func:`file_of`.
+
+    Raises:
+        EvidenceError: With code ``evidence_removed``: it was removed, renamed or replaced, or is hidden by a mount.
+    """
+    try:
+        reason = "another file is there" if file_of(files.look(path)) != file else None
+    except OSError as error:
+        reason = why(error)
+    if reason is not None:
+        raise EvidenceError(
+            f"{path!r} is not in place any more ({reason}), so that nothing can be recorded; put the file back, "
+            "or verify the directory and restart the process",
+            code="evidence_removed",
         )
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._evidence.transparency.bootstrap import found, log_was_removed, stream_names
+    from agent_identity._evidence.transparency.bootstrap import check_origin, found, log_was_removed, stream_names
     from agent_identity._evidence.transparency.checkpoint import (
         MAX_NOTE,
         Checkpoint,
@@ -47,7 +47,12 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._evidence.transparency.bootstrap": ("found", "log_was_removed", "stream_names"),
+            "agent_identity._evidence.transparency.bootstrap": (
+                "check_origin",
+                "found",
+                "log_was_removed",
+                "stream_names",
+            ),
             "agent_identity._evidence.transparency.checkpoint": (
                 "MAX_NOTE",
                 "Checkpoint",
@@ -109,6 +114,7 @@ __all__ = [
     "Witness",
     "WitnessClient",
     "WitnessState",
+    "check_origin",
     "consistency_ranges",
     "cosign",
     "cosigned_file",

@@ -20,11 +20,18 @@ from agent_identity._evidence.storage import (
     sync_folder,
 )
 from agent_identity._evidence.transparency.checkpoint import Checkpoint
-from agent_identity._evidence.transparency.log import Cosign, publish, read_checkpoint, signed_note
+from agent_identity._evidence.transparency.log import (
+    Cosign,
+    publish,
+    read_checkpoint,
+    signed_note,
+    unverified_checkpoint,
+)
 from agent_identity._evidence.transparency.merkle import EMPTY_ROOT
 from agent_identity._identity.keys import Signer
+from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["found", "log_was_removed", "stream_names"]
+__all__ = ["check_origin", "found", "log_was_removed", "stream_names"]
 
 _NO_FILE: Final = frozenset({None, errno.ELOOP, errno.ENXIO})
 """System errors for a folder or device, for a link, and for a socket."""
@@ -60,6 +67,22 @@ def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: 
                 sync_folder(files, layout.root)
     finally:
         files.close(lock_fd)
+
+
+def check_origin(files: Files, layout: Layout, origin: str) -> None:
+    """Check that the log of a directory, if it has a checkpoint, has this origin.
+
+    Raises:
+        ConfigurationError: It has another one.
+        OSError: The checkpoint cannot be read.
+    """
+    data = read_checkpoint(files, layout.checkpoint)
+    with contextlib.suppress(VerificationError):  # Sealing says what is wrong with it, and refuses.
+        if data is not None and unverified_checkpoint(data).origin != origin:
+            raise ConfigurationError(
+                f"the log in {layout.root!r} has another origin; open the directory with the origin it "
+                "was made with, or use another directory"
+            )
 
 
 def log_was_removed(files: Files, layout: Layout) -> bool:

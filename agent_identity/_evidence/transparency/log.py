@@ -11,6 +11,7 @@ import contextlib
 import re
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self, TypeAlias, final
 
 from agent_identity._evidence.storage import (
@@ -22,6 +23,8 @@ from agent_identity._evidence.storage import (
     LedgerKey,
     Line,
     Mac,
+    check_in_place,
+    file_of,
     is_stream_id,
     locked,
     log_line,
@@ -120,7 +123,11 @@ def loss_entry(origin: str) -> bytes:
 
 @final
 class DirectoryLog:
-    """Appends heads and signs checkpoints. Use it from one thread at a time; other processes may use theirs."""
+    """Appends heads and signs checkpoints. Use it from one thread at a time; other processes may use theirs.
+
+    Attributes:
+        known: The files that were opened, by their paths; a forked child expects those of its parent.
+    """
 
     __slots__ = (
         "_committed",
@@ -142,6 +149,7 @@ class DirectoryLog:
         "_tree",
         "_wanted",
         "_written",
+        "known",
     )
 
     def __init__(
@@ -155,6 +163,7 @@ class DirectoryLog:
         durable: bool,
         cosign: Cosign | None = None,
         published: Callable[[bytes], None] = lambda _: None,
+        known: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     ) -> None:
         self._committed = 0  # Entries under the largest checkpoint that was seen.
         self._contradiction: str | None = None
@@ -173,6 +182,7 @@ class DirectoryLog:
         self._origin = origin
         self._signer = signer
         self._tree = CompactRange()
+        self.known = dict(known)
         self._wanted: Collection[str] = ()
         self._written: dict[str, Head] = {}
 
@@ -222,6 +232,15 @@ class DirectoryLog:
         """Forget the state of a stream that gets no more heads."""
         self._written.pop(stream, None)
 
+    def check_in_place(self) -> None:
+        """Return if the log and its lock, once they were opened, are where other processes look for them.
+
+        Raises:
+            EvidenceError: They are not (``evidence_removed``).
+        """
+        for path, file in tuple(self.known.items()):
+            check_in_place(self._files, path, file)
+
     def close(self) -> None:
         """Close the lock; a forked child does this with its parent's lock."""
         if self._lock_fd >= 0:
@@ -233,12 +252,15 @@ class DirectoryLog:
     def _open(self) -> Generator[int]:
         if self._contradiction:
             raise EvidenceError(self._contradiction, code="log_contradicted")
+        self.check_in_place()  # What was removed is not made anew, as if nothing had been in it.
         if self._lock_fd < 0:
             # Kept open, because a child forked meanwhile must find it here to close it.
             self._lock_fd = open_regular(self._files, self._layout.log_lock, EDIT)
+            self.known[self._layout.log_lock] = file_of(self._files.status(self._lock_fd))
         with locked(self._files, self._lock_fd):
             fd = open_regular(self._files, self._layout.log_entries, EXTEND)
             try:
+                self.known[self._layout.log_entries] = file_of(self._files.status(fd))
                 yield fd
             finally:
                 self._files.close(fd)

@@ -11,6 +11,13 @@ _MAX_SPIFFE: Final = 2048
 _REFUSED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories: controls, invisible format and bidi controls, surrogates, line and paragraph ends."""
 
+_BLANK: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
+    "\U00016fe4\U0001d159\U000e0000-\U000e0fff]"
+)
+"""What looks like nothing in other categories: default-ignorable code points (DerivedCoreProperties of Unicode), and
+letters and symbols without a glyph."""
+
 _SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[a-zA-Z0-9._-]+"
 _SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
 
@@ -18,9 +25,10 @@ _SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
 def check_id(value: object, what: str) -> str:
     """Return the identifier if it cannot be mistaken for another.
 
-    An identifier has 1 to 256 characters, no control, bidi or other invisible character, no lone
-    surrogate and no space at its ends. What starts with ``spiffe:`` must be a SPIFFE ID of at most 2,048
-    bytes: lower-case trust domain, then path segments, without port, query, fragment or percent-encoding.
+    An identifier has 1 to 256 characters, no control, bidi or other invisible character (letters, selectors and
+    symbols that look like nothing included), no lone surrogate and no space at its ends. What starts with
+    ``spiffe:`` must be a SPIFFE ID of at most 2,048 bytes: lower-case trust domain, then path segments, without
+    port, query, fragment or percent-encoding.
 
     Args:
         value: The identifier.
@@ -40,6 +48,8 @@ def check_id(value: object, what: str) -> str:
         raise ValueError(f"{what} has {len(value)} characters; give 1 to {_MAX_ID}")
     if value != value.strip():
         raise ValueError(f"{what} has spaces at its ends; strip it")
-    if not (value.isascii() and value.isprintable()) and not _REFUSED.isdisjoint(map(unicodedata.category, value)):
+    if not (value.isascii() and value.isprintable()) and (
+        _BLANK.search(value) or not _REFUSED.isdisjoint(map(unicodedata.category, value))
+    ):
         raise ValueError(f"{what} has a control, invisible or surrogate character; remove it")
     return value

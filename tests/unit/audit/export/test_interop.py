@@ -187,7 +187,6 @@ def test_what_a_record_does_not_say_is_not_in_its_event() -> None:
         ("cancelled", (2, "Failure", "cancelled", 1), "failure"),
         ("denied", (2, "Failure", "denied", 2), "failure"),
         ("suspended", (0, "Unknown", "suspended", 1), "unknown"),
-        ("unknown", (0, "Unknown", "unknown", 1), "unknown"),
     ],
 )
 def test_how_a_call_ended_is_said_in_both_forms(outcome: str, status: tuple[object, ...], audit: str) -> None:

@@ -148,7 +148,7 @@ def test_an_outcome_under_another_grant_is_found() -> None:
 
 def test_an_intent_may_stand_in_another_stream() -> None:
     """Before its outcome or behind it; what stays open is named where it is, and counted."""
-    reading = Reading(use_of()).intent("i1").intent("i2", tool="r\nead", seq=9)
+    reading = Reading(use_of()).intent("i1").intent("i2", tool="réad", seq=9)
     reading.calls.end_of_stream()
     reading.outcome("o1", "i1").outcome("o3", "i3")
     reading.calls.end_of_stream()
@@ -156,7 +156,7 @@ def test_an_intent_may_stand_in_another_stream() -> None:
     reading.calls.end_of_stream()
     reading.findings.kinds.update(intent=1200, outcome=1)
     reading.calls.finish()
-    words = "the call of 'r\\nead' has no outcome; how it ended is unknown"
+    words = "the call of 'r\\xe9ad' has no outcome; how it ended is unknown"
     assert reading.found == [("unknown_outcome", words, "i2", 9)]
     assert reading.findings.counts == {"success": 2, "unknown": 1}
     step = reading.findings.report().steps[4]

@@ -54,7 +54,7 @@ def log_of(*, proved: bool = True, doubts: Any = None, signers: tuple[TrustedKey
 
 def stream_of(stream: str = ONE, **facts: object) -> Any:
     """Return what was read of a stream: by default three records with an end, all sealed."""
-    sound = {"lines": 3, "committed": 3, "sealed": 3, "pruned": 0, "withheld": 0, "torn": False, "ended": True}
+    sound = {"lines": 3, "committed": 3, "sealed": 3, "pruned": 0, "withheld": 0, "torn": 0, "ended": True}
     times = {"latest_ns": 0, "earliest_ns": 0, "within": 0}
     given = {"stream": stream, "end": None, **sound, **times, **facts}
     return SimpleNamespace(**{"size": given["pruned"] + given["lines"], **given})
@@ -103,12 +103,12 @@ TORN = "the last line of the stream is torn"
         ({}, False, []),
         ({"lines": 0, "committed": 0}, False, [("stream_empty", "a stream that was begun holds no record", 1)]),
         (
-            {"lines": 0, "committed": 0, "torn": True, "ended": False},
+            {"lines": 0, "committed": 0, "torn": 5, "ended": False},
             False,
             [("torn_tail", TORN, 1), ("no_end", ENDLESS, 0)],
         ),
         (
-            {"lines": 0, "committed": 0, "torn": True},
+            {"lines": 0, "committed": 0, "torn": 5},
             True,
             [("stream_empty", "a stream that was begun holds no record", 1)],
         ),
@@ -135,8 +135,10 @@ TORN = "the last line of the stream is torn"
             [("tail_unsealed", "1 record after the last seal; nothing proves them", 5)],
         ),
         ({"committed": 4}, False, []),
-        ({"torn": True}, False, [("torn_tail", TORN, 4)]),
-        ({"torn": True}, True, []),
+        ({"torn": 5}, False, [("torn_tail", TORN, 4)]),
+        ({"torn": 5}, True, []),
+        ({"torn": 6}, True, [("torn_tail", TORN, 4)]),
+        ({"lines": 0, "committed": 0, "torn": 6}, True, [("torn_tail", TORN, 1)]),
         ({"ended": False}, False, [("no_end", ENDLESS, 3)]),
         ({"ended": False}, True, []),
         ({"ended": False, "end": 3}, False, []),
@@ -147,7 +149,7 @@ def test_what_is_said_of_the_end_of_a_stream(facts: Any, recovered: bool, expect
     """What is missing is named behind the last record that is there, and once."""
     check, findings = checking()
     if recovered:
-        check._calls.recovered[ONE] = found_dead(ONE, "1", "0")
+        check._calls.recovered[ONE] = found_dead(ONE, "1", "0", torn="5")
     check._check_end(stream_of(**facts))
     assert found(findings) == [(code, message, ONE, seq) for code, message, seq in expected]
     endless = [code for code, _, _ in expected].count("no_end")
@@ -158,10 +160,10 @@ def test_what_is_said_of_the_end_of_a_stream(facts: Any, recovered: bool, expect
     assert check._endless == 2 * endless
 
 
-def found_dead(stream: str, size: str, sealed: str, rejected: str = "0") -> RecoveredStream:
+def found_dead(stream: str, size: str, sealed: str, rejected: str = "0", torn: str = "0") -> RecoveredStream:
     """Return what a later start said of a stream."""
     return RecoveredStream(
-        stream=stream, size=size, sealed_before=sealed, torn_bytes="0", rejected_bytes=rejected, open_count="0"
+        stream=stream, size=size, sealed_before=sealed, torn_bytes=torn, rejected_bytes=rejected, open_count="0"
     )
 
 

@@ -78,7 +78,7 @@ class Reading:
                 assert isinstance(block, CheckedBlock)
                 self.stream.take(block.lines[0])
             else:
-                self.stream.take(RawLine(7, None, "ab" * 32, line))
+                self.stream.take(RawLine(7, None, "ab" * 32, line, 5))
         return self
 
     @property
@@ -261,7 +261,7 @@ def test_a_block_from_another_process_holds_the_same_records_with_equal_parts_sh
 def test_a_file_that_ends_or_fails_early_is_told_apart() -> None:
     """A torn line is noted; what cannot be read leaves the question open, unless there is nothing to miss."""
     reading = Reading(heads_over(FIVE, 2)).take(*FIVE[:2], "torn")
-    assert (reading.found, reading.stream.torn, reading.stream.lines) == ([], True, 2)
+    assert (reading.found, reading.stream.torn, reading.stream.lines) == ([], 5, 2)
     words = "the file of the stream cannot be read; verify as a user who may read it"
     reading.take("unreadable")
     assert reading.found == [("unreadable", words, None, None, 3)]

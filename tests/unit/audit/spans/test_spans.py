@@ -1167,7 +1167,7 @@ def test_a_record_that_differs_from_the_ledger_is_found(run: Run) -> None:
     """Span and ledger hold the same record, or one of them lies."""
     document = run.document()
     spans = document["resourceSpans"][0]["scopeSpans"][0]["spans"]
-    spans[0] = resigned(run, spans[0], outcome="unknown")
+    spans[0] = resigned(run, spans[0], outcome="cancelled")
     report = report_on(run, document, ledger=run.directory)
     assert (report.exit_code, codes(report) & {"differs_from_ledger"}) == (1, {"differs_from_ledger"})
     (problem,) = [problem for problem in report.findings if problem.code == "differs_from_ledger"]

@@ -212,7 +212,7 @@ def test_a_damaged_part_costs_only_itself() -> None:
     bad_resource = group(good)
     bad_resource.resource.attributes.extend([*pairs({"a": 1}), *pairs({"a": 2})])
     data = TracesData(resource_spans=[group(good), bad_resource, group(span("next"))]).SerializeToString()
-    assert names(read(data)) == ["good", "!", "next"]
+    assert names(read(data)) == ["good", "!", "good", "next"]  # Its spans are judged all the same.
 
 
 def field(number: int, data: bytes) -> bytes:

@@ -77,7 +77,6 @@ def test_missing_ids_follow_from_the_record() -> None:
         ({"kind": "outcome", "outcome": "cancelled", "error": "Stop"}, None),
         ({"kind": "outcome", "outcome": "error"}, "error"),
         ({"kind": "outcome", "outcome": "denied", "error": "no_task"}, "no_task"),
-        ({"kind": "outcome", "outcome": "unknown"}, "unknown"),
         ({"kind": "intent"}, "unknown"),
         ({"kind": "task_end", "error": "ValueError"}, None),
         ({"kind": "task_start"}, None),

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+import re
 import unicodedata
 from collections.abc import Callable
 from types import MappingProxyType
@@ -16,11 +17,18 @@ from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import TokenError
 from agent_identity.identity import Agent, Human, Principal, Service, check_id
 
+BLANK = (
+    *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2065, 0x2800, 0x3164, *range(0xFE00, 0xFE10)),
+    *(0xFFA0, *range(0xFFF0, 0xFFF9), 0x16FE4, 0x1D159, 0xE0000, 0xE0100, 0xE01EF, 0xE0FFF),
+)
+"""What looks like nothing, and is neither a control nor a format character in every version of Unicode."""
+
+NO_GLYPH = f"[{''.join(map(chr, BLANK))}\U000e0000-\U000e0fff]"
 IDS = st.text(
     st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]),
     min_size=1,
     max_size=256,
-).filter(lambda text: text == text.strip() and not text.lower().startswith("spiffe:"))
+).filter(lambda text: text == text.strip() and not text.lower().startswith("spiffe:") and not re.search(NO_GLYPH, text))
 MAYBE_IDS = st.none() | IDS
 ROLES = st.lists(IDS, max_size=5).map(tuple)
 PRINCIPALS = st.builds(lambda kind, *fields: kind(fields[0], issuer=fields[1], roles=fields[2]),
@@ -43,6 +51,7 @@ CONFUSABLE = {
     "zero-width joiner": "ali\u200dce",
     "soft hyphen": "ali\xadce",
     "byte order mark": "\ufeffalice",
+    **{f"U+{code:04X}": f"ali{chr(code)}ce" for code in BLANK},
     "tag letter": "alice\U000e0041",
     "high surrogate": "alice\ud83d",
     "low surrogate": "\udc00alice",

@@ -1,0 +1,158 @@
+"""What a probe is told: whatever refuses calls or stops sealing is in ``degraded``, and nothing else is."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from agent_identity import Enforcer
+from agent_identity._evidence.ledger import sealer
+from agent_identity.errors import StateError
+from agent_identity.state import MemoryState
+
+
+class Down(MemoryState):
+    """A store that stops answering."""
+
+    down = False
+
+    def generation(self) -> int:
+        """Return the generation, or fail."""
+        if self.down:
+            raise StateError("the store is down; start it")
+        return super().generation()
+
+    def get(self, name: str) -> Any:
+        """Return what is stored, or fail."""
+        if self.down:
+            raise StateError("the store is down; start it")
+        return super().get(name)
+
+
+class Remote:
+    """Another store than that of the process, which is asked each time."""
+
+    def __init__(self) -> None:
+        self.inner = Down()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@pytest.fixture
+def state() -> Remote:
+    return Remote()
+
+
+@pytest.fixture
+def enforcer(tmp_path: Path, state: Remote) -> Iterator[Enforcer]:
+    with Enforcer.open(tmp_path / "evidence", state=state) as enforcer:
+        yield enforcer
+
+
+def test_a_store_that_is_down_is_told(enforcer: Enforcer, state: Remote) -> None:
+    """The store refuses every call, and says so until it is back."""
+    assert enforcer.degraded == {}
+    state.inner.down = True
+    assert set(enforcer.degraded) == {"state"}
+    state.inner.down = False
+    assert enforcer.degraded == {}
+
+
+def test_a_list_that_cannot_be_read_is_told(enforcer: Enforcer, state: Remote) -> None:
+    """An unreadable list of revocations refuses every call."""
+    state.inner.put("revocations", 7, b"garbage")
+    assert set(enforcer.degraded) == {"revocations"}
+
+
+def test_a_suspension_of_everything_is_told(enforcer: Enforcer) -> None:
+    """Nothing runs until it is lifted."""
+    enforcer.revoke("everything")
+    assert set(enforcer.degraded) == {"revocations"}
+    enforcer.reinstate("everything")
+    assert enforcer.degraded == {}
+
+
+def test_a_closed_enforcer_is_told(tmp_path: Path) -> None:
+    """After its end no call can be recorded."""
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+        assert enforcer.degraded == {}
+    assert "ledger" in enforcer.degraded
+
+
+def test_files_that_are_missing_are_told_before_a_call_asks(tmp_path: Path) -> None:
+    """A probe between two calls finds what the next call would meet."""
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+        (tmp_path / "evidence" / "ledger").rename(tmp_path / "away")
+        assert set(enforcer.degraded) == {"ledger"}
+        (tmp_path / "away").rename(tmp_path / "evidence" / "ledger")
+        assert enforcer.degraded == {}
+
+
+def test_a_worker_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that wait longer than any seal takes are a fault, and none once they are sealed."""
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+        go = threading.Event()
+        enforcer._point.ledger.observe(lambda _: go.wait())
+        enforcer.revoke("agent", "nobody")
+        monkeypatch.setattr(sealer, "_LATE_NS", -(10**12))
+        assert set(enforcer.degraded) == {"ledger"}
+        go.set()
+        enforcer._point.ledger.seal()
+        assert enforcer.degraded == {}
+
+
+class Signal(Exception):
+    """What a signal handler raises."""
+
+
+def _interrupted(number: int, enforcer: Enforcer) -> bool:
+    """Seal, and raise at a step within the module of the worker; return whether there was such a step."""
+    steps = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal steps
+        # Python looks for signals where functions begin and after they have returned, and not between all lines.
+        entered = frame.f_code is threading.Condition.__enter__.__code__ and event == "return"
+        if not entered and (frame.f_code.co_filename != sealer.__file__ or event == "line"):
+            return trace
+        steps += 1
+        if steps == number:
+            sys.settrace(None)
+            raise Signal
+        return trace
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        enforcer._point.ledger.seal()
+    except Signal:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_no_exception_of_a_signal_handler_stops_sealing(tmp_path: Path) -> None:
+    """Wherever it is raised in a caller of the worker, later records are sealed."""
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+        number = 1
+        while _interrupted(number, enforcer):
+            number += 1
+            sealed: list[int] = []
+
+            def other(sealed: list[int] = sealed) -> None:
+                enforcer.revoke("agent", f"agent-{len(sealed)}")
+                enforcer._point.ledger.seal()
+                sealed.append(1)
+
+            thread = threading.Thread(target=other, daemon=True)
+            thread.start()
+            thread.join(20)
+            assert sealed, number
+        assert number > 10
+        assert enforcer.degraded == {}

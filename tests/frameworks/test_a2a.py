@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -377,7 +378,9 @@ async def test_an_agent_that_moved_gets_nothing(world: World) -> None:
                 await agent.send(message())
             assert caught.value.code == "server_moved"
         assert len(world.wire.sent) == sent
+        shutil.copytree(world.folder / "clerk", world.folder / "operator")  # Who accepts has the keys elsewhere.
         command = [sys.executable, "-m", "agent_identity", "inventory", "accept", "clerk", "researcher"]
+        command += ["--keys", "operator"]
         await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, cwd=world.folder)
         assert texts(await more.send(message()))
 

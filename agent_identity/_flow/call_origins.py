@@ -40,10 +40,15 @@ def origins_of_call(
         if found is not None and (found is not _OWN or not is_silent(value)):
             args[name] = found
     leads = {
-        name: _led(index, values_at(values, name), optional=optional, own=name.partition(".")[0] not in supplied)
+        name: _led(index, values_at(values, name), optional=optional, own=_is_own(name, supplied))
         for name, optional in destinations.items()
     }
     return args, leads
+
+
+def _is_own(name: str, supplied: Collection[str]) -> bool:
+    """Return whether the tool itself fills in a destination: an argument, one with dots in its name, or a member."""
+    return name not in supplied and name.partition(".")[0] not in supplied
 
 
 def _led(index: ProvenanceIndex, values: Sequence[object], *, optional: bool, own: bool) -> Origin:

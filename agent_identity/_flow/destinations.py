@@ -39,13 +39,13 @@ def values_at(arguments: Mapping[str, object], name: str) -> list[object]:
 
 
 def _members(value: object, steps: list[str]) -> Iterator[object]:
-    if not steps:
+    if is_array(value) and value:
+        for item in value:
+            yield from _members(item, steps)
+    elif not steps:
         yield value
     elif is_mapping(value):
         yield from _members(value.get(steps[0]), steps[1:])
-    elif is_array(value) and value:
-        for item in value:
-            yield from _members(item, steps)
     else:
         yield None if is_empty(value) else value  # A text where an object should be may spell anything.
 

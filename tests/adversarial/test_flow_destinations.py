@@ -233,3 +233,26 @@ def test_a_task_without_information_flow_has_no_mark(open_world: Callable[..., A
     with world.task(Scope("read")) as task:
         assert task.mark is None
     assert isinstance(task.principal, Human)
+
+
+@pytest.mark.parametrize("to", [[BOB, ""], [BOB, None], (BOB, [])])
+def test_an_empty_element_of_a_required_destination_is_unknown(office: Any, to: object) -> None:
+    """A list with an element that names nobody is not spared by its other elements."""
+    sends = tool(office, "send", lambda to: None, labels=["egress"], destination="to")
+    task = after_an_attack(office, "send")
+    assert "to" in refused(sends, to)
+    sends([BOB, BOB])
+    task.__exit__(None, None, None)
+    assert flow.verified(office).verdict == "verified"
+
+
+def test_a_destination_with_a_dot_in_its_name_is_the_callers_word(office: Any) -> None:
+    """An argument whose name is that of a way to a member, too, counts as given by the caller, whichever is given."""
+    sends = tool(office, "send", lambda **mail: None, labels=["egress"], destination="mail.to")
+    task = after_an_attack(office, "send")
+    assert "mail.to" in refused(sends, **{"mail.to": EVE})
+    assert "mail.to" in refused(sends, mail={"to": EVE})
+    assert "mail.to" in refused(sends, **{"mail.to": EVE, "mail": {"to": BOB}})
+    sends(**{"mail.to": BOB})
+    task.__exit__(None, None, None)
+    assert flow.verified(office).verdict == "verified"

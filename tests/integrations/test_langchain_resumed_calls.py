@@ -309,6 +309,28 @@ def test_a_call_whose_turn_this_task_did_not_see_is_unknown(office: Any, guard: 
     assert desk.verdict() == set()
 
 
+UNFIT = ["", "x" * 300, "s\n1", "\u202es1", "\ud800"]
+
+
+@GUARDS
+@pytest.mark.parametrize("call_id", UNFIT)
+def test_a_call_id_that_fits_into_no_record_hides_no_turn(office: Any, guard: str, call_id: str) -> None:
+    """A call of an earlier task asks a person whatever its id is, and of the own task it runs."""
+    desk = office(guard=guard)
+    asked = calls((call_id, "send", {"to": EVIL}))
+    graph = desk.graph(asked, interrupt_before=["tools"])
+    with desk.task():
+        graph.invoke({"messages": [HumanMessage("handle the mail")]}, THREAD)
+    with desk.task():
+        result = graph.invoke(None, THREAD)
+    assert desk.sent == []
+    assert desk.resume(graph, ruling(desk, result["__interrupt__"])) == "sent"
+    with desk.task():
+        desk.graph(asked).invoke({"messages": [HumanMessage("handle the mail")]}, {"configurable": {"thread_id": "2"}})
+    assert desk.sent == [EVIL, EVIL]
+    assert desk.verdict() == set()
+
+
 @GUARDS
 def test_a_review_of_the_framework_is_no_account_of_the_turn(office: Any, guard: str) -> None:
     """What somebody let pass by LangChain's own middleware in a new task still asks a person who may rule."""

@@ -13,7 +13,7 @@ from agent_identity._enforcement.calls.approval_request import Approval
 from agent_identity._enforcement.calls.arguments import Arguments
 from agent_identity._enforcement.calls.limit_debits import Reservation
 from agent_identity._enforcement.calls.stopwatch import NO_WATCH, Stopwatch
-from agent_identity._enforcement.common import WITHIN_SCOPE
+from agent_identity._enforcement.common import WITHIN_SCOPE, is_fact
 from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Kept, Task, WriteMark
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan, Traced
 from agent_identity._evidence.record import Action, Enforced, Model, Transform
@@ -305,8 +305,9 @@ class Call(Struct, eq=False):
 
     @property
     def call_id(self) -> str | None:
-        """The id that the model gave to the call, if any."""
-        return self.request.call_id
+        """The id that the model gave to the call, if it gave one that fits into a record."""
+        call_id = self.request.call_id
+        return call_id if is_fact(call_id) else None
 
     @property
     def decision(self) -> Decision:

@@ -28,7 +28,6 @@ from agent_identity._enforcement.common import (
     check_leaving,
     error_type,
     failure,
-    is_fact,
     leaves,
     safe_message,
     says_something,
@@ -210,14 +209,10 @@ class Guard:
 
     def _judged(self, request: CallRequest) -> Call:
         """Return the call with what was decided; one that may run at once is on record then."""
-        point, attributes, call_id = self._point, self._attributes, request.call_id
-        if call_id is not None:
-            if is_fact(call_id):
-                attributes = {**attributes, "gen_ai.tool.call.id": call_id}
-            else:  # It comes from a model, decides nothing, and this one fits into no record.
-                request = request._replace(call_id=None)
-        around = otel.get_current()
+        point, attributes, around = self._point, self._attributes, otel.get_current()
         call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
+        if (call_id := call.call_id) is not None:
+            attributes = {**attributes, "gen_ai.tool.call.id": call_id}
         if point.timings.observers:
             call.watch = Stopwatch(point.clock)
         run = call.execution
@@ -367,7 +362,7 @@ class Guard:
                 message = f"{self.tool.name}: what was approved has changed, the decision or its inputs; ask again"
                 raise Denied(message, code="approval_stale", decision=again)
             if task.limits:
-                call.reserved = self._limits.reserve(task, snapshot, call.request.call_id)
+                call.reserved = self._limits.reserve(task, snapshot, call.call_id)
                 point.look_again(call)  # Before the approval is used up.
             point.approvals.take_up(call, channel, held)
             point.look_again(call)
@@ -436,7 +431,7 @@ class Guard:
         if self.slow or not task.lease.live:  # Inspectors and policies may have ended it.
             self._point.check(task)
         if task.limits and call.route is None and call.channel is None:
-            call.reserved = self._limits.reserve(task, arguments, call.request.call_id)
+            call.reserved = self._limits.reserve(task, arguments, call.call_id)
 
     def _refuse_early(self, task: Task | None, refusal: Denied | None) -> NoReturn:
         if task is not None:

@@ -83,7 +83,7 @@ class Description:
             tool=tool.name,
             kind=tool.kind,
             server=tool.server or None,
-            call=call.request.call_id,
+            call=call.call_id,
             route=None if call.routing is None else call.routing.name,
         )
         if self._draft is not None:

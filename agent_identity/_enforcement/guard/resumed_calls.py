@@ -62,9 +62,9 @@ class ResumedCalls:
         return self._asks_people and (call_id is not None or self._resumable)
 
     def _key(self, call: Call, task: Task, thread: str | None) -> str | None:
-        """Return the key of a call; one without an id is known by its principal, its agent and its arguments."""
-        if call.call_id is not None:
-            return key_of(thread, self._tool, call.call_id)
+        """Return the key of a call; one without is known by its principal, its agent and its arguments."""
+        if call.request.call_id:
+            return key_of(thread, self._tool, call.request.call_id)
         if call.snapshot is None or not self._may_come_again(None):
             return None
         return key_of(thread, self._tool, "", call.snapshot.canonical().decode("utf-8", "replace"), *_parties(task))
@@ -77,12 +77,12 @@ class ResumedCalls:
                 (``state_unavailable``).
             EvidenceError: A mark could not be recorded.
         """
-        if not self.is_asked(call.call_id):
+        if not self.is_asked(call.request.call_id):
             return
         try:
             thread = None if self._thread is None else self._thread()
             key = self._key(call, task, thread)
-            own = thread is None or (task.flow is not None and task.flow.has_seen(call.call_id or ""))
+            own = thread is None or (task.flow is not None and task.flow.has_seen(call.request.call_id or ""))
             call.taken_up = None if key is None else self._find(call, task, key, is_own=own)
             if task.flow is not None:
                 self._join(task.flow, call, None if thread is None else key_of(*party_of(task.principal), thread))
@@ -164,7 +164,8 @@ class ResumedCalls:
     @staticmethod
     def _join(flow: TaskFlow, call: Call, thread: str | None) -> None:
         """Lower the mark of the task to where a call comes from, of which the task itself may know nothing."""
-        seen, is_known, before = call.call_id is None or flow.has_seen(call.call_id), False, call.taken_up
+        call_id, is_known, before = call.request.call_id, False, call.taken_up
+        seen = call_id is None or flow.has_seen(call_id)
         if before is not None and before.hop is not None:
             flow.take_up(before.hop, before.label, before.sources)
             is_known = before.is_same and not seen

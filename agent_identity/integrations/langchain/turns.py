@@ -37,7 +37,9 @@ class TurnsSeen(BaseCallbackHandler):
 def _calls_of(generation: object) -> list[str]:
     """Return the ids of the calls in one answer."""
     message = generation.message if isinstance(generation, ChatGeneration) else None
-    return [call["id"] for call in message.tool_calls if call["id"]] if isinstance(message, AIMessage) else []
+    return (
+        [call["id"] for call in message.tool_calls if call["id"] is not None] if isinstance(message, AIMessage) else []
+    )
 
 
 _HANDLER: Final[Any] = TurnsSeen()

@@ -18,7 +18,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import error_type, off_loop
 from agent_identity._enforcement.guard import annotated, claims_from
 from agent_identity._enforcement.inventory import Definition, Observation, PinnedServer
-from agent_identity._enforcement.tasks import TRACEPARENT, traceparent
+from agent_identity._enforcement.tasks import TRACEPARENT, Attachment, marked_as_here, traceparent
 from agent_identity._identity.common import check_id
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.mcp.answers import Answers
@@ -54,6 +54,7 @@ __all__ = ["guard_session", "protect_session", "protected_session"]
 
 ClientT = TypeVar("ClientT")
 _Forward = Callable[[object], Awaitable[object]]
+_Progress = Callable[..., Awaitable[None]]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _PASSAGE: Final = "__agent_identity_passage__"
@@ -151,6 +152,10 @@ def guard_session(session: ClientSession, enforcer: Enforcer, server: McpServer,
     original = cast("Callable[..., Awaitable[object]]", kind.send_request)
 
     async def send_request(self: ClientSession, request: object, *args: object, **kwargs: object) -> object:
+        heard = kwargs.get("progress_callback")
+        if heard is not None:
+            kwargs["progress_callback"] = _as_here(cast("_Progress", heard))
+
         async def forward(changed: object) -> object:
             return await original(self, changed, *args, **kwargs)
 
@@ -458,6 +463,20 @@ class _ServerCalls:
         self._texts.hear(self._spoken())
         known = {**self._texts.heard, **tools}
         return Observation(server.name, server.transport, server.place, self._title, self._version, known)
+
+
+def _as_here(callback: _Progress) -> _Progress:
+    """Return a callback that runs under the current task; 1.x calls it under that in which the session was opened."""
+    here = otel.get_current()
+
+    async def called(*progress: object) -> None:
+        around = Attachment(marked_as_here(here))
+        try:
+            await callback(*progress)
+        finally:
+            around.release()
+
+    return called
 
 
 def _tools(result: object) -> Sequence[object]:

@@ -1,5 +1,7 @@
 """The calling side: what is guarded before anything is sent, who gets authority, and that nobody else does."""
 
+import asyncio
+import contextvars
 import inspect
 import logging
 import signal
@@ -17,9 +19,11 @@ from mcp.shared import exceptions
 from mcp.shared.memory import create_client_server_memory_streams
 from mcp_parties import (
     ALICE,
+    CLERK,
     LEGACY,
     NAME,
     SCOPE,
+    HighLevel,
     Pair,
     by_pipes,
     command,
@@ -34,13 +38,18 @@ from opentelemetry import propagate
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, SigningKey
+from agent_identity.identity import Agent, Human, SigningKey
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.mcp.binding import CHAIN, OURS, PROOF, to_meta
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.sdk import keep_out_of_logs
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet
+
+if LEGACY:
+    from mcp.server.fastmcp import Context
+else:
+    from mcp.server.mcpserver import Context
 
 KEY = SigningKey.from_seed(b"\x07" * 32).public_key
 
@@ -489,6 +498,33 @@ async def test_over_streamable_http(pair: Pair, served: Served, caplog: pytest.L
     assert not [record for record in caplog.records if "eyJ" in record.getMessage()]
     (server,) = [r["server"] for r in pair.records("a", "registration")]
     assert (server["transport"], server["place"]) == ("http", served.url)
+
+
+async def test_progress_is_heard_under_the_task_of_the_call(pair: Pair) -> None:
+    """A callback that a server calls with its progress runs under the caller's task, not under the session's."""
+    server, heard = HighLevel(NAME), list[str | None]()
+
+    @server.tool(description="Read.")
+    async def read(ctx: Context) -> str:
+        await ctx.report_progress(1, 2)
+        return "done"
+
+    async def progress(*_: object) -> None:
+        task = pair.a.current_task
+        heard.append(None if task is None else task.principal.id)
+
+    async def call_as(name: str, session: ClientSession) -> None:
+        with pair.a.task("t", principal=Human(name), agent=CLERK, scope=Scope("invoices/read")):
+            await session.call_tool("read", {}, progress_callback=progress)
+
+    with pair.task():
+        async with pair.connected(server, THIRD) as session:
+            for name in ("bob@example.com", "carol@example.com"):
+                await asyncio.create_task(call_as(name, session), context=contextvars.Context())
+            current = pair.a.current_task
+    assert heard == ["bob@example.com", "carol@example.com"]
+    assert current is not None
+    assert current.principal == ALICE
 
 
 @pytest.mark.skipif(not LEGACY, reason="2.x logs nothing at the root")

@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal, cast, get_args, get_origin
 
 from msgspec import Meta
 
+from agent_identity._common.narrowing import is_dict
+
 __all__ = ["ABSENT", "UNKNOWN", "explained"]
 
 UNKNOWN: Final = "unknown member"
@@ -50,17 +52,16 @@ def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
 def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
     """Return the required form at a place, or that nothing is there."""
     hint: object = None
-    if isinstance(value, dict):
-        hint = kinds.get(cast("str", cast("dict[str, object]", value).get("kind")))
+    if is_dict(value):
+        hint = kinds.get(cast("str", value.get("kind")))
     bound: Meta | None = None
     for name, index in cast("list[tuple[str, str]]", _STEP.findall(path)):
         members = typing.get_type_hints(hint, include_extras=True) if isinstance(hint, type) else {}
         step: object = name or int(index)
         hint, bound = _plain(members.get(name) if name else cast("tuple[object, ...]", get_args(hint))[0])
-        is_members, inner = isinstance(value, dict), cast("dict[object, object]", value)
-        if is_members and step not in inner:
+        if is_dict(value) and step not in value:
             return ABSENT
-        value = inner[step]
+        value = cast("dict[object, object]", value)[step]
     return _form_of(hint, bound, value)
 
 

@@ -193,7 +193,7 @@ def test_a_directory_is_taken_alone(run: Run, evidence: Path, spans: Path) -> No
     """A directory among files is refused in words."""
     code, _, err = run("verify", spans, evidence)
     assert code == 2
-    assert "is not the only source" in err
+    assert "once for each directory" in err
 
 
 def test_a_directory_without_evidence_is_refused(run: Run, tmp_path: Path) -> None:

@@ -168,7 +168,10 @@ class LedgerCheck:
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
-        findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
+        if findings.number("contradicted"):
+            findings.skip(_ALL, "what is here was changed, so that nothing shows what is missing")
+        else:
+            findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
         if period is not None:
             self._judge_period(log, streams, period, starts)
 
@@ -275,7 +278,9 @@ class LedgerCheck:
         self._delegations.settle(absent=absent, proved=_proof(log), executor=self._executor)
         self._conclude_approvals(log)
         self._conclude_arguments()
-        self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
+        latest_ns = max((stream.latest_ns for stream in streams.values()), default=0)
+        findings.complete_until = latest_ns // _NS or None
+        self._check_key_times(log.signers, latest_ns)
         self._check_first_time(log, streams.values())
 
     def _why_absent(self, missing: object) -> str | None:

@@ -168,10 +168,7 @@ class LedgerCheck:
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
-        if findings.number("contradicted"):
-            findings.skip(_ALL, "what is here was changed, so that nothing shows what is missing")
-        else:
-            findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
+        self._conclude_completeness(len(streams), ", as of this checkpoint" if log.proved else "")
         if period is not None:
             self._judge_period(log, streams, period, starts)
 
@@ -356,6 +353,12 @@ class LedgerCheck:
         for name, recovery in self._calls.recovered.items():
             self._report_recovered(name, recovery)
         findings.counts["contradicted"] = findings.number("contradicted")
+
+    def _conclude_completeness(self, streams: int, proved: str) -> None:
+        if self._findings.number("contradicted"):
+            self._findings.skip(_ALL, "what is here was changed, so that nothing shows what is missing")
+        else:
+            self._findings.done(_ALL, f"{counted(streams, 'stream')}{proved}")
 
     def _check_end(self, stream: StreamCheck) -> None:
         findings, place = self._findings, Place(stream=stream.stream, seq=stream.committed + 1)

@@ -61,7 +61,7 @@ def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
             value = cast("dict[object, object]", value)[step]
         except KeyError:
             return ABSENT
-    return _form_of(hint, bound, value)
+    return _form_of(hint, bound, cast("object", value))
 
 
 def _form_of(hint: object, bound: Meta | None, value: object) -> str:

@@ -50,6 +50,7 @@ def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
 def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
     """Return the required form at a place, or that nothing is there."""
     hint: object = None
+    inner = value
     if isinstance(value, dict):
         hint = kinds.get(cast("str", cast("dict[str, object]", value).get("kind")))
     bound: Meta | None = None
@@ -58,10 +59,10 @@ def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
         step: object = name or int(index)
         hint, bound = _plain(members.get(name) if name else cast("tuple[object, ...]", get_args(hint))[0])
         try:
-            value = cast("dict[object, object]", value)[step]
+            inner = cast("dict[object, object]", inner)[step]
         except KeyError:
             return ABSENT
-    return _form_of(hint, bound, cast("object", value))
+    return _form_of(hint, bound, inner)
 
 
 def _form_of(hint: object, bound: Meta | None, value: object) -> str:

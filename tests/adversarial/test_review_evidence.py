@@ -175,6 +175,10 @@ def test_a_process_that_died_in_its_first_line_leaves_nothing_open(ledger: Path,
     run(ledger, FixedClock())
     report = check(ledger, trust)
     assert (report.exit_code, codes(report)) == (0, {"stream_empty", "recovered"})
+    with (stream / "entries.jsonl").open("ab") as file:
+        file.write(b"more")
+    report = check(ledger, trust)
+    assert (report.exit_code, codes(report)) == (3, {"torn_tail", "recovered"})
 
 
 def test_a_forged_outcome_behind_the_last_seal_counts_as_nothing_but_unsealed(tmp_path: Path) -> None:

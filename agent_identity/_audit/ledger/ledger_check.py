@@ -168,7 +168,7 @@ class LedgerCheck:
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
-        findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
+        self._conclude_completeness(len(streams), ", as of this checkpoint" if log.proved else "")
         if period is not None:
             self._judge_period(log, streams, period, starts)
 
@@ -275,7 +275,9 @@ class LedgerCheck:
         self._delegations.settle(absent=absent, proved=_proof(log), executor=self._executor)
         self._conclude_approvals(log)
         self._conclude_arguments()
-        self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
+        latest_ns = max((stream.latest_ns for stream in streams.values()), default=0)
+        findings.complete_until = latest_ns // _NS or None
+        self._check_key_times(log.signers, latest_ns)
         self._check_first_time(log, streams.values())
 
     def _why_absent(self, missing: object) -> str | None:
@@ -351,6 +353,12 @@ class LedgerCheck:
         for name, recovery in self._calls.recovered.items():
             self._report_recovered(name, recovery)
         findings.counts["contradicted"] = findings.number("contradicted")
+
+    def _conclude_completeness(self, streams: int, proved: str) -> None:
+        if self._findings.number("contradicted"):
+            self._findings.skip(_ALL, "what is here was changed, so that nothing shows what is missing")
+        else:
+            self._findings.done(_ALL, f"{counted(streams, 'stream')}{proved}")
 
     def _check_end(self, stream: StreamCheck) -> None:
         findings, place = self._findings, Place(stream=stream.stream, seq=stream.committed + 1)

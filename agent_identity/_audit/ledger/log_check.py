@@ -127,6 +127,7 @@ def check_log(
     reach, roots, marks = _reaches(trust, signers, (kept.size if kept else 0, kept_by), statements)
     pins = _pins(checkpoint, kept if kept_by else None, trust, statements)
     log = _derive(reader, checkpoint, pins, findings, marks)
+    findings.outside = _outside(kept if kept_by else None, statements)
     older = {since: log.marked.get(size, {}) for since, size in roots.items()}
     if trust is not None and older:
         places = certificates_proved(reader, log.heads)
@@ -195,6 +196,16 @@ def _pins(
     elif kept is not None:
         pins[kept.size] = {kept.root: "the checkpoint kept elsewhere"}
     return pins
+
+
+def _outside(kept: Checkpoint | None, statements: Sequence[Attestor]) -> str | None:
+    """Return the newest state that others know, in words; the caller's own comes first."""
+    states = [] if kept is None else [(kept, "the checkpoint kept elsewhere")]
+    states += [(voucher.checkpoint, voucher.what) for voucher in statements]
+    if not states:
+        return None
+    newest, what = max(states, key=lambda state: state[0].size)
+    return f"{what}, of {counted(newest.size, 'entry')}"
 
 
 def _accept(checkpoint: Checkpoint, trust: TrustStore, findings: Findings, words: str, *, doubted: bool) -> None:

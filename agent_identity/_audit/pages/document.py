@@ -93,7 +93,7 @@ def verdict_of(frame: Frame) -> tuple[str, str, str]:
     reports = [source.report for source in frame.sources if source.report is not None and not source.only_hints]
     words, tone, sentence = _judged(frame.verdict, reports)
     if frame.verdict == "verified":
-        states = sorted({report.completeness.replace("_", " ") for report in reports})
+        states = sorted({report.completeness_words for report in reports})
         sentence = f"{sentence} Completeness: {', '.join(states)}."
     own = frame.verdict in _HOLDING and any(report.trust != "given" for report in reports)
     return words, tone, f"{sentence} {_OWN_KEYS}" if own else sentence
@@ -198,7 +198,7 @@ def _source(source: SourceFrame, *, counts: bool) -> Sequence[Content]:
         source.kind,
         _verdict(source),
         "not verified" if report is None else report.integrity.replace("_", " "),
-        "not verified" if report is None else report.completeness.replace("_", " "),
+        "not verified" if report is None else report.completeness_words,
         source.records if counts else "not counted",
         source.hints if counts else "not counted",
         span_of(source.first_ns, source.last_ns) or "not known",

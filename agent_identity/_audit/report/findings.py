@@ -226,6 +226,8 @@ class Findings:
         self.trust: TrustBasis = "none"
         self.coverage: tuple[Coverage, ...] = ()
         self.completeness_checked = False
+        self.complete_until: int | None = None
+        self.outside: str | None = None
         self.period: Period | None = None
         self._source: SourceKind = source
         self._names = tuple(steps)
@@ -294,10 +296,12 @@ class Findings:
     def report(self) -> Report:
         """Return the report over everything so far."""
         findings = [problem for severity in _ORDER for problem in self._kept[severity]]
+        completeness = self._completeness()
+        complete = completeness in ("complete", "pruned")
         return Report(
             source=self._source,
             integrity=self._integrity(),
-            completeness=self._completeness(),
+            completeness=completeness,
             trust=self.trust,
             counts=MappingProxyType(dict(sorted(self.counts.items()))),
             kinds=MappingProxyType(dict(sorted(self.kinds.items()))),
@@ -310,6 +314,8 @@ class Findings:
             ),
             period=self.period,
             signatures=tuple(self._signatures),
+            complete_until=self.complete_until if complete else None,
+            outside=self.outside if complete else None,
         )
 
     def _integrity(self) -> Integrity:
@@ -320,6 +326,6 @@ class Findings:
     def _completeness(self) -> Completeness:
         if self.number("incomplete"):
             return "incomplete"
-        if not self.completeness_checked:
+        if not self.completeness_checked or self.number("contradicted"):  # What was changed is not whole.
             return "not_checked"
         return "pruned" if self.counts["pruned"] else "complete"

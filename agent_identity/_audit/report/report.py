@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Final, Literal, Self, TypeAlias, final
 
 from agent_identity._audit.report.periods import Period
@@ -144,6 +145,9 @@ class Report:
         steps: The steps, in order.
         period: The evidence for a period, if the caller asked for one.
         signatures: For a ledger, the signatures over the log that were checked and count.
+        complete_until: For a ledger that is complete, the time of its latest record, in seconds since the Unix epoch.
+        outside: For such a ledger, the newest state of the log that its reader or another party knows, in words, before
+            which this copy cannot end; ``None`` if there is none, so that an older copy would look the same.
     """
 
     source: SourceKind
@@ -158,6 +162,22 @@ class Report:
     steps: tuple[Step, ...]
     period: Period | None = None
     signatures: tuple[Signature, ...] = ()
+    complete_until: int | None = None
+    outside: str | None = None
+
+    @property
+    def completeness_words(self) -> str:
+        """Whether the evidence is complete, up to when, and what this does not show."""
+        words = "complete" if self.completeness == "pruned" else self.completeness.replace("_", " ")
+        if self.complete_until is not None:
+            words += f" up to {datetime.fromtimestamp(self.complete_until, UTC):%Y-%m-%d %H:%M} UTC"
+        if self.completeness == "pruned":
+            words += " for what is kept; older records were pruned"
+        if self.complete_until is None:
+            return words
+        if self.outside is None:
+            return f"{words} (this copy; no outside checkpoint given: an older copy would look the same)"
+        return f"{words} (this copy, which is not older than {self.outside})"
 
     @property
     def verdict(self) -> str:
@@ -197,5 +217,7 @@ class Report:
             "coverage": [asdict(scope) for scope in self.coverage],
             "steps": [asdict(step) for step in self.steps],
             **({} if self.period is None else {"period": self.period.to_json()}),
+            "complete_until": self.complete_until,
+            "outside": self.outside,
             "signatures": [asdict(signature) for signature in self.signatures],
         }

@@ -113,6 +113,7 @@ class Comparison:
         if own.drafts_taken:
             self._findings.take_draft()
         self._verdict, self._pruned = report.verdict, own.counts["pruned"]
+        self._findings.complete_until, self._findings.outside = report.complete_until, report.outside
         index.finish(proved=report.integrity == "verified")
         return report.integrity == "verified"
 

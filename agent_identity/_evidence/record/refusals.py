@@ -8,8 +8,6 @@ from typing import Annotated, Final, Literal, cast, get_args, get_origin
 
 from msgspec import Meta
 
-from agent_identity._common.narrowing import is_dict
-
 __all__ = ["ABSENT", "UNKNOWN", "explained"]
 
 UNKNOWN: Final = "unknown member"
@@ -52,17 +50,19 @@ def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
 def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
     """Return the required form at a place, or that nothing is there."""
     hint: object = None
-    if is_dict(value):
-        hint = kinds.get(cast("str", value.get("kind")))
+    inner = value
+    if isinstance(value, dict):
+        hint = kinds.get(cast("str", cast("dict[str, object]", value).get("kind")))
     bound: Meta | None = None
     for name, index in cast("list[tuple[str, str]]", _STEP.findall(path)):
         members = typing.get_type_hints(hint, include_extras=True) if isinstance(hint, type) else {}
         step: object = name or int(index)
         hint, bound = _plain(members.get(name) if name else cast("tuple[object, ...]", get_args(hint))[0])
-        if is_dict(value) and step not in value:
+        try:
+            inner = cast("dict[object, object]", inner)[step]
+        except KeyError:
             return ABSENT
-        value = cast("dict[object, object]", value)[step]
-    return _form_of(hint, bound, value)
+    return _form_of(hint, bound, inner)
 
 
 def _form_of(hint: object, bound: Meta | None, value: object) -> str:

@@ -275,7 +275,8 @@ def _source(source: SourceFrame, style: Style, room: int | None) -> Iterator[str
     report = source.report
     if report is None or source.only_hints:
         return
-    yield f"           integrity {_spaced(report.integrity)}, completeness {_spaced(report.completeness)}"
+    words = f"integrity {_spaced(report.integrity)}, completeness: {report.completeness_words}"
+    yield f"           {hanging(words, 11, room)}"
     codes = list(dict.fromkeys(found.code for found in report.findings if found.severity != "notice"))
     if codes:
         cure = "give --drafts to accept drafts" if codes == ["draft_record"] else "see agent-identity verify"

@@ -22,12 +22,39 @@ other commands: 0 done · 1 something needs attention · 2 could not be done
 """
 
 
+class _Once(argparse.Action):
+    """Stores the value of an argument, and refuses a second one, which would replace it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002  Of the interface.
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value.
+
+        Raises:
+            ArgumentError: The option was given before.
+        """
+        given = cast("set[str]", vars(namespace).setdefault("given", set[str]()))
+        if option_string is not None and self.dest in given:
+            raise argparse.ArgumentError(
+                None,
+                f"{option_string} is given twice, and only one would count; give it once, and run the command again",
+            )
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser with one-line errors that suggest the nearest word and cannot steer a terminal."""
 
     def __init__(self, prog: str, text: str, *, usage: str | None = None, epilog: str = "") -> None:
         super().__init__(prog, usage, text, epilog, formatter_class=partial(_Formatter, width=80))
         self._words: Sequence[str] = ()
+        for action in (None, "store"):
+            self.register("action", action, _Once)
 
     def format_help(self) -> str:
         """Return the help, with the first paragraph of the description broken at the width of the terminal."""

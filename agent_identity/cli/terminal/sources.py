@@ -209,8 +209,8 @@ def _check(source: str, *, alone: bool) -> None:
         return
     if not alone:
         raise ConfigurationError(
-            f"the directory {source!r} is not the only source; name evidence directories one by one, and the files in "
-            "a directory of traces"
+            f"the evidence directory {source!r} is one of several sources, and only one is read at a time; run the "
+            "command once for each directory, each with its own trust file, and once for all files of traces"
         )
     if not _is_evidence(path):
         raise ConfigurationError(

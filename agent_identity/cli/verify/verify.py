@@ -46,7 +46,6 @@ _VERDICTS: Final = {
 _MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not_checked": ("·", "yellow")}
 _COLOURS: Final = {"contradicted": "red", "cannot_tell": "yellow", "incomplete": "yellow", "notice": "dim"}
 _COUNTED: Final = ("denied", "unknown", "unsealed", "pruned", "withheld")
-_COMPLETENESS: Final = {"pruned": "complete for what is kept; older records were pruned"}
 _TRUST: Final = {
     "given": "keys given by you",
     "self-asserted": "self-asserted: the keys came from beside the ledger; give --trust with a copy kept elsewhere",
@@ -211,7 +210,7 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
     words, colour = _VERDICTS[report.verdict]
     yield style.paint(words, colour, "bold") + f"  {_summary(report)}"
     yield f"  integrity     {report.integrity.replace('_', ' ')}"
-    yield f"  completeness  {_COMPLETENESS.get(report.completeness, report.completeness.replace('_', ' '))}"
+    yield f"  completeness  {hanging(report.completeness_words, 16, room)}"
     yield f"  trust         {hanging(_TRUST[report.trust], 16, room)}"
     if report.period is not None:
         yield f"  period        {hanging(_told(report.period), 16, room)}"

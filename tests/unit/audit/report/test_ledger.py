@@ -717,7 +717,7 @@ def test_a_report_has_all_that_was_found() -> None:
     assert report == Report(
         source="proof",
         integrity="contradicted",
-        completeness="complete",
+        completeness="not_checked",
         trust="given",
         counts={"a": 1, "b": 2},
         kinds={"c": 3, "d": 4},
@@ -742,7 +742,7 @@ def test_a_report_has_all_that_was_found() -> None:
         "verdict": "contradicted",
         "exit_code": 1,
         "integrity": "contradicted",
-        "completeness": "complete",
+        "completeness": "not_checked",
         "trust": "given",
         "counts": {"a": 1, "b": 2},
         "kinds": {"c": 3, "d": 4},
@@ -759,6 +759,8 @@ def test_a_report_has_all_that_was_found() -> None:
             {"number": 3, "name": "three", "status": "not_checked", "detail": "not here"},
         ],
         "period": unknown_period(1, 2, "why").to_json(),
+        "complete_until": None,
+        "outside": None,
         "signatures": [{"role": "witness", "name": "w", "algorithm": "Ed25519", "size": 9, "time": 7}],
     }
     assert report.to_json() == document
@@ -784,8 +786,21 @@ def test_what_was_pruned_is_complete_as_far_as_it_is_said() -> None:
     assert findings.report().completeness == "pruned"
     findings.counts["pruned"] = 0
     assert findings.report().completeness == "complete"
+    findings.complete_until, findings.outside = 1, "the checkpoint kept elsewhere, of 7 entries"
+    assert findings.report().completeness_words == (
+        "complete up to 1970-01-01 00:00 UTC (this copy, which is not older than the checkpoint kept elsewhere, of 7 "
+        "entries)"
+    )
+    findings.outside = None
+    findings.counts["pruned"] = 1
+    assert findings.report().completeness_words == (
+        "complete up to 1970-01-01 00:00 UTC for what is kept; older records were pruned (this copy; no outside "
+        "checkpoint given: an older copy would look the same)"
+    )
+    findings.counts["pruned"] = 0
     findings.add(1, "no_end", "x")
-    assert findings.report().completeness == "incomplete"
+    assert (findings.report().completeness, findings.report().completeness_words) == ("incomplete", "incomplete")
+    assert findings.report().complete_until is None
     findings.completeness_checked = False
     assert (findings.report().completeness, findings.report().verdict) == ("incomplete", "incomplete")
 

@@ -1420,3 +1420,28 @@ def test_the_spans_of_a_receiver_carry_the_whole_chain(tmp_path: Path) -> None:
         if value_of(span, "agent_identity.delegation.grant"):
             set_value(span, "agent_identity.delegation.grant", "a~b~c")
     assert check(io.BytesIO(json.dumps(cut).encode()), tmp_path / "a" / "trust.json").counts["chains_not_checked"] == 1
+
+
+DOUBLINGS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "one of ours": lambda document: next(each_span(document))["attributes"].append(
+        {"key": "agent_identity.agent.id", "value": {"stringValue": "billing"}}
+    ),
+    "one of others": lambda document: next(each_span(document))["attributes"].extend(
+        {"key": "http.route", "value": {"stringValue": text}} for text in "ab"
+    ),
+    "one of the resource": lambda document: document["resourceSpans"][0]["resource"]["attributes"].extend(
+        {"key": "host.name", "value": {"stringValue": text}} for text in "ab"
+    ),
+}
+
+
+@pytest.mark.parametrize("doubling", DOUBLINGS)
+def test_a_doubled_attribute_hides_no_contradiction(run: Run, doubling: str) -> None:
+    """An edited span to which an attribute with two values was added stays contradicted."""
+    document = run.document()
+    set_value(next(each_span(document)), "agent_identity.agent.id", "mallory")
+    assert report_on(run, document).exit_code == 1
+    DOUBLINGS[doubling](document)
+    report = report_on(run, document)
+    assert report.exit_code == 1
+    assert codes(report) & {"field_doubled", "field_changed"}

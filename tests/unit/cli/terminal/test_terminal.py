@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity.cli import main
 from agent_identity.cli.terminal.style import LONGEST, Progress, Style, clean, columns, hanging, moment, table, width
 
 
@@ -210,3 +211,12 @@ def test_marks_are_one_column_wide() -> None:
     """The marks of the reports do not shift the columns behind them."""
     assert [width(mark) for mark in "✓✗·!→…"] == [1] * 6
     assert {unicodedata.category(mark)[0] for mark in "✓✗·→"} <= {"S", "P"}
+
+
+@pytest.mark.parametrize("second", [("--trust", "b.json"), ("--trust=b.json",), ("--tru", "b.json")])
+def test_an_option_that_is_given_twice_is_refused(second: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """The first value is not replaced without a word; what may be repeated still may."""
+    with pytest.raises(SystemExit) as caught:
+        main(["verify", "evidence", "--trust", "a.json", *second])
+    assert caught.value.code == 2
+    assert "is given twice" in capsys.readouterr().err

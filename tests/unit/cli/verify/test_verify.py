@@ -36,6 +36,9 @@ def drop_last_line(path: Path) -> None:
 # Verdicts.
 
 
+THIS_COPY = "(this copy; no outside checkpoint given: an older copy would look the same)"
+
+
 def test_a_whole_ledger_exits_with_0(run: Run, evidence: Path, trust: Path) -> None:
     """Verified evidence says so first, and where the keys came from."""
     code, out, err = run("verify", evidence, "--trust", trust)
@@ -43,7 +46,7 @@ def test_a_whole_ledger_exits_with_0(run: Run, evidence: Path, trust: Path) -> N
     assert out.splitlines()[:4] == [
         "VERIFIED  30 records, 3 denied",
         "  integrity     verified",
-        "  completeness  complete",
+        f"  completeness  complete up to 2025-11-24 16:00 UTC {THIS_COPY}",
         "  trust         keys given by you",
     ]
     assert out.count("  ✓ ") == 7
@@ -152,7 +155,7 @@ def test_json_is_the_report(run: Run, evidence: Path, trust: Path) -> None:
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert list(report) == [
         *("source", "verdict", "exit_code", "integrity", "completeness", "trust"),
-        *("counts", "kinds", "problems", "findings", "coverage", "steps", "signatures"),
+        *("counts", "kinds", "problems", "findings", "coverage", "steps", "complete_until", "outside", "signatures"),
     ]
     assert (report["source"], report["verdict"], report["exit_code"]) == ("ledger", "verified", 0)
     assert report["counts"]["records"] == 30
@@ -193,7 +196,7 @@ def test_a_directory_is_taken_alone(run: Run, evidence: Path, spans: Path) -> No
     """A directory among files is refused in words."""
     code, _, err = run("verify", spans, evidence)
     assert code == 2
-    assert "is not the only source" in err
+    assert "once for each directory" in err
 
 
 def test_a_directory_without_evidence_is_refused(run: Run, tmp_path: Path) -> None:

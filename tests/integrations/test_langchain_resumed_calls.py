@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partialmethod
 from pathlib import Path
@@ -131,8 +132,15 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Callable[..., Office]:
-    return lambda **options: Office(tmp_path / "evidence", **options)
+def office(tmp_path: Path) -> Iterator[Callable[..., Office]]:
+    with ExitStack() as opened:
+
+        def open_one(**options: Any) -> Office:
+            made = Office(tmp_path / "evidence", **options)
+            opened.callback(made.enforcer.close)
+            return made
+
+        yield open_one
 
 
 GUARDS = pytest.mark.parametrize("guard", ["protect", "middleware"])
@@ -267,38 +275,38 @@ ROUTES = [
 @pytest.mark.parametrize("later", [None, RuleSet(Rule(Effect.ALLOW, tools="*", reason="all"), default=Effect.ALLOW)])
 @pytest.mark.parametrize("reject", [True, False])
 def test_a_policy_that_asks_nobody_any_more_does_not_free_a_call(
-    tmp_path: Path, policy: Any, later: Any, *, reject: bool
+    office: Any, tmp_path: Path, policy: Any, later: Any, *, reject: bool
 ) -> None:
     """What was suspended for a person needs the ruling also under a laxer policy, and runs with it."""
-    first = Office(tmp_path / "evidence", policy=policy)
+    first = office(policy=policy)
     graph = first.graph(READ, SEND)
     command = ruling(first, first.ask(graph), reject=reject)
     first.enforcer.close()
-    second = Office(tmp_path / "evidence", saver=first.saver, policy=later, clock=first.clock)
+    second = office(saver=first.saver, policy=later, clock=first.clock)
     told = second.resume(second.graph(READ, SEND), command)
     assert ("refused: approval_rejected " in told, second.sent) == ((True, []) if reject else (False, [EVIL]))
     assert second.verdict() == set()
 
 
-def test_a_stricter_policy_is_asked_as_well(tmp_path: Path) -> None:
+def test_a_stricter_policy_is_asked_as_well(office: Any) -> None:
     """An approval does not help a call that the policy blocks by now."""
-    first = Office(tmp_path / "evidence")
+    first = office()
     graph = first.graph(READ, SEND)
     command = ruling(first, first.ask(graph))
     first.enforcer.close()
     block = RuleSet(Rule(Effect.BLOCK, tools="send", reason="no"))
-    second = Office(tmp_path / "evidence", saver=first.saver, policy=block, clock=first.clock)
+    second = office(saver=first.saver, policy=block, clock=first.clock)
     assert "refused: policy_blocks " in second.resume(second.graph(READ, SEND), command)
     assert second.sent == []
 
 
-def test_a_route_that_is_gone_refuses_what_waits_for_it(tmp_path: Path) -> None:
+def test_a_route_that_is_gone_refuses_what_waits_for_it(office: Any) -> None:
     """Without the channel nobody can bring the ruling, and the call does not run."""
-    first = Office(tmp_path / "evidence")
+    first = office()
     graph = first.graph(READ, SEND)
     command = ruling(first, first.ask(graph))
     first.enforcer.close()
-    second = Office(tmp_path / "evidence", saver=first.saver, policy=None, routes={}, clock=first.clock)
+    second = office(saver=first.saver, policy=None, routes={}, clock=first.clock)
     assert "refused: route_unavailable " in second.resume(second.graph(READ, SEND), command)
     assert second.sent == []
 
@@ -401,15 +409,15 @@ def test_the_mark_of_a_thread_is_that_of_its_principal_and_expires(office: Any) 
     assert desk.verdict() == set()
 
 
-def test_without_the_state_a_call_is_unknown_and_an_approval_does_not_fit(tmp_path: Path) -> None:
+def test_without_the_state_a_call_is_unknown_and_an_approval_does_not_fit(office: Any) -> None:
     """A state that was lost makes nothing trusted: the call is refused, and asked again it waits for a person."""
     state = MemoryState()
-    first = Office(tmp_path / "evidence", state=state)
+    first = office(state=state)
     graph = first.graph(READ, SEND)
     asked = first.ask(graph)
     rejected, approved = ruling(first, asked, reject=True), ruling(first, asked)
     first.enforcer.close()
-    second = Office(tmp_path / "evidence", saver=first.saver, state=MemoryState(), clock=first.clock)
+    second = office(saver=first.saver, state=MemoryState(), clock=first.clock)
     again = second.graph(READ, SEND)
     paused = again.get_state(THREAD).config
     assert "refused: approval_" in second.resume(again, rejected)
@@ -450,14 +458,14 @@ def test_a_state_that_does_not_answer_refuses(office: Any, policy: Any) -> None:
     assert desk.sent == []
 
 
-def test_monitor_mode_records_what_it_would_have_refused(tmp_path: Path) -> None:
+def test_monitor_mode_records_what_it_would_have_refused(office: Any) -> None:
     """A process in monitor mode runs the call, and its record says that a person was needed."""
-    first = Office(tmp_path / "evidence")
+    first = office()
     graph = first.graph(READ, SEND)
     command = ruling(first, first.ask(graph), reject=True)
     first.enforcer.close()
     later = RuleSet(Rule(Effect.ALLOW, tools="*", reason="all"), default=Effect.ALLOW)
-    second = Office(tmp_path / "evidence", saver=first.saver, policy=later, clock=first.clock, mode="monitor")
+    second = office(saver=first.saver, policy=later, clock=first.clock, mode="monitor")
     second.resume(second.graph(READ, SEND), command)
     assert second.sent == [EVIL]
     found = [one for one in records.read(second.directory, drafts=True) if isinstance(one, records.Intent)]

@@ -173,7 +173,7 @@ class Guard:
 
     def asks_state(self, request: CallRequest) -> bool:
         """Return whether the shared state is asked about suspended calls and threads when a call is judged."""
-        return self._resumed.is_asked(request.call_id)
+        return self._resumed.is_asked(request)
 
     @property
     def point(self) -> EnforcementContext:
@@ -215,7 +215,7 @@ class Guard:
             if is_fact(call_id):
                 attributes = {**attributes, "gen_ai.tool.call.id": call_id}
             else:  # It comes from a model, decides nothing, and this one fits into no record.
-                request = request._replace(call_id=None)
+                request = request._replace(call_id=None, turn=request.asked_in)
         around = otel.get_current()
         call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
         if point.timings.observers:

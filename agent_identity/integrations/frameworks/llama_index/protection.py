@@ -15,6 +15,7 @@ from workflows.runtime.types.results import WaitingForEvent
 from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import CONTEXT, GuardedCalls, Origin, within
+from agent_identity.integrations.frameworks.llama_index.turns import watch_turns
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 
@@ -59,6 +60,7 @@ def protect(
     """
     guards = ToolGuards(enforcer, agents=agents, suspends=(WaitingForEvent,), tool_options=tool_options)
     origin = Origin(guards, acting, server)
+    watch_turns()
     return [_protected(tool, origin, use_context=use_context) for tool in tools]
 
 
@@ -71,6 +73,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
         enforcer: The enforcer; usually one in monitor mode.
     """
     origin = Origin(ToolGuards(enforcer, suspends=(WaitingForEvent,)))
+    watch_turns()
     patches = [_EveryTool(kind, origin).patch for kind in _PATCHED]
 
     def undo() -> None:

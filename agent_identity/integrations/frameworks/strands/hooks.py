@@ -188,13 +188,13 @@ class AgentIdentityHooks(HookProvider):
 
     def begin_call(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Guard the tools of an agent in place, before another hook can run them; called by the agent."""
-        acting = event.agent.name
+        agent = event.agent
 
         def guarding(tool: AgentTool) -> AgentTool:
-            return self._guarded_tool(tool, acting, _never_interrupts, None)
+            return self._guarded_tool(tool, agent, _never_interrupts, None)
 
         CALLING.set(guarding)
-        registry = event.agent.tool_registry
+        registry = agent.tool_registry
         guard_listed((*registry.registry.values(), *registry.dynamic_tools.values(), event.selected_tool))
 
     async def before_tool(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:

@@ -157,8 +157,9 @@ def test_a_log_that_is_lost_while_a_process_runs_is_noted(room: Room) -> None:
     ledger.seal()
     room.note.unlink()
     append(ledger, "erasure", ERASURE)
-    ledger.close()
+    ledger.seal()
     assert ledger.degraded is None
+    ledger.close()
     assert room.codes() == {"log_lost"}
 
 

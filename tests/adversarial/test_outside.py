@@ -171,7 +171,8 @@ class Room:
         enforcer = Enforcer.open(directory or self.evidence, transparency=Transparency(witnesses=witnesses))
         with enforcer, enforcer.task("t", **PARTIES), enforcer.action("read"):
             pass
-        return dict(enforcer.degraded)
+        own = {"ledger", "state"}  # They are closed.
+        return {name: why for name, why in enforcer.degraded.items() if name not in own}
 
     def check(self, directory: Path | None = None, **options: object) -> Report:
         """Verify as an auditor who trusts the witnesses."""

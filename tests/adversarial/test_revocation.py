@@ -732,7 +732,7 @@ def test_who_is_revoked_acts_for_nobody_else(tmp_path: Path, kind: Any, hidden: 
 @pytest.mark.parametrize("before", [False, True], ids=["before the answer", "after the answer"])
 def test_who_is_revoked_approves_nothing(tmp_path: Path, before: bool, hidden: bool) -> None:
     """A revoked person's answer is refused and burns nothing, and an earlier ruling counts no more."""
-    policy, bob, carol = RuleSet(Rule(Effect.ROUTE, tools="tool", route="desk")), Human("bob"), Human("carol")
+    policy, bob, carol = RuleSet(Rule(Effect.ROUTE, tools="tool", to="desk")), Human("bob"), Human("carol")
     given: dict[str, Any] = {"policy": policy, "routes": {"desk": Approval()}, "privacy": Privacy(pseudonyms=hidden)}
     with Enforcer.open(tmp_path / "evidence", **given) as enforcer:
         tool, approvals = enforcer.tool(name="tool")(lambda: "ran"), enforcer.approvals

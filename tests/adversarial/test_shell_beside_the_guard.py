@@ -16,7 +16,7 @@ from agent_identity.cli import main
 from agent_identity.cli.terminal import ancestors
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
-POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", route="people"))
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", to="people"))
 PATH = os.pathsep.join(path for path in sys.path if path)
 COMMAND = [sys.executable, "-m", "agent_identity"]
 DETACHED = """

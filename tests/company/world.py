@@ -258,7 +258,7 @@ FINANCE_POLICY: Final = RuleSet(
         when={"args.amount": Range(min=1_000, min_inclusive=False)},
         reason="payments over 1,000 need a second person",
         id="four-eyes",
-        route="desk",
+        to="desk",
     ),
     Rule(
         Effect.ROUTE,
@@ -266,7 +266,7 @@ FINANCE_POLICY: Final = RuleSet(
         when={"args.amount": Range(min=800, max=900)},
         reason="a program looks at payments of 800 to 900",
         id="robot-eyes",
-        route="robot",
+        to="robot",
     ),
     Rule(Effect.WARN, tools="file_receipt", id="receipts-are-seen", reason="somebody looks at receipts"),
     name="house",

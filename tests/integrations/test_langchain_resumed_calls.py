@@ -22,6 +22,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 
 from agent_identity import Agent, Enforcer, Human, Scope, records
+from agent_identity.errors import Denied
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
@@ -166,9 +167,17 @@ def other(desk: Office, interrupts: Any) -> Any:
     return Command(resume={name: desk.enforcer.approvals.approve(foreign, by=BOB)})
 
 
+def not_entitled(desk: Office, asked: Any) -> Command:
+    """Have somebody answer who may not, and go on without an answer that counts."""
+    with pytest.raises(Denied) as caught:
+        ruling(desk, asked, by=CAROL)
+    assert caught.value.code == "approver_not_permitted"
+    return Command(resume="of carol")
+
+
 REFUSED: dict[str, tuple[Callable[[Office, Any], Any], str]] = {
     "rejected": (lambda desk, asked: ruling(desk, asked, reject=True), "approval_rejected"),
-    "not_entitled": (lambda desk, asked: ruling(desk, asked, by=CAROL), "approver_not_permitted"),
+    "not_entitled": (not_entitled, "approval_forged"),
     "whatever": (lambda desk, asked: Command(resume="whatever"), "approval_forged"),
     "true": (lambda desk, asked: Command(resume=True), "approval_forged"),
     "foreign": (other, "approval_mismatch"),

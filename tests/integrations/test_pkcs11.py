@@ -208,7 +208,7 @@ def test_operators_stop_and_start_with_the_keys_of_a_token(token: Callable[[str]
         os.environ["AGENT_IDENTITY_PIN"] = "1234"
         place, keys = str(root / "evidence"), ["--pkcs11", module]
         token = opened()
-        policy = RuleSet(Rule(Effect.ROUTE, tools="pay", route="people"))
+        policy = RuleSet(Rule(Effect.ROUTE, tools="pay", to="people"))
         signers = (token.signer("issuer"), token.signer("recorder"))
         with Enforcer.open(place, keys=signers, policy=policy, routes={"people": Approval()}) as enforcer:
             given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("pay")}

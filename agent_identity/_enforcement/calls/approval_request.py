@@ -115,7 +115,7 @@ class Conditions:
         Raises:
             ValueError: The value is none.
         """
-        if not is_object(claim) or claim.keys() != _CONDITIONS or type(claim["verified"]) is not bool:
+        if not is_object(claim) or set(claim) != _CONDITIONS or type(claim["verified"]) is not bool:
             raise ValueError("the conditions of the approval request are malformed; pass the result of to_dict()")
         lists = {name: claim[name] for name in _CONDITIONS - {"verified"}}
         if not all(type(value) is list for value in lists.values()):

@@ -57,9 +57,10 @@ def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
         members = typing.get_type_hints(hint, include_extras=True) if isinstance(hint, type) else {}
         step: object = name or int(index)
         hint, bound = _plain(members.get(name) if name else cast("tuple[object, ...]", get_args(hint))[0])
-        if isinstance(value, dict) and step not in value:
+        is_members, inner = isinstance(value, dict), cast("dict[object, object]", value)
+        if is_members and step not in inner:
             return ABSENT
-        value = cast("dict[object, object]", value)[step]
+        value = inner[step]
     return _form_of(hint, bound, value)
 
 

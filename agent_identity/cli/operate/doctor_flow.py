@@ -124,7 +124,7 @@ def _by(code: object, file: object, *, server: bool = False) -> tuple[str, ...]:
 
 def _about_labels(row: FlowRow, tool: Tool, said: DeclaredFlow) -> Iterator[Doubt]:
     if row.labels is None:
-        yield Doubt("nobody states its labels, so that it counts as consequential; labels=[] if it has no consequences")
+        yield Doubt("its labels are undeclared, so it counts as consequential; labels=[] if it has no consequences")
         return
     if unknown := unknown_consequences(row.labels):
         yield Doubt(told_of(unknown))

@@ -14,11 +14,16 @@ from agent_identity._enforcement.tasks import tasks_in
 __all__ = ["watch_turns"]
 
 
+_IGNORED: Final = property(lambda _: True)
+
+
 class TurnsSeen(BaseCallbackHandler):
     """Tells the open tasks which calls a chat model has asked for."""
 
     run_inline = True
-    ignore_agent = ignore_chain = ignore_chat_model = ignore_custom_event = ignore_retriever = ignore_retry = True
+    ignore_agent = ignore_chain = ignore_chat_model = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_custom_event = ignore_retriever = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_retry = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def on_llm_end(self, response: LLMResult, **_: object) -> None:
         """Take in one answer of a model; called by LangChain.

@@ -16,6 +16,7 @@ from agent_identity._audit.grants import approvals_check
 from agent_identity._audit.grants.approvals_check import ApprovalsCheck
 from agent_identity._audit.report.findings import Findings, Place
 from agent_identity._authority.grants.scope import Scope
+from agent_identity._enforcement.calls.approval_request import Conditions
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.codec import decode
@@ -122,7 +123,7 @@ def test_an_approval_that_was_used_again_is_a_contradiction(tmp_path: Path, monk
 
 def test_a_principal_who_approved_is_a_contradiction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The verifier knows both, and does not ask the enforcement point."""
-    monkeypatch.setattr(Approval, "check", lambda *_: None)
+    monkeypatch.setattr(Conditions, "check", lambda *_: None)
     _run(tmp_path / "e", lambda request: request.approve(by=Human("Alice@example.com")))
     assert _codes(tmp_path / "e") == {"approval_self"}
 

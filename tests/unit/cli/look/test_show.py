@@ -278,7 +278,6 @@ def _with(payload: str, nasty: str) -> str:
     """Return the payload of a record with something nasty wherever its shape takes any text."""
     record: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     if "action" in record:
-        record["action"]["tool"] += nasty
         record["action"]["route"] = nasty
         record["decision"]["rule"] = nasty
         record["decision"]["argument"] = nasty

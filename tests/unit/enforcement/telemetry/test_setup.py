@@ -29,7 +29,6 @@ from agent_identity._enforcement.telemetry.diagnosis import examine_telemetry
 from agent_identity._enforcement.telemetry.spans import UNTRACED, Spans, current_trace, traced
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.parts import Trace
-from agent_identity.approvals import Approval
 from agent_identity.audit import story
 from agent_identity.errors import ConfigurationError, EvidenceError, PolicyFormatError
 from agent_identity.identity import Agent, Human, SigningKey, TrustStore
@@ -233,11 +232,10 @@ def test_what_is_no_store_is_refused_before_anything_is_made(tmp_path: Path, sta
     parts["ledger"].close()
 
 
-@pytest.mark.parametrize("options", [{"disclosable": True}, {"pseudonyms": True}])
-def test_an_enforcer_that_does_not_open_leaves_no_ledger_open(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_an_enforcer_that_does_not_open_leaves_no_ledger_open(tmp_path: Path) -> None:
     """Whatever fails once the stream was begun, it is ended, so that its lock is free."""
     with pytest.raises(ConfigurationError):
-        Enforcer.open(tmp_path, routes={"desk": Approval()}, **grouped(options))
+        Enforcer.open(tmp_path, telemetry=Telemetry(otlp="ftp://collector.example"))
     (stream,) = open_ledger(tmp_path).streams()
     assert b'"stream_end"' in [line.record for line in open_ledger(tmp_path).entries(stream)][-1]
 

@@ -30,7 +30,7 @@ from agent_identity._evidence.ledger.segments import (
     read_stream,
     segments_of,
 )
-from agent_identity._evidence.ledger.writer import Closed, StreamWriter
+from agent_identity._evidence.ledger.writer import Closed, StreamWriter, fault_of
 from agent_identity._evidence.storage import codecs
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.lines import Block
@@ -1040,3 +1040,14 @@ def test_a_stream_without_a_lock_file_is_left_alone(opened: Open, crashed: Crash
     (directory / "ledger" / stream / "lock").unlink()
     opened().close()
     assert not (directory / "ledger" / stream / "lock").exists()
+
+
+def test_files_that_are_out_of_place_during_a_rotation_are_looked_at_again() -> None:
+    """A probe between the two renames of a rotation reports no fault."""
+    found = iter([EvidenceError("it moves"), None])
+
+    def check() -> None:
+        if (error := next(found)) is not None:
+            raise error
+
+    assert fault_of(check, threading.RLock()) is None

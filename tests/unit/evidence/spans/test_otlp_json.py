@@ -436,6 +436,26 @@ def test_two_values_for_one_attribute() -> None:
     assert only_span(span(attributes=same)).attributes == {"a": "x"}
 
 
+def test_two_values_for_one_attribute_of_ours_are_told_apart() -> None:
+    """No exporter writes them, so a verifier knows that a span with our attributes was changed."""
+    twice = [{"key": "a", "value": any_value(value)} for value in ("x", "y")]
+    ours = {"key": "agent_identity.record.id", "value": any_value("1")}
+    for attributes, doubled in (([*twice, ours], True), (twice, False), ([*twice, 7], False)):
+        (item,) = read(json.dumps(document(span(attributes=attributes))))
+        assert isinstance(item, Malformed)
+        assert item.doubled is doubled
+
+
+def test_two_values_for_one_attribute_of_a_scope_leave_its_spans() -> None:
+    """The spans are read without the attributes that readers would see differently."""
+    group = document(span())["resourceSpans"][0]
+    group["scopeSpans"][0]["scope"] = {"attributes": [{"key": "a", "value": any_value(one)} for one in ("x", "y")]}
+    problem, item = read(json.dumps({"resourceSpans": [group]}))
+    assert isinstance(problem, Malformed)
+    assert not problem.doubled
+    assert isinstance(item, SpanData)
+
+
 def test_damaged_lines_are_reported_and_passed_over() -> None:
     """A torn or overwritten line costs only itself, wherever it stands."""
     one, two = map(json.dumps, TWO)

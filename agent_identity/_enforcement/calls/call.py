@@ -52,6 +52,8 @@ class CallRequest(NamedTuple):
         model: The model that is asked, where a model is called; for version 2 of the record.
         revise: Takes the arguments as obligations changed them, where they are the prompt of a model; raises
             ``ValueError`` where they cannot be sent so. Without it arguments are never changed.
+        turn: What :meth:`GuardedCall.saw` tells when a model asks for the call, where that is not its id; ``None`` of a
+            call without an id that no model asks for.
     """
 
     arguments: Mapping[str, object]
@@ -62,6 +64,12 @@ class CallRequest(NamedTuple):
     refusal: Denied | None = None
     model: Model | None = None
     revise: Callable[[Mapping[str, object]], None] | None = None
+    turn: str | None = None
+
+    @property
+    def asked_in(self) -> str | None:
+        """What tells that a model asked for the call in the open task; ``None`` of a call that no model asks for."""
+        return self.call_id if self.turn is None else self.turn
 
     @property
     def given(self) -> Collection[str]:

@@ -172,7 +172,7 @@ class Guard:
 
     def asks_state(self, request: CallRequest) -> bool:
         """Return whether the shared state is asked about suspended calls and threads when a call is judged."""
-        return self._resumed.is_asked(request.call_id)
+        return self._resumed.is_asked(request)
 
     @property
     def point(self) -> EnforcementContext:

@@ -14,7 +14,7 @@ from typing import Any, Final, cast, final
 from agent_identity._authority.registries import MAX_WAIT
 from agent_identity._common.narrowing import is_object
 from agent_identity._enforcement.approvals import mismatch, party_of
-from agent_identity._enforcement.calls import Approval, Call, TakenUp
+from agent_identity._enforcement.calls import Approval, Call, CallRequest, TakenUp
 from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import Fact, Remembered, Task, TaskFlow, key_of
@@ -52,11 +52,12 @@ class ResumedCalls:
         self._asks_people = any(channel.suspends for channel in channels)
         self._resumable = resumable
 
-    def is_asked(self, call_id: str | None) -> bool:
-        """Return whether the shared state is asked about a call with an id."""
-        if self._thread is not None and (self._point.flows is not None or call_id is not None):
+    def is_asked(self, request: CallRequest) -> bool:
+        """Return whether the shared state is asked about a call."""
+        follows, call_id = self._point.flows is not None, request.call_id
+        if self._thread is not None and (follows or call_id is not None):
             return True
-        return (call_id is not None and self._point.flows is not None) or self._may_come_again(call_id)
+        return (request.asked_in is not None and follows) or self._may_come_again(call_id)
 
     def _may_come_again(self, call_id: str | None) -> bool:
         return self._asks_people and (call_id is not None or self._resumable)
@@ -77,12 +78,12 @@ class ResumedCalls:
                 (``state_unavailable``).
             EvidenceError: A mark could not be recorded.
         """
-        if not self.is_asked(call.request.call_id):
+        if not self.is_asked(call.request):
             return
         try:
             thread = None if self._thread is None else self._thread()
             key = self._key(call, task, thread)
-            own = thread is None or (task.flow is not None and task.flow.has_seen(call.request.call_id or ""))
+            own = thread is None or (task.flow is not None and task.flow.has_seen(call.request.asked_in or ""))
             call.taken_up = None if key is None else self._find(call, task, key, is_own=own)
             if task.flow is not None:
                 self._join(task.flow, call, None if thread is None else key_of(*party_of(task.principal), thread))
@@ -164,8 +165,8 @@ class ResumedCalls:
     @staticmethod
     def _join(flow: TaskFlow, call: Call, thread: str | None) -> None:
         """Lower the mark of the task to where a call comes from, of which the task itself may know nothing."""
-        call_id, is_known, before = call.request.call_id, False, call.taken_up
-        seen = call_id is None or flow.has_seen(call_id)
+        turn, is_known, before = call.request.asked_in, False, call.taken_up
+        seen = turn is None or flow.has_seen(turn)
         if before is not None and before.hop is not None:
             flow.take_up(before.hop, before.label, before.sources)
             is_known = before.is_same and not seen

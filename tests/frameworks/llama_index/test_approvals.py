@@ -1,12 +1,17 @@
 """Approvals by events of a workflow: the step waits, in a saved context if need be, for a signed ruling."""
 
 import asyncio
+import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from changing_policy import Changing
-from llama_index.core.agent.workflow import ToolCallResult
+from declared_tools import EVIL, OWN, PAYS, READ, READS, Bank, pay
+from llama_index.core.agent.workflow import FunctionAgent, ToolCallResult
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
+from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import ToolOutput
 from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent
@@ -23,6 +28,23 @@ PAYING = [("pay", {"invoice": "INV-1", "amount": 7})]
 @pytest.fixture
 def office(open_office: Any) -> Any:
     return open_office(policy=POLICY, routes={"desk": approval_by_event()})
+
+
+def scripted(*script: Any) -> MockFunctionCallingLLM:
+    """Return a model that follows a script; each of its calls has another id."""
+    steps, ids = list(script), itertools.count()
+
+    def answer(*_: Any, **__: Any) -> ChatMessage:
+        step = steps.pop(0) if steps else "done"
+        if isinstance(step, str):
+            return ChatMessage(role=MessageRole.ASSISTANT, content=step)
+        blocks: list[Any] = [
+            ToolCallBlock(tool_call_id=f"{id(steps)}-{next(ids)}", tool_name=name, tool_kwargs=dict(given))
+            for name, given in step
+        ]
+        return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
+
+    return MockFunctionCallingLLM(response_generator=answer)
 
 
 async def asked(run: Any) -> InputRequiredEvent:
@@ -158,3 +180,48 @@ async def test_a_policy_that_asks_nobody_any_more_frees_no_call(open_office: Any
     policy.asks = False
     (answered,) = await resumed(office, state, answer(event, office.enforcer, by=office.bob, reject=reject))
     assert (answered.is_error, len(office.ran)) == ((True, 0) if reject else (False, 1))
+
+
+async def test_a_call_of_a_saved_run_whose_turn_the_task_did_not_see_is_unknown(tmp_path: Path) -> None:
+    """A run stopped before its tool ended; in a new task with a request its call asks a person, later ones do not."""
+    bank = Bank(tmp_path / "bank")
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def pay_invoice(iban: str) -> str:
+        begun.set()
+        if not bank.paid:
+            bank.paid.append(iban)
+            await never.wait()
+        bank.paid.append(iban)
+        return f"paid to {iban}"
+
+    def agent(*script: Any) -> FunctionAgent:
+        tools = protect([pay_invoice], bank.enforcer, tool_options={"pay_invoice": PAYS})
+        return FunctionAgent(tools=tools, llm=scripted(*script))
+
+    async with bank.task():
+        run = agent([pay(EVIL)]).run("pay")
+        await asyncio.wait_for(begun.wait(), 20)
+        state = json.dumps(run.ctx.to_dict())
+        await run.cancel_run()
+    assert bank.paid == [EVIL]
+    later = agent([pay(OWN)], "done")
+    async with bank.task():
+        context = Context.from_dict(later, json.loads(state))
+        await context.store.set("memory", ChatMemoryBuffer.from_defaults(llm=later.llm))
+        await later.run(ctx=context)
+    assert bank.paid == [EVIL, OWN]
+    assert [outcome for _, outcome in bank.ended()] == ["cancelled", "denied", "success"]
+    assert bank.marks()[-1] == ("prompt", "unknown")
+    bank.verify()
+
+
+async def test_a_run_of_this_task_keeps_its_mark(tmp_path: Path) -> None:
+    """Each call of a model that the task has seen is judged at the mark of the task."""
+    bank = Bank(tmp_path / "bank")
+    tools = protect(bank.tools(), bank.enforcer, tool_options={"pay_invoice": PAYS, "read_invoice": READS})
+    async with bank.task():
+        await FunctionAgent(tools=tools, llm=scripted([READ, pay(EVIL)], [pay(EVIL)])).run("pay")
+    assert bank.paid == [EVIL, EVIL]
+    assert bank.marks() == [("request", "trusted")]
+    bank.verify()

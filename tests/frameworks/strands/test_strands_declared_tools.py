@@ -211,3 +211,40 @@ class TestDeclaredTools(DeclaredPrompts):
         with bank.task():
             assert await agent.structured_output_async(Answer, f"Count {OWN}") == Answer(number=1)
         assert {label for _, label in bank.marks()} == {"trusted"}
+
+
+async def paid_in_second_turn(bank: Bank, saved: Path, *sessions: str) -> list[str]:
+    """Read in one task and pay in the next one, each by a new agent in the named session; return who was paid."""
+    hooks = AgentIdentityHooks(bank.enforcer, tool_options={"pay_invoice": PAYS})
+    tools = [tool(function) for function in bank.tools()]
+    calls = [use(READ[0], "c1", **READ[1]), use("pay_invoice", "c2", iban=EVIL)]
+    for session, call in zip(sessions, calls, strict=True):
+        manager = FileSessionManager(session_id=session, storage_dir=str(saved))
+        with bank.task():
+            await made(hooks, tools, call, session_manager=manager).invoke_async("go")
+    return bank.paid
+
+
+@pytest.mark.parametrize(("second", "paid"), [("one", []), ("two", [EVIL])])
+async def test_a_second_turn_goes_on_at_the_mark_of_its_session(tmp_path: Path, second: str, paid: list[str]) -> None:
+    """What one task has read in a session, the next one has read as well; another session begins anew."""
+    bank = Bank(tmp_path / "bank")
+    assert await paid_in_second_turn(bank, tmp_path / "saved", "one", second) == paid
+    bank.verify()
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_an_agent_goes_on_at_the_mark_of_its_messages(tmp_path: Path, *, is_kept: bool) -> None:
+    """Without a session manager an agent that is used again keeps its messages, and so its mark."""
+    bank = Bank(tmp_path / "bank")
+    hooks = AgentIdentityHooks(bank.enforcer, tool_options={"pay_invoice": PAYS})
+    tools = [tool(function) for function in bank.tools()]
+    calls = [use(READ[0], "c1", **READ[1]), "done", use("pay_invoice", "c2", iban=EVIL)]
+    agent = made(hooks, tools, *calls)
+    with bank.task():
+        await agent.invoke_async("go")
+    other = agent if is_kept else made(hooks, tools, calls[-1])
+    with bank.task():
+        await other.invoke_async("go")
+    assert bank.paid == ([] if is_kept else [EVIL])
+    bank.verify()

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial, wraps
-from typing import Any, Final, TypeVar, cast, final
+from typing import Any, Final, NamedTuple, TypeVar, cast, final
 
 from crewai import Crew
 from crewai.agents.agent_builder.base_agent import BaseAgent
@@ -35,6 +35,7 @@ from agent_identity.integrations.frameworks.crewai.listed_tools import listed_to
 from agent_identity.integrations.frameworks.crewai.models import guard_model
 from agent_identity.integrations.frameworks.crewai.streams import bound_crews, running_crew
 from agent_identity.integrations.frameworks.crewai.tool_facts import ToolFacts, facts_of, schema_of, wanted_call
+from agent_identity.integrations.frameworks.crewai.turns import forget_turns, turn_of, watch_turns
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards, shown
 
 __all__ = ["instrument", "never_cached", "protect"]
@@ -42,10 +43,8 @@ __all__ = ["instrument", "never_cached", "protect"]
 T = TypeVar("T")
 
 _LOG: Final = logging.getLogger("agent_identity")
-_ACTING: Final[ContextVar["tuple[_Protection, str | None] | None"]] = ContextVar(
-    "agent_identity_crewai_acting", default=None
-)
-"""The protection and the role of the agent whose call the hook has just announced; the body takes it."""
+_ACTING: Final[ContextVar["_Caller | None"]] = ContextVar("agent_identity_crewai_acting", default=None)
+"""The agent whose call the hook has just announced; the body takes it."""
 
 _REFUSED: Final[ContextVar[str | None]] = ContextVar("agent_identity_crewai_refused", default=None)
 """The answer for the call that the hook has just blocked."""
@@ -118,6 +117,7 @@ def protect(
     else:
         for tool in _tools(target):
             guard.claim(tool)
+        _HOOKS.keep()
     return target
 
 
@@ -140,6 +140,7 @@ def _protect_crew(crew: Crew, guard: "_Protection") -> None:
     _HOOKS.for_managers[crew.key] = guard
     _HOOKS.by_crew[crew.id] = guard
     _HOOKS.install()
+    watch_turns(members)
 
 
 def instrument(enforcer: Enforcer) -> Callable[[], None]:
@@ -162,6 +163,20 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
             _HOOKS.uninstall()
 
     return undo
+
+
+class _Caller(NamedTuple):
+    """The agent that calls a tool. Frozen.
+
+    Attributes:
+        guard: The protection of its crew; ``None`` if the application calls.
+        role: Its role.
+        turn: What tells that its model was asked in the open task.
+    """
+
+    guard: "_Protection | None" = None
+    role: str | None = None
+    turn: str | None = None
 
 
 @final
@@ -286,15 +301,15 @@ class _Protection:
         called.guards.adopt(self.guards, name)
         return called.guards
 
-    def missing(self, context: ToolCallHookContext, acting: str | None) -> bool | None:
+    def missing(self, context: ToolCallHookContext, caller: _Caller) -> bool | None:
         """Judge and record the call of a tool that the agent does not have; CrewAI answers it if it may be made."""
 
         def body(_: Call) -> object:
             raise LookupError("the agent has no such tool")
 
-        request = CallRequest(dict(context.tool_input), can_route=False)
+        request = CallRequest(dict(context.tool_input), can_route=False, turn=caller.turn)
         try:
-            self.guards.run(ToolCall(context.tool_name, request, acting), body)
+            self.guards.run(ToolCall(context.tool_name, request, caller.role), body)
         except LookupError:
             return None
         except Denied as denied:
@@ -306,9 +321,9 @@ class _Protection:
     ) -> object:
         """Run a tool under guard, and return its result or the refusal."""
         own: list[BaseException] = []
-        called, role = _taken()
-        guards = self._of_caller(called, facts.name)
-        wanted, spread = wanted_call(facts, body, args, named, role)
+        caller = _taken()
+        guards = self._of_caller(caller.guard, facts.name)
+        wanted, spread = wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
 
         def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -324,9 +339,9 @@ class _Protection:
     ) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
         own: list[BaseException] = []
-        called, role = _taken()
-        guards = self._of_caller(called, facts.name)
-        wanted, spread = wanted_call(facts, body, args, named, role)
+        caller = _taken()
+        guards = self._of_caller(caller.guard, facts.name)
+        wanted, spread = wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
 
         async def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -419,7 +434,13 @@ class _Hooks:
         self.by_agent: dict[str, _Protection] = {}
         self.for_managers: dict[str, _Protection] = {}
         self.default: _Protection | None = None
+        self._is_kept = False
         self._patches = (bound_crews(self._renew), *listed_tools(self._listed))
+
+    def keep(self) -> None:
+        """Register the hooks for good: tools were guarded whose agents are not known."""
+        self._is_kept = True
+        self.install()
 
     def install(self) -> None:
         """Register the hooks, behind all others."""
@@ -430,6 +451,7 @@ class _Hooks:
             register_after_tool_call_hook(self.after)
             for patch in self._patches:
                 patch.apply()
+            watch_turns()
 
     def _renew(self) -> None:
         """Register the hooks again if somebody has removed them."""
@@ -438,6 +460,7 @@ class _Hooks:
                 register_before_tool_call_hook(self.before)
             if self.after not in get_after_tool_call_hooks():
                 register_after_tool_call_hook(self.after)
+            watch_turns()
 
     def _listed(self, tool: BaseTool | CrewStructuredTool) -> None:
         """Guard a tool for the crew that runs."""
@@ -452,11 +475,12 @@ class _Hooks:
     def uninstall(self) -> None:
         """Remove the hooks, unless some crew is protected."""
         with _LOCK:
-            if not self.by_agent:
+            if not (self.by_agent or self._is_kept):
                 unregister_before_tool_call_hook(self.before)
                 unregister_after_tool_call_hook(self.after)
                 for patch in self._patches:
                     patch.undo()
+                forget_turns()
 
     def before(self, context: ToolCallHookContext) -> bool | None:
         """Guard the tool of a call; CrewAI would run it after an exception, so that none leaves."""
@@ -464,12 +488,12 @@ class _Hooks:
         try:
             guard = self._of(context)
             if guard is None:
+                _ACTING.set(_Caller(turn=turn_of(context.agent)))
                 return None
-            role = cast("str | None", getattr(context.agent, "role", None))
-            _ACTING.set((guard, role))
+            _ACTING.set(caller := _Caller(guard, getattr(context.agent, "role", None), turn_of(context.agent)))
             tool = cast("CrewStructuredTool | None", context.tool)
             if tool is None:
-                return guard.missing(context, role)
+                return guard.missing(context, caller)
             guard.structured(tool)
         except Exception as error:  # noqa: BLE001  The tool must not run then, and the run goes on.
             if guard is not None and guard.guards.enforcer.mode == "monitor":
@@ -529,11 +553,11 @@ def _release(tool: BaseTool) -> None:
         tool.func = _FUNCTIONS[tool.func][1]
 
 
-def _taken() -> tuple[_Protection | None, str | None]:
-    """Return the protection and the role of the agent that calls, once: a later call here may be of nobody."""
+def _taken() -> _Caller:
+    """Return the agent that calls, once: a later call here may be of nobody."""
     announced = _ACTING.get()
     _ACTING.set(None)
-    return announced or (None, None)
+    return announced or _Caller()
 
 
 def _tools(target: object) -> Iterable[BaseTool]:

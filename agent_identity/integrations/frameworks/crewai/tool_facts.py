@@ -43,6 +43,8 @@ def wanted_call(
     args: tuple[object, ...],
     named: Mapping[str, object],
     acting: str | None,
+    *,
+    turn: str | None,
 ) -> tuple[ToolCall, Callable[[Call], tuple[tuple[object, ...], Mapping[str, object]]]]:
     """Return the call, and what gives the body the arguments that were judged.
 
@@ -62,10 +64,9 @@ def wanted_call(
 
     fields = getattr(facts.schema, "model_fields", {})
     supplied = [name for name, value in values.items() if name not in fields or not _is_default(fields[name], value)]
-    request = CallRequest(values, supplied)
-    return ToolCall(
-        facts.name, request, acting, facts.kind, facts.server, schema=schema_of(facts), function=body
-    ), spread
+    request = CallRequest(values, supplied, turn=turn)
+    call = ToolCall(facts.name, request, acting, facts.kind, facts.server, schema_of(facts), function=body)
+    return call, spread
 
 
 def schema_of(facts: ToolFacts) -> Mapping[str, object]:

@@ -12,6 +12,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.llama_index.tool_arguments import Bound, ToolArguments
+from agent_identity.integrations.frameworks.llama_index.turns import CALLED
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = ["CONTEXT", "GuardedCalls", "Origin", "running", "within"]
@@ -135,7 +136,7 @@ class GuardedCalls:
             finally:
                 within.reset(token)
 
-        return self.origin.guards.run(self._asked(bound, self.origin.acting), body)
+        return self.origin.guards.run(self._asked(bound, self.origin.acting, CALLED.get()), body)
 
     async def compute_async(
         self, args: tuple[object, ...], kwargs: Mapping[str, object], function: Callable[..., Awaitable[object]]
@@ -151,12 +152,14 @@ class GuardedCalls:
             finally:
                 within.reset(token)
 
-        acting = self.origin.acting
+        acting, turn = self.origin.acting, CALLED.get()
+        if turn is None and context is not None:
+            turn = ""  # An agent calls that does not tell which call of its model that is.
         if acting is None and context is not None:
             acting = await _agent_in(context)
         token = running.set(context)
         try:
-            return await self.origin.guards.run_async(self._asked(bound, acting), body)
+            return await self.origin.guards.run_async(self._asked(bound, acting, turn), body)
         finally:
             running.reset(token)
 
@@ -165,10 +168,10 @@ class GuardedCalls:
         context = given.get(self._own) if self._own is not None else given.pop(CONTEXT, None)
         return self._arguments.bind(args, given), context if isinstance(context, Context) else None
 
-    def _asked(self, bound: Bound, acting: str | None) -> ToolCall:
+    def _asked(self, bound: Bound, acting: str | None, turn: str | None) -> ToolCall:
         injected = (self._own,) if self._own is not None and isinstance(bound.values.get(self._own), Context) else ()
         supplied = tuple(name for name in bound.supplied if name not in injected)
-        request = CallRequest(bound.values, supplied=supplied, injected=injected)
+        request = CallRequest(bound.values, supplied=supplied, injected=injected, turn=turn)
         return ToolCall(self._name, request, acting, self._kind, self.origin.server, function=self._function)
 
     def _refused(self, denied: Denied, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:

@@ -14,6 +14,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.llama_index.every_tool import GUARDED, EveryTool
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import CONTEXT, GuardedCalls, Origin
+from agent_identity.integrations.frameworks.llama_index.turns import watch_turns
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 
 __all__ = ["instrument", "protect"]
@@ -56,6 +57,7 @@ def protect(
     """
     guards = ToolGuards(enforcer, agents=agents, suspends=(WaitingForEvent,), tool_options=tool_options)
     origin = Origin(guards, acting, server)
+    watch_turns()
     return [_protected(tool, origin, use_context=use_context) for tool in tools]
 
 
@@ -67,6 +69,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     Args:
         enforcer: The enforcer.
     """
+    watch_turns()
     every = EveryTool(Origin(ToolGuards(enforcer, suspends=(WaitingForEvent,))))
     every.apply()
     return every.undo

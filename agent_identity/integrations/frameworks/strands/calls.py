@@ -39,6 +39,7 @@ __all__ = [
     "answered",
     "arguments_of",
     "resume",
+    "thread",
 ]
 
 Interrupting: TypeAlias = Callable[[str, object], object]
@@ -46,6 +47,16 @@ Interrupting: TypeAlias = Callable[[str, object], object]
 
 INTERRUPTING: Final[ContextVar[Interrupting]] = ContextVar("agent_identity_strands_interrupt")
 """Interrupts the agent in the place of the call that is judged; for approval channels."""
+
+_SESSION: Final[ContextVar[str | None]] = ContextVar("agent_identity_strands_session", default=None)
+"""The session of the agent that makes the call that is judged."""
+
+
+def thread() -> str | None:
+    """Return the name of the session of the current call, for the mark that goes on in it."""
+    known = _SESSION.get()
+    return None if known is None else f"strands:{known}"
+
 
 _Event: TypeAlias = Mapping[str, object]
 _Emit: TypeAlias = Callable[[object], Awaitable[None]]
@@ -159,6 +170,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         interrupt: Interrupts the agent in the place of the call.
         server: The name of the tool's MCP server; ``""`` for an MCP tool of an unnamed one.
         place: The place in which the call was admitted; ``None`` for the one in which it runs.
+        session: The id of the agent's session: of its session manager, or of the agent itself.
     """
 
     def __init__(
@@ -170,9 +182,11 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         interrupt: Interrupting,
         server: str | None,
         place: Place | None,
+        session: str | None,
     ) -> None:
         super().__init__(tool)
         self._self_place = place
+        self._self_session = session
         self._self_guards = guards
         self._self_acting = acting
         self._self_interrupt = interrupt
@@ -190,6 +204,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
 
         async def judged_run() -> object:
             INTERRUPTING.set(self._interrupt)
+            _SESSION.set(self._self_session)
             wanted = self._wanted(tool_use)
             guard = guards.of(
                 wanted.name, kind=wanted.kind, server=wanted.server, schema=wanted.schema, function=wanted.function

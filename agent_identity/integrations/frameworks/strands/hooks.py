@@ -47,6 +47,7 @@ from agent_identity.integrations.frameworks.strands.calls import (
     answered,
     arguments_of,
     resume,
+    thread,
 )
 from agent_identity.integrations.frameworks.strands.listed_tools import CALLING, guard_listed
 from agent_identity.integrations.frameworks.strands.prompts import note_spoken
@@ -142,6 +143,7 @@ class AgentIdentityHooks(HookProvider):
             enforcer,
             agents=agents,
             suspends=(InterruptException, HaltedError),
+            thread=thread,
             tool_options=tool_options,
             model=model,
             principal_messages=principal_messages,
@@ -186,13 +188,13 @@ class AgentIdentityHooks(HookProvider):
 
     def begin_call(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Guard the tools of an agent in place, before another hook can run them; called by the agent."""
-        acting = event.agent.name
+        agent = event.agent
 
         def guarding(tool: AgentTool) -> AgentTool:
-            return self._guarded_tool(tool, acting, _never_interrupts, None)
+            return self._guarded_tool(tool, agent, _never_interrupts, None)
 
         CALLING.set(guarding)
-        registry = event.agent.tool_registry
+        registry = agent.tool_registry
         guard_listed((*registry.registry.values(), *registry.dynamic_tools.values(), event.selected_tool))
 
     async def before_tool(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
@@ -213,7 +215,7 @@ class AgentIdentityHooks(HookProvider):
                 tool = named
             if tool is not None:
                 place = Place(self._guards.enforcer)
-                event.selected_tool = self._guarded_tool(tool, agent.name, interrupt, place)
+                event.selected_tool = self._guarded_tool(tool, agent, interrupt, place)
             elif named is None:
                 event.cancel_tool = await self._missing(event.tool_use, agent.name, interrupt) or False
         except InterruptException:
@@ -305,7 +307,7 @@ class AgentIdentityHooks(HookProvider):
         elif kind is not GuardedTool and _has_background(context.agent):
             refused = await self._unplaced(use)
         if tool is not None:
-            context.tool = self._guarded_tool(tool, acting, interrupt, place)
+            context.tool = self._guarded_tool(tool, context.agent, interrupt, place)
         if refused:
             stages = importlib.import_module("strands.middleware")
             yield stages.ToolResultEvent(answered(use, refused, "error"))
@@ -313,16 +315,20 @@ class AgentIdentityHooks(HookProvider):
         async for event in proceed(context):  # Strands closes it when it closes this one.
             yield event
 
-    def _guarded_tool(self, tool: AgentTool, acting: str, interrupt: Interrupting, place: Place | None) -> AgentTool:
+    def _guarded_tool(
+        self, tool: AgentTool, agent: "LocalAgent", interrupt: Interrupting, place: Place | None
+    ) -> AgentTool:
         if type(cast("object", tool)) in {GuardedTool, StructuredOutputTool}:
             return tool
         server = None
         if isinstance(tool, MCPAgentTool):
             client = tool.mcp_client
             server = self._servers.get(id(client)) or cast("str | None", getattr(client, "client_name", None)) or ""
-        return cast(
-            "AgentTool", GuardedTool(tool, self._guards, acting, interrupt=interrupt, server=server, place=place)
+        session = cast("str | None", getattr(agent, "session_id", None))
+        guarded = GuardedTool(
+            tool, self._guards, agent.name, interrupt=interrupt, server=server, place=place, session=session
         )
+        return cast("AgentTool", guarded)
 
     def _before_model(self, event: BeforeModelCallEvent) -> None:
         if not _OURS.get(event.agent):

@@ -1,0 +1,50 @@
+"""Model turns of LlamaIndex that a task has seen: a workflow that goes on from a saved context calls tools without one.
+
+LlamaIndex tells each step of a workflow to the span handlers of its instrumentation.
+"""
+
+from contextvars import ContextVar
+from functools import cache
+from inspect import BoundArguments
+from typing import Final
+
+from llama_index.core.agent.workflow import AgentOutput, AgentSetup, ToolCall
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.span import BaseSpan
+from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
+
+from agent_identity._enforcement.tasks import tasks_in
+
+__all__ = ["CALLED", "watch_turns"]
+
+CALLED: Final = ContextVar[str | None]("agent_identity_llama_index_called", default=None)
+"""The id of the call that the current step of an agent makes."""
+
+
+class TurnsSeen(BaseSpanHandler[BaseSpan]):
+    """Tells the open tasks which calls the model of an agent has asked for, and the guards which one is made."""
+
+    def new_span(self, *_: object, bound_args: BoundArguments, **__: object) -> None:  # type: ignore[override]
+        """Take in which call a step makes; called by LlamaIndex."""
+        made = [one for one in bound_args.arguments.values() if isinstance(one, ToolCall)]
+        if made:
+            CALLED.set(made[0].tool_id)
+
+    def prepare_to_exit_span(  # type: ignore[override]
+        self, *_: object, bound_args: BoundArguments, result: object = None, **__: object
+    ) -> None:
+        """Take in what the step of a model answers; called by LlamaIndex."""
+        asks = any(isinstance(one, AgentSetup) for one in bound_args.arguments.values())
+        if asks and isinstance(result, AgentOutput):
+            for task in tasks_in():
+                if task.flow is not None:
+                    task.flow.saw([call.tool_id for call in result.tool_calls])
+
+    def prepare_to_drop_span(self, *_: object, **__: object) -> None:
+        """Take in nothing of a step that failed; called by LlamaIndex."""
+
+
+@cache
+def watch_turns() -> None:
+    """Have LlamaIndex tell the steps of all workflows of this process, once."""
+    get_dispatcher().add_span_handler(TurnsSeen())

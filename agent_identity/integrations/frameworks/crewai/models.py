@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 from typing import Any, Final, cast
 
+from crewai import Crew
+from crewai.agents.agent_builder.base_agent import BaseAgent
 from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_override
 
 from agent_identity._enforcement import Enforcer
@@ -17,7 +19,7 @@ from agent_identity._evidence.record import Model
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
-__all__ = ["guard_model"]
+__all__ = ["guard_model", "members_of", "models_of"]
 
 _CLASSES: Final = weakref.WeakKeyDictionary[type, tuple[Enforcer, str, bool, object]]()
 _LOCK: Final = threading.Lock()
@@ -54,6 +56,19 @@ def guard_model(llm: BaseLLM, guards: ToolGuards, name: str) -> None:
             made = _class(type(llm), guards, name)
             _CLASSES[made] = wanted
             object.__setattr__(llm, "__class__", made)
+
+
+def members_of(crew: Crew) -> "list[BaseAgent]":
+    """Return the agents of a crew, its manager among them."""
+    return [*crew.agents, *([crew.manager_agent] if crew.manager_agent else [])]
+
+
+def models_of(crew: Crew) -> list[BaseLLM]:
+    """Return the models of a crew, each once."""
+    named = [crew.manager_llm, crew.function_calling_llm]
+    for member in members_of(crew):
+        named += [member.llm, getattr(member, "function_calling_llm", None)]
+    return list({id(llm): llm for llm in named if isinstance(llm, BaseLLM)}.values())
 
 
 def _class(kind: type[BaseLLM], guards: ToolGuards, name: str) -> type[BaseLLM]:

@@ -10,7 +10,6 @@ from functools import partial, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast, final
 
 from crewai import Crew
-from crewai.agents.agent_builder.base_agent import BaseAgent
 from crewai.hooks import (
     ToolCallHookContext,
     get_after_tool_call_hooks,
@@ -20,7 +19,6 @@ from crewai.hooks import (
     unregister_after_tool_call_hook,
     unregister_before_tool_call_hook,
 )
-from crewai.llms.base_llm import BaseLLM
 from crewai.tools import BaseTool
 from crewai.tools.base_tool import Tool
 from crewai.tools.structured_tool import CrewStructuredTool
@@ -32,7 +30,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.crewai.listed_tools import listed_tools
-from agent_identity.integrations.frameworks.crewai.models import guard_model
+from agent_identity.integrations.frameworks.crewai.models import guard_model, members_of, models_of
 from agent_identity.integrations.frameworks.crewai.streams import bound_crews, running_crew
 from agent_identity.integrations.frameworks.crewai.tool_facts import ToolFacts, facts_of, schema_of, wanted_call
 from agent_identity.integrations.frameworks.crewai.turns import forget_turns, turn_of, watch_turns
@@ -110,7 +108,7 @@ def protect(
             return target
         _protect_crew(target, guard)
         if model is not None:
-            for llm in _models(target):
+            for llm in models_of(target):
                 guard_model(llm, guard.guards, model)
     elif model is not None:
         raise TypeError("model is given without a crew; pass the crew, or leave model out")
@@ -131,7 +129,7 @@ def _loses(first: ToolGuards, second: ToolGuards) -> bool:
 
 
 def _protect_crew(crew: Crew, guard: "_Protection") -> None:
-    members = _members(crew)
+    members = members_of(crew)
     for tools in (*(member.tools for member in members), *(task.tools for task in crew.tasks)):
         for tool in tools or ():
             guard.claim(tool)
@@ -467,7 +465,7 @@ class _Hooks:
         crew = running_crew()
         owner = self.default
         if crew is not None:
-            known = (self.by_agent.get(member.key) for member in _members(crew))
+            known = (self.by_agent.get(member.key) for member in members_of(crew))
             owner = self.by_crew.get(crew.id) or next(filter(None, known), None) or self.default
         if owner is not None:
             owner.listed(tool)
@@ -566,18 +564,6 @@ def _tools(target: object) -> Iterable[BaseTool]:
         if not isinstance(tool, BaseTool):
             raise TypeError(f"{type(tool).__name__} is no tool of CrewAI; pass a Crew, a BaseTool, or a list of them")
         yield tool
-
-
-def _members(crew: Crew) -> "list[BaseAgent]":
-    return [*crew.agents, *([crew.manager_agent] if crew.manager_agent else [])]
-
-
-def _models(crew: Crew) -> list[BaseLLM]:
-    """Return the models of a crew, each once."""
-    named = [crew.manager_llm, crew.function_calling_llm]
-    for member in _members(crew):
-        named += [member.llm, getattr(member, "function_calling_llm", None)]
-    return list({id(llm): llm for llm in named if isinstance(llm, BaseLLM)}.values())
 
 
 def _collected(own: list[BaseException], body: Callable[[], object]) -> object:

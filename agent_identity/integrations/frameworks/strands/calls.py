@@ -26,6 +26,7 @@ from agent_identity._evidence.record import Model
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.strands.listed_tools import unguarded
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
+from agent_identity.integrations.frameworks.strands.session import SESSION
 from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, with_defaults
 
 __all__ = [
@@ -39,7 +40,6 @@ __all__ = [
     "answered",
     "arguments_of",
     "resume",
-    "thread",
 ]
 
 Interrupting: TypeAlias = Callable[[str, object], object]
@@ -47,16 +47,6 @@ Interrupting: TypeAlias = Callable[[str, object], object]
 
 INTERRUPTING: Final[ContextVar[Interrupting]] = ContextVar("agent_identity_strands_interrupt")
 """Interrupts the agent in the place of the call that is judged; for approval channels."""
-
-_SESSION: Final[ContextVar[str | None]] = ContextVar("agent_identity_strands_session", default=None)
-"""The session of the agent that makes the call that is judged."""
-
-
-def thread() -> str | None:
-    """Return the name of the session of the current call, for the mark that goes on in it."""
-    known = _SESSION.get()
-    return None if known is None else f"strands:{known}"
-
 
 _Event: TypeAlias = Mapping[str, object]
 _Emit: TypeAlias = Callable[[object], Awaitable[None]]
@@ -204,7 +194,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
 
         async def judged_run() -> object:
             INTERRUPTING.set(self._interrupt)
-            _SESSION.set(self._self_session)
+            SESSION.set(self._self_session)
             wanted = self._wanted(tool_use)
             guard = guards.of(
                 wanted.name, kind=wanted.kind, server=wanted.server, schema=wanted.schema, function=wanted.function

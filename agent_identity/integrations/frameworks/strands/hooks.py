@@ -47,10 +47,10 @@ from agent_identity.integrations.frameworks.strands.calls import (
     answered,
     arguments_of,
     resume,
-    thread,
 )
 from agent_identity.integrations.frameworks.strands.listed_tools import CALLING, guard_listed
 from agent_identity.integrations.frameworks.strands.prompts import note_spoken
+from agent_identity.integrations.frameworks.strands.session import thread
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crewai.hooks.tool_hooks import clear_all_tool_call_hooks
 from crewai.tools import tool
 from crewai_doubles import crew_of, member, scripted
 from declared_tools import EVIL, OWN, PAYS, READ, READS, Bank, pay
@@ -75,3 +76,40 @@ def test_a_run_of_zero_code_with_a_history_begins_as_unknown(bank: Bank) -> None
         undo()
     assert bank.paid == []
     assert bank.marks() == [("request", "trusted"), ("prompt", "unknown")]
+
+
+@pytest.mark.parametrize("guard", [in_crew, as_tools])
+def test_a_history_after_another_run_in_the_task_is_unknown(bank: Bank, guard: Callable[..., None]) -> None:
+    """That the agent has begun a run in the task before says nothing about a history that it gets later."""
+    agent = member(scripted("hello", [pay(EVIL)], [pay(OWN)], "done"), tools(bank))
+    guard(bank, agent)
+    with bank.task():
+        agent.kickoff("hello")
+        agent.kickoff(HISTORY)
+    assert bank.paid == [OWN]
+    assert bank.marks() == [("request", "trusted"), ("prompt", "unknown")]
+
+
+@pytest.mark.parametrize("guard", [in_crew, as_tools])
+def test_hooks_that_are_cleared_leave_a_history_unknown(bank: Bank, guard: Callable[..., None]) -> None:
+    """Where nobody tells who calls, a call is of a turn that the task did not see."""
+    agent = member(scripted([pay(EVIL)], "done"), tools(bank))
+    guard(bank, agent)
+    clear_all_tool_call_hooks()
+    with bank.task():
+        agent.kickoff(HISTORY)
+    assert bank.paid == []
+    assert bank.marks() == [("request", "trusted"), ("prompt", "unknown")]
+
+
+def test_a_result_that_was_cached_before_is_no_answer(bank: Bank) -> None:
+    """What a run before ``protect`` has cached is read again, on record, and lowers the mark."""
+    llm = scripted([READ], "done")
+    crew = crew_of(member(llm, tools(bank)), cache=True)
+    crew.kickoff()
+    protect(crew, bank.enforcer, tool_options={"pay_invoice": PAYS})
+    llm._script = [[READ], [pay(EVIL)], "done"]
+    with bank.task():
+        crew.kickoff()
+    assert bank.paid == []
+    assert bank.ended() == [("read_invoice", "success"), ("pay_invoice", "denied")]

@@ -5,13 +5,25 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
 
+from crewai.agents.tools_handler import ToolsHandler
 from crewai.tools import BaseTool
 from crewai.tools.base_tool import Tool
 from crewai.tools.structured_tool import CrewStructuredTool
 
 from agent_identity.integrations.method_patch import MethodPatch
 
-__all__ = ["listed_tools"]
+__all__ = ["forget_results", "listed_tools"]
+
+
+def forget_results(agent: object) -> None:
+    """Have an agent answer no call from its cache, because that would pass neither the tool nor the guard.
+
+    Args:
+        agent: The agent.
+    """
+    handler = getattr(agent, "tools_handler", None)
+    if isinstance(handler, ToolsHandler):
+        handler.cache = None
 
 
 def listed_tools(guard: Callable[[BaseTool | CrewStructuredTool], None]) -> tuple[MethodPatch, ...]:

@@ -19,7 +19,7 @@ from agent_identity._evidence.record import Model
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
-__all__ = ["guard_model", "members_of", "models_of"]
+__all__ = ["contents_of", "guard_model", "members_of", "models_of"]
 
 _CLASSES: Final = weakref.WeakKeyDictionary[type, tuple[Enforcer, str, bool, object]]()
 _LOCK: Final = threading.Lock()
@@ -166,9 +166,17 @@ def _parts(messages: object, *, can_be_said: bool) -> Generator[Part]:
         one = cast("Mapping[str, object]", message)
         if one.get("role") != "system":
             by = can_be_said and one.get("role") == "user"
-            contents = _contents([*_listed(one.get("content")), *_listed(one.get("tool_calls"))])
-            yield from (Part("person" if by else "other", content) for content in contents)
+            yield from (Part("person" if by else "other", content) for content in contents_of(one))
             yield from (Part("other", file) for file in _listed(one.get("files") or None))
+
+
+def contents_of(message: Mapping[str, object]) -> Generator[object]:
+    """Yield the contents of a message, without call ids.
+
+    Args:
+        message: The message, as CrewAI keeps it.
+    """
+    yield from _contents([*_listed(message.get("content")), *_listed(message.get("tool_calls"))])
 
 
 def _listed(value: object) -> list[object]:

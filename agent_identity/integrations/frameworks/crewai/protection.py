@@ -29,7 +29,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
-from agent_identity.integrations.frameworks.crewai.listed_tools import listed_tools
+from agent_identity.integrations.frameworks.crewai.listed_tools import forget_results, listed_tools
 from agent_identity.integrations.frameworks.crewai.models import guard_model, members_of, models_of
 from agent_identity.integrations.frameworks.crewai.streams import bound_crews, running_crew
 from agent_identity.integrations.frameworks.crewai.tool_facts import ToolFacts, facts_of, schema_of, wanted_call
@@ -134,6 +134,7 @@ def _protect_crew(crew: Crew, guard: "_Protection") -> None:
         for tool in tools or ():
             guard.claim(tool)
     for member in members:
+        forget_results(member)
         _HOOKS.by_agent[member.key] = guard
     _HOOKS.for_managers[crew.key] = guard
     _HOOKS.by_crew[crew.id] = guard
@@ -485,6 +486,8 @@ class _Hooks:
         guard = None
         try:
             guard = self._of(context)
+            if guard is not None or getattr(context.tool, "cache_function", None) is never_cached:
+                forget_results(context.agent)
             if guard is None:
                 _ACTING.set(_Caller(turn=turn_of(context.agent)))
                 return None
@@ -552,10 +555,13 @@ def _release(tool: BaseTool) -> None:
 
 
 def _taken() -> _Caller:
-    """Return the agent that calls, once: a later call here may be of nobody."""
+    """Return the agent that calls, once: a later call here may be of nobody.
+
+    Where somebody has removed the hook, an agent may call, in a turn that nobody knows.
+    """
     announced = _ACTING.get()
     _ACTING.set(None)
-    return announced or _Caller()
+    return announced or _Caller(turn=None if _HOOKS.before in get_before_tool_call_hooks() else "")
 
 
 def _tools(target: object) -> Iterable[BaseTool]:

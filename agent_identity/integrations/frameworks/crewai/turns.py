@@ -1,7 +1,9 @@
 """Runs of CrewAI that began in a task: one that goes on from a checkpoint brings along what it has read before."""
 
-from collections.abc import Iterable, Mapping
-from typing import Final, cast
+import itertools
+import weakref
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Final, cast
 
 from crewai.agents.agent_builder.base_agent import BaseAgent
 from crewai.hooks import (
@@ -12,11 +14,18 @@ from crewai.hooks import (
 )
 
 from agent_identity._enforcement.tasks import tasks_in
+from agent_identity.integrations.frameworks.crewai.models import contents_of
+from agent_identity.integrations.prompts import Part, join_prompt
 
 __all__ = ["forget_turns", "turn_of", "watch_turns"]
 
 _ANSWERS: Final = ("assistant", "tool", "function")
 """The roles of messages that a run has brought about."""
+
+_RUNS: Final = weakref.WeakKeyDictionary[Any, str]()
+"""What tells a run that began without a history, by what runs it."""
+
+_NUMBERS: Final = itertools.count()
 
 
 def turn_of(agent: object) -> str:
@@ -50,14 +59,30 @@ def forget_turns() -> None:
 def _note(context: LLMCallHookContext) -> None:
     """Know that a run has begun in the open tasks, if the model has answered nothing in it yet; called by CrewAI.
 
-    A run that goes on, or that begins with a history, has messages of a model or of tools, of which nobody here knows
-    where they come from.
+    A run that goes on, or that begins with a history, has messages of a model or of tools. Unless it began in the task,
+    nobody here knows where they come from: the mark falls before the model reads them.
     """
-    if any(_role(message) in _ANSWERS for message in context.messages):
-        return
-    for task in tasks_in():
-        if task.flow is not None:
-            task.flow.saw((turn_of(context.agent),))
+    executor = context.executor if isinstance(context.executor, Hashable) else None
+    answers = [message for message in context.messages if _role(message) in _ANSWERS]
+    if not answers and not context.iterations:
+        run = f"crewai/run/{next(_NUMBERS)}"
+        if executor is not None:
+            _RUNS[executor] = run
+        for task in tasks_in():
+            if task.flow is not None:
+                task.flow.saw((turn_of(context.agent), run))
+    elif executor is not None:
+        run = _RUNS.get(executor, "")
+        for task in tasks_in():
+            if task.flow is not None and not task.flow.has_seen(run):
+                join_prompt(task, _parts(answers or context.messages), are_principals=False)
+
+
+def _parts(messages: Iterable[object]) -> Iterator[Part]:
+    """Yield the parts of messages of which nobody knows where they come from."""
+    for message in messages:
+        contents = contents_of(cast("Mapping[str, object]", message)) if isinstance(message, Mapping) else (message,)
+        yield from (Part("other", content) for content in contents)
 
 
 def _role(message: object) -> object:

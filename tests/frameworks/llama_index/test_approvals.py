@@ -30,8 +30,8 @@ def office(open_office: Any) -> Any:
     return open_office(policy=POLICY, routes={"desk": approval_by_event()})
 
 
-def scripted(*script: Any) -> MockFunctionCallingLLM:
-    """Return a model that follows a script; each of its calls has another id."""
+def scripted(*script: Any, named: bool | None = None) -> MockFunctionCallingLLM:
+    """Return a model that follows a script; each of its calls has another id, the name of its tool, or none."""
     steps, ids = list(script), itertools.count()
 
     def answer(*_: Any, **__: Any) -> ChatMessage:
@@ -39,10 +39,12 @@ def scripted(*script: Any) -> MockFunctionCallingLLM:
         if isinstance(step, str):
             return ChatMessage(role=MessageRole.ASSISTANT, content=step)
         blocks: list[Any] = [
-            ToolCallBlock(tool_call_id=f"{id(steps)}-{next(ids)}", tool_name=name, tool_kwargs=dict(given))
-            for name, given in step
+            ToolCallBlock(tool_call_id=call_id(name), tool_name=name, tool_kwargs=dict(given)) for name, given in step
         ]
         return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
+
+    def call_id(name: str) -> str:
+        return f"{id(steps)}-{next(ids)}" if named is None else name if named else ""
 
     return MockFunctionCallingLLM(response_generator=answer)
 
@@ -212,6 +214,40 @@ async def test_a_call_of_a_saved_run_whose_turn_the_task_did_not_see_is_unknown(
         await later.run(ctx=context)
     assert bank.paid == [EVIL, OWN]
     assert [outcome for _, outcome in bank.ended()] == ["cancelled", "denied", "success"]
+    assert bank.marks()[-1] == ("prompt", "unknown")
+    bank.verify()
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_call_of_a_saved_run_is_not_known_by_its_id_alone(tmp_path: Path, *, named: bool) -> None:
+    """Models that give calls no ids, or their tools' names for ids: another run has not seen the same call."""
+    bank = Bank(tmp_path / "bank")
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def pay_invoice(iban: str) -> str:
+        begun.set()
+        if not bank.paid:
+            bank.paid.append(iban)
+            await never.wait()
+        bank.paid.append(iban)
+        return f"paid to {iban}"
+
+    def agent(*script: Any) -> FunctionAgent:
+        tools = protect([pay_invoice], bank.enforcer, tool_options={"pay_invoice": PAYS})
+        return FunctionAgent(tools=tools, llm=scripted(*script, named=named))
+
+    async with bank.task():
+        run = agent([pay(EVIL)]).run("pay")
+        await asyncio.wait_for(begun.wait(), 20)
+        state = json.dumps(run.ctx.to_dict())
+        await run.cancel_run()
+    later = agent("done")
+    async with bank.task():
+        await agent([pay(OWN)], "done").run("pay")
+        context = Context.from_dict(later, json.loads(state))
+        await context.store.set("memory", ChatMemoryBuffer.from_defaults(llm=later.llm))
+        await later.run(ctx=context)
+    assert bank.paid == [EVIL, OWN]
     assert bank.marks()[-1] == ("prompt", "unknown")
     bank.verify()
 

@@ -3,22 +3,31 @@
 LlamaIndex tells each step of a workflow to the span handlers of its instrumentation.
 """
 
+import itertools
 from contextvars import ContextVar
 from functools import cache
 from inspect import BoundArguments
-from typing import Final
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from llama_index.core.agent.workflow import AgentOutput, AgentSetup, ToolCall
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.span import BaseSpan
 from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.workflow import Context
 
 from agent_identity._enforcement.tasks import tasks_in
 
 __all__ = ["CALLED", "watch_turns"]
 
 CALLED: Final = ContextVar[str | None]("agent_identity_llama_index_called", default=None)
-"""The id of the call that the current step of an agent makes."""
+"""What tells the call that the current step of an agent makes: not its id alone, which models may use again."""
+
+_RUNS: Final = WeakKeyDictionary[object, str]()
+"""What tells a run, by the store of its context, which all of its steps share."""
+
+_NUMBERS: Final = itertools.count()
 
 
 class TurnsSeen(BaseSpanHandler[BaseSpan]):
@@ -28,7 +37,7 @@ class TurnsSeen(BaseSpanHandler[BaseSpan]):
         """Take in which call a step makes; called by LlamaIndex."""
         made = [one for one in bound_args.arguments.values() if isinstance(one, ToolCall)]
         if made:
-            CALLED.set(made[0].tool_id)
+            CALLED.set(_call_of(_run_of(bound_args), made[0]))
 
     def prepare_to_exit_span(  # type: ignore[override]
         self, *_: object, bound_args: BoundArguments, result: object = None, **__: object
@@ -36,12 +45,27 @@ class TurnsSeen(BaseSpanHandler[BaseSpan]):
         """Take in what the step of a model answers; called by LlamaIndex."""
         asks = any(isinstance(one, AgentSetup) for one in bound_args.arguments.values())
         if asks and isinstance(result, AgentOutput):
+            run = _run_of(bound_args)
             for task in tasks_in():
-                if task.flow is not None:
-                    task.flow.saw([call.tool_id for call in result.tool_calls])
+                if task.flow is not None and run is not None:
+                    task.flow.saw([_call_of(run, call) for call in result.tool_calls])
 
     def prepare_to_drop_span(self, *_: object, **__: object) -> None:
         """Take in nothing of a step that failed; called by LlamaIndex."""
+
+
+def _run_of(bound_args: BoundArguments) -> str | None:
+    """Return what tells the run of a step; ``None`` of a step that gets no context."""
+    for one in bound_args.arguments.values():
+        if isinstance(one, Context):
+            store: Any = one.store
+            return _RUNS.get(store) or _RUNS.setdefault(store, f"llama_index/{next(_NUMBERS)}")
+    return None
+
+
+def _call_of(run: str | None, call: ToolCall | ToolSelection) -> str:
+    """Return what tells a call of a run; the empty text, which no task has seen, where the run is unknown."""
+    return "" if run is None else f"{run}/{call.tool_id}"
 
 
 @cache

@@ -1,8 +1,8 @@
 """Calls that are made again in another task or process: they keep their mark, and wait for the person who was asked.
 
-A suspended call is remembered in the shared state by its thread, its tool and its id. Whoever takes it up goes on at
-the mark at which it was suspended. One that was suspended for a person needs the ruling of a person, whatever the
-policy says by then.
+A suspended call is remembered in the shared state by its tool and its id, whatever thread it is resumed in. Whoever
+takes it up goes on at the mark at which it was suspended. One that was suspended for a person needs the ruling of a
+person, whatever the policy says by then.
 """
 
 import dataclasses
@@ -64,8 +64,9 @@ class ResumedCalls:
 
     def _key(self, call: Call, task: Task, thread: str | None) -> str | None:
         """Return the key of a call; one without is known by its principal, its agent and its arguments."""
-        if call.request.call_id:
-            return key_of(thread, self._tool, call.request.call_id)
+        if call.request.call_id:  # Some models give the name of the tool for an id; others find no second one.
+            is_name = call.request.call_id == self._tool
+            return key_of(thread if is_name else None, self._tool, call.request.call_id)
         if call.snapshot is None or not self._may_come_again(None):
             return None
         return key_of(thread, self._tool, "", call.snapshot.canonical().decode("utf-8", "replace"), *_parties(task))
@@ -83,8 +84,7 @@ class ResumedCalls:
         try:
             thread = None if self._thread is None else self._thread()
             key = self._key(call, task, thread)
-            own = thread is None or (task.flow is not None and task.flow.has_seen(call.request.asked_in or ""))
-            call.taken_up = None if key is None else self._find(call, task, key, is_own=own)
+            call.taken_up = None if key is None else self._find(call, task, key, thread)
             if task.flow is not None:
                 self._join(task.flow, call, None if thread is None else key_of(*party_of(task.principal), thread))
         except (Denied, EvidenceError):
@@ -118,10 +118,11 @@ class ResumedCalls:
         if task is None:
             return None
         try:
-            key = self._key(call, task, None if self._thread is None else self._thread())
+            thread = None if self._thread is None else self._thread()
+            key = self._key(call, task, thread)
             if key is None:
                 return None
-            by, new = key_of(*_parties(task)), _fact_of(call, task)
+            by, new = key_of(*_parties(task)), {**_fact_of(call, task), "thread": key_of(thread)}
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
             self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
         except Exception as error:  # noqa: BLE001 - As above.
@@ -129,8 +130,11 @@ class ResumedCalls:
             return None if call.routing is None else _unanswered(self._tool)
         return None
 
-    def _find(self, call: Call, task: Task, key: str, *, is_own: bool) -> TakenUp | None:
-        """Return what is remembered of a call; with ``is_own`` that of somebody else is another call.
+    def _find(self, call: Call, task: Task, key: str, thread: str | None) -> TakenUp | None:
+        """Return what is remembered of a call.
+
+        What a model asked for in this task is no call of another thread or of somebody else, although models may use an
+        id again. Nor is what somebody else was suspended with in another thread, or where no thread is known.
 
         Raises:
             Denied: It was suspended for a person by another principal or agent.
@@ -139,10 +143,12 @@ class ResumedCalls:
         fact = self._calls.find(key)
         if fact is None:
             return None
-        own = fact.get(key_of(*_parties(task)))
+        own, here = fact.get(key_of(*_parties(task))), key_of(thread)
+        is_seen = task.flow is not None and task.flow.has_seen(call.request.asked_in or "")
         if is_object(own):
-            return self._read(call, own)
-        if not is_own and any(is_object(other) and other.get("route") is not None for other in fact.values()):
+            return None if is_seen and own.get("thread") != here else self._read(call, own)
+        others = [other for other in fact.values() if is_object(other) and other.get("route") is not None]
+        if thread is not None and not is_seen and any(other.get("thread") == here for other in others):
             raise mismatch(self._tool)
         return None
 

@@ -231,3 +231,23 @@ async def test_a_policy_that_asks_nobody_any_more_frees_no_call(adk: Any, *, rej
         await adk.events(runner, message)
     assert len(pay.got) == (0 if reject else 1)
     assert [call[1] for call in adk.calls()] == ["suspended", "denied" if reject else "success"]
+
+
+@pytest.mark.parametrize("ruled", ["approved", "rejected", "by the app alone"])
+async def test_another_session_frees_no_call(adk: Any, ruled: str) -> None:
+    """Who copies the events into another session needs the ruling nevertheless."""
+    policy, pay = Changing(), Payment()
+    adk.open(policy=policy, routes={"desk": approval_by_confirmation()})
+    runner, events = await asked(adk, pay)
+    policy.asks = False
+    sessions = runner.session_service
+    other = await sessions.create_session(app_name=runner.app_name, user_id="u", session_id="other")
+    stored = await sessions.get_session(app_name=runner.app_name, user_id="u", session_id="s")
+    for event in stored.events:
+        await sessions.append_event(other, event)
+    message = answer(events, adk.world.enforcer, by=BOB, reject=ruled == "rejected")
+    if ruled == "by the app alone":
+        message = confirmed(events, confirmed=True)
+    with adk.task("pay"):
+        await adk.events(runner, message, session="other")
+    assert len(pay.got) == (1 if ruled == "approved" else 0)

@@ -183,6 +183,27 @@ async def test_a_policy_that_asks_nobody_any_more_frees_no_call(
     assert office.calls()[-1][1] == ("denied" if reject else "success")
 
 
+@pytest.mark.parametrize("conversation", ["new", "another"])
+@pytest.mark.parametrize("ruled", ["approved", "rejected", "by the framework alone"])
+async def test_another_conversation_frees_no_call(
+    open_office: Any, make_call: Any, conversation: str, ruled: str
+) -> None:
+    """Who resumes a run as another conversation needs the ruling nevertheless."""
+    policy = Changing()
+    office = open_office(policy=policy, routes={"desk": approval_by_deferral()})
+    asked, messages = await deferred(office, [make_call("pay", "c1", invoice="INV-1", amount=7)])
+    policy.asks = False
+    results = DeferredToolResults(approvals={"c1": True})
+    if ruled != "by the framework alone":
+        results = answer(asked, office.enforcer, by=office.bob, reject=ruled == "rejected")
+    history = ModelMessagesTypeAdapter.validate_json(messages)
+    async with office.task():
+        await office.agent("unused", output_type=OUTPUTS).run(
+            message_history=history, deferred_tool_results=results, conversation_id=conversation
+        )
+    assert len(office.ran) == (1 if ruled == "approved" else 0)
+
+
 @pytest.mark.parametrize("request_", ["pay", None])
 @pytest.mark.parametrize("reject", [True, False])
 async def test_a_call_that_flow_suspended_keeps_its_mark(

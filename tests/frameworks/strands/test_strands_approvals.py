@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from changing_policy import Changing
 from checking import check
+from strands import Agent as StrandsAgent
 from strands import tool
 from strands.session import FileSessionManager
 from strands_doubles import ALICE, BOB, made, outcomes, results, task, use
@@ -315,3 +316,23 @@ def test_a_policy_that_asks_nobody_any_more_frees_no_call(rehearse: Rehearse, *,
         agent(decided)
     assert len(paid) == (0 if reject else 1)
     assert outcomes(world)[-1] == ("denied" if reject else "success")
+
+
+@pytest.mark.skipif(not hasattr(StrandsAgent, "take_snapshot"), reason="snapshots came later")
+@pytest.mark.parametrize("ruled", ["approved", "rejected", "forged"])
+def test_a_snapshot_in_another_agent_frees_no_call(rehearse: Rehearse, ruled: str) -> None:
+    """An agent that goes on from the snapshot of another one has another session, and needs the ruling nevertheless."""
+    policy = Changing()
+    world = rehearse(policy=policy, routes={"desk": approval_by_interrupt()})
+    first = made(AgentIdentityHooks(world.enforcer), [pay], use("pay", "c1", invoice="A"))
+    with task(world, "pay"):
+        stopped = first("go")
+    policy.asks = False
+    second = made(AgentIdentityHooks(world.enforcer), [pay], "done")
+    second.load_snapshot(first.take_snapshot(preset="session"))
+    decided = answer(stopped.interrupts, world.enforcer, by=BOB, reject=ruled == "rejected")
+    if ruled == "forged":
+        decided = [{"interruptResponse": {"interruptId": one.id, "response": "yes"}} for one in stopped.interrupts]
+    with task(world, "pay"):
+        second(decided)
+    assert len(paid) == (1 if ruled == "approved" else 0)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from declared_tools import EVIL, OWN, PAYS, REQUEST, Bank, Call, DeclaredPrompts
+from declared_tools import EVIL, OWN, PAYS, READ, REQUEST, Bank, Call, DeclaredPrompts, pay
 from pydantic_ai import Agent, ModelRetry, RunContext
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import (
@@ -228,3 +229,56 @@ class TestDeclaredTools(DeclaredPrompts):
             assert bank.paid == []
             await agent_of(calls[1], TextPart("done")).run(f"Pay to {EVIL}")
         assert bank.paid == [EVIL]
+
+
+def teller(bank: Bank, *calls: Any) -> Agent[Any, Any]:
+    """Return an agent that makes calls in order, whatever its history, and then says what it read."""
+    script = list(calls)
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if not script:
+            return ModelResponse(parts=[TextPart("done")])
+        name, arguments = script.pop(0)
+        return ModelResponse(parts=[ToolCallPart(name, dict(arguments))])
+
+    guard = AgentIdentity(bank.enforcer, tool_options={"pay_invoice": PAYS})
+    return Agent(FunctionModel(answer), tools=list(bank.tools()), capabilities=[guard])
+
+
+@pytest.mark.parametrize("conversation", [None, "new", "another"])
+async def test_a_conversation_that_is_begun_anew_keeps_the_mark_of_its_messages(
+    tmp_path: Path, conversation: str | None
+) -> None:
+    """What an earlier task has read in the messages, a later one has read as well, whatever their name is now."""
+    bank = Bank(tmp_path / "bank")
+    with bank.task():
+        first = await teller(bank, READ, pay(OWN)).run("read")
+    with bank.task():
+        history = first.all_messages()
+        await teller(bank, pay(EVIL), pay(OWN)).run("pay", message_history=history, conversation_id=conversation)
+    assert bank.paid == [OWN, OWN]
+    assert bank.marks()[-1] == ("prompt", "unknown")
+    bank.verify()
+
+
+async def test_messages_of_two_conversations_are_unknown(tmp_path: Path) -> None:
+    """What stands in the middle of a history is of a conversation whose mark nobody asks for."""
+    bank = Bank(tmp_path / "bank")
+    with bank.task():
+        trusted, read = await teller(bank).run("hello"), await teller(bank, READ).run("read")
+    with bank.task():
+        history = [*trusted.all_messages(), *read.all_messages(), *trusted.all_messages()]
+        await teller(bank, pay(EVIL)).run("pay", message_history=history)
+    assert bank.paid == []
+    bank.verify()
+
+
+async def test_a_conversation_that_has_read_nothing_stays_trusted(tmp_path: Path) -> None:
+    """Also where it is begun anew, a call that the principal did not name runs."""
+    bank = Bank(tmp_path / "bank")
+    with bank.task():
+        first = await teller(bank, pay(OWN)).run("pay")
+    with bank.task():
+        await teller(bank, pay(EVIL)).run("pay", message_history=first.all_messages(), conversation_id="new")
+    assert bank.paid == [OWN, EVIL]
+    bank.verify()

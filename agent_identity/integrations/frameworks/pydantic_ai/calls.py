@@ -1,9 +1,9 @@
 """One guarded call of Pydantic AI: of a tool, or of a model."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
@@ -14,7 +14,18 @@ from agent_identity._enforcement.common import safe_message
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
-__all__ = ["SUSPENDS", "Asked", "agent_name", "conversation", "guarded", "is_of_run", "outermost", "running", "thread"]
+__all__ = [
+    "SUSPENDS",
+    "Asked",
+    "agent_name",
+    "conversation",
+    "guarded",
+    "is_of_run",
+    "is_spliced",
+    "outermost",
+    "running",
+    "thread",
+]
 
 SUSPENDS: Final = (ApprovalRequired, CallDeferred)
 """The exceptions by which a tool is deferred."""
@@ -94,10 +105,28 @@ def is_of_run(ctx: RunContext[object]) -> bool:
 
 
 def thread() -> str | None:
-    """Return the name of the conversation of the current call, for the mark that goes on in it."""
+    """Return the name of the conversation in which the messages began, for the mark that goes on in it.
+
+    One that was begun anew goes on with the messages of the one before.
+    """
     ctx = running.get()
-    known = None if ctx is None else getattr(ctx, "conversation_id", None)
+    known = None if ctx is None else next(_conversations(ctx), getattr(ctx, "conversation_id", None))
     return None if known is None else f"pydantic-ai:{known}"
+
+
+def is_spliced(ctx: RunContext[object]) -> bool:
+    """Return whether messages are of other conversations than the current one and that in which they began.
+
+    Args:
+        ctx: The context of the run.
+    """
+    first, own = next(_conversations(ctx), None), getattr(ctx, "conversation_id", None)
+    return any(one not in (first, own) for one in _conversations(ctx))
+
+
+def _conversations(ctx: RunContext[object]) -> Iterator[str]:
+    known = (cast("str | None", getattr(message, "conversation_id", None)) for message in ctx.messages)
+    return (one for one in known if one is not None)
 
 
 def conversation() -> str | None:

@@ -21,7 +21,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, is_of_run, running
+from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, is_of_run, is_spliced, running
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = ["Guarding"]
@@ -162,7 +162,7 @@ class _GuardedToolset(WrapperToolset[object]):
             schema=schema,
             contents=_result_contents,
             function=function,
-            is_seen=is_of_run(ctx),
+            is_seen=is_of_run(ctx) and not is_spliced(ctx),
         )
 
 

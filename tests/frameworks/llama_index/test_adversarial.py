@@ -1,6 +1,6 @@
 """Calls of LlamaIndex that could be taken for one another, or for those of the guard."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from llama_index.core.tools.types import adapt_to_async_tool
 from llama_index.core.workflow import InputRequiredEvent
 from pydantic import BaseModel
 
-from agent_identity import Scope
+from agent_identity import Denied, Scope
 from agent_identity.constraints import Range
 from agent_identity.integrations.frameworks.llama_index import (
     answer,
@@ -248,3 +248,32 @@ async def test_a_protected_tool_keeps_its_guard_beside_that_of_the_process(
         undo()
     assert 7 in ran
     assert [outcome for _, outcome, _ in office.calls()] == ["success", "success"]
+
+
+@pytest.mark.parametrize("guard", ["protect", "instrument"])
+@pytest.mark.parametrize("way", ["call", "acall"])
+async def test_a_generator_that_a_tool_returned_stops_with_its_task(
+    open_office: Callable[..., Any], guard: str, way: str
+) -> None:
+    """LlamaIndex hands it on as ``raw_output``: each step asks whether the task lives."""
+    office = open_office()
+
+    def pay(invoice: str) -> Iterator[str]:
+        office.ran.append("first")
+        yield invoice
+        office.ran.append("second")
+        yield invoice
+
+    tool = FunctionTool.from_defaults(pay)
+    undo = instrument(office.enforcer) if guard == "instrument" else lambda: None
+    if guard == "protect":
+        (tool,) = protect([tool], office.enforcer)  # type: ignore[assignment]
+    try:
+        with office.task():
+            output = tool.call(invoice="A") if way == "call" else await tool.acall(invoice="A")
+            assert next(output.raw_output) == "A"
+        with pytest.raises(Denied):
+            next(output.raw_output)
+    finally:
+        undo()
+    assert office.ran == ["first"]

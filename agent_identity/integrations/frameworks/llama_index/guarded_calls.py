@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, TypedDict, Unpack, final
+from typing import Any, Final, NamedTuple, TypedDict, Unpack, cast, final
 
 from llama_index.core.base.llms.types import TextBlock
 from llama_index.core.tools import AsyncBaseTool, FunctionTool, ToolOutput
@@ -10,6 +10,7 @@ from llama_index.core.workflow import Context
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
+from agent_identity._enforcement.lifecycle import nature_of
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.llama_index.tool_arguments import Bound, ToolArguments
 from agent_identity.integrations.frameworks.llama_index.turns import CALLED
@@ -196,9 +197,14 @@ async def _agent_in(context: Context[Any]) -> str | None:
 
 
 def _shown(output: object) -> object:
-    """Return an output with what the model reads of it, and whether it says that the tool failed."""
+    """Return an output with what the model reads of it, and whether it says that the tool failed.
+
+    What is still going to run is returned without the output around it, for the guard to take its steps.
+    """
     if not isinstance(output, ToolOutput):
         return output
+    if nature_of(type(cast("object", output.raw_output))) is not None:
+        return cast("object", output.raw_output)
     is_text = all(isinstance(block, TextBlock) for block in output.blocks)
     content = output.content if is_text else [block.model_dump(mode="json") for block in output.blocks]
 

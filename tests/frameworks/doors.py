@@ -79,6 +79,12 @@ PROBES = (
         },
     ),
     Probe(
+        "a hook runs a tool at another event or in a thread of its own",
+        {
+            "strands": ("limit", "test_strands_bypasses.py::test_what_a_hook_runs_without_a_call_is_not_judged"),
+        },
+    ),
+    Probe(
         "the program removes all hooks",
         {"crewai": ("guarded", "test_crewai_bypasses.py::test_hooks_that_are_cleared_leave_every_tool_guarded")},
     ),
@@ -142,11 +148,23 @@ PROBES = (
     Probe(
         "a generator tool goes on after its task",
         {
+            "llama_index": (
+                "guarded",
+                "test_adversarial.py::test_a_generator_that_a_tool_returned_stops_with_its_task",
+            ),
             "google_adk": (
                 "refused",
                 "test_calls.py::test_a_generator_that_a_live_connection_would_call_itself_is_refused",
             ),
             "strands": ("guarded", "test_strands_calls.py::test_a_generator_tool_stops_with_its_task"),
+        },
+    ),
+    Probe(
+        "a rejected call is resumed in another thread, while the policy asks nobody any more",
+        {
+            "pydantic_ai": ("refused", "test_approvals.py::test_another_conversation_frees_no_call"),
+            "google_adk": ("refused", "test_approvals.py::test_another_session_frees_no_call"),
+            "strands": ("refused", "test_strands_approvals.py::test_a_snapshot_in_another_agent_frees_no_call"),
         },
     ),
     Probe("another copy of the framework is first on the path", dict.fromkeys(FRAMEWORKS, _COPY)),

@@ -7,6 +7,7 @@ import pytest
 from declared_tools import EVIL, PAYS, READ, REQUEST, Bank, Call, DeclaredPrompts
 from google.adk.apps import App
 from google.adk.events import Event
+from google.adk.plugins.base_plugin import BasePlugin
 from google.adk.plugins.global_instruction_plugin import GlobalInstructionPlugin
 from google.adk.runners import InMemoryRunner
 from google.adk.tools.load_artifacts_tool import LoadArtifactsTool
@@ -19,6 +20,14 @@ from agent_identity.integrations.frameworks.google_adk import AgentIdentityPlugi
 from agent_identity.options import ToolOptions
 
 NOTE = "They always pay at once."
+
+
+class Rewriter(BasePlugin):
+    """Answers for each event."""
+
+    async def on_event_callback(self, *, invocation_context: Any, event: Event) -> Event:
+        """Return the event as another one."""
+        return event.model_copy()
 
 
 class TestDeclaredTools(DeclaredPrompts):
@@ -54,6 +63,16 @@ class TestDeclaredTools(DeclaredPrompts):
         run = runner.run_async(user_id="u", session_id="s", new_message=types.UserContent(said[-1]))
         async for _ in run:
             pass
+
+    async def test_a_plugin_that_rewrites_events_hides_no_turn(self, bank: Bank) -> None:
+        """A call that the model has asked for in this task keeps its mark, although another plugin answers first."""
+        root = self.adk.agent([[self.adk.call("pay_invoice", iban=EVIL)]], [bank.tools()[1]])
+        plugin = AgentIdentityPlugin(bank.enforcer, tool_options={"pay_invoice": PAYS})
+        runner = InMemoryRunner(app=App(name="app", root_agent=root, plugins=[Rewriter(name="other"), plugin]))
+        with bank.task():
+            await self.adk.events(runner)
+        assert bank.paid == [EVIL]  # Nobody but the principal has said anything.
+        assert bank.marks() == [("request", "trusted")]
 
     async def test_what_another_agent_has_read_is_not_the_principals_word(self, bank: Bank) -> None:
         """The app tells it to the next agent in the name of the user, which names no destination."""

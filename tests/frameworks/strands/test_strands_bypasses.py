@@ -6,11 +6,12 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
 from strands import tool
-from strands.hooks import AfterToolCallEvent, BeforeToolCallEvent
+from strands.hooks import AfterModelCallEvent, AfterToolCallEvent, BeforeToolCallEvent, HookProvider
 from strands.types.tools import AgentTool
 from strands_doubles import ALICE, BOB, made, outcomes, results, task, use, verified
 
@@ -454,3 +455,34 @@ def test_agents_are_guarded_where_the_earlier_events_are_gone() -> None:
         "from agent_identity.integrations.frameworks.strands import AgentIdentityHooks"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("way", ["function", "thread", "event"])
+def test_what_a_hook_runs_without_a_call_is_not_judged(rehearse: Rehearse, way: str) -> None:
+    """The page names it: the function of a tool, a thread without the context of the call, and other events."""
+    world = rehearse()
+    wish: Any = {"toolUseId": "e1", "name": "read", "input": {"invoice": "EVIL"}}
+
+    async def drained() -> None:
+        async for _ in read.stream(wish, {}):
+            pass
+
+    async def hook(_: Any) -> None:
+        if way == "function":
+            read(invoice="EVIL")
+        elif way == "thread":
+            with ThreadPoolExecutor() as pool:
+                pool.submit(asyncio.run, drained()).result()
+        else:
+            await drained()
+
+    class Doing(HookProvider):
+        def register_hooks(self, registry: Any, **_: Any) -> None:
+            registry.add_callback(AfterModelCallEvent if way == "event" else BeforeToolCallEvent, hook)
+
+    agent = made(AgentIdentityHooks(world.enforcer), [read], use("read", invoice="INV-42"), more=[Doing()])
+    with task(world, scope=ONE):
+        agent("go")
+    assert sorted(set(ran)) == ["EVIL", "INV-42"]
+    assert outcomes(world) == ["success"]
+    verified(world)

@@ -153,7 +153,7 @@ class AgentIdentityPlugin(BasePlugin):
 
 @final
 class _First(BasePlugin):
-    """Guards tools before any other plugin of an app can run them.
+    """Guards tools before any other plugin of an app can run them, and sees events before one changes them.
 
     Args:
         plugin: The plugin of the app, which stays in its place.
@@ -167,6 +167,10 @@ class _First(BasePlugin):
         """Guard the tools that an agent lists for its model; called by the app."""
         del callback_context
         self.plugin.tools.listed(llm_request.tools_dict.values())
+
+    async def on_event_callback(self, *, invocation_context: InvocationContext, event: Event) -> None:
+        """Know which calls the model has asked for, also where another plugin answers first; called by the app."""
+        await self.plugin.on_event_callback(invocation_context=invocation_context, event=event)
 
     async def before_tool_callback(
         self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext

@@ -64,13 +64,14 @@ def handle_refusals(app: Starlette) -> None:
     app.add_exception_handler(AgentIdentityError, _answer)
 
 
-async def _answer(connection: HTTPConnection, error: Exception) -> Response:
+async def _answer(connection: HTTPConnection, error: Exception) -> Response | None:
     refusal = cast("AgentIdentityError", error)
     status, headers, body = problem(refusal)
     response = Response(body, status.value, dict(headers))
-    if isinstance(connection, WebSocket):
-        await _close(connection, refusal, response)
-    return response
+    if not isinstance(connection, WebSocket):
+        return response
+    await _close(connection, refusal, response)
+    return None  # A returned answer would be sent after the close, which servers take as a crash of the application.
 
 
 async def _close(socket: WebSocket, refusal: AgentIdentityError, response: Response) -> None:

@@ -7,7 +7,7 @@ from inspect import isawaitable
 from typing import Final, TypeAlias, TypeVar, cast, final
 
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
@@ -61,7 +61,8 @@ def handle_refusals(app: Starlette) -> None:
     Args:
         app: The application; FastAPI's is one.
     """
-    app.add_exception_handler(AgentIdentityError, _answer)
+    # One handler serves both; Starlette types those of requests and those of WebSockets apart.
+    app.add_exception_handler(AgentIdentityError, cast("Callable[[Request, Exception], Awaitable[Response]]", _answer))
 
 
 async def _answer(connection: HTTPConnection, error: Exception) -> Response | None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from agent_identity._evidence.ledger import RawLine, open_ledger
+from agent_identity._evidence.ledger import LedgerReader, RawLine, open_ledger
 from agent_identity._evidence.record import (
     DRAFT,
     EFFECTS,
@@ -186,10 +186,19 @@ def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[An
     for stream in ledger.streams():
         before = ledger.begins_behind(stream)
         first = (ledger.first_place(stream) or 1) if before is None else before.size + 1
+        if _never_began(ledger, stream):
+            continue
         for number, line in enumerate(ledger.entries(stream, start=first), first):
             record = _record_of(line, f"{os.fspath(path)}: stream {stream}, record {number}", drafts=drafts)
             if record is not None:
                 yield record
+
+
+def _never_began(ledger: LedgerReader, stream: str) -> bool:
+    """Return whether a stream has no file and no record in the log: its process died before it began."""
+    if ledger.segments(stream) or stream in ledger.sealed_sizes():
+        return False
+    return not any(denied.stream == stream for denied in ledger.denied())
 
 
 def _record_of(line: RawLine, place: str, *, drafts: bool) -> AnyRecord | None:

@@ -332,7 +332,7 @@ def _degraded(measured: _Measured) -> Iterator[tuple[float, Mapping[str, str]]]:
     if parts is not None and not parts.closed:
         faults = parts.point.faults()
         publishers = (publisher.name for publisher in parts.point.ledger.publishers)
-        for component in dict.fromkeys(("ledger", "state", "revocations", "on_record", *publishers, *faults)):
+        for component in dict.fromkeys(("ledger", "state", "revocations", "tasks", "on_record", *publishers, *faults)):
             yield int(component in faults), {"agent_identity.component": component}
 
 

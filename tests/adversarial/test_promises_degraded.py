@@ -3,15 +3,16 @@
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from agent_identity import Enforcer
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._evidence.ledger import sealer
-from agent_identity.errors import StateError
+from agent_identity.errors import EvidenceError, StateError
 from agent_identity.state import MemoryState
 
 
@@ -103,6 +104,31 @@ def test_a_worker_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert set(enforcer.degraded) == {"ledger"}
         go.set()
         enforcer._point.ledger.seal()
+        assert enforcer.degraded == {}
+
+
+def test_what_keeps_tasks_from_opening_is_told(tmp_path: Path) -> None:
+    """Keys that cannot be kept refuse every new task, until they can; what a caller does wrong is no fault."""
+    clerk = Agent("clerk", owner="finance@example.com")
+    keys = tmp_path / "evidence" / "keys" / "digests.jsonl"
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+
+        def opened(**options: object) -> None:
+            with enforcer.task("pay", principal=Human("alice"), agent=clerk, scope=Scope("pay"), **options):
+                pass
+
+        opened()
+        with pytest.raises(ValueError, match="ttl"):
+            opened(ttl=timedelta(0))
+        assert enforcer.degraded == {}
+        keys.rename(tmp_path / "kept")
+        keys.mkdir()
+        with pytest.raises(EvidenceError):
+            opened()
+        assert set(enforcer.degraded) == {"tasks"}
+        keys.rmdir()
+        (tmp_path / "kept").rename(keys)
+        opened()
         assert enforcer.degraded == {}
 
 

@@ -155,6 +155,18 @@ def test_removed_files_stop_every_body_and_are_not_made_anew(tmp_path: Path, loo
     assert check(path, TrustStore.load(path / "trust.json")).exit_code != 0
 
 
+def test_a_stream_that_is_cut_stops_every_body(running: Running) -> None:
+    """The same file with less in it, as after a rotation that copies and truncates, has lost evidence as well."""
+    running.pay("bob")
+    whole = running.entries.read_bytes()
+    os.truncate(running.entries, len(whole) - 1)
+    assert set(running.enforcer.degraded) == {"ledger"}
+    assert running.refused() == "evidence_removed"
+    running.entries.write_bytes(whole)
+    running.pay("carol")
+    assert running.effects == ["alice", "bob", "carol"]
+
+
 def test_a_body_that_removes_the_files_leaves_no_second_one(running: Running) -> None:
     """The result of the body that ran is returned; the next one does not run."""
 

@@ -147,3 +147,22 @@ def test_clocks_that_jump_end_authority_early_and_harm_no_evidence(tmp_path: Pat
     assert report.integrity == "verified", report.findings[:3]
     assert report.counts["verified"] == report.counts["records"]
     assert report.kinds["intent"] == 6
+
+
+@pytest.mark.parametrize("wall", [-1, 10**19])
+def test_a_clock_that_no_record_can_hold_refuses(tmp_path: Path, wall: int) -> None:
+    """Before 1970 and beyond 19 digits nothing runs, so that no record of ours is malformed, until the clock is set."""
+    clock = FixedClock()
+    right = clock.wall_ns()
+    with Enforcer.open(tmp_path, clock=clock) as enforcer:
+        tool, ran = counted(enforcer)
+        with enforcer.task("act", **GIVEN):
+            clock.set_wall(wall)
+            with pytest.raises((Denied, EvidenceError)):
+                tool("refused")
+            clock.set_wall(right)
+        with enforcer.task("act", **GIVEN):
+            tool("runs")
+        assert (ran, enforcer.degraded) == (["runs"], {})
+    report = check(tmp_path)
+    assert (report.verdict, report.findings) == ("verified", ())

@@ -117,6 +117,21 @@ def test_a_wrong_path_is_not_told_as_an_empty_ledger(tmp_path: Path) -> None:
         next(records.read(tmp_path / "missing"))
 
 
+def test_a_stream_that_never_began_has_no_records(evidence: Path) -> None:
+    """A process that dies between its folder and its first file keeps nobody from reading the other streams."""
+    before = list(records.read(evidence))
+    (entries(evidence).parent.parent / "01a23606-7654-7b30-9f76-5fe6b78a699e").mkdir()
+    assert list(records.read(evidence)) == before
+
+
+def test_a_sealed_stream_whose_file_is_gone_is_told(evidence: Path) -> None:
+    """The log knows of its records, so that reading does not go on as if there had been none."""
+    entries(evidence).unlink()
+    with pytest.raises(EvidenceError) as caught:
+        list(records.read(evidence))
+    assert caught.value.code == "unreadable"
+
+
 def test_a_file_that_cannot_be_read_is_not_told_as_malformed(evidence: Path) -> None:
     """What the system refuses to read has a code of its own."""
     path = entries(evidence)

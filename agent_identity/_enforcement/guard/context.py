@@ -12,6 +12,7 @@ from agent_identity._enforcement.approvals import ApprovalInbox, Approvals
 from agent_identity._enforcement.calls import Approval, Call, Renewals
 from agent_identity._enforcement.common import Mode
 from agent_identity._enforcement.guard.known_tools import KnownTools
+from agent_identity._enforcement.guard.openings import Openings
 from agent_identity._enforcement.guard.revocations import Revocations
 from agent_identity._enforcement.guard.timings import Timings
 from agent_identity._enforcement.inventory import Inventory
@@ -47,6 +48,7 @@ class EnforcementContext:
     inventory: Inventory
     disclosable: bool = False
     pseudonyms: Pseudonyms | None = None
+    openings: Openings = field(default_factory=Openings)
     renewals: Renewals = field(default_factory=Renewals)
     tools: KnownTools = field(default_factory=KnownTools)
     timings: Timings = field(default_factory=Timings)
@@ -69,7 +71,7 @@ class EnforcementContext:
         """Return the current faults of the evidence, and what refuses every call, by component."""
         ledger = self.ledger
         faults = {publisher.name: publisher.fault for publisher in ledger.publishers}
-        faults |= {"ledger": ledger.degraded, "on_record": ledger.observers.fault}
+        faults |= {"ledger": ledger.degraded, "tasks": self.openings.fault, "on_record": ledger.observers.fault}
         faults |= dict(filter(None, (self.revocations.fault(),)))
         return {name: fault for name, fault in faults.items() if fault}
 

@@ -23,6 +23,7 @@ from agent_identity.errors import (
     AttenuationError,
     ConfigurationError,
     Denied,
+    EvidenceError,
     OutOfScope,
     StateError,
     TokenError,
@@ -168,12 +169,17 @@ def refusing(
     """
     try:
         yield
+    except (ConfigurationError, EvidenceError, StateError) as error:
+        point.openings.fault = str(error)
+        raise
     except (AgentIdentityError, TypeError, ValueError):
         raise  # It has a code, or is the caller's own mistake.
     except Exception as error:  # noqa: BLE001 - Authority fails closed.
-        _LOG.error("a task could not be opened, it is refused: %s", safe_message(error))
+        point.openings.fault = told = safe_message(error)
+        _LOG.error("a task could not be opened, it is refused: %s", told)
         denied = Denied(failure("the opening of the task", error), code="guard_failed")
     else:
+        point.openings.fault = None
         return
     record_refusal(point, denied, agent, principal=principal, parent=parent, start_ns=start_ns)
     raise denied

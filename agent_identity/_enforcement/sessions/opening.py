@@ -207,8 +207,23 @@ class Opening:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._finish(error):
-            self._drain()
+        try:
+            if self._finish(error):
+                self._drain()
+        finally:  # An exception of a signal handler may have come before.
+            self._let_go()
+
+    def __del__(self) -> None:
+        task: Task | None = getattr(self, "_task", None)
+        if task is not None:  # An exception of a signal handler may have kept the block from its end.
+            task.lease.end()
+
+    def _let_go(self) -> None:
+        """End the authority, and make the task before current again; idempotent."""
+        if self._task is not None:
+            self._task.lease.end()
+        if self._attachment is not None:
+            self._attachment.release()
 
     async def __aenter__(self) -> Task:
         self._enter_once()
@@ -221,11 +236,7 @@ class Opening:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._task is None:
-            return
-        self._task.lease.end()  # At once; what else belongs to the end may have to wait.
-        if self._attachment is not None:
-            self._attachment.release()
+        self._let_go()  # At once; what else belongs to the end may have to wait.
         if not await off_loop(partial(self._finish, error)):
             return
         try:
@@ -249,9 +260,8 @@ class Opening:
         task = self._task
         if task is None:
             return False
+        self._let_go()
         task.end()
-        if self._attachment is not None:
-            self._attachment.release()
         if self._finished or self._home is not Process.here:  # A forked child leaves the record to its parent.
             return False
         self._finished = True

@@ -18,6 +18,7 @@ from agent_identity._evidence.ledger.compression import Compressor
 from agent_identity._evidence.ledger.recovery import recover
 from agent_identity._evidence.ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._evidence.ledger.segments import Segments
+from agent_identity._evidence.ledger.sources import id_of, wall_of
 from agent_identity._evidence.ledger.writer import Before, Entry, Make, StreamWriter, Told, fault_of
 from agent_identity._evidence.record import DRAFT, End, RecoveredStream, Time
 from agent_identity._evidence.record import schema as records
@@ -326,10 +327,7 @@ class Ledger:
         Raises:
             EvidenceError: The clock or the source of ids failed.
         """
-        try:
-            return self._ids.new(self._clock.wall_ns())
-        except Exception as error:
-            raise _broken_source(error) from error
+        return id_of(self._ids, self._clock)
 
     def append(
         self,
@@ -495,10 +493,7 @@ class Ledger:
             self._stream.check_in_place()
 
     def _now(self) -> int:
-        try:
-            return self._clock.wall_ns()
-        except Exception as error:
-            raise _broken_source(error) from error
+        return wall_of(self._clock)
 
     def _sync(self, stream: StreamWriter, end: int) -> None:
         try:
@@ -538,11 +533,6 @@ class Ledger:
             for publisher in self.publishers:
                 publisher.after_fork_in_child()
             self._begin(self._log.known)
-
-
-def _broken_source(error: Exception) -> EvidenceError:
-    """Return the error for a failed clock or source of ids of the user; raised before anything is written."""
-    return EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it")
 
 
 def _close_at_exit(reference: "weakref.ref[Ledger]") -> None:

@@ -296,12 +296,12 @@ class StreamWriter:
         return entries
 
     def check_in_place(self) -> None:
-        """Return if the file that is written is where a reader looks for it.
+        """Return if the file that is written is where a reader looks for it, with all that was written.
 
         Raises:
             EvidenceError: It is not (``evidence_removed``).
         """
-        check_in_place(self._files, self._path, self._file)
+        check_in_place(self._files, self._path, self._file, self.offset - self._base)
 
     def _together(self, make: Make, record_id: str, detail: _PlacedDetail, before: Before) -> tuple[Entry, ...]:
         """Return a record after the others of its write; see :meth:`append`."""

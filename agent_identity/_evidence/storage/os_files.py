@@ -209,19 +209,21 @@ def file_of(status: os.stat_result) -> tuple[int, int]:
     return (status.st_dev, status.st_ino)
 
 
-def check_in_place(files: Files, path: str, file: tuple[int, int]) -> None:
+def check_in_place(files: Files, path: str, file: tuple[int, int], size: int = 0) -> None:
     """Return if a path still leads to the file that was opened there.
 
     Args:
         files: The operating system.
         path: The path.
         file: The file, from :func:`file_of`.
+        size: The bytes that it has at least.
 
     Raises:
-        EvidenceError: With code ``evidence_removed``: it was removed, renamed or replaced, or is hidden by a mount.
+        EvidenceError: With code ``evidence_removed``: it was removed, renamed, replaced, cut, or hidden by a mount.
     """
     try:
-        reason = "another file is there" if file_of(files.look(path)) != file else None
+        status = files.look(path)
+        reason = "another file is there" if file_of(status) != file else "it was cut" if status.st_size < size else None
     except OSError as error:
         reason = why(error)
     if reason is not None:

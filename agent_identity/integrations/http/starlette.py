@@ -7,7 +7,7 @@ from inspect import isawaitable
 from typing import Final, TypeAlias, TypeVar, cast, final
 
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
@@ -61,16 +61,18 @@ def handle_refusals(app: Starlette) -> None:
     Args:
         app: The application; FastAPI's is one.
     """
-    app.add_exception_handler(AgentIdentityError, _answer)
+    # One handler serves both; Starlette types those of requests and those of WebSockets apart.
+    app.add_exception_handler(AgentIdentityError, cast("Callable[[Request, Exception], Awaitable[Response]]", _answer))
 
 
-async def _answer(connection: HTTPConnection, error: Exception) -> Response:
+async def _answer(connection: HTTPConnection, error: Exception) -> Response | None:
     refusal = cast("AgentIdentityError", error)
     status, headers, body = problem(refusal)
     response = Response(body, status.value, dict(headers))
-    if isinstance(connection, WebSocket):
-        await _close(connection, refusal, response)
-    return response
+    if not isinstance(connection, WebSocket):
+        return response
+    await _close(connection, refusal, response)
+    return None  # A returned answer would be sent after the close, which servers take as a crash of the application.
 
 
 async def _close(socket: WebSocket, refusal: AgentIdentityError, response: Response) -> None:

@@ -1,6 +1,8 @@
 """Requests in the words of their caller, WebSockets, and streams that are refused in the middle."""
 
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -8,12 +10,15 @@ from typing import Annotated
 
 import flask
 import pytest
+import uvicorn
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.requests import Request
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 from web_service import ISSUER, KEY, Service, Token
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import connect
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope, Task
 from agent_identity.identity import Principal
@@ -150,6 +155,31 @@ def test_a_websocket_without_a_token_is_answered_before_it_is_accepted(service: 
     ):
         raise AssertionError("it was accepted")
     assert (caught.value.status_code, json.loads(caught.value.content)["code"]) == (401, "no_token")
+
+
+def test_a_refused_websocket_is_no_crash_of_the_application(
+    service: Service, token: Token, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A real server has nothing to report of a refusal, before the WebSocket is accepted or after."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"ws://127.0.0.1:{listening.getsockname()[1]}/socket"
+    server = uvicorn.Server(uvicorn.Config(_socket_app(service), log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        with pytest.raises(InvalidStatus) as refused:
+            connect(url)
+        with connect(url, additional_headers=token("bob")) as connection:
+            connection.send("b")
+            with pytest.raises(ConnectionClosedError) as closed:
+                connection.recv(timeout=10)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert (refused.value.response.status_code, json.loads(refused.value.response.body)["code"]) == (401, "no_token")
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "argument_out_of_scope")
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 def test_a_stream_that_is_refused_in_the_middle_says_why(service: Service, token: Token) -> None:

@@ -515,7 +515,10 @@ def _number(value: object) -> str | None:
 
 
 def _pieces_of(word: str) -> list[str]:
-    """Return the pieces of a URL that each decide where it leads or what it carries; of another word, none."""
+    """Return the pieces of a URL that each decide where it leads or what it carries; of another word, none.
+
+    A URL of too many pieces has none: what would be left out might carry anything.
+    """
     if "://" not in word or not _URL.fullmatch(word):
         return []
     try:
@@ -524,4 +527,4 @@ def _pieces_of(word: str) -> list[str]:
     except ValueError:
         return []
     pieces += [piece for piece in (url.path, *url.query.split("&"), url.fragment) if piece not in ("", "/")]
-    return pieces[:_MAX_PARTS]
+    return pieces if len(pieces) <= _MAX_PARTS else []

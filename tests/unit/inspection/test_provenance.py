@@ -216,6 +216,9 @@ def test_spaces_are_dropped_from_valid_ibans_only() -> None:
         ("https://shop.example/list?by=me&to=name", "unknown"),
         ("../pay", "unknown"),
         ("/pay", "unknown"),
+        (f"https://shop.example/list?{'by=name&' * 250}to=me", "principal"),
+        (f"https://shop.example/list?{'by=name&' * 300}to=you", "unknown"),
+        (f"https://shop.example/list?{'by=name&' * 254}to=you#you", "unknown"),
     ],
 )
 def test_a_url_is_as_good_as_its_weakest_piece(value: str, expected: str) -> None:

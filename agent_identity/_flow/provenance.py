@@ -406,7 +406,10 @@ class ProvenanceIndex:
         return self._found(normalized(word)) or self._of_pieces(word)
 
     def _of_pieces(self, word: str) -> Origin:
-        return weakest(map(self._of_piece, _pieces_of(word))) or UNMATCHED
+        pieces = _pieces_of(word)
+        if len(pieces) > _MAX_PARTS:  # What is not looked at may carry anything.
+            return UNMATCHED
+        return weakest(map(self._of_piece, pieces)) or UNMATCHED
 
     def _of_piece(self, piece: str) -> Origin:
         found = self._found(_IN_URL + piece)
@@ -502,7 +505,7 @@ def _forms_within(texts: Iterable[str]) -> list[str]:
     forms: list[str] = []
     for part in parts:
         forms.append(normalized(part))
-        forms += [_IN_URL + piece for piece in _pieces_of(part)]
+        forms += [_IN_URL + piece for piece in _pieces_of(part)[:_MAX_PARTS]]
     return forms
 
 
@@ -515,10 +518,7 @@ def _number(value: object) -> str | None:
 
 
 def _pieces_of(word: str) -> list[str]:
-    """Return the pieces of a URL that each decide where it leads or what it carries; of another word, none.
-
-    A URL of too many pieces has none: what would be left out might carry anything.
-    """
+    """Return the pieces of a URL that each decide where it leads or what it carries; of another word, none."""
     if "://" not in word or not _URL.fullmatch(word):
         return []
     try:
@@ -526,5 +526,4 @@ def _pieces_of(word: str) -> list[str]:
         pieces = [f"{url.scheme}://{url.netloc}"]
     except ValueError:
         return []
-    pieces += [piece for piece in (url.path, *url.query.split("&"), url.fragment) if piece not in ("", "/")]
-    return pieces if len(pieces) <= _MAX_PARTS else []
+    return pieces + [piece for piece in (url.path, *url.query.split("&"), url.fragment) if piece not in ("", "/")]

@@ -229,6 +229,14 @@ def test_a_url_is_as_good_as_its_weakest_piece(value: str, expected: str) -> Non
     assert provenance(found, value) == expected
 
 
+def test_a_long_url_of_others_plants_no_host() -> None:
+    """The host of a URL with more pieces than are looked at stays that of the input that had it first."""
+    found = index()
+    took(found, f"see https://evil.example/x?{'a=b&' * 300}", label=UNTRUSTED)
+    took(found, "https://evil.example/x", label=TRUSTED)
+    assert provenance(found, "https://evil.example") == "untrusted"
+
+
 def test_a_list_is_as_good_as_its_weakest_element() -> None:
     """Elements count one by one, in lists and in texts that list addresses."""
     found = index()

@@ -45,6 +45,7 @@ __all__ = [
     "judge_of",
     "marked",
     "name_of",
+    "parameter_names",
     "parameters_of",
     "record_policy",
     "registry_of",
@@ -279,11 +280,20 @@ def check_bare(function: object) -> Callable[..., object]:
 
 def parameters_of(function: Callable[..., object]) -> Collection[str] | None:
     """Return the names of a function's parameters; ``None`` if it takes any, or nobody can tell."""
+    names = parameter_names(function)
+    return None if names is None or any(one.kind is one.VAR_KEYWORD for one in _parameters(function)) else names
+
+
+def parameter_names(function: Callable[..., object]) -> list[str] | None:
+    """Return the names that a function itself gives to arguments; ``None`` if nobody can tell."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        return [one.name for one in _parameters(function) if one.kind is not one.VAR_KEYWORD]
     except (TypeError, ValueError):
         return None
-    return None if any(one.kind is one.VAR_KEYWORD for one in parameters) else [one.name for one in parameters]
+
+
+def _parameters(function: Callable[..., object]) -> Collection[inspect.Parameter]:
+    return inspect.signature(function).parameters.values()
 
 
 def marked(function: Callable[..., object]) -> Callable[..., object]:

@@ -696,7 +696,7 @@ class Enforcer:
             parameters, declared = parts.parameters_of(inner), check_touches(touches)
             flow.check_parameters(named, parameters)
             check_parameters(named, parted_touches(declared)[1], parameters)
-            made = flow.of_tool(parameters or (), choices_of_hints(hints_of(inner)))
+            made = flow.of_tool(parts.parameter_names(inner), choices_of_hints(hints_of(inner)))
             guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=declared, flow=made)
             guard.declare(inner)
             return parts.marked(known_as_guarded(guarded(guard, inner), guard))

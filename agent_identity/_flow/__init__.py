@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._flow.call_origins import origins_of_call
-    from agent_identity._flow.choices import NO_CHOICES, choices_of_hints, choices_of_schema, properties_of
+    from agent_identity._flow.choices import NO_WORDS, ToolWords, choices_of_hints, choices_of_schema, properties_of
     from agent_identity._flow.declaration import (
         Declaration,
         Leaf,
@@ -28,7 +28,13 @@ else:
         __name__,
         {
             "agent_identity._flow.call_origins": ("origins_of_call",),
-            "agent_identity._flow.choices": ("NO_CHOICES", "choices_of_hints", "choices_of_schema", "properties_of"),
+            "agent_identity._flow.choices": (
+                "NO_WORDS",
+                "ToolWords",
+                "choices_of_hints",
+                "choices_of_schema",
+                "properties_of",
+            ),
             "agent_identity._flow.declaration": (
                 "Declaration",
                 "Leaf",
@@ -60,7 +66,7 @@ __all__ = [
     "FLOW_RULES",
     "INTEGRITIES",
     "MODEL_KINDS",
-    "NO_CHOICES",
+    "NO_WORDS",
     "TRUSTED",
     "UNKNOWN",
     "UNTRUSTED",
@@ -73,6 +79,7 @@ __all__ = [
     "ProvenanceIndex",
     "Returns",
     "TaskMark",
+    "ToolWords",
     "checked_returns",
     "choices_of_hints",
     "choices_of_schema",

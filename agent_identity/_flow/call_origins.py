@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from agent_identity._flow.choices import is_choice
+from agent_identity._flow.choices import ToolWords, is_choice
 from agent_identity._flow.destinations import is_empty, values_at
 from agent_identity._flow.provenance import Origin, ProvenanceIndex, is_silent, weakest
 
@@ -19,7 +19,7 @@ def origins_of_call(
     values: Mapping[str, object],
     supplied: Collection[str],
     destinations: Mapping[str, bool],
-    choices: Mapping[str, frozenset[object]],
+    words: ToolWords,
 ) -> tuple[dict[str, Origin], dict[str, Origin]]:
     """Return where the arguments of a call come from, and where those come from that decide where it leads.
 
@@ -30,13 +30,16 @@ def origins_of_call(
         destinations: The names of destinations, each with whether an empty value of it leads nowhere: that is the
             tool's own word, and as good as a trusted value. An empty value of any other may mean everybody, so that
             nobody trusted gave it.
-        choices: The values that a tool declares for an argument: none of them says anything by itself.
+        words: What the tool says of its arguments: none of the values that it lists says anything by itself, and a name
+            that it does not know is the caller's word, like a value.
     """
     args: dict[str, Origin] = {}
     for name, value in values.items():
-        if name in choices and is_choice(value, choices[name]):
+        if name in words.choices and is_choice(value, words.choices[name]):
             continue
         found = index.origin(value) if name in supplied else _OWN
+        if words.names is not None and name in supplied and name not in words.names:
+            found = weakest((index.origin(name) or _NOBODY, found or _OWN))
         if found is not None and (found is not _OWN or not is_silent(value)):
             args[name] = found
     leads = {

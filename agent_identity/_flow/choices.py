@@ -1,17 +1,30 @@
-"""Declared choices: arguments whose values a tool lists, so that none of them carries content of others."""
+"""Words of tools: the names that a tool gives to its arguments, and the values that it lists for some of them."""
 
 import enum
 import types
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Final, Literal, Union, get_args, get_origin
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Final, Literal, NamedTuple, Union, get_args, get_origin
 
 from agent_identity._common.narrowing import is_array, is_mapping
 
-__all__ = ["NO_CHOICES", "choices_of_hints", "choices_of_schema", "is_choice", "properties_of"]
-
-NO_CHOICES: Final[Mapping[str, frozenset[object]]] = types.MappingProxyType({})
+__all__ = ["NO_WORDS", "ToolWords", "choices_of_hints", "choices_of_schema", "is_choice", "properties_of"]
 
 _MAX_DEPTH: Final = 8
+
+
+class ToolWords(NamedTuple):
+    """The words of a tool in the arguments of its calls, none of which carries content of others.
+
+    Attributes:
+        choices: By argument, the values that it lists.
+        names: The names that it gives to arguments; ``None`` if they are not known. A caller makes up the others.
+    """
+
+    choices: Mapping[str, frozenset[object]]
+    names: Collection[str] | None
+
+
+NO_WORDS: Final = ToolWords({}, None)
 
 
 def is_choice(value: object, choices: frozenset[object]) -> bool:
@@ -55,14 +68,14 @@ def choices_of_schema(schema: Mapping[str, object] | None) -> dict[str, frozense
     Args:
         schema: The schema of the arguments; ``None`` if it is unknown.
     """
-    found = {name: _enumerated(each, schema or {}, _MAX_DEPTH) for name, each in properties_of(schema).items()}
+    found = {name: _enumerated(each, schema or {}, _MAX_DEPTH) for name, each in (properties_of(schema) or {}).items()}
     return {name: frozenset(values) for name, values in found.items() if values}
 
 
-def properties_of(schema: Mapping[str, object] | None) -> dict[str, object]:
-    """Return the schema of each argument that a JSON Schema names."""
+def properties_of(schema: Mapping[str, object] | None) -> dict[str, object] | None:
+    """Return the schema of each argument that a JSON Schema names; ``None`` if it names none."""
     properties = None if schema is None else schema.get("properties")
-    return {name: each for name, each in properties.items() if type(name) is str} if is_mapping(properties) else {}
+    return {name: each for name, each in properties.items() if type(name) is str} if is_mapping(properties) else None
 
 
 def _enumerated(schema: object, root: Mapping[str, object], depth: int) -> list[object] | None:

@@ -24,6 +24,9 @@ _OTHER_WORDS: Final = {
 }
 """Words that people write in place of the labels."""
 
+_LONG: Final = 7
+"""Letters of the shortest of these words that other words are compared with: shorter ones are near to too many."""
+
 
 def meant_label(label: str) -> str | None:
     """Return the label with consequences that somebody probably meant by another one.
@@ -34,13 +37,13 @@ def meant_label(label: str) -> str | None:
     if label in CONSEQUENTIAL:
         return None
     word = "".join(filter(str.isalnum, label.casefold()))
-    for form in (word, word.removesuffix("s")):
+    forms = (word, word.removesuffix("s"))
+    for form in forms:
         if form in _OTHER_WORDS:
             return _OTHER_WORDS[form]
-    near = (
-        known for known in sorted(CONSEQUENTIAL) if _is_near(word, known) or _is_near(word.removesuffix("s"), known)
-    )
-    return next(near, None)
+    long = {word: meant for word, meant in _OTHER_WORDS.items() if len(word) >= _LONG}
+    known = {**{label: label for label in sorted(CONSEQUENTIAL)}, **long}
+    return next((meant for word, meant in known.items() if any(_is_near(form, word) for form in forms)), None)
 
 
 def unknown_consequences(labels: Iterable[str] | None) -> tuple[str, ...]:

@@ -406,7 +406,10 @@ class ProvenanceIndex:
         return self._found(normalized(word)) or self._of_pieces(word)
 
     def _of_pieces(self, word: str) -> Origin:
-        return weakest(map(self._of_piece, _pieces_of(word))) or UNMATCHED
+        pieces = _pieces_of(word)
+        if len(pieces) > _MAX_PARTS:  # What is not looked at may carry anything.
+            return UNMATCHED
+        return weakest(map(self._of_piece, pieces)) or UNMATCHED
 
     def _of_piece(self, piece: str) -> Origin:
         found = self._found(_IN_URL + piece)
@@ -502,7 +505,7 @@ def _forms_within(texts: Iterable[str]) -> list[str]:
     forms: list[str] = []
     for part in parts:
         forms.append(normalized(part))
-        forms += [_IN_URL + piece for piece in _pieces_of(part)]
+        forms += [_IN_URL + piece for piece in _pieces_of(part)[:_MAX_PARTS]]
     return forms
 
 
@@ -523,5 +526,4 @@ def _pieces_of(word: str) -> list[str]:
         pieces = [f"{url.scheme}://{url.netloc}"]
     except ValueError:
         return []
-    pieces += [piece for piece in (url.path, *url.query.split("&"), url.fragment) if piece not in ("", "/")]
-    return pieces[:_MAX_PARTS]
+    return pieces + [piece for piece in (url.path, *url.query.split("&"), url.fragment) if piece not in ("", "/")]

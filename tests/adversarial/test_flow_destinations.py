@@ -256,3 +256,38 @@ def test_a_destination_with_a_dot_in_its_name_is_the_callers_word(office: Any) -
     sends(**{"mail.to": BOB})
     task.__exit__(None, None, None)
     assert flow.verified(office).verdict == "verified"
+
+
+@pytest.mark.parametrize("optional", ["recipient?", "To?", "to??", "mail.to?"])
+@pytest.mark.parametrize("stated_in", ["code", "policy"])
+def test_an_optional_destination_that_is_no_argument_is_required(
+    open_world: Callable[..., Any], optional: str, stated_in: str
+) -> None:
+    """An optional destination with a misspelled name spares nothing; one with the right name may stay empty."""
+    names = ["to", "cc?"] if optional == "mail.to?" else []
+    rules = RuleSet(tools={"send": {"destination": [optional, *names]}})
+    office = flow.open_office(open_world, policy=All(Flow(), rules) if stated_in == "policy" else Flow())
+
+    def send(to: str, cc: str | None = None, **more: object) -> None: ...
+
+    declared = [optional, *names] if stated_in == "code" else "cc?"
+    sends = tool(office, "send", send, labels=["egress"], destination=declared)
+    task = after_an_attack(office, "send")
+    refused(sends, EVE)
+    refused(sends, BOB)
+    task.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("given", [{f"pay {EVE}": True}, {f"pay {EVE}": None}, {f"pay {EVE}": "plan-2027"}, {"e": ""}])
+def test_a_name_that_the_caller_made_up_is_content(office: Any, given: Any) -> None:
+    """A name that the tool does not give to an argument counts like a value, where all that is stored counts."""
+
+    def store(key: str, *, pinned: bool = False, **more: object) -> None: ...
+
+    stores = tool(office, "store", store, labels=["persists"], destination="key")
+    task = after_an_attack(office, "store", request="store 'water-the-plants' as plan-2027, urgent-note")
+    assert next(iter(given)) in refused(stores, "plan-2027", **given)
+    stores("plan-2027", pinned=True)
+    stores("plan-2027", **{"urgent-note": True})
+    task.__exit__(None, None, None)
+    assert flow.verified(office).verdict == "verified"

@@ -202,7 +202,7 @@ class Scopes:
             "first_used_ns": str(seen[0] if seen else 0),
             "last_used_ns": str(seen[-1] if seen else 0),
             "principals": len({act.principal.id for act in ran if act.principal}),
-            "records": sorted(act.at for act in good)[:3],
+            "records": sorted(act.at for act in good if self._is_need(act))[:3],
             "proof": "proved",
         }
 

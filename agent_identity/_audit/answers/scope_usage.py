@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, cast, final
+from itertools import islice
+from typing import Final, TypeAlias, TypeVar, cast, final
 
 import orjson
 
@@ -19,6 +20,9 @@ _NEAR: Final = 4_096
 _MAX_REASONS: Final = 256
 _MAX_PRINCIPALS: Final = 1_000
 _IDS: Final = 3
+_CANDIDATES: Final = 32
+
+_T = TypeVar("_T", str, tuple[str, str])
 
 EventKey: TypeAlias = tuple[str, str, str]
 """Key of parties seen together: the relation, the agent or server, and the other party."""
@@ -61,7 +65,9 @@ class ToolUsage:
         first_used: When the first use by the agent, or by a descendant, began; 0 without any.
         last_used: When the last one began.
         principals: On whose behalf the agent called it, at most 1,000.
-        records: Records of calls that came to an end without an error, of the agent or of a descendant.
+        candidates: Records of calls that came to an end without an error, of the agent or of a descendant, each with
+            the root grant that it ran under.
+        records: Those of them that are a use.
         ran: Records of calls whose bodies began.
         sources: The sources of all that.
     """
@@ -88,6 +94,7 @@ class ToolUsage:
     first_used: int = 0
     last_used: int = 0
     principals: set[str] = field(default_factory=set[str])
+    candidates: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     records: list[str] = field(default_factory=list[str])
     ran: list[str] = field(default_factory=list[str])
     sources: set[int] = field(default_factory=set[int])
@@ -223,9 +230,9 @@ class ScopeUsage:
             row.succeeded += good
             if fact.principal is not None and len(row.principals) < _MAX_PRINCIPALS:
                 row.principals.add(fact.principal.id)
-            _keep(row.ran, fact.where.record)
+            _keep(row.ran, fact.where.record, _IDS)
             if good:
-                _keep(row.records, fact.where.record)
+                _keep(row.candidates, (fact.where.record, _root_of(fact)), _CANDIDATES)
 
     def _use(self, grant: str, holder: str, fact: CallFact, *, own: bool) -> None:
         """Count a call for one grant of its chain; what only monitor mode let through is no use of it."""
@@ -247,7 +254,7 @@ class ScopeUsage:
             row.calls_below += 1
             row.succeeded_below += fact.succeeded
             if fact.succeeded:
-                _keep(row.records, fact.where.record)
+                _keep(row.candidates, (fact.where.record, _root_of(fact)), _CANDIDATES)
 
     def _see_parties(self, fact: CallFact, agent: str) -> None:
         where, at = fact.where, fact.at_ns
@@ -290,6 +297,13 @@ class ScopeUsage:
             revoked = grant is not None and self._is_revoked(*grant[5:])
             for tool, counts in used.items():
                 self._live(self.rows.get((holder, tool)), counts, revoked=revoked)
+        for row in self.rows.values():
+            live = (record for record, root in row.candidates if not self._is_revoked_root(root))
+            row.records = list(islice(live, _IDS))
+
+    def _is_revoked_root(self, root: str) -> bool:
+        grant = self._grants.get(root.encode())
+        return grant is not None and self._is_revoked(*grant[5:])
 
     def _is_revoked(self, root: str, kid: str | None) -> bool:
         """Return whether the issuer key of a root grant is revoked at the end; calls under it show no need."""
@@ -339,9 +353,13 @@ def _settle(row: ToolUsage, constraints: str, depth: int, issued: int, used: Seq
     row.last_granted = max(row.last_granted, issued)
 
 
-def _keep(ids: list[str], record: str) -> None:
+def _root_of(fact: CallFact) -> str:
+    return fact.chain[0].grant if fact.chain else ""
+
+
+def _keep(ids: list[_T], record: _T, most: int) -> None:
     """Keep the smallest ids, so that the order of the facts does not matter."""
-    if len(ids) < _IDS:
+    if len(ids) < most:
         ids.append(record)
         ids.sort()
     elif record < ids[-1]:

@@ -22,6 +22,7 @@ from agent_identity._flow import (
     Leaf,
     Provenance,
     Returns,
+    ToolWords,
     checked_returns,
     declared,
     label_of,
@@ -31,7 +32,7 @@ from agent_identity._flow import (
 )
 from agent_identity._policy import stated_tools
 from agent_identity._policy.decision import Decision, Effect, FlowFacts, Policy, Problem, Tool, check_patterns
-from agent_identity._policy.language import flows_about
+from agent_identity._policy.language import StatedFlow, flows_about
 from agent_identity.errors import ConfigurationError, ContentBlocked, EvidenceError
 
 __all__ = ["DeclaredFlow", "Restores", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
@@ -67,7 +68,7 @@ class DeclaredFlow:
     endorses: bool
     restores: tuple[tuple[str, tuple[str, ...]], ...]
     choices: tuple[tuple[str, frozenset[object]], ...] = field(compare=False, repr=False)
-    parameters: tuple[str, ...] = field(compare=False, repr=False)
+    parameters: tuple[str, ...] | None = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -86,19 +87,24 @@ class DeclaredFlow:
         object.__setattr__(self, "endorses", endorses)
         object.__setattr__(self, "restores", _checked_restores(restores))
         object.__setattr__(self, "choices", ())
-        object.__setattr__(self, "parameters", ())
+        object.__setattr__(self, "parameters", None)
 
-    def of_tool(self, parameters: Iterable[str], choices: Mapping[str, frozenset[object]]) -> "DeclaredFlow":
+    def of_tool(self, parameters: Iterable[str] | None, choices: Mapping[str, frozenset[object]]) -> "DeclaredFlow":
         """Return the declarations with what the signature or schema of the tool says.
 
         Args:
-            parameters: The names of its arguments.
+            parameters: The names that it gives to arguments; ``None`` if they are not known.
             choices: The values that it lists, by argument.
         """
         found = copy.copy(self)
         object.__setattr__(found, "choices", tuple(choices.items()))
-        object.__setattr__(found, "parameters", tuple(parameters))
+        object.__setattr__(found, "parameters", None if parameters is None else tuple(parameters))
         return found
+
+    def knows(self, destination: str) -> bool:
+        """Return whether a destination is an argument of the tool, or a member of one, as far as that is known."""
+        names = self.parameters
+        return names is None or destination in names or destination.partition(".")[0] in names
 
     def check_parameters(self, tool: str, parameters: Collection[str] | None) -> None:
         """Check that the named arguments are parameters of a function: a misspelled one would judge nothing.
@@ -194,26 +200,24 @@ class ToolFlow:
         said: What the code declares.
     """
 
-    __slots__ = ("_choices", "_declaration", "_destinations", "_endorses", "_lowest")
+    __slots__ = ("_declaration", "_destinations", "_endorses", "_lowest", "_words")
 
     def __init__(self, tool: Tool, policy: Policy | None, said: DeclaredFlow) -> None:
         otherwise = UNTRUSTED if tool.server is not None or tool.kind in _FOREIGN_KINDS else UNKNOWN
         # What a model answers comes from what it was told, and that is the mark.
         returns = None if said.returns is None else dict(said.returns)
         declaration = declared(returns, TRUSTED if tool.kind in MODEL_KINDS else otherwise)
-        destinations = split_destinations(said.destination)
-        for stated in flows_about(tool.name, tool.server, stated_tools(policy)):
+        of_policy = flows_about(tool.name, tool.server, stated_tools(policy))
+        for stated in of_policy:
             if stated.returns:
                 more = declared(dict(stated.returns), otherwise if stated.raises else TRUSTED)
                 declaration = more if stated.raises else declaration.restricted(more)
-            for name, optional in split_destinations(stated.destination or ()).items():
-                destinations[name] = optional and destinations.get(name, True)
         self._declaration: Declaration = declaration
         self._lowest = declaration.lowest
-        self._destinations = destinations
+        self._destinations = _destinations_of(said, of_policy)
         self._endorses = said.endorses
         # What a server declares may be a stranger's text.
-        self._choices = dict(said.choices) if tool.server is None else {}
+        self._words = ToolWords(dict(said.choices) if tool.server is None else {}, said.parameters)
 
     @property
     def declaration(self) -> Declaration:
@@ -254,7 +258,7 @@ class ToolFlow:
             label = kept.label or UNTRUSTED
             flow.learned(kept.content, label, kept.source)
             flow.join(label, intent=kept.source, name=call.tool, cause="result", is_source=label != TRUSTED)
-        judged = flow.judged(arguments.view, arguments.supplied, self._destinations, self._choices)
+        judged = flow.judged(arguments.view, arguments.supplied, self._destinations, self._words)
         call.flow = CallFlow(judged)
         return facts_of(judged)
 
@@ -484,6 +488,15 @@ class ToolFlow:
             if origin.provenance == "untrusted":
                 base = base.meet(UNTRUSTED)
         return base.meet(judged.mark.label)
+
+
+def _destinations_of(said: DeclaredFlow, of_policy: Iterable[StatedFlow]) -> dict[str, bool]:
+    """Return the destinations of a tool, each with whether it may stay empty: one that it does not know may not."""
+    found = split_destinations(said.destination)
+    for stated in of_policy:
+        for name, optional in split_destinations(stated.destination or ()).items():
+            found[name] = optional and found.get(name, True)
+    return {name: optional and said.knows(name) for name, optional in found.items()}
 
 
 def _unrecorded(call: Call, outcome: Entry | None = None) -> ContentBlocked:

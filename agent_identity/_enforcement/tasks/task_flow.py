@@ -28,7 +28,7 @@ from agent_identity._enforcement.tasks.thread_marks import ThreadMarks
 from agent_identity._evidence.ledger import Ledger, Make
 from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
-from agent_identity._flow import NO_CHOICES, TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, origins_of_call
+from agent_identity._flow import NO_WORDS, TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, ToolWords, origins_of_call
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import Denied, EvidenceError, TokenError
@@ -588,7 +588,7 @@ class TaskFlow:
         values: Mapping[str, object],
         supplied: Iterable[str],
         destinations: Mapping[str, bool],
-        choices: Mapping[str, frozenset[object]] = NO_CHOICES,
+        words: ToolWords = NO_WORDS,
     ) -> Judged:
         """Return the mark of now, and where the values of arguments come from.
 
@@ -598,7 +598,8 @@ class TaskFlow:
             destinations: The names of those that decide where the call leads, each with whether a call without a value
                 of it leads nowhere: that is the tool's own word, and as good as a trusted value. An empty value of any
                 other may mean everybody, so that nobody trusted gave it.
-            choices: The values that a tool declares for an argument: none of them says anything by itself.
+            words: The names that the tool gives to arguments, and the values that it lists; see
+                :func:`origins_of_call`.
 
         Raises:
             Denied: With code ``mark_uncertain``: the last mark may or may not be on record.
@@ -607,7 +608,7 @@ class TaskFlow:
             if not self.shared.is_certain and self._flows.enforces:
                 raise Denied(_UNCERTAIN, code="mark_uncertain")
             mark, seen = self.mark, self.seen
-            args, leads = origins_of_call(self.shared.index, values, frozenset(supplied), destinations, choices)
+            args, leads = origins_of_call(self.shared.index, values, frozenset(supplied), destinations, words)
         return Judged(seen, mark, args, leads)
 
     def is_at(self, judged: Judged) -> bool:

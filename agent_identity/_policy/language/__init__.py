@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Question,
         parse_condition,
     )
+    from agent_identity._policy.language.flow_facts import StatedFlow
     from agent_identity._policy.language.labels import (
         ToolFacts,
         added_to,
@@ -38,6 +39,7 @@ else:
                 "Question",
                 "parse_condition",
             ),
+            "agent_identity._policy.language.flow_facts": ("StatedFlow",),
             "agent_identity._policy.language.labels": (
                 "ToolFacts",
                 "added_to",
@@ -57,6 +59,7 @@ __all__ = [
     "Negation",
     "Predicate",
     "Question",
+    "StatedFlow",
     "ToolFacts",
     "Verdict",
     "added_to",

@@ -129,7 +129,7 @@ def _about_labels(row: FlowRow, tool: Tool, said: DeclaredFlow) -> Iterator[Doub
     if unknown := unknown_consequences(row.labels):
         yield Doubt(told_of(unknown))
         return
-    urls = [name for name in said.parameters if _URL.search(name.casefold())]
+    urls = [name for name in said.parameters or () if _URL.search(name.casefold())]
     if urls and "egress" not in row.labels:
         yield Doubt(f"{', '.join(urls)} may be a URL: a call of any URL is egress, so add that label", guess=True)
     name = tool.name.casefold()

@@ -4,7 +4,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final, Never, cast
+from typing import Any, Final, Never, cast
 
 from agent_identity.cli.terminal.command import Command
 from agent_identity.cli.terminal.style import clean
@@ -53,6 +53,7 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, text: str, *, usage: str | None = None, epilog: str = "") -> None:
         super().__init__(prog, usage, text, epilog, formatter_class=partial(_Formatter, width=80))
         self._words: Sequence[str] = ()
+        self._last: argparse.Action | None = None  # The last argument without a name.
         for action in (None, "store"):
             self.register("action", action, _Once)
 
@@ -67,6 +68,13 @@ class _Parser(argparse.ArgumentParser):
         self.description = textwrap.fill(first, width) + end + rest
         return super().format_help()
 
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:  # noqa: ANN401  Of the interface.
+        """Add an argument or option."""
+        action = super().add_argument(*names, **options)
+        if not action.option_strings:
+            self._last = action
+        return action
+
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse the words.
 
@@ -75,7 +83,10 @@ class _Parser(argparse.ArgumentParser):
         """
         self._words = words
         options, extras = self.parse_known_args(words)
-        if extras:
+        last = self._last
+        if extras and last is not None and last.nargs in ("*", "+") and not any(one.startswith("-") for one in extras):
+            setattr(options, last.dest, [*cast("list[str]", getattr(options, last.dest)), *extras])  # After an option.
+        elif extras:
             self.error(f"unexpected argument {extras[0]!r}; leave it out")
         return options
 

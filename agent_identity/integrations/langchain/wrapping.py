@@ -141,7 +141,9 @@ def _flow(tool: BaseTool, stated: DeclaredFlow) -> DeclaredFlow:
     if is_object(schema):
         return stated.of_tool(properties_of(schema), choices_of_schema(schema))
     fields: object = getattr(schema, "model_fields", None)
-    hints = {name: getattr(field, "annotation", None) for name, field in fields.items()} if is_object(fields) else {}
+    if not is_object(fields):
+        return stated
+    hints = {name: getattr(field, "annotation", None) for name, field in fields.items()}
     return stated.of_tool(hints, choices_of_hints(hints))
 
 

@@ -16,9 +16,10 @@ from opentelemetry import context as otel
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import error_type, off_loop
-from agent_identity._enforcement.guard import annotated, claims_from
+from agent_identity._enforcement.guard import DeclaredFlow, annotated, claims_from
 from agent_identity._enforcement.inventory import Definition, Observation, PinnedServer
 from agent_identity._enforcement.tasks import TRACEPARENT, Attachment, marked_as_here, traceparent
+from agent_identity._flow import properties_of
 from agent_identity._identity.common import check_id
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.mcp.answers import Answers
@@ -186,6 +187,7 @@ class _ServerCalls:
         "_listed",
         "_listing",
         "_more",
+        "_named",
         "_server",
         "_session",
         "_spoken",
@@ -213,6 +215,7 @@ class _ServerCalls:
         self._session = session
         self._listed: dict[str, set[str]] = {}  # All digests under a name, over the pages since the first.
         self._claimed: dict[str, set[str]] = {}  # The server's warnings under a name, over the same pages.
+        self._named: dict[str, Mapping[str, object] | None] = {}  # The arguments of tools, by name.
         self._more = False  # Some pages of this listing have not been read.
         self._title = ""
         self._version = ""
@@ -275,7 +278,7 @@ class _ServerCalls:
             server=self._server.name,
             claims=claims,
             touches=touches,
-            flow=self._server.flow.get(target.tool or ""),
+            flow=self._flow(target.tool or ""),
         )
         result = await guard.run_async(CallRequest(target.values, can_route=False, refusal=refusal), send)
         if target.tool is None:
@@ -416,7 +419,7 @@ class _ServerCalls:
     def _take_in(self, listed: Mapping[str, set[Definition]], tools: Sequence[object], *, first: bool) -> None:
         """Keep the listed definitions and the warnings in annotations, and declare the tools."""
         if first:
-            self._listed, self._claimed = {}, {}
+            self._listed, self._claimed, self._named = {}, {}, {}
         for name, several in listed.items():
             self._listed.setdefault(name, set()).update(of.digest for of in several)
         for tool in map(plain, tools):
@@ -424,10 +427,16 @@ class _ServerCalls:
             if isinstance(own, str):
                 claimed = self._claimed.setdefault(own, set())
                 claimed.update(annotated(tool.get("annotations")))
+                self._named[own] = properties_of(members(tool.get("inputSchema")))
                 with suppress(ValueError):  # No tool name.
                     full = check_id(tool_name(self._server.name, own), "name")
                     claims = claims_from(sorted(claimed))
-                    self._enforcer.guard(full, kind="mcp", server=self._server.name, claims=claims).declare()
+                    flow, server = self._flow(own), self._server.name
+                    self._enforcer.guard(full, kind="mcp", server=server, claims=claims, flow=flow).declare()
+
+    def _flow(self, tool: str) -> DeclaredFlow:
+        """Return the statements about the flow of a tool with the names that its definition gives to arguments."""
+        return (self._server.flow.get(tool) or DeclaredFlow()).of_tool(self._named.get(tool), {})
 
     async def _everything(self) -> Sequence[object]:
         pages: list[object] = []

@@ -193,3 +193,23 @@ async def test_a_server_declares_the_flow_of_its_own_tools(pair: Pair) -> None:
     outcomes = [one for one in records.read(pair.folder / "serving", drafts=True) if one.kind == "outcome"]
     marks = [one.mark.cause for one in records.read(pair.folder / "serving", drafts=True) if one.kind == "mark"]
     assert ([one.label for one in outcomes], marks) == (["unknown"], ["accept"])
+
+
+@pytest.mark.parametrize(("destination", "ran"), [("iban?", []), ("recipient?", []), ("note?", ["pay"])])
+async def test_an_optional_destination_is_an_argument_of_the_definition(
+    pair: Pair, destination: str, ran: list[str]
+) -> None:
+    """An optional destination that the definition of the server does not name spares no call."""
+    schema = {"type": "object", "properties": {"iban": {"type": "string"}, "note": {"type": "string"}}}
+    offered = [types.Tool.model_validate({"name": name, "inputSchema": schema}) for name in ("find", "pay")]
+    called: list[str] = []
+    stranger = low_level(lambda: offered, lambda name, *_: called.append(name) or EVIL)
+    tools = {TOOL: {"labels": []}, f"{NAME}/pay": {"labels": ["payment"]}}
+    enforcer = pair.open("bank", policy=All(Flow(), RuleSet(tools=tools)), draft_records=True)
+    stated = McpServer(NAME, flow={"pay": DeclaredFlow("untrusted", destination)})
+    async with in_memory(stranger, lambda of: protect_session(of, enforcer, stated)) as session:
+        with enforcer.task("books", principal=ALICE, agent=CLERK, scope=Scope(dict.fromkeys(tools)), request="find it"):
+            await session.call_tool("find", {})
+            with contextlib.suppress(Denied, Routed):
+                await session.call_tool("pay", {"iban": EVIL})
+    assert called == ["find", *ran]

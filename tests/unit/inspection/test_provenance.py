@@ -216,6 +216,9 @@ def test_spaces_are_dropped_from_valid_ibans_only() -> None:
         ("https://shop.example/list?by=me&to=name", "unknown"),
         ("../pay", "unknown"),
         ("/pay", "unknown"),
+        (f"https://shop.example/list?{'by=name&' * 250}to=me", "principal"),
+        (f"https://shop.example/list?{'by=name&' * 300}to=you", "unknown"),
+        (f"https://shop.example/list?{'by=name&' * 254}to=you#you", "unknown"),
     ],
 )
 def test_a_url_is_as_good_as_its_weakest_piece(value: str, expected: str) -> None:
@@ -224,6 +227,14 @@ def test_a_url_is_as_good_as_its_weakest_piece(value: str, expected: str) -> Non
     found.say("Open https://shop.example/pay or https://shop.example/list?by=name&to=me", "r1")
     took(found, "see https://evil.example/x and evil-account", label=UNTRUSTED)
     assert provenance(found, value) == expected
+
+
+def test_a_long_url_of_others_plants_no_host() -> None:
+    """The host of a URL with more pieces than are looked at stays that of the input that had it first."""
+    found = index()
+    took(found, f"see https://evil.example/x?{'a=b&' * 300}", label=UNTRUSTED)
+    took(found, "https://evil.example/x", label=TRUSTED)
+    assert provenance(found, "https://evil.example") == "untrusted"
 
 
 def test_a_list_is_as_good_as_its_weakest_element() -> None:

@@ -341,6 +341,8 @@ def test_calls_under_a_revoked_issuer_are_no_use(tmp_path: Path, *, reinstated: 
     changes = {(one.agent, line.change) for one in found.suggestions for line in one.tools}
     change = "keep" if reinstated else "drop"
     assert changes == {("clerk", change), ("helper", change)}
+    cited = {line.records for one in found.suggestions for line in one.tools} | {row.records for row in found.rows}
+    assert {len(records) for records in cited} == {3 if reinstated else 0}
     export_tables(tmp_path / "e", tmp_path / "tables")
     tables = {row["agent"]: row for row in query_tables(tmp_path / "tables", "scope")}
     for agent, row in rows.items():

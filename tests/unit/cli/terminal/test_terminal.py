@@ -1,7 +1,9 @@
 """What is printed for people: colour, columns, cleanness, progress."""
 
+import contextlib
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -220,3 +222,26 @@ def test_an_option_that_is_given_twice_is_refused(second: tuple[str, ...], capsy
         main(["verify", "evidence", "--trust", "a.json", *second])
     assert caught.value.code == 2
     assert "is given twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (("ask", "2", "--json", "b"), 2, "no evidence at 'b'"),
+        (("report", "inventory", "a", "--json", "b"), 2, "no evidence at 'b'"),
+        (("verify", "a", "--drafts", "b", "--json"), 2, "the source 'b'"),
+        (("ask", "2", "--json", "a", "--frm", "b"), 2, "unknown option"),
+    ],
+)
+def test_options_may_stand_among_the_sources(
+    words: tuple[str, ...], code: int, complaint: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A source after an option is a source; a misspelled option is still named."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit):
+        patch.chdir(tmp_path)
+        (tmp_path / "a").write_text("")  # The source before the option is there.
+        assert main(list(words)) == code
+    err = capsys.readouterr()
+    assert complaint in err.err + err.out
+    assert "unexpected argument" not in err.err
+    assert "evidence is missing" not in err.err

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         tasks_in,
     )
     from agent_identity._enforcement.tasks.task_flow import Flows, TaskFlow
+    from agent_identity._enforcement.tasks.thread_marks import thread_key
     from agent_identity._enforcement.tasks.trace_context import TRACEPARENT, remote_parent, traceparent
     from agent_identity._enforcement.tasks.vault import QUARANTINE, Kept, Vault, has_handle
 else:
@@ -68,6 +69,7 @@ else:
                 "tasks_in",
             ),
             "agent_identity._enforcement.tasks.task_flow": ("Flows", "TaskFlow"),
+            "agent_identity._enforcement.tasks.thread_marks": ("thread_key",),
             "agent_identity._enforcement.tasks.trace_context": ("TRACEPARENT", "remote_parent", "traceparent"),
             "agent_identity._enforcement.tasks.vault": ("QUARANTINE", "Kept", "Vault", "has_handle"),
         },
@@ -119,5 +121,6 @@ __all__ = [
     "task_facts",
     "task_in",
     "tasks_in",
+    "thread_key",
     "traceparent",
 ]

@@ -8,15 +8,26 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, final
 
 from agent_identity._authority.stores import StateStore
-from agent_identity._enforcement.tasks.remembered import Fact, Remembered
+from agent_identity._enforcement.tasks.remembered import Fact, Remembered, key_of
 from agent_identity._flow import TRUSTED, UNTRUSTED, Label
 from agent_identity._identity.common import Clock
+from agent_identity._identity.principals import Principal
 
-__all__ = ["KeptMark", "ThreadMarks"]
+__all__ = ["KeptMark", "ThreadMarks", "thread_key"]
 
 _DAY: Final = 24 * 3600
 _KEPT: Final = 31 * _DAY
 _NS: Final = 1_000_000_000
+
+
+def thread_key(principal: Principal, thread: str) -> str:
+    """Return the key of a thread, which is that of one principal.
+
+    Args:
+        principal: The principal.
+        thread: The name of the thread, that of its framework included.
+    """
+    return key_of(principal.kind, principal.id, principal.issuer, thread)
 
 
 class KeptMark(NamedTuple):

@@ -163,6 +163,22 @@ def test_a_call_that_was_approved_runs_in_a_new_task(office: Any, guard: str, re
     assert desk.verdict() == set()
 
 
+@GUARDS
+@pytest.mark.parametrize("reject", [False, True])
+def test_two_equal_calls_of_one_turn_have_a_request_each(office: Any, guard: str, *, reject: bool) -> None:
+    """Both run if a person approves both, and one ruling does not serve for both."""
+    desk = office(guard=guard)
+    graph = desk.graph(READ, calls(("s1", "send", {"to": EVIL}), ("s2", "send", {"to": EVIL})))
+    asked = desk.ask(graph)
+    (first, second) = requests_of(asked).items()
+    assert first[1].id != second[1].id
+    decide = desk.enforcer.approvals.reject if reject else desk.enforcer.approvals.approve
+    answers = {first[0]: decide(first[1], by=BOB), second[0]: desk.enforcer.approvals.approve(second[1], by=BOB)}
+    desk.resume(graph, Command(resume=answers))
+    assert desk.sent == ([EVIL] if reject else [EVIL, EVIL])
+    assert desk.verdict() == set()
+
+
 def ruling(desk: Office, interrupts: Any, **options: Any) -> Any:
     """Return the command that resumes with a ruling."""
     return answer(interrupts, desk.enforcer, **{"by": BOB, **options})

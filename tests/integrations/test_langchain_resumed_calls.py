@@ -623,6 +623,27 @@ def test_a_call_without_an_id_of_a_turn_that_this_task_did_not_see_is_unknown(
     assert desk.verdict() == set()
 
 
+def test_a_thread_that_a_node_of_another_thread_takes_up_hides_no_turn(office: Any) -> None:
+    """A node that goes on with the paused run of an inner graph makes its call no more trusted."""
+    desk = office()
+    inner, thread = by_hand(desk, SEND, interrupt_before=["tools"]), {"configurable": {"thread_id": "inner"}}
+
+    def ask(_: Any) -> Any:
+        waits = bool(inner.get_state(thread).next)
+        inner.invoke(None if waits else {"messages": [HumanMessage("handle the mail")]}, thread)
+        return {"messages": [AIMessage("done")]}
+
+    outer: Any = StateGraph(MessagesState)
+    outer.add_node("ask", ask)
+    outer.add_edge(START, "ask")
+    graph = outer.compile(checkpointer=desk.saver)
+    for _ in range(2):
+        with desk.task():
+            graph.invoke({"messages": [HumanMessage("go on")]}, THREAD)
+    assert desk.sent == []
+    assert desk.outcomes() == [("suspended", None)]
+
+
 @GUARDS
 def test_a_call_whose_id_is_missing_hides_no_turn(office: Any, guard: str) -> None:
     """A model that gives no ids makes calls of earlier turns no more trusted."""

@@ -86,7 +86,7 @@ class SharedMark:
         self.begun: str | None = None
         self.threads: set[str] = set()
         self.turns: set[str] = set()
-        self.runs: dict[str, bool] = {}
+        self.runs: dict[str | None, bool] = {}
         self._process = os.getpid()
 
     @property
@@ -94,11 +94,11 @@ class SharedMark:
         """True in the process that keeps the mark, and not in one that was forked from it."""
         return self._process == os.getpid()
 
-    def begin_run(self, thread: str, *, goes_on: bool) -> None:
+    def begin_run(self, thread: str | None, *, goes_on: bool) -> None:
         """Know that a framework runs a thread here; what its first run here was counts.
 
         Args:
-            thread: The key of the thread.
+            thread: The key of the thread; ``None`` for any that is known by nothing else.
             goes_on: It goes on where an earlier run has stopped, and not from an input.
         """
         if len(self.runs) < _MAX_RUNS:
@@ -107,7 +107,7 @@ class SharedMark:
     def goes_on(self, thread: str) -> bool:
         """Return whether a thread goes on here with an earlier run, whose model turns nobody here has seen."""
         above = None if self.owner is None else self.owner.parent
-        return self.runs.get(thread, False) or (above is not None and above.shared.goes_on(thread))
+        return self.runs.get(thread, self.runs.get(None, False)) or (above is not None and above.shared.goes_on(thread))
 
     @property
     def beside(self) -> Label:

@@ -68,7 +68,8 @@ class TurnsSeen(_Watches):
     ) -> None:
         """Take in the beginning of a graph or of a node; called by LangChain.
 
-        A graph without an input goes on with an earlier run. What has entered a node before that began here.
+        A graph without an input goes on with an earlier run, unless a node of the thread has begun here before. One
+        that a node runs may have a thread of its own, which the metadata do not name.
 
         Args:
             serialized: Not used.
@@ -76,10 +77,10 @@ class TurnsSeen(_Watches):
             metadata: The metadata of the run.
         """
         in_node = metadata is not None and "langgraph_node" in metadata
-        goes_on = _is_command(inputs) or (inputs is None and not in_node)
+        goes_on = inputs is None or _is_command(inputs)
         if goes_on or in_node:
             for flow, thread in _threads(thread_of(metadata)):
-                flow.shared.begin_run(thread, goes_on=goes_on)
+                flow.shared.begin_run(None if goes_on and in_node else thread, goes_on=goes_on)
 
 
 class ThreadsRead(_Watches):

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from functools import partialmethod
 from pathlib import Path
@@ -642,6 +642,30 @@ def test_a_thread_that_a_node_of_another_thread_takes_up_hides_no_turn(office: A
             graph.invoke({"messages": [HumanMessage("go on")]}, THREAD)
     assert desk.sent == []
     assert desk.outcomes() == [("suspended", None)]
+
+
+@pytest.mark.parametrize("policy", ROUTES)
+@pytest.mark.parametrize("later", [None, RuleSet(Rule(Effect.ALLOW, tools="*", reason="all"), default=Effect.ALLOW)])
+@pytest.mark.parametrize("reject", [True, False])
+def test_a_process_that_asks_nobody_does_not_free_a_call_without_an_id(
+    office: Any, policy: Any, later: Any, *, reject: bool
+) -> None:
+    """It has no route to the person who was asked, and refuses the call, which is known by its arguments."""
+    first = office(policy=policy)
+    graph = by_hand(first, READ, SEND)
+    command = ruling(first, first.ask(graph), reject=reject)
+    first.enforcer.close()
+    second = office(saver=first.saver, policy=later, routes={}, clock=first.clock)
+    with second.task(), pytest.raises(Denied) as caught:
+        by_hand(second, READ, SEND).invoke(command, THREAD)
+    assert caught.value.code == "route_unavailable"
+    assert second.sent == []
+    second.enforcer.close()
+    third = office(saver=first.saver, policy=later, clock=first.clock)
+    with third.task(), suppress(Denied):
+        by_hand(third, READ, SEND).invoke(command, THREAD)
+    assert third.sent == ([] if reject else [EVIL])
+    assert third.verdict() == set()
 
 
 @GUARDS

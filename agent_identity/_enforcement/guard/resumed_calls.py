@@ -54,19 +54,21 @@ class ResumedCalls:
 
     def is_asked(self, request: CallRequest) -> bool:
         """Return whether the shared state is asked about a call."""
-        follows, call_id = self._point.flows is not None, request.call_id
-        if self._thread is not None and (follows or call_id is not None):
+        if self._point.flows is not None and (self._thread is not None or request.asked_in is not None):
             return True
-        return (request.asked_in is not None and follows) or self._may_come_again(call_id)
+        if request.call_id is not None:
+            return self._resumable or self._asks_people or self._thread is not None
+        return self._is_told_by_arguments(None if self._thread is None else self._thread())
 
-    def _may_come_again(self, call_id: str | None) -> bool:
-        return self._asks_people and (call_id is not None or self._resumable)
+    def _is_told_by_arguments(self, thread: str | None) -> bool:
+        """Return whether a call without an id may be one that was suspended; a process may ask people no more."""
+        return self._resumable and (thread is not None or self._asks_people)
 
     def _key(self, call: Call, task: Task, thread: str | None) -> str | None:
         """Return the key of a call; one without is known by its principal, its agent and its arguments."""
         if call.request.call_id:
             return key_of(thread, self._tool, call.request.call_id)
-        if call.snapshot is None or not self._may_come_again(None):
+        if call.snapshot is None or not self._is_told_by_arguments(thread):
             return None
         return key_of(thread, self._tool, "", call.snapshot.canonical().decode("utf-8", "replace"), *_parties(task))
 

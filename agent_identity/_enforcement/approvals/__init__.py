@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._enforcement.approvals.inbox import ApprovalInbox, party_of
+    from agent_identity._enforcement.approvals.names import args_of
     from agent_identity._enforcement.approvals.records import Held
     from agent_identity._enforcement.approvals.refusals import mismatch
     from agent_identity._enforcement.approvals.service import Approvals
@@ -15,6 +16,7 @@ else:
         __name__,
         {
             "agent_identity._enforcement.approvals.inbox": ("ApprovalInbox", "party_of"),
+            "agent_identity._enforcement.approvals.names": ("args_of",),
             "agent_identity._enforcement.approvals.records": ("Held",),
             "agent_identity._enforcement.approvals.refusals": ("mismatch",),
             "agent_identity._enforcement.approvals.service": ("Approvals",),
@@ -26,6 +28,7 @@ __all__ = [
     "ApprovalInbox",
     "Approvals",
     "Held",
+    "args_of",
     "ask_in_the_terminal",
     "mismatch",
     "party_of",

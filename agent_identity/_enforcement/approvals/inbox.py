@@ -34,13 +34,19 @@ _REQUEST: Final = ".request"
 _RULING: Final = ".ruling"
 
 
-def name_of(task: Task, tool: str, args: str | None) -> str:
+def name_of(task: Task, tool: str, args: str | None, *, call_id: str | None = None) -> str:
     """Return the storage name of a call: its task, its principal, and all that an approval is bound to.
 
     The grant is left out: an agent with a delegation per call repeats the call under another grant.
+
+    Args:
+        task: The task.
+        tool: The name of the tool.
+        args: The digest of the arguments.
+        call_id: The id of a call that is made again with it, which tells two equal calls apart.
     """
     agents = [[grant.agent.id, grant.agent.owner] for grant in task.chain.grants]
-    bound = [task.id, agents, tool, args]
+    bound = [task.id, agents, tool, args, *([] if call_id is None else [call_id])]
     return "-".join(
         hashlib.sha256(canonical.encode(part)).hexdigest()[:size]
         for part, size in (([task.id], 16), (list(party_of(task.principal)), 16), (bound, 64))

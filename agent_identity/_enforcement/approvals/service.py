@@ -319,7 +319,7 @@ class Approvals:
         sources = sources_asked(call)
         shown = call.displayed  # The approver does not see values that the model never sees.
         data = b"{}" if shown is None else shown.canonical()
-        name = name_of(task, call.tool, args)
+        name = name_of(task, call.tool, args, call_id=call.call_id if channel.suspends else None)
         suspended = self._asked.get(name) if channel.suspends else None
         known = self._waiting(name, call.tool, task, args) if channel.ask is None else suspended
         if known is not None and not set(sources) <= set(known.sources):

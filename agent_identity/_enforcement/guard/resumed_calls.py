@@ -13,7 +13,7 @@ from typing import Any, Final, cast, final
 
 from agent_identity._authority.registries import MAX_WAIT
 from agent_identity._common.narrowing import is_object
-from agent_identity._enforcement.approvals import mismatch, party_of
+from agent_identity._enforcement.approvals import args_of, mismatch, party_of
 from agent_identity._enforcement.calls import Approval, Call, CallRequest, TakenUp
 from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
@@ -54,20 +54,22 @@ class ResumedCalls:
 
     def is_asked(self, request: CallRequest) -> bool:
         """Return whether the shared state is asked about a call."""
-        follows, call_id = self._point.flows is not None, request.call_id
-        if self._thread is not None and (follows or call_id is not None):
+        if self._point.flows is not None and (self._thread is not None or request.asked_in is not None):
             return True
-        return (request.asked_in is not None and follows) or self._may_come_again(call_id)
+        if request.call_id is not None:
+            return self._resumable or self._asks_people or self._thread is not None
+        return self._is_told_by_arguments(None if self._thread is None else self._thread())
 
-    def _may_come_again(self, call_id: str | None) -> bool:
-        return self._asks_people and (call_id is not None or self._resumable)
+    def _is_told_by_arguments(self, thread: str | None) -> bool:
+        """Return whether a call without an id may be one that was suspended; a process may ask people no more."""
+        return self._resumable and (thread is not None or self._asks_people)
 
     def _key(self, call: Call, task: Task, thread: str | None) -> str | None:
         """Return the key of a call; one without is known by its principal, its agent and its arguments."""
         if call.request.call_id:  # Some models give the name of the tool for an id; others find no second one.
             is_name = call.request.call_id == self._tool
             return key_of(thread if is_name else None, self._tool, call.request.call_id)
-        if call.snapshot is None or not self._may_come_again(None):
+        if call.snapshot is None or not self._is_told_by_arguments(thread):
             return None
         return key_of(thread, self._tool, "", call.snapshot.canonical().decode("utf-8", "replace"), *_parties(task))
 
@@ -86,13 +88,12 @@ class ResumedCalls:
             key = self._key(call, task, thread)
             call.taken_up = None if key is None else self._find(call, task, key, thread)
             if task.flow is not None:
-                self._join(task.flow, call, None if thread is None else key_of(*party_of(task.principal), thread))
+                self._join(task.flow, call, None if thread is None else key_of(thread))
         except (Denied, EvidenceError):
             raise
         except Exception as error:  # noqa: BLE001 - Of any store: what it would have said is unknown.
             _LOG.error("the state of suspended calls cannot be read: %s", safe_message(error))
-            if self._point.flows is not None or self._asks_people:
-                raise _unanswered(self._tool) from None
+            raise _unanswered(self._tool) from None
 
     def bound(self, call: Call, decision: Decision) -> Decision:
         """Return the decision about a call, which asks the person again if the call was suspended for one.
@@ -154,8 +155,6 @@ class ResumedCalls:
 
     def _read(self, call: Call, fact: Mapping[str, object]) -> TakenUp:
         task, args, route, hop, sources = (fact.get(name) for name in ("task", "args", "route", "hop", "sources"))
-        given = None if call.snapshot is None or args is None else call.snapshot.canonical()
-        digest = None if given is None else self._point.digests.digest(str(task), given)
         try:
             label = Label.parse(str(fact.get("label")))
         except ValueError:
@@ -165,14 +164,14 @@ class ResumedCalls:
             label=label,
             sources={k: str(v) for k, v in sources.items()} if is_object(sources) else {},
             route=None if route is None else str(route),
-            is_same=digest == args,
+            is_same=isinstance(args, str) and args_of(call, str(task), args, self._point.digests) == args,
         )
 
     @staticmethod
     def _join(flow: TaskFlow, call: Call, thread: str | None) -> None:
         """Lower the mark of the task to where a call comes from, of which the task itself may know nothing."""
         turn, is_known, before = call.request.asked_in, False, call.taken_up
-        seen = turn is None or flow.has_seen(turn)
+        seen = flow.has_seen(turn) if turn is not None else thread is None or not flow.shared.goes_on(thread)
         if before is not None and before.hop is not None:
             flow.take_up(before.hop, before.label, before.sources)
             is_known = before.is_same and not seen
@@ -204,7 +203,9 @@ def _with(by: str, new: Fact, taken_up: TakenUp | None, before: Fact | None) -> 
     """Return what is remembered of the calls with one key; one that is suspended again keeps the mark that it had."""
     known, sources = None if before is None else before.get(by), new.get("sources")
     if taken_up is not None and is_object(known) and is_object(sources) and sources.keys() <= taken_up.sources.keys():
-        new = {**cast("Fact", known), "route": cast("str | None", new["route"] or known.get("route"))}
+        new = {**cast("Fact", known), "route": new["route"]}
+    if is_object(known) and new["route"] is None:  # Once a person was asked, only a ruling lets it run.
+        new = {**new, "route": cast("str | None", known.get("route"))}
     merged: Fact = {**(before or {})}
     merged[by] = new
     return merged

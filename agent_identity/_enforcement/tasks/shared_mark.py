@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedMark"]
 
 _KEY_BYTES: Final = 32
+_MAX_RUNS: Final = 10_000
 _FORKED: Final = "the mark belongs to the process that this one was forked from; open a task of its own here"
 _REENTRANT: Final = "re-entrant use of a task from a signal handler or finalizer; set a flag there and act later"
 
@@ -47,6 +48,7 @@ class SharedMark:
         begun: The record by which the task began as unknown, if it did.
         threads: The keys of the threads of frameworks that go on at this mark.
         turns: The ids of the calls that models have asked for here.
+        runs: The keys of the threads that frameworks run here, each with whether that went on with an earlier run.
     """
 
     __slots__ = (
@@ -63,7 +65,7 @@ class SharedMark:
             "lock",
             "mark",
         ),
-        *("names", "owner", "parts", "threads", "turns", "unwritten", "_process"),
+        *("names", "owner", "parts", "runs", "threads", "turns", "unwritten", "_process"),
     )
 
     def __init__(self, hop: str, expires_at: int, names: tuple[str, ...] = ()) -> None:
@@ -84,12 +86,28 @@ class SharedMark:
         self.begun: str | None = None
         self.threads: set[str] = set()
         self.turns: set[str] = set()
+        self.runs: dict[str | None, bool] = {}
         self._process = os.getpid()
 
     @property
     def is_here(self) -> bool:
         """True in the process that keeps the mark, and not in one that was forked from it."""
         return self._process == os.getpid()
+
+    def begin_run(self, thread: str | None, *, goes_on: bool) -> None:
+        """Know that a framework runs a thread here; what its first run here was counts.
+
+        Args:
+            thread: The key of the thread; ``None`` for any that is known by nothing else.
+            goes_on: It goes on where an earlier run has stopped, and not from an input.
+        """
+        if len(self.runs) < _MAX_RUNS:
+            self.runs.setdefault(thread, goes_on)
+
+    def goes_on(self, thread: str) -> bool:
+        """Return whether a thread goes on here with an earlier run, whose model turns nobody here has seen."""
+        above = None if self.owner is None else self.owner.parent
+        return self.runs.get(thread, self.runs.get(None, False)) or (above is not None and above.shared.goes_on(thread))
 
     @property
     def beside(self) -> Label:

@@ -1,4 +1,4 @@
-"""The marks of threads: what the tasks of one principal have read in a conversation, for the next task in it.
+"""The marks of threads: what the tasks in a conversation have read, for the next task in it.
 
 A thread is what a framework keeps between two runs, such as the messages of a checkpoint. Its mark only falls. It is
 forgotten thirty days after the last task in it.

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, final
 
+from pydantic import ValidationError
+
 __all__ = ["Deliveries", "delivered", "entered", "raised"]
 
 _CURRENT: Final[ContextVar["Deliveries | None"]] = ContextVar("agent_identity_deliveries", default=None)
@@ -20,16 +22,16 @@ class Deliveries:
 
     Attributes:
         entered: True once the guarded tool was called.
-        failed: True once it raised.
+        error: What it raised last.
     """
 
-    __slots__ = ("_call_id", "entered", "failed", "note")
+    __slots__ = ("_call_id", "entered", "error", "note")
 
     def __init__(self, call_id: str | None, note: Callable[[object], None]) -> None:
         self._call_id: Final = call_id
         self.note: Final = note
         self.entered = False
-        self.failed = False
+        self.error: BaseException | None = None
 
     @contextmanager
     def noted(self) -> Generator[None]:
@@ -39,6 +41,22 @@ class Deliveries:
             yield
         finally:
             _CURRENT.reset(token)
+
+    def says_error(self, content: object) -> bool:
+        """Return whether a text tells what the tool raised; what middleware answers in its place need not.
+
+        Args:
+            content: The text.
+        """
+        error = self.error
+        if error is None or not isinstance(content, str):
+            return False
+        if isinstance(error, ValidationError):  # The agent leaves out what the model has no part in.
+            return any(one["msg"] in content for one in error.errors())
+        try:
+            return (str(error) or type(error).__name__) in content
+        except Exception:  # noqa: BLE001  Code of others.
+            return False
 
     def takes(self, call_id: object) -> bool:
         """Return whether a call of a tool is this call; a body may call other tools."""
@@ -68,5 +86,5 @@ def delivered(deliveries: Deliveries | None, result: object) -> object:
 def raised(deliveries: Deliveries | None, error: BaseException) -> None:
     """Note what a guarded tool raised."""
     if deliveries is not None:
-        deliveries.failed = True
+        deliveries.error = error
         deliveries.note(error)

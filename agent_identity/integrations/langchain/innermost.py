@@ -7,6 +7,7 @@ that finally runs and the model that finally answers are guarded, wherever our m
 
 from abc import ABCMeta
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast, final
 
@@ -66,7 +67,7 @@ class InnermostTools:
         self._kinds: dict[type, type] = {}
 
     def of(self, request: _RequestT) -> _RequestT:
-        """Return the same request, with the guarded copy of its tool.
+        """Return the same request, with the guarded copies of its tool and of the tools that its runtime lists.
 
         Raises:
             ConfigurationError: The tool cannot be guarded by this enforcer; also from ``override`` of the request.
@@ -74,7 +75,12 @@ class InnermostTools:
         kind = type(request)
         if kind not in self._kinds:
             self._kinds[kind] = _subclass(kind, {_TOOL: property(_read_tool, self._write)})
-        return _copied(request, self._kinds[kind], _TOOL)
+        made = _copied(request, self._kinds[kind], _TOOL)
+        runtime: Any = getattr(request, "runtime", None)
+        if listed := getattr(runtime, "tools", None):  # Bodies and middleware may run them.
+            tools = [self._guarded(tool) if isinstance(tool, BaseTool) else tool for tool in listed]
+            vars(made)["runtime"] = replace(runtime, tools=tools)
+        return made
 
     def _write(self, request: object, tool: BaseTool | None) -> None:
         vars(request)[_TOOL] = self._guarded(tool) if isinstance(tool, BaseTool) else tool

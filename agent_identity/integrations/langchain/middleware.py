@@ -514,8 +514,8 @@ class _Run:
         """Return the result, after a message that no tool delivered was registered if its label counts in the mark."""
         deliveries = self._deliveries
         # The agent writes the message about an error of the tool; an answer in its place was judged, by its own label.
-        is_error = isinstance(result, ToolMessage) and result.status == "error"
-        if not deliveries.entered or (deliveries.failed and is_error):
+        said: object = result.content if isinstance(result, ToolMessage) and result.status == "error" else None
+        if not deliveries.entered or deliveries.says_error(said):
             account(self._task, result)
         return result
 

@@ -1,29 +1,49 @@
-"""Model turns of LangChain that a task has seen: a call that comes from another turn may come from anywhere."""
+"""Model turns and threads of LangChain that a task has seen: a call of another turn may come from anywhere."""
 
+import sys
+from collections.abc import Generator, Mapping
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.runnables import ensure_config
 from langchain_core.tracers.context import register_configure_hook
 
-from agent_identity._enforcement.tasks import tasks_in
+from agent_identity._enforcement.tasks import TaskFlow, key_of, tasks_in
+from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = ["watch_turns"]
+__all__ = ["thread_of", "watch_turns"]
 
-
+_AWAY: Final = "the shared state with the marks of threads does not answer; see the log, and try again when it does"
 _IGNORED: Final = property(lambda _: True)
 
 
-class TurnsSeen(BaseCallbackHandler):
-    """Tells the open tasks which calls a chat model has asked for."""
+def thread_of(settings: object) -> str | None:
+    """Return the name of the LangGraph thread that a configuration or its metadata names, if any.
+
+    Args:
+        settings: The configurable settings, or the metadata.
+    """
+    thread = cast("Mapping[str, object]", settings).get("thread_id") if isinstance(settings, Mapping) else None
+    return None if thread is None else f"langgraph:{thread}"
+
+
+class _Watches(BaseCallbackHandler):
+    """Ignores everything but what a subclass takes."""
+
+    ignore_agent = ignore_chain = ignore_chat_model = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_custom_event = ignore_llm = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_retriever = ignore_retry = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+class TurnsSeen(_Watches):
+    """Tells the open tasks which calls a chat model has asked for, and which threads go on with an earlier run."""
 
     run_inline = True
-    ignore_agent = ignore_chain = ignore_chat_model = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
-    ignore_custom_event = ignore_retriever = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
-    ignore_retry = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_chain = ignore_llm = False  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def on_llm_end(self, response: LLMResult, **_: object) -> None:
         """Take in one answer of a model; called by LangChain.
@@ -38,6 +58,73 @@ class TurnsSeen(BaseCallbackHandler):
         for flow in flows:
             flow.saw(calls)
 
+    def on_chain_start(
+        self,
+        serialized: object,  # noqa: ARG002  Its place is LangChain's.
+        inputs: object,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        **_: object,
+    ) -> None:
+        """Take in the beginning of a graph or of a node; called by LangChain.
+
+        A graph without an input goes on with an earlier run, unless a node of the thread has begun here before. One
+        that a node runs may have a thread of its own, which the metadata do not name.
+
+        Args:
+            serialized: Not used.
+            inputs: The input; ``None`` or a command where a run goes on.
+            metadata: The metadata of the run.
+        """
+        in_node = metadata is not None and "langgraph_node" in metadata
+        goes_on = inputs is None or _is_command(inputs)
+        if goes_on or in_node:
+            for flow, thread in _threads(thread_of(metadata)):
+                flow.shared.begin_run(None if goes_on and in_node else thread, goes_on=goes_on)
+
+
+class ThreadsRead(_Watches):
+    """Has the open tasks go on at the mark of a thread before a model reads it, and the thread at theirs.
+
+    It asks the shared state, so that LangChain runs it beside the event loop. If it fails, the model is not asked.
+    """
+
+    raise_error = True
+    ignore_chat_model = ignore_llm = False  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def on_chat_model_start(self, *_: object, metadata: Mapping[str, object] | None = None, **__: object) -> None:
+        """Enter the thread that a chat model is about to read; called by LangChain.
+
+        Args:
+            metadata: The metadata of the run.
+
+        Raises:
+            Denied: The shared state does not answer (``state_unavailable``).
+            EvidenceError: The mark could not be recorded.
+        """
+        named = thread_of(ensure_config().get("configurable")) or thread_of(metadata)
+        for flow, thread in _threads(named):
+            failed = flow.guarded(partial(flow.enter, thread, joins=True))
+            if failed is not None:
+                raise failed if isinstance(failed, AgentIdentityError) else Denied(_AWAY, code="state_unavailable")
+
+    on_llm_start = on_chat_model_start  # pyright: ignore[reportAssignmentType]
+
+
+def _is_command(inputs: object) -> bool:
+    """Return whether the input of a graph is a command; without LangGraph, none is."""
+    types = sys.modules.get("langgraph.types")
+    return types is not None and isinstance(inputs, types.Command)
+
+
+def _threads(name: str | None) -> Generator[tuple[TaskFlow, str]]:
+    """Yield the flows of the open tasks that live, each with its key of a thread."""
+    if name is None:
+        return
+    for task in tasks_in():
+        if task.flow is not None and task.lease.live:
+            yield task.flow, key_of(name)
+
 
 def _calls_of(generation: object) -> list[str]:
     """Return the ids of the calls in one answer."""
@@ -47,11 +134,14 @@ def _calls_of(generation: object) -> list[str]:
     )
 
 
-_HANDLER: Final[Any] = TurnsSeen()
-_SEEN: Final = ContextVar[Any]("agent_identity_langchain_turns", default=_HANDLER)
+_TURNS_SEEN: Final[Any] = TurnsSeen()
+_THREADS_READ: Final[Any] = ThreadsRead()
+_TURNS: Final = ContextVar[Any]("agent_identity_langchain_turns", default=_TURNS_SEEN)
+_THREADS: Final = ContextVar[Any]("agent_identity_langchain_threads", default=_THREADS_READ)
 
 
 @cache
 def watch_turns() -> None:
-    """Have LangChain tell the answers of all chat models of this process, once."""
-    register_configure_hook(cast("ContextVar[Any | None]", _SEEN), inheritable=True)
+    """Have LangChain tell the runs of all chat models of this process, once."""
+    for handler in (_TURNS, _THREADS):
+        register_configure_hook(cast("ContextVar[Any | None]", handler), inheritable=True)

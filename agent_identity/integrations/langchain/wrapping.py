@@ -34,7 +34,7 @@ from agent_identity.integrations.langchain.invocation import (
 )
 from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
-from agent_identity.integrations.langchain.turns import watch_turns
+from agent_identity.integrations.langchain.turns import thread_of, watch_turns
 
 __all__ = [
     "FUNCTIONS",
@@ -200,8 +200,7 @@ def workflow() -> str | None:
 
 def thread() -> str | None:
     """Return the name of the LangGraph thread in which a tool is called, if any, for the mark that goes on in it."""
-    run = workflow()
-    return None if run is None else f"langgraph:{run}"
+    return thread_of(ensure_config().get("configurable"))
 
 
 @final

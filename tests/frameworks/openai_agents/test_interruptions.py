@@ -39,6 +39,7 @@ from agent_identity.integrations.frameworks.openai_agents import (
     unprotect,
 )
 from agent_identity.policy import Decision, Request
+from agent_identity.state import MemoryState
 from agent_identity.testing import Rehearsal, Rehearse
 
 ASKING = ai.RuleSet(
@@ -456,3 +457,18 @@ async def test_a_policy_that_asks_nobody_any_more_frees_no_call(rehearse: Rehear
     await resumed(world, agent, answer(saved, world.enforcer, by=BOB, reject=reject))
     assert ran == ([] if reject else ["paid 120 EUR"])
     verifies(world)
+
+
+async def test_a_process_that_asks_nobody_frees_no_call(rehearse: Rehearse) -> None:
+    """Without policy and routes it refuses a call that waits for a person, whom the approval of the SDK is not."""
+    state, ran = MemoryState(), Ran()
+    first = rehearse(policy=ASKING, routes={"people": approval_by_interruption()}, state=state)
+    saved = save_run(await run(first, protect(agent_of(ran.tools(), PAY), first.enforcer)))
+    second = rehearse(state=state)
+    agent = protect(agent_of(ran.tools()), second.enforcer)
+    waiting = await load_run(agent, saved)
+    waiting.approve(waiting.get_interruptions()[0], always_approve=True)
+    with second.enforcer.task("invoices", scope=SCOPE, **WHO):
+        await Runner.run(agent, waiting)
+    assert ran == []
+    second.records.assert_denied(code="call_suspended", tool="pay_invoice", count=1)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -617,6 +618,46 @@ def test_a_list_without_end_of_turns_says_so(open_world: Any) -> None:
     world = open_world(state=Stubborn())
     with pytest.raises(StateError, match="many others change the list"):
         world.enforcer.revoke(CLERK)
+
+
+class HeldClock:
+    """A clock on which one thread waits."""
+
+    def __init__(self) -> None:
+        self.waiting, self.go = threading.Event(), threading.Event()
+
+    def wall_ns(self) -> int:
+        """Return the time; the thread ``held`` waits for it."""
+        if threading.current_thread().name == "held":
+            self.waiting.set()
+            self.go.wait()
+        return 1_764_000_000 * 10**9
+
+    def monotonic_ns(self) -> int:
+        """Return the time since an arbitrary start."""
+        return 0
+
+
+def test_ac_18_a_child_of_a_fork_waits_for_no_thread_that_follows_new_keys(tmp_path: Path) -> None:
+    """A fork while another thread of the parent reads a list by the trusted keys leaves the child able to call."""
+    clock = HeldClock()
+    with Enforcer.open(tmp_path, clock=clock) as enforcer, Enforcer.open(tmp_path, clock=clock) as other:
+        other.revoke(READER)
+        reading = threading.Thread(target=lambda: enforcer.revocations.current, name="held")
+        reading.start()
+        assert clock.waiting.wait(30)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            status = 1
+            try:
+                with enforcer.task("p", principal=ALICE, agent=CLERK, scope=OPEN), enforcer.action("tool"):
+                    status = 0
+            finally:
+                os._exit(status)
+        clock.go.set()
+        reading.join()
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_forked_child_shares_the_switch(tmp_path: Path) -> None:

@@ -285,3 +285,38 @@ def test_revoking_says_which_processes_cannot_read_the_list(
         assert main(["reinstate", str(place), "agent", "clerk"]) == 0
         assert "1 of its streams" in capsys.readouterr().err
         assert outcome(running) == "revocations_unreadable"
+
+
+def test_ac_17_a_revoked_key_leaves_the_trust_file_signed_by_its_root(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --root the next trust.json is signed, and running processes follow it; without, the command says so."""
+    place, pem, root = tmp_path / "evidence", tmp_path / "root.pem", SigningKey.generate()
+    root.save(pem)
+    Enforcer.open(place).close()
+    stolen = SigningKey.load(place / "keys" / "issuer.pem").public_key.thumbprint
+    trust = TrustStore.load(place / "trust.json")
+    listed = TrustedKey(root.public_key, "root", origin=trust.origin)
+    rooted = replace(trust, keys=(*trust.keys, listed), file=FileVersion("file", 1))
+    signed_trust(rooted, root).save(place / "trust.json")
+    with Enforcer.open(place, trust_root=root.public_key) as running:
+        rotate(place, "--root", str(pem))
+        words = ["keys", "revoke", f"--since={NOW}"]
+        assert main([*words, "--root", str(pem), "--", str(place), stolen]) == 0
+        assert "No root signed" not in capsys.readouterr().out
+        with Enforcer.open(place, trust_root=root.public_key) as other:
+            other.revoke(CLERK, suspend=True)
+            assert [outcome(one) for one in (running, other)] == ["suspended"] * 2
+        assert main([*words[:2], f"--since={NOW - 1}", "--", str(place), stolen]) == 0
+        assert "No root signed" in capsys.readouterr().out
+
+
+def test_the_kill_switch_works_beside_successors_that_are_none(tmp_path: Path, clock: FixedClock) -> None:
+    """A line that is no successor is passed over, by processes and by the command."""
+    place = tmp_path / "evidence"
+    with Enforcer.open(place, clock=clock) as running:
+        assert outcome(running) == "read"
+        (place / "trust.successors").write_text("a b.c d.e.f\n")
+        exchanged(place)
+        assert main(["revoke", str(place), "agent", "clerk", "--suspend"]) == 0
+        assert outcome(running) == "suspended"

@@ -1,4 +1,4 @@
-"""Checks calls that a person approved: by somebody other than the requester, for these arguments, used once."""
+"""Checks the answers of people: by somebody other than the requester, for these arguments, used once."""
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, final, overload
@@ -40,7 +40,7 @@ class _Said(NamedTuple):
     agents: tuple[str, ...]
 
 
-class _Approved(NamedTuple):
+class _Answered(NamedTuple):
     said: _Said
     approval: ApprovalState
     start_ns: int
@@ -52,13 +52,13 @@ class _Case(msgspec.Struct):
 
     Attributes:
         pending: What was asked, as keys.
-        approved: The answers that let the call run.
+        answers: The answers, which let the call run or reject it.
         calls: The calls that name it.
         requests: The digest of the request, by task.
     """
 
     pending: dict[_Said, bool] = {}  # msgspec copies this and those below for each approval. It once leaked sets.
-    approved: list[_Approved] = []
+    answers: list[_Answered] = []
     calls: list[tuple[_Said, Place]] = []
     requests: dict[str, str] = {}
 
@@ -126,16 +126,16 @@ class ApprovalsCheck:
         """
         number = 0
         for case in self._cases.values():
-            approved = {entry.said for entry in case.approved}
+            approved = {entry.said for entry in case.answers if entry.approval.status == "approved"}
             for said, place in case.calls:
                 self._match(said, approved, place)
             # A suspended call and its reruns are one call.
             over = [place for _, place in case.calls if (place.record or "").encode() not in self._suspended]
             if len(over) > 1:
                 self._add("approval_reused", "an approval was used again; each permits one call", over[1])
-            for entry in case.approved:
+            for entry in case.answers:
                 self._judge(entry, case, proved)
-            number += len(case.approved)
+                number += entry.approval.status == "approved"
         self._findings.counts["approvals"] = number
 
     def _case(self, approval: str) -> _Case:
@@ -176,16 +176,16 @@ class ApprovalsCheck:
                 case.pending[asked] = True
             else:
                 self._reuse(place)
-        elif approval.status == "approved":
-            self._keep(case.approved, _Approved(said, approval, record.time.start_ns, place), place)
+        elif approval.status in ("approved", "rejected"):
+            self._keep(case.answers, _Answered(said, approval, record.time.start_ns, place), place)
 
-    def _judge(self, entry: _Approved, case: _Case, proved: Callable[[Place], bool]) -> None:
+    def _judge(self, entry: _Answered, case: _Case, proved: Callable[[Place], bool]) -> None:
         from agent_identity._authority.registries import folded, trusted_ruling  # Few ledgers have approvals.
 
         said, approval, start_ns, place = entry
         approver = approval.approver
         if approval.token is None or approver is None or approver.kind != "human":
-            self._add("approval_forged", "the approval is not signed by a person", place)
+            self._add("approval_forged", "the answer is not signed by a person", place)
             return
         requesters = (*_names(said.principal), *said.agents)
         if not {folded(name) for name in _names(approver)}.isdisjoint(map(folded, requesters)):
@@ -202,6 +202,8 @@ class ApprovalsCheck:
             self._add("approval_mismatch", "the record differs from the ruling that was signed", place)
         elif ruling.task != said.task:
             self._find_request(ruling, said, case, place)
+        if approval.status == "rejected":
+            return  # It may be taken up late: it permits nothing.
         if not (ruling.decided_at - SKEW) * _NS <= start_ns < ruling.expires_at * _NS:
             self._add("approval_late", "the approval was used outside its validity", place)
 
@@ -213,7 +215,7 @@ class ApprovalsCheck:
             self._add("approval_request_missing", message, place)
 
     def _refuse_revoked(
-        self, ruling: "Ruling", entry: _Approved, trust: TrustStore, proved: Callable[[Place], bool]
+        self, ruling: "Ruling", entry: _Answered, trust: TrustStore, proved: Callable[[Place], bool]
     ) -> None:
         """Report an approval under a revoked key unless a proved record shows that it is older."""
         kid = ruling.kid
@@ -258,11 +260,12 @@ def _said(record: Approval | Intent | Outcome) -> _Said | None:
 def _agrees(ruling: "Ruling", said: _Said, approval: ApprovalState, approver: Principal) -> bool:
     """Return whether a record matches the signed ruling; arguments compare within one task only."""
     return (
-        (ruling.id, ruling.status, ruling.tool) == (approval.id, "approved", said.tool)
+        (ruling.id, ruling.status, ruling.tool) == (approval.id, approval.status, said.tool)
         and (ruling.principal.kind, ruling.principal.id) == (said.principal.kind, said.principal.id)
         and (ruling.agent.id, ruling.agent.owner) == (said.agent.id, said.agent.owner)
         and (ruling.approver.id, ruling.approver.provenance) == (approver.id, approver.provenance)
-        and ruling.approver.issuer == approver.issuer
+        and (ruling.approver.issuer, ruling.approver.roles) == (approver.issuer, approver.roles or ())
+        and ruling.approver.via == (approver.via or ())
         and (ruling.task != said.task or ruling.args == said.args)
         and approval.sources in (None, ruling.sources)
         and approval.expires in (None, str(ruling.expires_at * _NS))

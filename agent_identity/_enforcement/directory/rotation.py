@@ -211,7 +211,12 @@ def _complete(root: Path, purpose: Purpose) -> bool:
 
 
 def revoke(
-    path: str | os.PathLike[str], thumbprint: str, *, since: int, reason: str | None = None
+    path: str | os.PathLike[str],
+    thumbprint: str,
+    *,
+    since: int,
+    reason: str | None = None,
+    root_key: Signer | None = None,
 ) -> tuple[TrustedKey, ...]:
     """Revoke a key in a trust file from a time on; return its entries, one for each purpose.
 
@@ -220,9 +225,11 @@ def revoke(
         thumbprint: The name of the key.
         since: Unix seconds. A known time is only replaced by an earlier one.
         reason: The reason, for people.
+        root_key: A root of the trust file, which signs the next one.
 
     Raises:
-        ConfigurationError: The file is unusable, does not have the key, or knows an earlier time.
+        ConfigurationError: The file is unusable, does not have the key, or knows an earlier time; or the key is no
+            root of the file.
     """
     root = Path(path)
     file = root / "trust.json" if root.is_dir() else root
@@ -243,16 +250,16 @@ def revoke(
         except ValueError as error:
             raise ConfigurationError(f"bad revocation: {error}") from None
         following = trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys))
-        _write(root, file, trust, following)
+        _write(root, file, trust, following, root_key)
         return tuple(changed.values())
 
 
-def _write(root: Path, file: Path, trust: TrustStore, following: TrustStore) -> None:
+def _write(root: Path, file: Path, trust: TrustStore, following: TrustStore, root_key: Signer | None) -> None:
     """Write a trust file, and announce it to running processes where the key in use can."""
     if _may_announce(root, following):
-        replace_trust(root, revisable(trust).with_keys(following.keys))
+        replace_trust(root, revisable(trust).with_keys(following.keys), root_key)
     else:
-        following.save(file)
+        (following if root_key is None else signed_trust(following, root_key)).save(file)
 
 
 def _may_announce(root: Path, trust: TrustStore) -> bool:

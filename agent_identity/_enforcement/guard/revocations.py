@@ -375,8 +375,9 @@ class Revocations:
                 self._taken = number  # Only now: a refused list stays unread.
 
     def after_fork_in_child(self) -> None:
-        """Replace the lock, which another thread of the parent may have held."""
+        """Replace the locks, which another thread of the parent may have held."""
         self._lock = threading.RLock()
+        self._trust.after_fork_in_child()
         if self._beside is not None:
             self._beside.after_fork_in_child()
 

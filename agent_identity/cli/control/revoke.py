@@ -28,7 +28,7 @@ from agent_identity.canonical import encode
 from agent_identity.cli.control.opened import NS, opened, store_of, trust_file
 from agent_identity.cli.terminal.signing import refuse_inside
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
-from agent_identity.errors import ConfigurationError
+from agent_identity.errors import ConfigurationError, TokenError
 
 __all__ = ["run_list", "run_reinstate", "run_revoke"]
 
@@ -58,8 +58,7 @@ def _tell_unread(directory: str, signed: bytes) -> None:
     """Tell which processes cannot read a list yet, because nothing leads them to the key that signed it."""
     kid = parse_compact(signed.partition(b"\n")[0].decode("ascii"), most=MAX_LIST).kid or ""
     entry = TrustStore.load(trust_file(directory)).get(kid, "issuer")
-    named = (kid.encode() in parse_compact(token, most=MAX_SUCCESSOR).payload for token in successors_in(signed))
-    if entry is None or entry.not_before is None or any(named):
+    if entry is None or entry.not_before is None or any(_names(token, kid) for token in successors_in(signed)):
         return
     streams = open_ledger(directory)
     running = sum(_runs_since_before(streams.entries(stream), entry.not_before) for stream in streams.streams())
@@ -69,6 +68,14 @@ def _tell_unread(directory: str, signed: bytes) -> None:
         "refuse every call (revocations_unreadable) until they open the directory again",
         file=sys.stderr,
     )
+
+
+def _names(token: str, kid: str) -> bool:
+    """Return whether a successor names a key; what is no successor names none."""
+    try:
+        return kid.encode() in parse_compact(token, most=MAX_SUCCESSOR).payload
+    except TokenError:
+        return False
 
 
 def _runs_since_before(lines: Iterable[RawLine], seconds: int) -> bool:

@@ -41,8 +41,7 @@ def _rotate(parser: ArgumentParser) -> None:
     text = "validity of the old keys from now on, as 30m, 24h or 7d (default)"
     parser.add_argument("--overlap", metavar="TIME", default="7d", help=text)
     parser.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys are in another one")
-    text = "the private key of a root of trust.json, which signs the next one"
-    parser.add_argument("--root", metavar="FILE", help=text)
+    _add_root(parser)
     text = "record the new keys in the ledger, in version 2 of the record, which is a draft"
     parser.add_argument("--draft-records", action="store_true", help=text)
     add_json(parser)
@@ -55,7 +54,13 @@ def _revoke(parser: ArgumentParser) -> None:
     text = "the time of the revocation, as 2026-11-24T09:30:00Z or in Unix seconds"
     parser.add_argument("--since", metavar="TIME", required=True, help=text)
     parser.add_argument("--reason", metavar="TEXT", help="the reason, for people")
+    _add_root(parser)
     add_json(parser)
+
+
+def _add_root(parser: ArgumentParser) -> None:
+    text = "the private key of a root of trust.json, which signs the next one"
+    parser.add_argument("--root", metavar="FILE", help=text)
 
 
 def _signer(parser: ArgumentParser) -> None:

@@ -133,11 +133,15 @@ def _tell_rotation(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
         print(f"  new key  {one.new.key.thumbprint}  from {_time(one.new.not_before)}")
         print(f"  old key  {one.old.key.thumbprint}  until {_time(one.old.not_after)}")
     print("\nRunning processes accept the new keys; open the directory again before the old keys end.")
-    if chosen.root is None and any(
-        entry.purpose == "root" for entry in TrustStore.load(Path(chosen.path) / "trust.json").keys
-    ):
-        print("No root signed the new trust.json: processes that follow a root do not accept it; use --root FILE.")
+    _tell_unsigned(chosen)
     print(f"Give {clean(chosen.path)}/trust.json to the verifiers.")
+
+
+def _tell_unsigned(chosen: argparse.Namespace) -> None:
+    path = Path(chosen.path)
+    trust = TrustStore.load(path / "trust.json" if path.is_dir() else path)
+    if chosen.root is None and any(entry.purpose == "root" for entry in trust.keys):
+        print("No root signed the new trust.json: processes that follow a root do not accept it; use --root FILE.")
 
 
 def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
@@ -174,13 +178,16 @@ def run_revoke(chosen: argparse.Namespace) -> int:
     since = _moment(chosen.since)
     if since > time.time():
         raise ConfigurationError("the time is in the future; give the earliest that you suspect")
-    revoked = revoke(chosen.path, chosen.key, since=since, reason=chosen.reason)
+    root = None if chosen.root is None else SigningKey.load(chosen.root)
+    revoked = revoke(chosen.path, chosen.key, since=since, reason=chosen.reason, root_key=root)
     if chosen.json:
         print(json.dumps({"keys": [_facts(entry) for entry in revoked]}))
         return 0
     for entry in revoked:
         print(f"{entry.purpose} key {entry.key.thumbprint} is revoked since {_time(entry.revoked_since)}")
-    print("\nIts signatures count only as far as an earlier checkpoint covers them: 'verify --checkpoint FILE'.")
+    print()
+    _tell_unsigned(chosen)
+    print("Its signatures count only as far as an earlier checkpoint covers them: 'verify --checkpoint FILE'.")
     print("Rotate it where it is in use ('keys rotate'), and give the trust file to the verifiers.")
     return 0
 

@@ -216,7 +216,11 @@ OTHER = "hmac-sha256:" + "0" * 64
             lambda records: [record["principal"].update(via=["portal", "BOB@example.com"]) for record in records],
             ["approval_self"],
         ),
-        (_set(1, "approval", "approver", "via", value=["portal", "alice@example.com"]), ["approval_self"]),
+        (
+            _set(1, "approval", "approver", "via", value=["portal", "alice@example.com"]),
+            ["approval_self", "approval_mismatch"],
+        ),
+        (_set(1, "approval", "approver", "roles", value=["board"]), ["approval_mismatch"]),
     ],
 )
 def test_each_thing_that_does_not_fit_is_found(
@@ -229,6 +233,44 @@ def test_each_thing_that_does_not_fit_is_found(
     """One member changed, in the approval or in the call, and nothing else; in memory or in a file."""
     monkeypatch.setattr(approvals_check, "_NEAR", near)
     assert _judged(taken, change) == codes
+
+
+@pytest.fixture(scope="module")
+def turned_down(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], TrustStore]:
+    """The records of one rejected call, and whom to trust."""
+    directory = tmp_path_factory.mktemp("rejected") / "e"
+    with pytest.raises(Denied):
+        _run(directory, lambda request: request.reject(by=BOB, reason="ask the board"))
+    reader = open_ledger(directory)
+    records = [orjson.loads(line.record) for stream in reader.streams() for line in reader.entries(stream)]
+    found = [record for record in records if record["kind"] in ("approval", "outcome")]
+    return found, TrustStore.load(directory / "trust.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [
+        (lambda _: None, []),
+        (_set(1, "time", "start", value=str((START + 10**6) * 10**9)), []),
+        (_set(1, "approval", "token", value=None), ["approval_forged"]),
+        (_set(1, "approval", "token", value="e30.e30.e30"), ["approval_forged"]),
+        (_set(1, "approval", "approver", value=None), ["approval_forged"]),
+        (_set(1, "approval", "approver", "id", value="carol"), ["approval_mismatch"]),
+        (_set(1, "approval", "approver", "id", value="alice@example.com"), ["approval_self", "approval_mismatch"]),
+        (_set(1, "approval", "approver", "provenance", value="verified"), ["approval_mismatch"]),
+        (_set(1, "approval", "reason", value="because"), ["approval_mismatch"]),
+        (_set(1, "approval", "status", value="approved"), ["approval_mismatch"]),
+        (_set(1, "action", "tool", value="other"), ["approval_mismatch"]),
+        (_set(1, "action", "args", value=OTHER), ["approval_mismatch"]),
+    ],
+)
+def test_a_rejection_is_what_the_person_signed(
+    turned_down: tuple[list[dict[str, Any]], TrustStore],
+    change: Callable[[list[dict[str, Any]]], object],
+    codes: list[str],
+) -> None:
+    """Who holds the recorder's key alone puts no rejection into the mouth of a person; a late one is none the less."""
+    assert _judged(turned_down, change) == codes
 
 
 @pytest.mark.parametrize("is_same", [False, True])
@@ -386,7 +428,7 @@ TOLD: dict[str, tuple[Callable[[list[dict[str, Any]]], object], list[tuple[str, 
     ),
     "no signature": (
         _set(1, "approval", "token", value=None),
-        [("the approval is not signed by a person", 2)],
+        [("the answer is not signed by a person", 2)],
     ),
     "garbage for a signature": (
         _set(1, "approval", "token", value="e30.e30.e30"),

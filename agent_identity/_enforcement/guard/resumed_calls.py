@@ -85,6 +85,8 @@ class ResumedCalls:
             key = self._key(call, task, thread)
             own = thread is None or (task.flow is not None and task.flow.has_seen(call.request.asked_in or ""))
             call.taken_up = None if key is None else self._find(call, task, key, is_own=own)
+            if call.taken_up is None and thread is not None and self._asks_people and not own:
+                call.taken_up = self._elsewhere(call, task)
             if task.flow is not None:
                 self._join(task.flow, call, None if thread is None else key_of(*party_of(task.principal), thread))
         except (Denied, EvidenceError):
@@ -118,12 +120,13 @@ class ResumedCalls:
         if task is None:
             return None
         try:
-            key = self._key(call, task, None if self._thread is None else self._thread())
-            if key is None:
-                return None
+            thread = None if self._thread is None else self._thread()
             by, new = key_of(*_parties(task)), _fact_of(call, task)
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
-            self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
+            for place in dict.fromkeys((thread, None)):  # It may go on in another thread, or outside any.
+                key = self._key(call, task, place)
+                if key is not None:
+                    self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
         except Exception as error:  # noqa: BLE001 - As above.
             _LOG.error("a suspended call of %s cannot be remembered: %s", self._tool, safe_message(error))
             return None if call.routing is None else _unanswered(self._tool)
@@ -145,6 +148,16 @@ class ResumedCalls:
         if not is_own and any(is_object(other) and other.get("route") is not None for other in fact.values()):
             raise mismatch(self._tool)
         return None
+
+    def _elsewhere(self, call: Call, task: Task) -> TakenUp | None:
+        """Return what is remembered of a call that its principal goes on with in another thread, or in one at last.
+
+        Raises:
+            StateError: The state cannot be asked.
+        """
+        key = self._key(call, task, None)
+        found = None if key is None else self._find(call, task, key, is_own=True)
+        return found if found is not None and found.is_same else None
 
     def _read(self, call: Call, fact: Mapping[str, object]) -> TakenUp:
         task, args, route, hop, sources = (fact.get(name) for name in ("task", "args", "route", "hop", "sources"))

@@ -183,6 +183,21 @@ async def test_a_policy_that_asks_nobody_any_more_frees_no_call(
     assert office.calls()[-1][1] == ("denied" if reject else "success")
 
 
+@pytest.mark.parametrize("reject", [True, False])
+async def test_another_conversation_frees_no_call(open_office: Any, make_call: Any, *, reject: bool) -> None:
+    """A run that goes on under another name of its conversation still needs the ruling."""
+    policy = Changing()
+    office = open_office(policy=policy, routes={"desk": approval_by_deferral()})
+    asked, messages = await deferred(office, [make_call("pay", "c1", invoice="INV-1", amount=7)])
+    policy.asks = False
+    results = answer(asked, office.enforcer, by=office.bob, reject=reject)
+    history = ModelMessagesTypeAdapter.validate_json(messages)
+    async with office.task():
+        agent = office.agent("unused", output_type=OUTPUTS)
+        await agent.run(message_history=history, deferred_tool_results=results, conversation_id="another")
+    assert len(office.ran) == (0 if reject else 1)
+
+
 @pytest.mark.parametrize("request_", ["pay", None])
 @pytest.mark.parametrize("reject", [True, False])
 async def test_a_call_that_flow_suspended_keeps_its_mark(

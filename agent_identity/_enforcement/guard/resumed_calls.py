@@ -52,6 +52,11 @@ class ResumedCalls:
         self._asks_people = any(channel.suspends for channel in channels)
         self._resumable = resumable
 
+    @property
+    def knows_threads(self) -> bool:
+        """True if the framework tells the threads of calls."""
+        return self._thread is not None
+
     def is_asked(self, request: CallRequest) -> bool:
         """Return whether the shared state is asked about a call."""
         follows, call_id = self._point.flows is not None, request.call_id

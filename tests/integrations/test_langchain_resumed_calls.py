@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from checking import check
@@ -20,6 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
 from agent_identity import Agent, Enforcer, Human, Scope, records
@@ -358,6 +359,33 @@ def test_a_review_of_the_framework_is_no_account_of_the_turn(office: Any, guard:
         result = graph.invoke(Command(resume={"decisions": [{"type": "approve"}]}), THREAD)
     assert desk.sent == []
     assert len(requests_of(result["__interrupt__"])) == 1
+    assert desk.verdict() == set()
+
+
+@pytest.mark.parametrize(("whole", "sent"), [(True, []), (False, [EVIL])])
+def test_a_node_that_calls_without_the_id_of_a_call_counts_as_seen(
+    office: Any, *, whole: bool, sent: list[str]
+) -> None:
+    """A node of the application that passes arguments alone is its own code; one that passes the call is judged."""
+    desk = office()
+    _, sending = desk.tools()
+
+    def node(state: MessagesState) -> dict[str, Any]:
+        (asked,) = cast("AIMessage", state["messages"][-1]).tool_calls
+        answered = sending.invoke({**asked, "type": "tool_call"} if whole else asked["args"])
+        return {"messages": [ToolMessage(str(answered), tool_call_id=str(asked["id"]))]}
+
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("model", lambda _: {"messages": [SEND]})
+    graph.add_node("act", node)
+    graph.add_edge(START, "model")
+    graph.add_edge("model", "act")
+    compiled = graph.compile(checkpointer=desk.saver, interrupt_before=["act"])
+    with desk.task():
+        compiled.invoke({"messages": [HumanMessage("handle the mail")]}, THREAD)
+    with desk.task():
+        compiled.invoke(None, THREAD)
+    assert desk.sent == sent
     assert desk.verdict() == set()
 
 

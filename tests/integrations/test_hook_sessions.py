@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextvars import Context
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from checking import check
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import ConfigurationError
 from agent_identity.inspection import Canaries
@@ -581,4 +583,26 @@ def test_servers_that_the_agent_names_alike_are_not_taken_for_each_other(desk: D
         calls.close()
     assert ["permissionDecision" in answer["hookSpecificOutput"] for answer in answers] == [False, True, False]
     assert desk.outcomes().count(("denied", "bad_arguments")) == 1
+    desk.verified()
+
+
+def test_a_call_that_was_rejected_is_asked_about_anew_in_a_session_that_resumes(tmp_path: Path) -> None:
+    """A hook waits for the person, so nothing is suspended: the same call in a new task needs a ruling of its own."""
+    asked = list[str]()
+
+    def ask(request: ApprovalRequest) -> str:
+        asked.append(request.tool)
+        decide = desk.enforcer.approvals.reject if len(asked) < 3 else desk.enforcer.approvals.approve
+        return Context().run(decide, request, by=Human("bob@example.com"))
+
+    rule = Rule(Effect.ROUTE, tools="Bash", reason="two people decide", id="four-eyes", to="desk")
+    desk = Desk(tmp_path / "evidence", policy=RuleSet(rule), routes={"desk": Approval(ask=ask)})
+    for _ in range(2):
+        desk.send("SessionStart", source="resume")
+        assert reason(desk.send("PreToolUse")) == "approval_rejected"
+        desk.send("SessionEnd")
+    desk.send("SessionStart", source="resume")
+    assert decision(desk.send("PreToolUse")) == (None, {"command": "ls"})
+    desk.send("PostToolUse", tool_response={})
+    assert (len(asked), desk.outcomes()[-1]) == (3, ("success", None))
     desk.verified()

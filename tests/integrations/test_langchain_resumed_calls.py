@@ -405,6 +405,20 @@ def test_a_second_turn_goes_on_at_the_mark_of_its_thread(office: Any, guard: str
     assert desk.verdict() == set()
 
 
+@pytest.mark.parametrize(("guard", "sent"), [("protect", [EVIL]), ("middleware", [])])
+def test_a_thread_whose_mark_was_lost_is_known_by_its_messages_alone(office: Any, guard: str, sent: list[str]) -> None:
+    """Without the state ``protect`` alone begins anew; the middleware sees the messages of an earlier task."""
+    first = office(guard=guard)
+    with first.task():
+        first.graph(READ, AIMessage("done"), SEND).invoke({"messages": [HumanMessage("handle the mail")]}, THREAD)
+    first.enforcer.close()
+    second = office(guard=guard, saver=first.saver, state=MemoryState(), clock=first.clock)
+    with second.task():
+        second.graph(READ, AIMessage("done"), SEND).invoke({"messages": [HumanMessage("handle the mail")]}, THREAD)
+    assert second.sent == sent
+    assert second.verdict() == set()
+
+
 def test_the_mark_of_a_thread_is_that_of_all_its_principals_and_expires(office: Any) -> None:
     """Another thread and a thread of long ago begin anew; another principal reads what the first one has read."""
     desk = office()

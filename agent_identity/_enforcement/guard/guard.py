@@ -170,6 +170,11 @@ class Guard:
         """True if functions of the application declare resources of each call."""
         return bool(self._touching)
 
+    @property
+    def knows_threads(self) -> bool:
+        """True if the framework tells the threads of calls, in which the marks of tasks go on."""
+        return self._resumed.knows_threads
+
     def asks_state(self, request: CallRequest) -> bool:
         """Return whether the shared state is asked about suspended calls and threads when a call is judged."""
         return self._resumed.is_asked(request)

@@ -30,9 +30,10 @@ _Labels = tuple[str, ...]
 class KnownTools:
     """The tools of one enforcer. Thread-safe: each write is one dict entry or a flag."""
 
-    __slots__ = ("_endorsing", "_expected", "_flows", "_functions", "_known", "_reviewed", "_told")
+    __slots__ = ("_alone", "_endorsing", "_expected", "_flows", "_functions", "_known", "_reviewed", "_told")
 
     def __init__(self) -> None:
+        self._alone: dict[str, None] = {}
         self._endorsing: dict[str, None] = {}
         self._expected: list[set[str]] = []
         self._functions: dict[str, set[str]] = {}
@@ -42,15 +43,23 @@ class KnownTools:
         self._told: dict[str, None] = {}
 
     def learn(
-        self, tool: Tool, data: _Labels | None = None, flow: DeclaredFlow | None = None, *, endorses: bool = False
+        self,
+        tool: Tool,
+        data: _Labels | None = None,
+        flow: DeclaredFlow | None = None,
+        *,
+        endorses: bool = False,
+        knows_threads: bool = True,
     ) -> None:
-        """Note a tool, the labels of its data, and whether its results are better than the mark.
+        """Note a tool, the labels of its data, whether its results are better than the mark, and its guard's threads.
 
         Of two tools with one name, the one with fewer known labels is kept. Only the first 10,000 names are kept,
         because callers may invent names.
         """
         if endorses and len(self._endorsing) < _MAX_TOOLS:
             self._endorsing[tool.name] = None
+        if not knows_threads and len(self._alone) < _MAX_TOOLS:
+            self._alone[tool.name] = None
         before = self._known.get(tool.name)
         if before is None and len(self._known) >= _MAX_TOOLS:
             return
@@ -67,6 +76,10 @@ class KnownTools:
         if unknown and len(self._told) < _MAX_TOOLS:
             self._told[tool.name] = None
             _LOG.warning("%s: %s", tool.name, told_of(unknown))
+
+    def knows_threads(self, name: str) -> bool:
+        """Return whether all guards of a tool know the thread of a call, in which marks go on."""
+        return name not in self._alone
 
     def flow(self, name: str) -> DeclaredFlow:
         """Return what the code declares of the flow of a tool."""

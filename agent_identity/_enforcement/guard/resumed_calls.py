@@ -52,6 +52,11 @@ class ResumedCalls:
         self._asks_people = any(channel.suspends for channel in channels)
         self._resumable = resumable
 
+    @property
+    def knows_threads(self) -> bool:
+        """True if the framework tells the threads of calls."""
+        return self._thread is not None
+
     def is_asked(self, request: CallRequest) -> bool:
         """Return whether the shared state is asked about a call."""
         if self._point.flows is not None and (self._thread is not None or request.asked_in is not None):
@@ -125,7 +130,10 @@ class ResumedCalls:
                 return None
             by, new = key_of(*_parties(task)), {**_fact_of(call, task), "thread": key_of(thread)}
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
-            self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
+            for place in dict.fromkeys((thread, None)):  # It may go on in another thread, or outside any.
+                key = self._key(call, task, place)
+                if key is not None:
+                    self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
         except Exception as error:  # noqa: BLE001 - As above.
             _LOG.error("a suspended call of %s cannot be remembered: %s", self._tool, safe_message(error))
             return None if call.routing is None else _unanswered(self._tool)

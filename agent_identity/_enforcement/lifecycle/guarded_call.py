@@ -159,8 +159,8 @@ class GuardedCall(CallSteps):
         Args:
             function: Its function, if it has one; a second function of the same name is logged.
         """
-        tools = self._point.tools
-        tools.learn(self.tool, self._guard.data, self._guard.declared, endorses=self._guard.endorses)
+        tools, guard = self._point.tools, self._guard
+        tools.learn(self.tool, guard.data, guard.declared, endorses=guard.endorses, knows_threads=guard.knows_threads)
         tools.tell_labels(self.tool, self._point.policy)
         if function is not None:
             tools.learn_function(self.tool, function)

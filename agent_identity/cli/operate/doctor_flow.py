@@ -36,6 +36,12 @@ _OUTSIDE: Final = re.compile(
 """Parts of names of tools and servers whose results people outside can often write."""
 
 
+_NO_THREADS: Final = (
+    "if a conversation goes on in a new task, leave out request=, or call task.received(text) with the history first; "
+    "see Across turns in the how-to about information flow"
+)
+
+
 class Doubt(NamedTuple):
     """Something that is undeclared or doubtful.
 
@@ -61,6 +67,7 @@ class FlowRow(NamedTuple):
         destination: The arguments that decide where a call leads, ``?`` after those that may be empty.
         destination_by: Who says so, likewise.
         doubts: What is undeclared or doubtful.
+        threads: Its guards know the threads of calls, in which the mark of a task goes on.
     """
 
     tool: str
@@ -72,6 +79,7 @@ class FlowRow(NamedTuple):
     destination: tuple[str, ...]
     destination_by: tuple[str, ...]
     doubts: tuple[Doubt, ...]
+    threads: bool
 
 
 def flow_rows(candidate: RuleSet | None = None) -> list[FlowRow]:
@@ -91,7 +99,8 @@ def flow_rows(candidate: RuleSet | None = None) -> list[FlowRow]:
 def _rows(tools: KnownTools, policy: Policy | None) -> Iterator[FlowRow]:
     for tool, _ in tools.all():
         if tool.kind not in MODEL_KINDS:
-            yield _row(tool, tools.flow(tool.name), policy)
+            row = _row(tool, tools.flow(tool.name), policy)
+            yield row._replace(threads=tools.knows_threads(tool.name))
 
 
 def _row(tool: Tool, said: DeclaredFlow, policy: Policy | None) -> FlowRow:
@@ -113,6 +122,7 @@ def _row(tool: Tool, said: DeclaredFlow, policy: Policy | None) -> FlowRow:
         tuple(name + "?" * optional for name, optional in flow.destinations.items()),
         _by(bool(said.destination), any(of.destination for of in flows)),
         (),
+        threads=True,
     )
     doubts = (*_about_labels(row, tool, said), *_about_results(row, tool, policy), *_about_destinations(row))
     return row._replace(doubts=doubts)
@@ -156,13 +166,20 @@ def _about_destinations(row: FlowRow) -> Iterator[Doubt]:
 
 
 def examine_flow(rows: Sequence[FlowRow]) -> list[Check]:
-    """Return the finding about the table; none for a table without doubts."""
-    names = [row.tool for row in rows if row.doubts]
-    if not names:
-        return []
+    """Return the findings about the table: doubts, and tools whose guards know no thread."""
+    checks = list[Check]()
+    if doubtful := [row.tool for row in rows if row.doubts]:
+        detail = _counted(doubtful, "declarations are missing or doubtful")
+        checks.append(Check("flow", "warn", detail, "see the table of information flow; guesses go by names"))
+    if alone := [row.tool for row in rows if not row.threads]:
+        detail = _counted(alone, "guards do not know the conversation that a call is made in")
+        checks.append(Check("threads", "warn", detail, _NO_THREADS))
+    return checks
+
+
+def _counted(names: Sequence[str], fact: str) -> str:
     shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-    detail = f"{counted(len(names), 'guarded tool')} whose declarations are missing or doubtful: {shown}"
-    return [Check("flow", "warn", detail, "see the table of information flow; guesses go by names")]
+    return f"{counted(len(names), 'guarded tool')} whose {fact}: {shown}"
 
 
 def flow_lines(rows: Sequence[FlowRow], style: Style) -> Iterator[str]:

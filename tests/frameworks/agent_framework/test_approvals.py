@@ -42,9 +42,9 @@ def desk(maf: Any) -> Any:
     return maf
 
 
-async def asked(desk: Any, pay: FunctionTool, **options: Any) -> tuple[Any, Any, list[Any]]:
+async def asked(desk: Any, pay: FunctionTool, amount: float = 120, **options: Any) -> tuple[Any, Any, list[Any]]:
     """Run until the payment waits; return the agent, the session and the requests."""
-    agent = desk.agent([[desk.call("pay", amount=120)]], [pay])
+    agent = desk.agent([[desk.call("pay", amount=amount)]], [pay])
     session = agent.create_session()
     with desk.task("pay"):
         response = await desk.respond(agent, session=session, **options)
@@ -105,6 +105,29 @@ async def test_a_ruling_counts_for_the_same_principal_and_agent_only(desk: Any) 
         await desk.respond(agent, message, session=session)
     assert not got
     assert desk.calls()[-1] == ("pay", "denied", "approval_mismatch")
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("foreign", "approval_mismatch"), ("expired", "approval_expired"), ("principal", "approval_mismatch")],
+)
+async def test_a_ruling_that_does_not_fit_permits_nothing(desk: Any, how: str, code: str) -> None:
+    """A ruling about another call, one that comes too late, and one that somebody else brings."""
+    pay, got = made()
+    agent, session, waiting = await asked(desk, pay)
+    message = answer(waiting, desk.world.enforcer, by=BOB)
+    if how == "foreign":
+        _, _, others = await asked(desk, pay, amount=7)
+        said = waiting[0].to_function_approval_response(approved=True)
+        (given,) = answer(others, desk.world.enforcer, by=BOB).contents
+        said.additional_properties = given.additional_properties
+        message = Message("user", [said])
+    elif how == "expired":
+        desk.world.clock.advance(8 * 24 * 3600)
+    with desk.task("pay", **({"principal": Human("carol@example.com")} if how == "principal" else {})):
+        await desk.respond(agent, message, session=session)
+    assert not got
+    assert desk.calls()[-1] == ("pay", "denied", code)
 
 
 async def test_the_principal_and_agents_approve_nothing(desk: Any) -> None:

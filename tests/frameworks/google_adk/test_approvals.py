@@ -115,6 +115,28 @@ async def test_a_ruling_counts_for_the_same_principal_and_agent_only(desk: Any) 
     assert not pay.got
 
 
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("foreign", "approval_mismatch"), ("expired", "approval_expired"), ("principal", "approval_mismatch")],
+)
+async def test_a_ruling_that_does_not_fit_permits_nothing(desk: Any, how: str, code: str) -> None:
+    """A ruling about another call, one that comes too late, and one that somebody else brings."""
+    pay = Payment()
+    runner, events = await asked(desk, pay)
+    message = answer(events, desk.world.enforcer, by=BOB)
+    if how == "foreign":
+        _, others = await asked(desk, pay, amount=7)
+        (part,) = answer(others, desk.world.enforcer, by=BOB).parts
+        message = confirmed(events, **part.function_response.response)
+    elif how == "expired":
+        desk.world.clock.advance(8 * 24 * 3600)
+    with desk.task("pay", **({"principal": Human("carol@example.com")} if how == "principal" else {})):
+        (refused,) = desk.answers(await desk.events(runner, message))
+    assert refused["error"].startswith(f"refused: {code}")
+    assert not pay.got
+    assert desk.calls()[-1] == ("pay", "denied", code)
+
+
 async def test_the_principal_and_agents_approve_nothing(desk: Any) -> None:
     """Not in their own name, and not inside a task; and no event is no request."""
     _, events = await asked(desk, Payment())

@@ -101,7 +101,7 @@ class HookSessions:
         self._scope, self._limits, self._agents = scope, check_limits(limits, scope.tools), agents
         self._prompts = prompts
         self._purpose, self._ttl = folded_purpose(purpose)[:512], ttl
-        self._outside = ToolGuards(enforcer, agents=agents)  # It checks them.
+        self._outside = ToolGuards(enforcer, agents=agents, thread=current_thread)  # It checks them.
         self._sessions: dict[str, _Session] = {}
         self._ended: dict[str, None] = {}
         self._lock = threading.RLock()

@@ -28,6 +28,7 @@ from agent_identity.integrations.frameworks.openai_agents.model_io import (
     revised_output,
     revised_request,
 )
+from agent_identity.integrations.frameworks.openai_agents.sessions import thread
 from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, account
 
 __all__ = ["protect_model"]
@@ -80,7 +81,9 @@ class _ModelGuards:
         self.enforcer: Final = enforcer
         self.name: Final = name
         self.are_principals: Final = principal_messages
-        self.tools: Final = ToolGuards(enforcer, workflow=trace_id, model=name, principal_messages=principal_messages)
+        self.tools: Final = ToolGuards(
+            enforcer, workflow=trace_id, thread=thread, model=name, principal_messages=principal_messages
+        )
 
     @property
     def holds(self) -> bool:

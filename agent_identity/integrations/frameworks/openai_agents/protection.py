@@ -24,6 +24,7 @@ from agent_identity.integrations.frameworks.openai_agents.local_tools import (
     release_local_tool,
 )
 from agent_identity.integrations.frameworks.openai_agents.owners import PROTECTION, Owner, owner_of
+from agent_identity.integrations.frameworks.openai_agents.sessions import thread
 from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, is_agent_tool, release_tool
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards, account
 from agent_identity.integrations.method_patch import MethodPatch
@@ -61,7 +62,7 @@ class Protection:
     ) -> None:
         self._everywhere = everywhere
         self.guards: Final = ToolGuards(
-            enforcer, agents=agents, suspends=(Suspended,), workflow=trace_id, tool_options=tool_options
+            enforcer, agents=agents, suspends=(Suspended,), workflow=trace_id, thread=thread, tool_options=tool_options
         )
         self._members: Final = dict[int, weakref.ref[_AnyAgent]]()
         self._named: Final = set[tuple[str, str]]()

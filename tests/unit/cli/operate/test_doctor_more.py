@@ -483,6 +483,29 @@ def test_the_declarations_about_information_flow_are_one_table(program: Run, tmp
     assert out.count("guess: ") == 3
 
 
+THREADS = """
+from langchain_core.tools import tool
+from agent_identity.integrations.langchain import protect
+@tool
+def look() -> str:
+    "Look."
+protect(look, enforcer)
+"""
+
+
+def test_tools_whose_guards_know_no_thread_are_found(program: Run, tmp_path: Path) -> None:
+    """A conversation that goes on in a new task is told to a function by nobody, and to LangChain by its thread."""
+    (tmp_path / "office.py").write_text(f"{FLOW}{THREADS}", encoding="utf-8")
+    _, out, _ = program("doctor", "--import", "office", "--json")
+    found = json.loads(out)
+    assert {row["tool"] for row in found["flow"] if row["threads"]} == {"look"}
+    (check,) = [check for check in found["checks"] if check["name"] == "threads"]
+    assert (check["section"], check["status"]) == ("policy", "warn")
+    (tmp_path / "office.py").write_text(FLOW.replace("All(Flow(), rules)", "rules"), encoding="utf-8")
+    _, out, _ = program("doctor", "--import", "office", "--json")
+    assert "threads" not in {check["name"] for check in json.loads(out)["checks"]}
+
+
 def test_without_information_flow_there_is_no_table(program: Run, tmp_path: Path) -> None:
     """An application whose policy does not ask about marks is spared the table."""
     (tmp_path / "office.py").write_text(FLOW.replace("All(Flow(), rules)", "rules"), encoding="utf-8")

@@ -1,0 +1,83 @@
+"""Sessions and conversations of runs of the OpenAI Agents SDK, as the threads in which the marks of their calls go on.
+
+The SDK tells tools nothing of the session of their run, so the methods that begin a run note it. They do so from the
+import of this module on, because ``Runner.run(protect(agent, enforcer))`` looks up its method before it protects.
+"""
+
+import inspect
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, Final, cast
+
+from agents import Runner
+
+from agent_identity.integrations.method_patch import MethodPatch
+
+__all__ = ["thread"]
+
+_FRAMEWORK: Final = "openai-agents"
+
+_RUN: ContextVar[tuple[object, str | None] | None] = ContextVar("agent_identity_openai_agents_run", default=None)
+"""The session of the innermost run that has one, or the id of its conversation at the provider."""
+
+
+def thread() -> str | None:
+    """Return the name of the session or conversation of the current run, for the mark that goes on in it."""
+    run = _RUN.get()
+    if run is None:
+        return None
+    session, conversation = run
+    known: object = conversation if session is None else getattr(session, "session_id", None)
+    if not isinstance(known, str):
+        raise TypeError("the session of the run has no session_id; give it one")
+    return f"{_FRAMEWORK}:{known}"
+
+
+def _noting_async(current: object) -> object:
+    """Return a method that runs agents, and notes the session of the run."""
+    original = cast("Any", current)
+    method = original.__get__(None, Runner)
+    signature = inspect.signature(method)
+
+    @wraps(method)
+    async def run(cls: type[Runner], /, *args: object, **kwargs: object) -> object:
+        with _noted(signature, args, kwargs):
+            return cast("object", await original.__get__(None, cls)(*args, **kwargs))
+
+    return classmethod(run)
+
+
+def _noting(current: object) -> object:
+    """Return a method that runs agents without a coroutine, and notes the session of the run."""
+    original = cast("Any", current)
+    method = original.__get__(None, Runner)
+    signature = inspect.signature(method)
+
+    @wraps(method)
+    def run(cls: type[Runner], /, *args: object, **kwargs: object) -> object:
+        with _noted(signature, args, kwargs):
+            return cast("object", original.__get__(None, cls)(*args, **kwargs))
+
+    return classmethod(run)
+
+
+@contextmanager
+def _noted(signature: inspect.Signature, args: tuple[object, ...], kwargs: dict[str, object]) -> Generator[None]:
+    """Know the session of a run in this block; a run without one is a part of the run that it is made in."""
+    try:
+        given = signature.bind_partial(*args, **kwargs).arguments
+    except TypeError:  # The method itself says what is wrong.
+        given = {}
+    session, conversation = given.get("session"), given.get("conversation_id")
+    token = None if session is None and conversation is None else _RUN.set((session, conversation))
+    try:
+        yield
+    finally:
+        if token is not None:
+            _RUN.reset(token)
+
+
+_RUNS: Final = MethodPatch(Runner, {"run": _noting_async, "run_sync": _noting, "run_streamed": _noting})
+_RUNS.apply()

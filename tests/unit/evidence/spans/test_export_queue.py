@@ -183,8 +183,10 @@ def test_a_stream_without_a_file_holds_nothing(world: World) -> None:
     tail = StreamTail(world.files, world.layout, "01957a3f-4e23-7b01-a9d1-0000000000ff", world.key)
     assert list(tail.read()) == []
     assert tail.is_over()
-    world.path.write_bytes(b"")
-    assert list(world.tail().read()) == []
+    empty = world.path.parent.with_name("01957a3f-4e23-7b01-a9d1-0000000000fe") / world.path.name
+    empty.parent.mkdir()
+    empty.touch()
+    assert list(StreamTail(world.files, world.layout, empty.parent.name, world.key).read()) == []
 
 
 class Failing(Files):

@@ -656,7 +656,7 @@ def test_question_and_answer_are_of_one_request(
     """Where both are recorded in one task, they have one digest of the whole request."""
     name = recorder.new_id()
     approval(recorder, chain, "pending", asked, name)
-    approval(recorder, chain, "rejected", answered, name)
+    approval(recorder, chain, "expired", answered, name)
     assert codes(recorder.report()) == found
 
 
@@ -665,7 +665,7 @@ def test_requests_of_two_tasks_cannot_be_compared(recorder: Recorder, chain: Cha
     name, other = recorder.new_id(), recorder.grant()
     recorder.open_task(other)
     approval(recorder, chain, "pending", DIGEST, name)
-    approval(recorder, other, "rejected", OTHER, name)
+    approval(recorder, other, "expired", OTHER, name)
     assert besides(recorder.report()) == ()
 
 

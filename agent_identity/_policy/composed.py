@@ -14,7 +14,16 @@ from agent_identity._policy.flow_policy import Flow
 from agent_identity._policy.language import Condition, Negation, Question, ToolFacts, added_to, facts_about
 from agent_identity._policy.rule_set import RuleSet
 
-__all__ = ["All", "asks_about_flow", "has_flow_rules", "is_built_in", "rule_sets_of", "stated_tools", "told_of"]
+__all__ = [
+    "All",
+    "asks_about_flow",
+    "has_flow_rules",
+    "is_built_in",
+    "routes_of",
+    "rule_sets_of",
+    "stated_tools",
+    "told_of",
+]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _STRICTNESS: Final = (Effect.ALLOW, Effect.WARN, Effect.ROUTE, Effect.BLOCK)
@@ -175,3 +184,12 @@ def rule_sets_of(policy: Policy | None) -> tuple[RuleSet, ...]:
     if isinstance(policy, All):
         return tuple(found for part in policy.policies for found in rule_sets_of(part))
     return (policy,) if isinstance(policy, RuleSet) else ()
+
+
+def routes_of(policy: Policy | None) -> frozenset[str]:
+    """Return the names of the routes to which a policy may send a call; a policy of yours names none."""
+    if isinstance(policy, All):
+        return frozenset().union(*map(routes_of, policy.policies))
+    if isinstance(policy, Flow):
+        return frozenset({policy.to})
+    return frozenset(rule.to for rules in rule_sets_of(policy) for rule in rules.rules if rule.to is not None)

@@ -233,7 +233,7 @@ class RevocationList:
             what = "everything" if kind == "everything" else f"the {kind} of that name"
             raise ValueError(f"{what} is not suspended; 'agent-identity revocations DIR' lists what is suspended")
         if entry.status == "revoked":
-            raise ValueError(f"the {kind} is revoked for good; issue a new one")
+            raise ValueError(f"the {kind} is revoked for good, and nothing lifts that; suspend what is to come back")
         return RevocationList(self.version + 1, now, tuple(other for other in self.entries if other is not entry))
 
     def sign(self, signer: Signer, *, issuer: str) -> bytes:

@@ -248,7 +248,7 @@ def requested(request: object, inbox: Callable[[], ApprovalInbox]) -> tuple[str 
         for name, waiting in inbox().waiting():
             if waiting.id == request:
                 return name, waiting
-        raise ConfigurationError("no pending request has this id; list the pending ones")
+        raise ConfigurationError("no pending request has this id; 'agent-identity approvals list DIR' lists them")
     if isinstance(request, ApprovalRequest):
         return None, request
     try:

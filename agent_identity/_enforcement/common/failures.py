@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Final
 
 from agent_identity.errors import (
@@ -85,7 +86,16 @@ def safe_message(error: BaseException) -> str:
         return error_type(error)
     frame, line = frames[-1]
     ours = place_of(error)
+    others = [(frame, line) for frame, line in frames if not _is_ours(frame)]
+    if _is_ours(frame) and others:  # A wrong argument is raised by us, and mended where it was given.
+        caller, at = others[-1]
+        ours = f"{caller.f_code.co_filename}:{at}"
     return f"{error_type(error)} at {frame.f_code.co_filename}:{line}{f', called by {ours}' if ours else ''}"
+
+
+def _is_ours(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__name__")
+    return type(module) is str and module.partition(".")[0] == _PACKAGE
 
 
 def frames_of(error: BaseException) -> str:
@@ -101,9 +111,8 @@ def place_of(error: BaseException) -> str | None:
     """Return our innermost function in the traceback, as ``module:function``."""
     place: str | None = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        module = frame.f_globals.get("__name__")
-        if type(module) is str and module.partition(".")[0] == _PACKAGE:
-            place = f"{module}:{frame.f_code.co_qualname}"
+        if _is_ours(frame):
+            place = f"{frame.f_globals['__name__']}:{frame.f_code.co_qualname}"
     return place
 
 

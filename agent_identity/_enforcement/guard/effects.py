@@ -33,7 +33,8 @@ def take_effect(call: Call, decision: Decision, routes: Mapping[str, Callable[..
     if isinstance(handler, Approval):
         call.routing.channel = handler
     elif handler is None:
-        message = f"{tool}: routed, and no handler has that name; pass routes={{...}} to the enforcer"
+        name = call.routing.name
+        message = f"{tool}: routed to {name!r}, and no handler has that name; pass it to the enforcer in routes="
         raise Routed(message, code="route_unavailable", decision=decision)
     elif not call.request.can_route:
         raise Routed(f"{tool}: routed elsewhere; this call did not run", decision=decision)

@@ -479,5 +479,5 @@ def _named_by_itself(what: object) -> tuple[RevokedKind, str]:
 def _refusal(entry: Revocation) -> Denied:
     what = "everything" if entry.kind == "everything" else f"the {entry.kind}"
     why = f": {entry.reason}" if entry.reason else ""
-    way = "wait until it is reinstated" if entry.status == "suspended" else "ask whoever revoked it"
+    way = "wait until it is reinstated" if entry.status == "suspended" else "nothing lifts that"
     return Denied(f"{what} is {entry.status}{why}; {way}", code=entry.status)

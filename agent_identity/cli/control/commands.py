@@ -19,7 +19,8 @@ _APPROVALS: Final = "agent_identity.cli.control.approvals"
 def _revoke(parser: ArgumentParser) -> None:
     _target(parser)
     parser.add_argument("--reason", metavar="TEXT", help="the reason, for refused callers and for the record")
-    parser.add_argument("--suspend", action="store_true", help="only until 'agent-identity reinstate'")
+    ends = "only until 'agent-identity reinstate'; without it, for good"
+    parser.add_argument("--suspend", action="store_true", help=ends)
 
 
 def _target(parser: ArgumentParser) -> None:

@@ -37,8 +37,8 @@ _OUTSIDE: Final = re.compile(
 
 
 _NO_THREADS: Final = (
-    "if a conversation goes on in a new task, leave out request=, or call task.received(text) with the history first; "
-    "see Across turns in the how-to about information flow"
+    "nothing to do if each conversation is one task; if it goes on in a new one, leave out request= there, or call "
+    "task.received(text) with the history first; see Across turns in the how-to about information flow"
 )
 
 

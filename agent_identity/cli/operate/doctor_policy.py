@@ -6,8 +6,8 @@ from agent_identity._audit.report import counted
 from agent_identity._enforcement import open_enforcers
 from agent_identity._enforcement.guard import KnownTools
 from agent_identity._enforcement.telemetry import Check
-from agent_identity._policy import RuleSet, rule_sets_of
-from agent_identity._policy.language import labels_of
+from agent_identity._policy import RuleSet, routes_of, rule_sets_of
+from agent_identity._policy.language import ToolFacts, labels_of
 from agent_identity._policy.rules import (
     LABELS,
     SPLIT_CURE,
@@ -39,6 +39,9 @@ def examine_policies(candidate: RuleSet | None = None) -> list[Check]:
         for rules in sets or (None,):
             checks += _policy(rules, point.tools)
         checks += _endorsing(point.tools)
+        if absent := sorted(routes_of(policy) - point.routes.keys()):
+            detail = f"the policy routes calls to {_listed(absent)}, and no handler has that name: they are refused"
+            checks.append(Check("routes", "warn", detail, "pass a handler of that name to the enforcer in routes="))
     return checks
 
 
@@ -84,10 +87,15 @@ def _labels(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
                 cure = f"rules block them: state {word}=[…] in code or under tools: in the policy file, [] for none"
                 yield Check("labels", "warn", detail, cure)
         return
-    bare = [tool.name for tool, data in tools.all() if tool.labels is None or data is None]
-    if bare:
-        detail = f"{counted(len(bare), 'guarded tool')} without labels, which a rule on labels would block: "
-        yield Check("labels", "ok", f"{detail}{_listed(bare)}")
+    yield from _unlabeled(() if policy is None else policy.tools, tools)
+
+
+def _unlabeled(facts: Sequence[ToolFacts], tools: KnownTools) -> Iterator[Check]:
+    stated = [(tool.name, labels_of(tool.name, tool.labels, data, facts)) for tool, data in tools.all()]
+    for at, attribute in enumerate(LABELS):
+        if bare := [name for name, said in stated if said[at] is None]:
+            detail = f"{counted(len(bare), 'guarded tool')} without {attribute}, which a rule on them would block: "
+            yield Check("labels", "ok", f"{detail}{_listed(bare)}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -506,6 +506,44 @@ def test_tools_whose_guards_know_no_thread_are_found(program: Run, tmp_path: Pat
     assert "threads" not in {check["name"] for check in json.loads(out)["checks"]}
 
 
+def test_routes_without_a_handler_are_found(program: Run, tmp_path: Path) -> None:
+    """A misspelled name in ``routes=`` shows before the first call is refused for it, for rules and for ``Flow``."""
+    rule = 'Rule(Effect.ROUTE, tools="pay", to="approvals")'
+    opened = f"All(Flow(to='staff'), RuleSet({rule})), draft_records=True, routes={{'approval': print, 'staff': print}}"
+    office = f"""
+from agent_identity import Effect, Enforcer, Rule, RuleSet
+from agent_identity.policy import All, Flow
+enforcer = Enforcer.open("evidence", policy={opened})
+"""
+    for routes, absent in (("", "approvals"), ("approvals", None)):
+        text = office.replace("'approval'", f"'{routes}'") if routes else office
+        (tmp_path / "office.py").write_text(text, encoding="utf-8")
+        _, out, _ = program("doctor", "--import", "office", "--json")
+        found = [check for check in json.loads(out)["checks"] if check["name"] == "routes"]
+        assert [check["status"] for check in found] == ["warn"] * bool(absent)
+        assert not found or (absent in found[0]["detail"] and "staff" not in found[0]["detail"])
+
+
+def test_a_tool_with_labels_is_not_told_to_be_without(program: Run, tmp_path: Path) -> None:
+    """Labels of tools and of their data are counted one by one, whether stated in code or in the policy."""
+    rules = 'RuleSet(tools={"read": {"labels": []}})'
+    office = f"""
+from agent_identity import Enforcer, RuleSet
+enforcer = Enforcer.open("evidence", policy={rules})
+@enforcer.tool(labels=["payment"])
+def pay() -> None: ...
+@enforcer.tool(data=["personal"])
+def read() -> None: ...
+@enforcer.tool
+def bare() -> None: ...
+"""
+    (tmp_path / "office.py").write_text(office, encoding="utf-8")
+    _, out, _ = program("doctor", "--import", "office", "--json")
+    found = [check["detail"] for check in json.loads(out)["checks"] if check["name"] == "labels"]
+    assert [detail.partition(" without ")[2].partition(",")[0] for detail in found] == ["tool.labels", "data.labels"]
+    assert [sorted(detail.rpartition(": ")[2].split(", ")) for detail in found] == [["bare"], ["bare", "pay"]]
+
+
 def test_without_information_flow_there_is_no_table(program: Run, tmp_path: Path) -> None:
     """An application whose policy does not ask about marks is spared the table."""
     (tmp_path / "office.py").write_text(FLOW.replace("All(Flow(), rules)", "rules"), encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent_identity import Rule
 from agent_identity._enforcement.common import threads as module
 from agent_identity._enforcement.common.failures import failure, model_message, place_of, safe_message
 from agent_identity._enforcement.common.threads import Steps, at_once, has_loop, in_background, may_wait, off_loop
@@ -204,6 +205,18 @@ def test_a_failure_has_our_place_and_a_cure() -> None:
         "it failed with KeyError; the log has the line; mend what raises there, or report it"
     )
     assert safe_message(KeyError("secret")) == "KeyError"
+
+
+def test_a_wrong_argument_is_traced_to_the_code_that_gave_it() -> None:
+    """Where a function of ours raises, the log has the line of the caller, which is the one to mend."""
+
+    def gives_a_text() -> None:
+        Rule("block", tools="pay")  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError) as caught:
+        at_once(gives_a_text)
+    line = gives_a_text.__code__.co_firstlineno + 1
+    assert safe_message(caught.value).endswith(f", called by {__file__}:{line}")
 
 
 def test_a_model_is_told_neither_place_nor_cure() -> None:

@@ -211,6 +211,10 @@ class TaskRegistry:
         if deadline_wall_ns <= wall:
             raise GrantExpired("the deadline has passed; open a new task")
         limit = monotonic + deadline_wall_ns - wall
+        if parent is not None:
+            if parent.task_id != task_id:
+                raise ValueError("the task id is not that of the parent lease")
+            parent.check(clock)  # It may ask elsewhere: a lock held meanwhile would keep other tasks from ending.
         with self._lock:
             if parent is None:
                 if task_id in self._roots:
@@ -219,9 +223,7 @@ class TaskRegistry:
                 lease = Lease(id or task_id, task, None, deadline_wall_ns, limit)
                 self._roots[task_id] = lease
                 return lease
-            if parent.task_id != task_id:
-                raise ValueError("the task id is not that of the parent lease")
-            parent.check(clock)
+            parent.look(clock)
             return parent.child(id or task_id, deadline_wall_ns, limit)
 
     def resume(

@@ -358,6 +358,35 @@ def test_what_happens_while_it_is_asked_elsewhere_is_seen() -> None:
     assert code_of(second, clock) == "task_ended"
 
 
+def test_other_tasks_end_while_it_is_asked_elsewhere() -> None:
+    """Asking may take long, and what answers may hold a lock in which a finalizer ends a task."""
+    clock, registry = Clocks(), TaskRegistry()
+    other = registry.open("other", 1_000_100, clock=clock)
+
+    def watch() -> bool:
+        ending = threading.Thread(target=other.end, daemon=True)
+        ending.start()
+        ending.join(5)
+        assert not other.live
+        return False
+
+    lease = registry.resume("task", 1_000_100, clock=clock, id="g", watch=watch)
+    assert registry.open("task", 1_000_100, lease, clock=clock, id="part").live
+
+
+def test_a_task_that_ended_while_it_was_asked_elsewhere_has_no_parts() -> None:
+    """The answer of before does not count."""
+    clock, registry = Clocks(), TaskRegistry()
+
+    def watch() -> bool:
+        registry.end_all()
+        return False
+
+    lease = registry.resume("task", 1_000_100, clock=clock, id="g", watch=watch)
+    with pytest.raises(NoTask):
+        registry.open("task", 1_000_100, lease, clock=clock, id="part")
+
+
 def test_a_look_asks_nobody_elsewhere() -> None:
     """It tells what this process knows: the clocks, and whether the lease was ended here."""
     clock, registry = Clocks(), TaskRegistry()

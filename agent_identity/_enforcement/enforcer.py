@@ -794,9 +794,9 @@ class Enforcer:
         ``ledger``: it is closed, its files are not in place, the last append or seal failed, or seals are late:
         records wait, or calls are refused. ``state``: the shared state does not answer, and calls are refused; on an
         event loop, a store that may block is not asked. ``revocations``: the list is unreadable, or everything is
-        suspended. ``tasks``: the last one could not be opened, for example without the key of the issuer or of its
-        digests. ``on_record``: one of its functions raised. Others: a witness, or a function of ``checkpoints``,
-        lacks the last checkpoint.
+        suspended. ``tasks``: the last one, of the last minute, could not be opened, for example without the key of the
+        issuer or of its digests. ``on_record``: one of its functions raised. Others: a witness, or a function of
+        ``checkpoints``, lacks the last checkpoint.
         """
         return self._point.faults()
 

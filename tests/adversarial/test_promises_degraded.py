@@ -14,6 +14,7 @@ from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._evidence.ledger import sealer
 from agent_identity.errors import EvidenceError, StateError
 from agent_identity.state import MemoryState
+from agent_identity.testing import FixedClock
 
 
 class Down(MemoryState):
@@ -111,7 +112,8 @@ def test_what_keeps_tasks_from_opening_is_told(tmp_path: Path) -> None:
     """Keys that cannot be kept refuse every new task, until they can; what a caller does wrong is no fault."""
     clerk = Agent("clerk", owner="finance@example.com")
     keys = tmp_path / "evidence" / "keys" / "digests.jsonl"
-    with Enforcer.open(tmp_path / "evidence") as enforcer:
+    clock = FixedClock()
+    with Enforcer.open(tmp_path / "evidence", clock=clock) as enforcer:
 
         def opened(**options: object) -> None:
             with enforcer.task("pay", principal=Human("alice"), agent=clerk, scope=Scope("pay"), **options):
@@ -123,6 +125,11 @@ def test_what_keeps_tasks_from_opening_is_told(tmp_path: Path) -> None:
         assert enforcer.degraded == {}
         keys.rename(tmp_path / "kept")
         keys.mkdir()
+        with pytest.raises(EvidenceError):
+            opened()
+        assert set(enforcer.degraded) == {"tasks"}
+        clock.advance(60)  # A process that a probe took out of service has to get work again.
+        assert enforcer.degraded == {}
         with pytest.raises(EvidenceError):
             opened()
         assert set(enforcer.degraded) == {"tasks"}

@@ -71,7 +71,8 @@ class EnforcementContext:
         """Return the current faults of the evidence, and what refuses every call, by component."""
         ledger = self.ledger
         faults = {publisher.name: publisher.fault for publisher in ledger.publishers}
-        faults |= {"ledger": ledger.degraded, "tasks": self.openings.fault, "on_record": ledger.observers.fault}
+        faults |= {"ledger": ledger.degraded, "tasks": self.openings.fault(self.clock)}
+        faults |= {"on_record": ledger.observers.fault}
         faults |= dict(filter(None, (self.revocations.fault(),)))
         return {name: fault for name, fault in faults.items() if fault}
 

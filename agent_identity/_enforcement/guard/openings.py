@@ -1,19 +1,43 @@
 """The fault that keeps tasks from opening, for a probe."""
 
-from typing import final
+from typing import Final, final
+
+from agent_identity._identity.common import Clock
 
 __all__ = ["Openings"]
+
+_TOLD_NS: Final = 60_000_000_000
 
 
 @final
 class Openings:
-    """The openings of tasks in this process.
+    """The openings of tasks in this process."""
 
-    Attributes:
-        fault: The problem of the last one, unless it was refused to its caller, until one succeeds.
-    """
-
-    __slots__ = ("fault",)
+    __slots__ = ("_failed",)
 
     def __init__(self) -> None:
-        self.fault: str | None = None
+        self._failed: tuple[str, int] | None = None
+
+    def fail(self, problem: str, at_ns: int) -> None:
+        """Note that a task could not be opened, unless it was refused to its caller.
+
+        Args:
+            problem: The reason.
+            at_ns: The wall time.
+        """
+        self._failed = problem, at_ns
+
+    def succeed(self) -> None:
+        """Note that a task was opened."""
+        self._failed = None
+
+    def fault(self, clock: Clock) -> str | None:
+        """Return the problem of the last opening for a minute: a process out of service would not open another one."""
+        if self._failed is None:
+            return None
+        problem, at_ns = self._failed
+        try:
+            is_over = clock.wall_ns() - at_ns >= _TOLD_NS
+        except Exception:  # noqa: BLE001 - The clock is code of the user; the ledger tells of it.
+            return problem
+        return None if is_over else problem

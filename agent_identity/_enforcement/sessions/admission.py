@@ -170,16 +170,17 @@ def refusing(
     try:
         yield
     except (ConfigurationError, EvidenceError, StateError) as error:
-        point.openings.fault = str(error)
+        point.openings.fail(str(error), start_ns)
         raise
     except (AgentIdentityError, TypeError, ValueError):
         raise  # It has a code, or is the caller's own mistake.
     except Exception as error:  # noqa: BLE001 - Authority fails closed.
-        point.openings.fault = told = safe_message(error)
+        told = safe_message(error)
+        point.openings.fail(told, start_ns)
         _LOG.error("a task could not be opened, it is refused: %s", told)
         denied = Denied(failure("the opening of the task", error), code="guard_failed")
     else:
-        point.openings.fault = None
+        point.openings.succeed()
         return
     record_refusal(point, denied, agent, principal=principal, parent=parent, start_ns=start_ns)
     raise denied

@@ -1,4 +1,4 @@
-"""The fault that keeps tasks from opening, for a probe."""
+"""The fault that keeps tasks from opening, for ``Enforcer.degraded``."""
 
 from typing import final
 
@@ -10,7 +10,7 @@ class Openings:
     """The openings of tasks in this process.
 
     Attributes:
-        fault: The problem of the last one, unless it was refused to its caller, until one succeeds.
+        fault: The problem of the enforcer that made the last opening fail; ``None`` once one succeeds.
     """
 
     __slots__ = ("fault",)

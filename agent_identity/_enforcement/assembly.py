@@ -279,13 +279,13 @@ def check_bare(function: object) -> Callable[..., object]:
 
 
 def parameters_of(function: Callable[..., object]) -> Collection[str] | None:
-    """Return the names of a function's parameters; ``None`` if it takes any, or nobody can tell."""
+    """Return the names of a function's parameters; ``None`` if it takes any, or the signature is unknown."""
     names = parameter_names(function)
     return None if names is None or any(one.kind is one.VAR_KEYWORD for one in _parameters(function)) else names
 
 
 def parameter_names(function: Callable[..., object]) -> list[str] | None:
-    """Return the names that a function itself gives to arguments; ``None`` if nobody can tell."""
+    """Return the names that the signature of a function gives to arguments; ``None`` if it is unknown."""
     try:
         return [one.name for one in _parameters(function) if one.kind is not one.VAR_KEYWORD]
     except (TypeError, ValueError):

@@ -28,10 +28,10 @@ def origins_of_call(
         values: The arguments, as policies see them.
         supplied: The names that the caller gave; others are the tool's own.
         destinations: The names of destinations, each with whether an empty value of it leads nowhere: that is the
-            tool's own word, and as good as a trusted value. An empty value of any other may mean everybody, so that
-            nobody trusted gave it.
-        words: What the tool says of its arguments: none of the values that it lists says anything by itself, and a name
-            that it does not know is the caller's word, like a value.
+            tool's own word, and as good as a trusted value. An empty value of any other may mean everyone, so no one
+            trusted gave it.
+        words: The names and the listed values of the tool. A listed value carries no content of others; a name that the
+            tool does not have comes from the caller, like a value.
     """
     args: dict[str, Origin] = {}
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Words of tools: the names that a tool gives to its arguments, and the values that it lists for some of them."""
+"""Words of tools: the names of a tool's arguments, and the values that it lists for some of them."""
 
 import enum
 import types
@@ -17,7 +17,7 @@ class ToolWords(NamedTuple):
 
     Attributes:
         choices: By argument, the values that it lists.
-        names: The names that it gives to arguments; ``None`` if they are not known. A caller makes up the others.
+        names: The names of its arguments; ``None`` if they are not known. Any other name is made up by the caller.
     """
 
     choices: Mapping[str, frozenset[object]]

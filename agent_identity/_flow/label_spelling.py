@@ -25,11 +25,11 @@ _OTHER_WORDS: Final = {
 """Words that people write in place of the labels."""
 
 _LONG: Final = 7
-"""Letters of the shortest of these words that other words are compared with: shorter ones are near to too many."""
+"""Least length of a word of these that near spellings are looked for; shorter ones resemble too many words."""
 
 
 def meant_label(label: str) -> str | None:
-    """Return the label with consequences that somebody probably meant by another one.
+    """Return the label with consequences that someone probably meant by another one.
 
     Returns:
         The label; ``None`` for a label with consequences itself, and for one that is near to none of them.

@@ -7,7 +7,8 @@ import pytest
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "how-to"
 LINE = re.compile(
-    r"\[Across turns\]\(information-flow\.md#across-turns\): Turns of the model: (.+?)\. Thread: (.+?)\. "
+    r"\[Across turns\]\(information-flow\.md#across-turns\)(?:, the guard knows)?:"
+    r"\s+(?:- )?Turns of the model: (.+?)\.\s+(?:- )?Thread: (.+?)\.\s"
 )
 WAYS = {
     "LangChain": ["langchain"],

@@ -160,7 +160,7 @@ PROBES = (
         },
     ),
     Probe(
-        "a rejected call is resumed in another thread, while the policy asks nobody any more",
+        "a rejected call is resumed in another thread, while the policy no longer asks anyone",
         {
             "pydantic_ai": ("refused", "test_approvals.py::test_another_conversation_frees_no_call"),
             "google_adk": ("refused", "test_approvals.py::test_another_session_frees_no_call"),

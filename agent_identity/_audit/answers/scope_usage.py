@@ -65,9 +65,9 @@ class ToolUsage:
         first_used: When the first use by the agent, or by a descendant, began; 0 without any.
         last_used: When the last one began.
         principals: On whose behalf the agent called it, at most 1,000.
-        candidates: Records of calls that came to an end without an error, of the agent or of a descendant, each with
-            the root grant that it ran under.
-        records: Those of them that are a use.
+        candidates: Records of calls by the agent or a descendant that ended without an error, each with the root grant
+            of the call.
+        records: The candidates whose root grant has no revoked issuer key, at most three.
         ran: Records of calls whose bodies began.
         sources: The sources of all that.
     """

@@ -1,4 +1,4 @@
-"""Checks the answers of people: by somebody other than the requester, for these arguments, used once."""
+"""Checks the answers of people: by someone other than the requester, for these arguments, used once."""
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, final, overload
@@ -203,7 +203,7 @@ class ApprovalsCheck:
         elif ruling.task != said.task:
             self._find_request(ruling, said, case, place)
         if approval.status == "rejected":
-            return  # It may be taken up late: it permits nothing.
+            return  # Its time does not matter: it permits nothing.
         if not (ruling.decided_at - SKEW) * _NS <= start_ns < ruling.expires_at * _NS:
             self._add("approval_late", "the approval was used outside its validity", place)
 

@@ -43,7 +43,7 @@ def name_of(task: Task, tool: str, args: str | None, *, call_id: str | None = No
         task: The task.
         tool: The name of the tool.
         args: The digest of the arguments.
-        call_id: The id of a call that is made again with it, which tells two equal calls apart.
+        call_id: The id of a call that the framework repeats with it; it distinguishes two equal calls.
     """
     agents = [[grant.agent.id, grant.agent.owner] for grant in task.chain.grants]
     bound = [task.id, agents, tool, args, *([] if call_id is None else [call_id])]

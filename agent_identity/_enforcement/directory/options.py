@@ -70,7 +70,7 @@ class Privacy:
             still see real ids. The mapping is kept in ``keys/pseudonyms.jsonl`` of the directory, and ``agent-identity
             erase`` removes entries. A directory that has this file always uses it.
 
-    Both go together with approvals: people see names and values, records and rulings have pseudonyms and digests.
+    Both work with approvals: people see names and values; records and rulings have pseudonyms and digests.
 
     Raises:
         TypeError: A value has another type.

@@ -172,7 +172,7 @@ class Guard:
 
     @property
     def knows_threads(self) -> bool:
-        """True if the framework tells the threads of calls, in which the marks of tasks go on."""
+        """True if the framework names the thread of a call, whose mark goes on in later tasks."""
         return self._resumed.knows_threads
 
     def asks_state(self, request: CallRequest) -> bool:

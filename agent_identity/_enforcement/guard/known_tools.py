@@ -51,7 +51,7 @@ class KnownTools:
         endorses: bool = False,
         knows_threads: bool = True,
     ) -> None:
-        """Note a tool, the labels of its data, whether its results are better than the mark, and its guard's threads.
+        """Note a tool, its declarations, and whether its guard knows the threads of calls.
 
         Of two tools with one name, the one with fewer known labels is kept. Only the first 10,000 names are kept,
         because callers may invent names.
@@ -78,7 +78,7 @@ class KnownTools:
             _LOG.warning("%s: %s", tool.name, told_of(unknown))
 
     def knows_threads(self, name: str) -> bool:
-        """Return whether all guards of a tool know the thread of a call, in which marks go on."""
+        """Return whether all guards of a tool know the threads of its calls."""
         return name not in self._alone
 
     def flow(self, name: str) -> DeclaredFlow:

@@ -1,4 +1,4 @@
-"""The fault that keeps tasks from opening, for a probe."""
+"""The fault that keeps tasks from opening, for ``Enforcer.degraded``."""
 
 from typing import Final, final
 

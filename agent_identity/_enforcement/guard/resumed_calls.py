@@ -1,8 +1,8 @@
 """Calls that are made again in another task or process: they keep their mark, and wait for the person who was asked.
 
-A suspended call is remembered in the shared state by its tool and its id, whatever thread it is resumed in. Whoever
-takes it up goes on at the mark at which it was suspended. One that was suspended for a person needs the ruling of a
-person, whatever the policy says by then.
+The shared state keeps a suspended call by its tool and its id, whatever thread it is resumed in. The resumed call goes
+on at the mark at which it was suspended. A call that was suspended for a person needs the ruling of a person, whatever
+the policy says by then.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class ResumedCalls:
 
     @property
     def knows_threads(self) -> bool:
-        """True if the framework tells the threads of calls."""
+        """True if the framework names the threads of calls."""
         return self._thread is not None
 
     def is_asked(self, request: CallRequest) -> bool:
@@ -66,12 +66,12 @@ class ResumedCalls:
         return self._is_told_by_arguments(None if self._thread is None else self._thread())
 
     def _is_told_by_arguments(self, thread: str | None) -> bool:
-        """Return whether a call without an id may be one that was suspended; a process may ask people no more."""
+        """Return whether a call without an id may be a suspended one; a process may no longer ask people."""
         return self._resumable and (thread is not None or self._asks_people)
 
     def _key(self, call: Call, task: Task, thread: str | None) -> str | None:
         """Return the key of a call; one without is known by its principal, its agent and its arguments."""
-        if call.request.call_id:  # Some models give the name of the tool for an id; others find no second one.
+        if call.request.call_id:  # Some models use the name of the tool as the id of each call.
             is_name = call.request.call_id == self._tool
             return key_of(thread if is_name else None, self._tool, call.request.call_id)
         if call.snapshot is None or not self._is_told_by_arguments(thread):
@@ -130,7 +130,7 @@ class ResumedCalls:
                 return None
             by, new = key_of(*_parties(task)), {**_fact_of(call, task), "thread": key_of(thread)}
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
-            for place in dict.fromkeys((thread, None)):  # It may go on in another thread, or outside any.
+            for place in dict.fromkeys((thread, None)):  # The call may be resumed in another thread, or outside any.
                 key = self._key(call, task, place)
                 if key is not None:
                     self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
@@ -142,8 +142,8 @@ class ResumedCalls:
     def _find(self, call: Call, task: Task, key: str, thread: str | None) -> TakenUp | None:
         """Return what is remembered of a call.
 
-        What a model asked for in this task is no call of another thread or of somebody else, although models may use an
-        id again. Nor is what somebody else was suspended with in another thread, or where no thread is known.
+        Models may reuse an id: a call that a model asked for in this task is not a suspended call of another thread or
+        of another party. A call of another party counts only if both are in the same known thread.
 
         Raises:
             Denied: It was suspended for a person by another principal or agent.

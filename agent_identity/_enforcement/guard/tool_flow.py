@@ -491,7 +491,7 @@ class ToolFlow:
 
 
 def _destinations_of(said: DeclaredFlow, of_policy: Iterable[StatedFlow]) -> dict[str, bool]:
-    """Return the destinations of a tool, each with whether it may stay empty: one that it does not know may not."""
+    """Return the destinations of a tool, each with whether it may be empty; one that is no argument may not."""
     found = split_destinations(said.destination)
     for stated in of_policy:
         for name, optional in split_destinations(stated.destination or ()).items():

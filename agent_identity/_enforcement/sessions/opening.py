@@ -210,16 +210,16 @@ class Opening:
         try:
             if self._finish(error):
                 self._drain()
-        finally:  # An exception of a signal handler may have come before.
+        finally:  # A signal handler may have raised in between.
             self._let_go()
 
     def __del__(self) -> None:
         task: Task | None = getattr(self, "_task", None)
-        if task is not None:  # An exception of a signal handler may have kept the block from its end.
+        if task is not None:  # A signal handler may have raised before the block ended the task.
             task.lease.end()
 
     def _let_go(self) -> None:
-        """End the authority, and make the task before current again; idempotent."""
+        """End the authority, and restore the previous current task; idempotent."""
         if self._task is not None:
             self._task.lease.end()
         if self._attachment is not None:
@@ -236,7 +236,7 @@ class Opening:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._let_go()  # At once; what else belongs to the end may have to wait.
+        self._let_go()  # At once; the other steps of the end may have to wait.
         if not await off_loop(partial(self._finish, error)):
             return
         try:

@@ -48,7 +48,8 @@ class SharedMark:
         begun: The record by which the task began as unknown, if it did.
         threads: The keys of the threads of frameworks that go on at this mark.
         turns: The ids of the calls that models have asked for here.
-        runs: The keys of the threads that frameworks run here, each with whether that went on with an earlier run.
+        runs: The keys of the threads that frameworks run here, each with whether its first run here resumed an earlier
+            one.
     """
 
     __slots__ = (
@@ -95,17 +96,17 @@ class SharedMark:
         return self._process == os.getpid()
 
     def begin_run(self, thread: str | None, *, goes_on: bool) -> None:
-        """Know that a framework runs a thread here; what its first run here was counts.
+        """Note that a framework runs a thread here; its first run here counts.
 
         Args:
-            thread: The key of the thread; ``None`` for any that is known by nothing else.
-            goes_on: It goes on where an earlier run has stopped, and not from an input.
+            thread: The key of the thread; ``None`` for all threads without an entry of their own.
+            goes_on: The run resumes an earlier one instead of starting from an input.
         """
         if len(self.runs) < _MAX_RUNS:
             self.runs.setdefault(thread, goes_on)
 
     def goes_on(self, thread: str) -> bool:
-        """Return whether a thread goes on here with an earlier run, whose model turns nobody here has seen."""
+        """Return whether a thread resumes an earlier run here, whose model turns this task has not seen."""
         above = None if self.owner is None else self.owner.parent
         return self.runs.get(thread, self.runs.get(None, False)) or (above is not None and above.shared.goes_on(thread))
 

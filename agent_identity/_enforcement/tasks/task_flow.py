@@ -597,7 +597,7 @@ class TaskFlow:
             supplied: The names that the caller gave; others are the tool's own.
             destinations: The names of those that decide where the call leads, each with whether a call without a value
                 of it leads nowhere: that is the tool's own word, and as good as a trusted value. An empty value of any
-                other may mean everybody, so that nobody trusted gave it.
+                other may mean everyone, so no one trusted gave it.
             words: The names that the tool gives to arguments, and the values that it lists; see
                 :func:`origins_of_call`.
 

@@ -1,7 +1,7 @@
 """The marks of threads: what the tasks in a conversation have read, for the next task in it.
 
-A thread is what a framework keeps between two runs, such as the messages of a checkpoint. Its mark only falls. It is
-forgotten thirty days after the last task in it.
+A thread is what a framework keeps between two runs, such as the messages of a checkpoint. Its mark only falls. The
+shared state keeps it for 31 days after the last task in it.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The clock and the source of ids of a ledger, which are code of the user and may fail."""
+"""The clock and the source of ids of a ledger: code of the user, which may fail."""
 
 from typing import Final
 
@@ -8,21 +8,21 @@ from agent_identity.errors import EvidenceError
 __all__ = ["id_of", "wall_of"]
 
 _END_NS: Final = 10**19
-"""Times of records have 19 digits at most."""
+"""Times of records have at most 19 digits."""
 
 
 def wall_of(clock: Clock) -> int:
     """Return the wall time of a clock, in nanoseconds since the epoch.
 
     Raises:
-        EvidenceError: The clock failed, or tells a time that no record can hold.
+        EvidenceError: The clock failed, or its time does not fit into a record.
     """
     try:
         now = clock.wall_ns()
     except Exception as error:
         raise _broken(error) from error
     if not 0 <= now < _END_NS:
-        raise EvidenceError("the clock tells a time that no record can hold; set it to one from 1970 to 2286")
+        raise EvidenceError(f"the clock says {now} ns, which no record can hold; set it to a time from 1970 to 2286")
     return now
 
 

@@ -296,7 +296,7 @@ class StreamWriter:
         return entries
 
     def check_in_place(self) -> None:
-        """Return if the file that is written is where a reader looks for it, with all that was written.
+        """Check that the file that is written is where a reader looks for it, and holds all that was written.
 
         Raises:
             EvidenceError: It is not (``evidence_removed``).

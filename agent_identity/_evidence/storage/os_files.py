@@ -210,13 +210,13 @@ def file_of(status: os.stat_result) -> tuple[int, int]:
 
 
 def check_in_place(files: Files, path: str, file: tuple[int, int], size: int = 0) -> None:
-    """Return if a path still leads to the file that was opened there.
+    """Check that a path still leads to the file that was opened there.
 
     Args:
         files: The operating system.
         path: The path.
         file: The file, from :func:`file_of`.
-        size: The bytes that it has at least.
+        size: The least number of bytes that it must have.
 
     Raises:
         EvidenceError: With code ``evidence_removed``: it was removed, renamed, replaced, cut, or hidden by a mount.

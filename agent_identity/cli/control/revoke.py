@@ -71,7 +71,7 @@ def _tell_unread(directory: str, signed: bytes) -> None:
 
 
 def _names(token: str, kid: str) -> bool:
-    """Return whether a successor names a key; what is no successor names none."""
+    """Return whether a successor names a key; False for a token that is no successor."""
     try:
         return kid.encode() in parse_compact(token, most=MAX_SUCCESSOR).payload
     except TokenError:

@@ -67,7 +67,7 @@ class FlowRow(NamedTuple):
         destination: The arguments that decide where a call leads, ``?`` after those that may be empty.
         destination_by: Who says so, likewise.
         doubts: What is undeclared or doubtful.
-        threads: Its guards know the threads of calls, in which the mark of a task goes on.
+        threads: True if its guards know the threads of calls.
     """
 
     tool: str

@@ -72,7 +72,7 @@ async def _answer(connection: HTTPConnection, error: Exception) -> Response | No
     if not isinstance(connection, WebSocket):
         return response
     await _close(connection, refusal, response)
-    return None  # A returned answer would be sent after the close, which servers take as a crash of the application.
+    return None  # Starlette would send a returned answer after the close; servers report that as a crash.
 
 
 async def _close(socket: WebSocket, refusal: AgentIdentityError, response: Response) -> None:

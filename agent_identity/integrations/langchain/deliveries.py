@@ -43,7 +43,7 @@ class Deliveries:
             _CURRENT.reset(token)
 
     def says_error(self, content: object) -> bool:
-        """Return whether a text tells what the tool raised; what middleware answers in its place need not.
+        """Return whether a text contains the error of the tool; an answer of middleware in its place may not.
 
         Args:
             content: The text.
@@ -51,7 +51,7 @@ class Deliveries:
         error = self.error
         if error is None or not isinstance(content, str):
             return False
-        if isinstance(error, ValidationError):  # The agent leaves out what the model has no part in.
+        if isinstance(error, ValidationError):  # The agent leaves out errors of injected arguments.
             return any(one["msg"] in content for one in error.errors())
         try:
             return (str(error) or type(error).__name__) in content

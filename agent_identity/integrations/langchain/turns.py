@@ -1,4 +1,4 @@
-"""Model turns and threads of LangChain that a task has seen: a call of another turn may come from anywhere."""
+"""Model turns and threads of LangChain that a task has seen; a call of another turn may come from anywhere."""
 
 import sys
 from collections.abc import Generator, Mapping
@@ -32,7 +32,7 @@ def thread_of(settings: object) -> str | None:
 
 
 class _Watches(BaseCallbackHandler):
-    """Ignores everything but what a subclass takes."""
+    """Ignores all events except those that a subclass enables."""
 
     ignore_agent = ignore_chain = ignore_chat_model = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
     ignore_custom_event = ignore_llm = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -66,14 +66,14 @@ class TurnsSeen(_Watches):
         metadata: Mapping[str, object] | None = None,
         **_: object,
     ) -> None:
-        """Take in the beginning of a graph or of a node; called by LangChain.
+        """Note the start of a graph or of a node; called by LangChain.
 
-        A graph without an input goes on with an earlier run, unless a node of the thread has begun here before. One
+        A graph without an input resumes an earlier run, unless a node of the thread has started here before. A graph
         that a node runs may have a thread of its own, which the metadata do not name.
 
         Args:
             serialized: Not used.
-            inputs: The input; ``None`` or a command where a run goes on.
+            inputs: The input; ``None`` or a command if a run is resumed.
             metadata: The metadata of the run.
         """
         in_node = metadata is not None and "langgraph_node" in metadata
@@ -84,9 +84,10 @@ class TurnsSeen(_Watches):
 
 
 class ThreadsRead(_Watches):
-    """Has the open tasks go on at the mark of a thread before a model reads it, and the thread at theirs.
+    """Joins the marks of the open tasks and of a thread before a model reads the thread.
 
-    It asks the shared state, so that LangChain runs it beside the event loop. If it fails, the model is not asked.
+    It asks the shared state, so LangChain runs it in a thread beside the event loop. If it fails, the model does not
+    run.
     """
 
     raise_error = True
@@ -118,7 +119,7 @@ def _is_command(inputs: object) -> bool:
 
 
 def _threads(name: str | None) -> Generator[tuple[TaskFlow, str]]:
-    """Yield the flows of the open tasks that live, each with its key of a thread."""
+    """Yield the flows of the live open tasks, each with the key of the thread."""
     if name is None:
         return
     for task in tasks_in():
@@ -142,6 +143,6 @@ _THREADS: Final = ContextVar[Any]("agent_identity_langchain_threads", default=_T
 
 @cache
 def watch_turns() -> None:
-    """Have LangChain tell the runs of all chat models of this process, once."""
+    """Register the handlers for all chat models of this process, once."""
     for handler in (_TURNS, _THREADS):
         register_configure_hook(cast("ContextVar[Any | None]", handler), inheritable=True)

@@ -16,7 +16,7 @@ __all__ = ["forget_results", "listed_tools"]
 
 
 def forget_results(agent: object) -> None:
-    """Have an agent answer no call from its cache, because that would pass neither the tool nor the guard.
+    """Turn off the cache of an agent: a cached answer would bypass the tool and its guard.
 
     Args:
         agent: The agent.

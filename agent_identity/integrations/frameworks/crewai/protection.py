@@ -555,9 +555,9 @@ def _release(tool: BaseTool) -> None:
 
 
 def _taken() -> _Caller:
-    """Return the agent that calls, once: a later call here may be of nobody.
+    """Return the agent that calls, once: a later call here may come from no agent.
 
-    Where somebody has removed the hook, an agent may call, in a turn that nobody knows.
+    If the program has removed the hook, the call may come from an agent, in an unknown turn.
     """
     announced = _ACTING.get()
     _ACTING.set(None)

@@ -1,4 +1,4 @@
-"""Runs of CrewAI that began in a task: one that goes on from a checkpoint brings along what it has read before."""
+"""Runs of CrewAI that began in a task; one that resumes from a checkpoint has read texts of earlier tasks."""
 
 import itertools
 import weakref
@@ -23,7 +23,7 @@ _ANSWERS: Final = ("assistant", "tool", "function")
 """The roles of messages that a run has brought about."""
 
 _RUNS: Final = weakref.WeakKeyDictionary[Any, str]()
-"""What tells a run that began without a history, by what runs it."""
+"""Ids of runs that began without a history, by their executors."""
 
 _NUMBERS: Final = itertools.count()
 
@@ -57,10 +57,10 @@ def forget_turns() -> None:
 
 
 def _note(context: LLMCallHookContext) -> None:
-    """Know that a run has begun in the open tasks, if the model has answered nothing in it yet; called by CrewAI.
+    """Note a run in the open tasks if the model has not answered in it yet; called by CrewAI.
 
-    A run that goes on, or that begins with a history, has messages of a model or of tools. Unless it began in the task,
-    nobody here knows where they come from: the mark falls before the model reads them.
+    A run that is resumed, or that begins with a history, has messages of a model or of tools. Unless it began in the
+    task, their origin is unknown: the mark falls before the model reads them.
     """
     executor = context.executor if isinstance(context.executor, Hashable) else None
     answers = [message for message in context.messages if _role(message) in _ANSWERS]
@@ -79,7 +79,7 @@ def _note(context: LLMCallHookContext) -> None:
 
 
 def _parts(messages: Iterable[object]) -> Iterator[Part]:
-    """Yield the parts of messages of which nobody knows where they come from."""
+    """Yield the parts of messages of unknown origin."""
     for message in messages:
         contents = contents_of(cast("Mapping[str, object]", message)) if isinstance(message, Mapping) else (message,)
         yield from (Part("other", content) for content in contents)

@@ -169,7 +169,7 @@ class _First(BasePlugin):
         self.plugin.tools.listed(llm_request.tools_dict.values())
 
     async def on_event_callback(self, *, invocation_context: InvocationContext, event: Event) -> None:
-        """Know which calls the model has asked for, also where another plugin answers first; called by the app."""
+        """Note the calls that the model asks for, even if another plugin answers first; called by the app."""
         await self.plugin.on_event_callback(invocation_context=invocation_context, event=event)
 
     async def before_tool_callback(

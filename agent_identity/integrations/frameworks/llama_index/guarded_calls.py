@@ -199,7 +199,7 @@ async def _agent_in(context: Context[Any]) -> str | None:
 def _shown(output: object) -> object:
     """Return an output with what the model reads of it, and whether it says that the tool failed.
 
-    What is still going to run is returned without the output around it, for the guard to take its steps.
+    A result that is still going to run is returned without the output around it, so that the guard runs its steps.
     """
     if not isinstance(output, ToolOutput):
         return output

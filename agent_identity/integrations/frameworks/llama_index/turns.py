@@ -22,10 +22,10 @@ from agent_identity._enforcement.tasks import tasks_in
 __all__ = ["CALLED", "watch_turns"]
 
 CALLED: Final = ContextVar[str | None]("agent_identity_llama_index_called", default=None)
-"""What tells the call that the current step of an agent makes: not its id alone, which models may use again."""
+"""The run and the id of the call that the current step of an agent makes; models may reuse an id in another run."""
 
 _RUNS: Final = WeakKeyDictionary[object, str]()
-"""What tells a run, by the store of its context, which all of its steps share."""
+"""Ids of runs, by the store of their context, which all steps of a run share."""
 
 _NUMBERS: Final = itertools.count()
 
@@ -55,7 +55,7 @@ class TurnsSeen(BaseSpanHandler[BaseSpan]):
 
 
 def _run_of(bound_args: BoundArguments) -> str | None:
-    """Return what tells the run of a step; ``None`` of a step that gets no context."""
+    """Return the id of the run of a step; ``None`` for a step that gets no context."""
     for one in bound_args.arguments.values():
         if isinstance(one, Context):
             store: Any = one.store
@@ -64,7 +64,7 @@ def _run_of(bound_args: BoundArguments) -> str | None:
 
 
 def _call_of(run: str | None, call: ToolCall | ToolSelection) -> str:
-    """Return what tells a call of a run; the empty text, which no task has seen, where the run is unknown."""
+    """Return the id of a call with its run; if the run is unknown, the empty text, which no task has seen."""
     return "" if run is None else f"{run}/{call.tool_id}"
 
 

@@ -1,7 +1,7 @@
-"""Sessions and conversations of runs of the OpenAI Agents SDK, as the threads in which the marks of their calls go on.
+"""Sessions and conversations of OpenAI Agents SDK runs, as threads whose marks go on in later tasks.
 
-The SDK tells tools nothing of the session of their run, so the methods that begin a run note it. They do so from the
-import of this module on, because ``Runner.run(protect(agent, enforcer))`` looks up its method before it protects.
+The SDK does not pass the session of a run to its tools, so patched methods of ``Runner`` note it. The patch applies on
+import of this module, because ``Runner.run(protect(agent, enforcer))`` looks up its method before it protects.
 """
 
 import inspect
@@ -36,7 +36,7 @@ def thread() -> str | None:
 
 
 def _noting_async(current: object) -> object:
-    """Return a method that runs agents, and notes the session of the run."""
+    """Wrap an asynchronous method that runs agents, to note the session of the run."""
     original = cast("Any", current)
     method = original.__get__(None, Runner)
     signature = inspect.signature(method)
@@ -50,7 +50,7 @@ def _noting_async(current: object) -> object:
 
 
 def _noting(current: object) -> object:
-    """Return a method that runs agents without a coroutine, and notes the session of the run."""
+    """Wrap a plain method that runs agents, to note the session of the run."""
     original = cast("Any", current)
     method = original.__get__(None, Runner)
     signature = inspect.signature(method)
@@ -65,7 +65,7 @@ def _noting(current: object) -> object:
 
 @contextmanager
 def _noted(signature: inspect.Signature, args: tuple[object, ...], kwargs: dict[str, object]) -> Generator[None]:
-    """Know the session of a run in this block; a run without one is a part of the run that it is made in."""
+    """Note the session of a run in this block; a run without one belongs to the run around it."""
     try:
         given = signature.bind_partial(*args, **kwargs).arguments
     except TypeError:  # The method itself says what is wrong.

@@ -107,7 +107,7 @@ def is_of_run(ctx: RunContext[object]) -> bool:
 def thread() -> str | None:
     """Return the name of the conversation in which the messages began, for the mark that goes on in it.
 
-    One that was begun anew goes on with the messages of the one before.
+    A conversation with a new id may go on with the messages of an earlier one.
     """
     ctx = running.get()
     known = None if ctx is None else next(_conversations(ctx), getattr(ctx, "conversation_id", None))
@@ -115,7 +115,7 @@ def thread() -> str | None:
 
 
 def is_spliced(ctx: RunContext[object]) -> bool:
-    """Return whether messages are of other conversations than the current one and that in which they began.
+    """Return whether messages belong to conversations other than the current one and the one in which they began.
 
     Args:
         ctx: The context of the run.

@@ -450,6 +450,18 @@ def test_a_second_turn_goes_on_at_the_mark_of_its_thread(office: Any, guard: str
     assert desk.verdict() == set()
 
 
+@pytest.mark.parametrize("name", [None, "", 7, "x" * 5_000, "\ud800"])
+def test_any_name_under_which_messages_are_kept_is_a_thread(office: Any, name: object) -> None:
+    """Also without a value, for which checkpointers keep messages as for any other."""
+    desk = office()
+    graph = desk.graph(READ, AIMessage("done"), SEND)
+    for _ in range(2):
+        with desk.task():
+            graph.invoke({"messages": [HumanMessage("handle the mail")]}, {"configurable": {"thread_id": name}})
+    assert desk.sent == []
+    assert desk.verdict() == set()
+
+
 @pytest.mark.parametrize(("guard", "sent"), [("protect", [EVIL]), ("middleware", [])])
 def test_a_thread_whose_mark_was_lost_is_known_by_its_messages_alone(office: Any, guard: str, sent: list[str]) -> None:
     """Without the state ``protect`` alone begins anew; the middleware sees the messages of an earlier task."""

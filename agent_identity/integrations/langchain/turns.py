@@ -28,7 +28,7 @@ def thread_of(settings: object) -> str | None:
     Args:
         settings: The configurable settings, or the metadata.
     """
-    known = cast("Mapping[str, object]", settings) if isinstance(settings, Mapping) else {}
+    known = cast("Mapping[str, object]", settings if isinstance(settings, Mapping) else {})
     return f"langgraph:{known[_THREAD]}" if _THREAD in known else None  # Checkpointers keep messages for None as well.
 
 

@@ -284,6 +284,51 @@ def test_a_call_that_another_principal_or_agent_takes_up_is_refused(office: Any,
     assert desk.outcomes()[-1] == ("denied", "approval_mismatch")
 
 
+@pytest.mark.parametrize(
+    ("thread", "who"),
+    [
+        ("2", {}),
+        ("1", {"principal": CAROL}),
+        ("2", {"principal": CAROL}),
+        ("1", {"agent": Agent("other", owner="finance@example.com")}),
+    ],
+)
+def test_a_model_that_uses_an_id_again_leaves_other_calls_alone(office: Any, thread: str, who: dict[str, Any]) -> None:
+    """With the id of a call that waits, one with other arguments of another thread, person or agent just runs."""
+    desk = office(policy=RuleSet(Rule(Effect.ROUTE, tools="send", when={"args.to": EVIL}, reason="ask", to="person")))
+    command = ruling(desk, desk.ask(desk.graph(SEND)), reject=True)
+    with desk.task(**who):
+        honest = desk.graph(calls(("s1", "send", {"to": "dan@example.com"})))
+        honest.checkpointer = InMemorySaver()  # Messages of its own, under the name of the thread.
+        honest.invoke({"messages": [HumanMessage("send it")]}, {"configurable": {"thread_id": thread}})
+    assert desk.sent == ["dan@example.com"]
+    assert "refused: approval_rejected " in desk.resume(desk.graph(SEND), command)
+    assert desk.verdict() == set()
+
+
+def test_a_rejected_call_is_refused_after_its_id_waited_in_another_thread(office: Any, tmp_path: Path) -> None:
+    """Neither the later call nor a copy of the checkpoint hides the first one from a laxer policy."""
+    first = office(policy=ROUTES[0])
+    graph = first.graph(SEND)
+    command = ruling(first, first.ask(graph), reject=True)
+    second: Any = {"configurable": {"thread_id": "2"}}
+    with first.task():
+        other_graph = first.graph(calls(("s1", "send", {"to": "dan@example.com"})))
+        other_graph.invoke({"messages": [HumanMessage("send it")]}, second)
+    first.enforcer.close()
+    later = office(saver=first.saver, policy=None, clock=first.clock)
+    for place in ("1", "3"):
+        config: Any = {"configurable": {"thread_id": place}}
+        graph = later.graph(SEND)
+        if place == "3":
+            graph.update_state(config, {"messages": [HumanMessage("handle the mail"), SEND]}, as_node="model")
+            command = None
+        with later.task():
+            graph.invoke(command, config)
+    assert later.sent == []
+    assert later.verdict() == set()
+
+
 ROUTES = [
     RuleSet(Rule(Effect.ROUTE, tools="send", reason="ask", to="person")),
     Flow(),
@@ -402,6 +447,18 @@ def test_a_second_turn_goes_on_at_the_mark_of_its_thread(office: Any, guard: str
         result = graph.invoke({"messages": [HumanMessage("go on")]}, THREAD)
     assert desk.sent == []
     assert len(requests_of(result["__interrupt__"])) == 1
+    assert desk.verdict() == set()
+
+
+@pytest.mark.parametrize("name", [None, "", 7, "x" * 5_000, "\ud800"])
+def test_any_name_under_which_messages_are_kept_is_a_thread(office: Any, name: object) -> None:
+    """Also without a value, for which checkpointers keep messages as for any other."""
+    desk = office()
+    graph = desk.graph(READ, AIMessage("done"), SEND)
+    for _ in range(2):
+        with desk.task():
+            graph.invoke({"messages": [HumanMessage("handle the mail")]}, {"configurable": {"thread_id": name}})
+    assert desk.sent == []
     assert desk.verdict() == set()
 
 

@@ -1,8 +1,8 @@
 """Calls that are made again in another task or process: they keep their mark, and wait for the person who was asked.
 
-The shared state keeps a suspended call by its tool and its id, whatever thread it is resumed in. The resumed call goes
-on at the mark at which it was suspended. A call that was suspended for a person needs the ruling of a person, whatever
-the policy says by then.
+The shared state keeps a suspended call by its tool and its id: in its thread with any arguments, and elsewhere with the
+same ones, because some models reuse ids. The resumed call goes on at the mark at which it was suspended. A call that
+was suspended for a person needs the ruling of a person, whatever the policy says by then.
 """
 
 import dataclasses
@@ -69,14 +69,16 @@ class ResumedCalls:
         """Return whether a call without an id may be a suspended one; a process may no longer ask people."""
         return self._resumable and (thread is not None or self._asks_people)
 
-    def _key(self, call: Call, task: Task, thread: str | None) -> str | None:
-        """Return the key of a call; one without is known by its principal, its agent and its arguments."""
-        if call.request.call_id:  # Some models use the name of the tool as the id of each call.
-            is_name = call.request.call_id == self._tool
-            return key_of(thread if is_name else None, self._tool, call.request.call_id)
-        if call.snapshot is None or not self._is_told_by_arguments(thread):
+    def _keys(self, call: Call, task: Task, thread: str | None) -> tuple[str, str] | None:
+        """Return the keys of a call here and elsewhere; one without an id is known by its arguments."""
+        call_id, parties = call.request.call_id or "", _parties(task)
+        values = None if call.snapshot is None else call.snapshot.canonical().decode("utf-8", "replace")
+        elsewhere = key_of(None, self._tool, call_id, values, *parties)
+        if call_id:
+            return key_of(thread, self._tool, call_id, *(parties if thread is None else ())), elsewhere
+        if values is None or not self._is_told_by_arguments(thread):
             return None
-        return key_of(thread, self._tool, "", call.snapshot.canonical().decode("utf-8", "replace"), *_parties(task))
+        return key_of(thread, self._tool, call_id, values, *parties), elsewhere
 
     def look(self, call: Call, task: Task) -> None:
         """Find out whether a call was suspended before, and go on at the mark of that.
@@ -90,8 +92,8 @@ class ResumedCalls:
             return
         try:
             thread = None if self._thread is None else self._thread()
-            key = self._key(call, task, thread)
-            call.taken_up = None if key is None else self._find(call, task, key, thread)
+            keys = self._keys(call, task, thread)
+            call.taken_up = None if keys is None else self._find(call, task, keys, thread)
             if task.flow is not None:
                 self._join(task.flow, call, None if thread is None else key_of(thread))
         except (Denied, EvidenceError):
@@ -125,41 +127,45 @@ class ResumedCalls:
             return None
         try:
             thread = None if self._thread is None else self._thread()
-            key = self._key(call, task, thread)
-            if key is None:
-                return None
-            by, new = key_of(*_parties(task)), {**_fact_of(call, task), "thread": key_of(thread)}
+            by, new = key_of(*_parties(task)), _fact_of(call, task)
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
-            for place in dict.fromkeys((thread, None)):  # The call may be resumed in another thread, or outside any.
-                key = self._key(call, task, place)
-                if key is not None:
-                    self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
+            for key in dict.fromkeys(self._keys(call, task, thread) or ()):
+                self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
         except Exception as error:  # noqa: BLE001 - As above.
             _LOG.error("a suspended call of %s cannot be remembered: %s", self._tool, safe_message(error))
             return None if call.routing is None else _unanswered(self._tool)
         return None
 
-    def _find(self, call: Call, task: Task, key: str, thread: str | None) -> TakenUp | None:
+    def _find(self, call: Call, task: Task, keys: tuple[str, str], thread: str | None) -> TakenUp | None:
         """Return what is remembered of a call.
 
         Models may reuse an id: a call that a model asked for in this task is not a suspended call of another thread or
-        of another party. A call of another party counts only if both are in the same known thread.
+        of another party. Nor is a call with other arguments.
 
         Raises:
             Denied: It was suspended for a person by another principal or agent.
             StateError: The state cannot be asked.
         """
-        fact = self._calls.find(key)
-        if fact is None:
-            return None
-        own, here = fact.get(key_of(*_parties(task))), key_of(thread)
+        here, elsewhere = keys
+        by, facts = key_of(*_parties(task)), self._calls.find(here) or {}
+        own = facts.get(by)
         is_seen = task.flow is not None and task.flow.has_seen(call.request.asked_in or "")
+        is_own_id = call.request.call_id not in (None, "", self._tool)  # Some models give the name of the tool.
+        if own is None and not is_seen and self._thread is not None and (thread is None or is_own_id):
+            own = (self._calls.find(elsewhere) or {}).get(by)
         if is_object(own):
-            return None if is_seen and own.get("thread") != here else self._read(call, own)
-        others = [other for other in fact.values() if is_object(other) and other.get("route") is not None]
-        if thread is not None and not is_seen and any(other.get("thread") == here for other in others):
+            return self._read(call, own)
+        others = [other for other in facts.values() if is_object(other) and other.get("route") is not None]
+        if thread is not None and not is_seen and not all(self._differs(call, other) for other in others):
             raise mismatch(self._tool)
         return None
+
+    def _differs(self, call: Call, fact: Mapping[str, object]) -> bool:
+        """Return whether a call certainly has other arguments than the one that is remembered."""
+        args = fact.get("args")
+        if call.snapshot is None or not isinstance(args, str):
+            return False
+        return args_of(call, str(fact.get("task")), args, self._point.digests) != args
 
     def _read(self, call: Call, fact: Mapping[str, object]) -> TakenUp:
         task, args, route, hop, sources = (fact.get(name) for name in ("task", "args", "route", "hop", "sources"))

@@ -18,6 +18,7 @@ from agent_identity.errors import AgentIdentityError, Denied
 __all__ = ["thread_of", "watch_turns"]
 
 _AWAY: Final = "the shared state with the marks of threads does not answer; see the log, and try again when it does"
+_THREAD: Final = "thread_id"
 _IGNORED: Final = property(lambda _: True)
 
 
@@ -27,8 +28,8 @@ def thread_of(settings: object) -> str | None:
     Args:
         settings: The configurable settings, or the metadata.
     """
-    thread = cast("Mapping[str, object]", settings).get("thread_id") if isinstance(settings, Mapping) else None
-    return None if thread is None else f"langgraph:{thread}"
+    known = cast("Mapping[str, object]", settings if isinstance(settings, Mapping) else {})
+    return f"langgraph:{known[_THREAD]}" if _THREAD in known else None  # Checkpointers keep messages for None as well.
 
 
 class _Watches(BaseCallbackHandler):

@@ -189,7 +189,7 @@ def rule_sets_of(policy: Policy | None) -> tuple[RuleSet, ...]:
 def routes_of(policy: Policy | None) -> frozenset[str]:
     """Return the names of the routes to which a policy may send a call; a policy of yours names none."""
     if isinstance(policy, All):
-        return frozenset().union(*map(routes_of, policy.policies))
+        return frozenset(name for part in policy.policies for name in routes_of(part))
     if isinstance(policy, Flow):
         return frozenset({policy.to})
     return frozenset(rule.to for rules in rule_sets_of(policy) for rule in rules.rules if rule.to is not None)

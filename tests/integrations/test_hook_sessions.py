@@ -27,7 +27,7 @@ from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.limits import Limit
 from agent_identity.testing import FixedClock, SequentialIds
 
-ALICE = Human("alice@example.com")
+ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 CODER = Agent("coder", owner="alice@example.com")
 HELPER = Agent("helper", owner="it@example.com")
 SCOPE = Scope(
@@ -544,6 +544,20 @@ def test_a_call_is_not_claimed_after_its_task(desk: Desk) -> None:
     assert (caught.value.code, bool(caught.value.reference)) == ("task_ended", True)
     calls.close()
     assert desk.outcomes() == [("denied", "task_ended")]
+    desk.verified()
+
+
+def test_a_call_that_never_ran_is_not_claimed_for_the_next_task(desk: Desk) -> None:
+    """An interrupted call has no end in the hooks; an equal call of the next person runs as their own."""
+    event = {"hook_event_name": "PreToolUse", "tool_name": "mcp__desk__pay", "tool_input": {"n": 1}}
+    with desk.enforcer.task("first", principal=ALICE, agent=CODER, scope=SCOPE):
+        calls = HookCalls(ToolGuards(desk.enforcer))
+        calls.answer({**event, "tool_use_id": "toolu_1"})
+        with desk.enforcer.no_task(), desk.enforcer.task("next", principal=BOB, agent=CODER, scope=SCOPE) as task:
+            calls.bind()
+            calls.answer({**event, "tool_use_id": "toolu_2"})
+            assert calls.claim("desk", "pay", {"n": 1}).task is task
+            calls.close()
     desk.verified()
 
 

@@ -233,7 +233,7 @@ class HookCalls:
 
     def _unclaimed(self, name: str, arguments: Mapping[str, object]) -> _Running | None:
         with self._lock:
-            for call_id, running in self._open.items():
+            for call_id, running in reversed(self._open.items()):  # An older one may never run, in another task.
                 judged = dict(running.call.arguments)
                 if call_id not in self._claimed and running.asked.name == name and _is_same(judged, arguments):
                     self._claimed.add(call_id)

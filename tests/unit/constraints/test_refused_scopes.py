@@ -824,7 +824,7 @@ def test_a_forked_child_does_not_wait_for_a_lock_of_its_parent() -> None:
 
         def wall_ns(self) -> int:
             self.reads += 1
-            if self.reads == 2:  # The first is read before the lock is taken.
+            if self.reads == 3:  # The others are read before the lock is taken.
                 held.set()
                 leave.wait(60)
             return self.wall

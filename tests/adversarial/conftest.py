@@ -123,6 +123,14 @@ class World:
 
 
 @pytest.fixture
+def _own_context() -> Iterator[None]:
+    """Put back what was current before a test that leaves a block without its end."""
+    token = otel.attach(otel.get_current())
+    yield
+    otel.detach(token)
+
+
+@pytest.fixture
 def open_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Opens worlds, each in a directory of its own; at the end closes them and reads every record once more."""
     worlds: list[World] = []

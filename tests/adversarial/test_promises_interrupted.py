@@ -71,6 +71,7 @@ def test_a_task_ends_wherever_a_signal_handler_raises_while_it_is_left(enforcer:
     assert number > 20
 
 
+@pytest.mark.usefixtures("_own_context")
 def test_a_task_whose_block_is_gone_has_no_authority(enforcer: Enforcer) -> None:
     """Nobody can leave it any more, so that it would live on until it expires."""
     clerk = Agent("clerk", owner="finance@example.com")

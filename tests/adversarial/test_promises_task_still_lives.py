@@ -318,6 +318,7 @@ class Interrupted(FixedClock):
         return super().monotonic_ns()
 
 
+@pytest.mark.usefixtures("_own_context")
 @pytest.mark.parametrize("mode", ["enforce", "monitor"])
 def test_no_intent_stands_after_the_end_of_its_task(tmp_path: Path, mode: str) -> None:
     """Whenever the task ends on the way to the body, the end is recorded after the intent, or nothing runs."""

@@ -191,7 +191,7 @@ class Shipper:
             elif answer.kind in ("refused", "too_large") and len(part) > 1:
                 half = len(part) // 2
                 parts += [part[half:], part[:half]]
-            elif answer.kind in ("refused", "too_large") and (self._pace.strict or self._takes_others(parts)):
+            elif answer.kind in ("refused", "too_large") and (self._pace.strict or self._takes_all_but(part, parts)):
                 self._refuse(name, part[0], answer)
             else:
                 parts.append(part)
@@ -205,6 +205,11 @@ class Shipper:
         self.shipped.sent += len(part)
         self.shipped.size += sum(item.size for item in part)
         self._progress(self.shipped)
+
+    def _takes_all_but(self, part: list[Copied], parts: list[list[Copied]]) -> bool:
+        """Return whether the receiver takes others and still not this one; it may have been repaired meanwhile."""
+        spans = [item.span for item in part if item.span is not None]
+        return self._takes_others(parts) and self._receiver.send(spans).kind in ("refused", "too_large")
 
     def _takes_others(self, parts: list[list[Copied]]) -> bool:
         """Return whether the receiver takes an earlier record again, or one of the next."""

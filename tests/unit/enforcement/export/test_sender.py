@@ -157,6 +157,20 @@ def test_a_receiver_that_refuses_everything_sets_nothing_aside(desk: Desk) -> No
     assert receiver.taken == desk.ids
 
 
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_receiver_that_is_repaired_while_it_is_asked_about_others_sets_nothing_aside(desk: Desk, calls: int) -> None:
+    """It takes others by then, and would take the record too: nothing says that the record is at fault."""
+    receiver = Scripted(lambda _: TAKEN)
+    shipper = desk.shipper(receiver)
+    if calls:
+        shipper.run()
+        desk.ids += [append(desk.ledger, "outcome", CALL).id]
+    receiver.answer = lambda names: TAKEN if receiver.sizes[-2:-1] == [1] else REFUSED
+    shipper.run()
+    assert set(receiver.taken) == set(desk.ids)
+    assert list(desk.cursors.aside()) == []
+
+
 def test_a_strict_sender_stops_at_a_refusal_and_goes_on_from_there(desk: Desk) -> None:
     """The error names the record; what came before it is not sent again."""
     poison = desk.ids[5]

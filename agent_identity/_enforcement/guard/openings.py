@@ -33,9 +33,10 @@ class Openings:
 
     def fault(self, clock: Clock) -> str | None:
         """Return the problem of the last opening for a minute: a process out of service would not open another one."""
-        if self._failed is None:
+        failed = self._failed  # Another thread may open a task meanwhile.
+        if failed is None:
             return None
-        problem, at_ns = self._failed
+        problem, at_ns = failed
         try:
             is_over = clock.wall_ns() - at_ns >= _TOLD_NS
         except Exception:  # noqa: BLE001 - The clock is code of the user; the ledger tells of it.

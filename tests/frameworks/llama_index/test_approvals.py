@@ -20,6 +20,7 @@ import agent_identity as ai
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.llama_index import answer, approval_by_event, protect, requests_of
 from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.state import MemoryState
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 PAYING = [("pay", {"invoice": "INV-1", "amount": 7})]
@@ -171,6 +172,18 @@ async def test_a_tool_that_waits_itself_is_suspended(open_office: Any) -> None:
         await run
     assert office.ran == ["pay", "pay"]
     assert [outcome for _, outcome, _ in office.calls()] == ["suspended", "success"]
+
+
+async def test_a_process_that_asks_nobody_frees_no_call(open_office: Any) -> None:
+    """Without policy and routes it refuses a call that waits for a person, although the call has no id."""
+    state = MemoryState()
+    first = open_office(policy=POLICY, routes={"desk": approval_by_event()}, state=state)
+    event, kept = await saved(first)
+    second = open_office(state=state)
+    answered = await resumed(second, kept, answer(event, first.enforcer, by=first.bob, reject=True))
+    assert {given.is_error for given in answered} == {True}
+    assert second.ran == []
+    assert {(outcome, code) for _, outcome, code in second.calls()} == {("denied", "call_suspended")}
 
 
 @pytest.mark.parametrize("reject", [True, False])

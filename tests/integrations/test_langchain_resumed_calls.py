@@ -26,6 +26,7 @@ from langgraph.prebuilt import tools_condition
 from langgraph.types import Command, interrupt
 
 from agent_identity import Agent, Enforcer, Human, Scope, records
+from agent_identity._enforcement.tasks import shared_mark
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
@@ -691,6 +692,21 @@ def test_a_call_without_an_id_of_a_turn_that_this_task_did_not_see_is_unknown(
     assert desk.sent == []
     assert len(requests_of(result["__interrupt__"])) == 1
     assert desk.resume(graph, ruling(desk, result["__interrupt__"])) == "sent"
+    assert desk.verdict() == set()
+
+
+def test_a_task_that_runs_too_many_threads_takes_no_call_for_its_own(
+    office: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no room to note a thread that goes on, calls without an id are unknown."""
+    monkeypatch.setattr(shared_mark, "_MAX_RUNS", 0)
+    desk = office()
+    graph = by_hand(desk, SEND, interrupt_before=["tools"])
+    with desk.task():
+        graph.invoke({"messages": [HumanMessage("handle the mail")]}, THREAD)
+    with desk.task():
+        graph.invoke(None, THREAD)
+    assert desk.sent == []
     assert desk.verdict() == set()
 
 

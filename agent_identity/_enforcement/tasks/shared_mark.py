@@ -104,6 +104,8 @@ class SharedMark:
         """
         if len(self.runs) < _MAX_RUNS:
             self.runs.setdefault(thread, goes_on)
+        elif goes_on:  # There is no room for its key, so any thread without one may be this one.
+            self.runs[None] = True
 
     def goes_on(self, thread: str) -> bool:
         """Return whether a thread resumes an earlier run here, whose model turns this task has not seen."""

@@ -16,16 +16,16 @@ class Openings:
     __slots__ = ("_failed",)
 
     def __init__(self) -> None:
-        self._failed: tuple[str, int] | None = None
+        self._failed: tuple[str, int | None] | None = None
 
-    def fail(self, problem: str, at_ns: int) -> None:
+    def fail(self, problem: str, clock: Clock) -> None:
         """Note that a task could not be opened, unless it was refused to its caller.
 
         Args:
             problem: The reason.
-            at_ns: The wall time.
+            clock: Source of time.
         """
-        self._failed = problem, at_ns
+        self._failed = problem, _now(clock)
 
     def succeed(self) -> None:
         """Note that a task was opened."""
@@ -36,9 +36,13 @@ class Openings:
         failed = self._failed  # Another thread may open a task meanwhile.
         if failed is None:
             return None
-        problem, at_ns = failed
-        try:
-            is_over = clock.wall_ns() - at_ns >= _TOLD_NS
-        except Exception:  # noqa: BLE001 - The clock is code of the user; the ledger tells of it.
-            return problem
-        return None if is_over else problem
+        (problem, at_ns), now = failed, _now(clock)
+        return None if at_ns is not None and now is not None and now - at_ns >= _TOLD_NS else problem
+
+
+def _now(clock: Clock) -> int | None:
+    """Return the wall time; ``None`` if the clock, which is code of the user, fails."""
+    try:
+        return clock.wall_ns()
+    except Exception:  # noqa: BLE001 - The fault is told nevertheless.
+        return None

@@ -170,13 +170,13 @@ def refusing(
     try:
         yield
     except (ConfigurationError, EvidenceError, StateError) as error:
-        point.openings.fail(str(error), start_ns)
+        point.openings.fail(str(error), point.clock)
         raise
     except (AgentIdentityError, TypeError, ValueError):
         raise  # It has a code, or is the caller's own mistake.
     except Exception as error:  # noqa: BLE001 - Authority fails closed.
         told = safe_message(error)
-        point.openings.fail(told, start_ns)
+        point.openings.fail(told, point.clock)
         _LOG.error("a task could not be opened, it is refused: %s", told)
         denied = Denied(failure("the opening of the task", error), code="guard_failed")
     else:

@@ -99,11 +99,10 @@ def flow_rows(candidate: RuleSet | None = None) -> list[FlowRow]:
 def _rows(tools: KnownTools, policy: Policy | None) -> Iterator[FlowRow]:
     for tool, _ in tools.all():
         if tool.kind not in MODEL_KINDS:
-            row = _row(tool, tools.flow(tool.name), policy)
-            yield row._replace(threads=tools.knows_threads(tool.name))
+            yield _row(tool, tools.flow(tool.name), policy, threads=tools.knows_threads(tool.name))
 
 
-def _row(tool: Tool, said: DeclaredFlow, policy: Policy | None) -> FlowRow:
+def _row(tool: Tool, said: DeclaredFlow, policy: Policy | None, *, threads: bool) -> FlowRow:
     stated = stated_tools(policy)
     flows = flows_about(tool.name, tool.server, stated)
     flow = ToolFlow(tool, policy, said)
@@ -122,7 +121,7 @@ def _row(tool: Tool, said: DeclaredFlow, policy: Policy | None) -> FlowRow:
         tuple(name + "?" * optional for name, optional in flow.destinations.items()),
         _by(bool(said.destination), any(of.destination for of in flows)),
         (),
-        threads=True,
+        threads=threads,
     )
     doubts = (*_about_labels(row, tool, said), *_about_results(row, tool, policy), *_about_destinations(row))
     return row._replace(doubts=doubts)

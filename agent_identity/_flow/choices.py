@@ -13,7 +13,7 @@ _MAX_DEPTH: Final = 8
 
 
 class ToolWords(NamedTuple):
-    """The words of a tool in the arguments of its calls, none of which carries content of others.
+    """The words that a tool itself puts into the arguments of its calls; they carry no content of others.
 
     Attributes:
         choices: By argument, the values that it lists.

@@ -10,11 +10,9 @@ Reading verifies nothing: run :func:`agent_identity.verify` first. ``docs/refere
 
 import os
 from collections.abc import Iterator
-from typing import Final
 
 from agent_identity._evidence.ledger import LedgerReader, RawLine, open_ledger
 from agent_identity._evidence.record import (
-    DRAFT,
     EFFECTS,
     KINDS,
     OUTCOMES,
@@ -78,7 +76,6 @@ from agent_identity._evidence.record import codec as record_codec
 from agent_identity.errors import ConfigurationError, EvidenceError
 
 __all__ = [
-    "DRAFT",
     "EFFECTS",
     "KINDS",
     "OUTCOMES",
@@ -142,42 +139,33 @@ __all__ = [
 ]
 
 
-_DRAFT_REFUSED: Final = "the record is a draft of version 2; pass drafts=True to read it"
-
-
-def decode(data: bytes, *, drafts: bool = False) -> AnyRecord:
+def decode(data: bytes) -> AnyRecord:
     """Decode a record from its canonical bytes.
 
     Args:
         data: The bytes.
-        drafts: Accept version 2, which is a draft: its shapes may still change.
 
     Raises:
         ValueError: The bytes are not the canonical form of a record, or a fact is missing, unknown, malformed or
             contradicts another; the message starts with the path to it, for example ``record.decision.effect``. It
             shows no value.
     """
-    record = record_codec.decode(data)
-    if record.v == DRAFT and not drafts:
-        raise ValueError(f"record.v: {_DRAFT_REFUSED}")
-    return record
+    return record_codec.decode(data)
 
 
-def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[AnyRecord]:
+def read(path: "str | os.PathLike[str]") -> Iterator[AnyRecord]:
     """Yield the records of an evidence directory, stream by stream, each stream in order.
 
     Nothing is verified, and memory does not grow with the ledger. The directory may be in use.
 
     Args:
         path: The directory of an enforcer.
-        drafts: Accept records of version 2, which is a draft.
 
     Raises:
         OSError: There is no such directory, or this user may not look into it.
         ConfigurationError: The directory holds no ledger.
-        EvidenceError: With code ``malformed_record``: a line is not a record; with code ``draft_record``: a record is
-            of version 2, and ``drafts`` is false; with code ``unreadable``: a file cannot be read to its end. The
-            message names stream and place. The earlier records were yielded.
+        EvidenceError: With code ``malformed_record``: a line is not a record; with code ``unreadable``: a file
+            cannot be read to its end. The message names stream and place. The earlier records were yielded.
     """
     with os.scandir(path) as entries:  # The reader below treats a wrong path as an empty ledger.
         if "ledger" not in {entry.name for entry in entries}:
@@ -189,7 +177,7 @@ def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[An
         if _never_began(ledger, stream):
             continue
         for number, line in enumerate(ledger.entries(stream, start=first), first):
-            record = _record_of(line, f"{os.fspath(path)}: stream {stream}, record {number}", drafts=drafts)
+            record = _record_of(line, f"{os.fspath(path)}: stream {stream}, record {number}")
             if record is not None:
                 yield record
 
@@ -201,7 +189,7 @@ def _never_began(ledger: LedgerReader, stream: str) -> bool:
     return not any(denied.stream == stream for denied in ledger.denied())
 
 
-def _record_of(line: RawLine, place: str, *, drafts: bool) -> AnyRecord | None:
+def _record_of(line: RawLine, place: str) -> AnyRecord | None:
     """Return the record of a line; ``None`` for a line that is withheld in an excerpt, or incomplete.
 
     Raises:
@@ -209,14 +197,11 @@ def _record_of(line: RawLine, place: str, *, drafts: bool) -> AnyRecord | None:
     """
     if line.record is not None:
         try:
-            record = decode(line.record, drafts=True)
+            return decode(line.record)
         except ValueError as error:
             raise EvidenceError(
                 f"{place}: {error}; run 'agent-identity verify' to see what is wrong", code="malformed_record"
             ) from None
-        if record.v == DRAFT and not drafts:
-            raise EvidenceError(f"{place}: {_DRAFT_REFUSED}", code="draft_record")
-        return record
     if line.problem == "unreadable":
         raise EvidenceError(
             f"{place}: this user cannot read the file to its end; check its permissions",

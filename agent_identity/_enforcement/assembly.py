@@ -34,7 +34,6 @@ __all__ = [
     "check_agents",
     "check_bare",
     "check_declared",
-    "check_flow",
     "check_given",
     "check_labels",
     "check_mode",
@@ -187,14 +186,9 @@ def judge_of(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
 def flows_of(
     policy: Policy | None, ledger: Ledger, digests: DigestKeys, clock: Clock, *, state: StateStore, mode: Mode
 ) -> Flows | None:
-    """Return the marks of tasks, if the policy asks about information flow.
-
-    Raises:
-        ConfigurationError: It does, and the ledger has records of version 1, which have no marks.
-    """
+    """Return the marks of tasks, if the policy asks about information flow."""
     if not asks_about_flow(policy):
         return None
-    check_flow(policy, drafts=ledger.drafts)
     return Flows(ledger, digests, clock, state, mode)
 
 
@@ -206,19 +200,6 @@ def check_declared(flow: object) -> None:
     """
     if flow is not None and type(flow) is not DeclaredFlow:
         raise TypeError(f"flow is {type(flow).__name__}; give an agent_identity.adapters.DeclaredFlow")
-
-
-def check_flow(policy: Policy | None, *, drafts: bool) -> None:
-    """Check that the records can hold the marks that a policy asks about.
-
-    Raises:
-        ConfigurationError: They are of version 1, which has no marks.
-    """
-    if asks_about_flow(policy) and not drafts:
-        raise ConfigurationError(
-            "the policy asks about information flow, which version 1 of the record cannot hold; open the enforcer "
-            "with draft_records=True to write version 2, which is a draft"
-        )
 
 
 def spans_of(recorder: Signer, telemetry: Telemetry, exporter: "LedgerExporter | None") -> Spans:
@@ -236,7 +217,7 @@ def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
     """
     if policy is None:
         return
-    state = policy_state(policy, drafts=ledger.drafts)
+    state = policy_state(policy)
     ledger.append(partial(records.Policy, time=Time.at(clock.wall_ns()), policy=state))
 
 

@@ -255,7 +255,6 @@ class Enforcer:
         telemetry: Telemetry = Telemetry(),
         transparency: Transparency = Transparency(),
         tokens: TokenSource | None = None,
-        draft_records: bool = False,
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> Self:
@@ -283,8 +282,6 @@ class Enforcer:
             telemetry: Where copies of records go.
             transparency: Who else sees the checkpoints of the log.
             tokens: See :class:`Enforcer`.
-            draft_records: Write version 2 of the record, which is a draft: its shapes may still change, and readers
-                outside this package refuse it. For trying out what it adds, never for evidence that has to last.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
 
@@ -299,7 +296,6 @@ class Enforcer:
         judge = parts.judge_of(policy)
         prepare(inspectors)
         parts.check_mode(mode)
-        parts.check_flow(judge, drafts=draft_records)
         parts.check_agents(agents)
         permits_of(nested)
         publishers = publishers_for(directory, transparency)
@@ -312,7 +308,6 @@ class Enforcer:
             keys=keys,
             root=trust_root,
             publishers=publishers,
-            drafts=draft_records,
             pseudonyms=privacy.pseudonyms,
             observers=telemetry.observers,
         )
@@ -576,8 +571,7 @@ class Enforcer:
                 two with the same id in two places are two calls.
             touches: See :meth:`tool`; here nobody knows the parameters, so that a name of a resource is recorded
                 without its digest where no argument fills it.
-            workflow: Names the run, thread or conversation of the framework in which a call is made, for version 2 of
-                the record.
+            workflow: Names the run, thread or conversation of the framework in which a call is made.
             thread: Names the thread of the framework that goes on in later tasks, such as a conversation that is kept.
                 A suspended call is known again by it, and with information flow the mark goes on in the thread. Begin
                 it with the name of the framework.
@@ -665,7 +659,7 @@ class Enforcer:
                 coroutines are driven in any case.
             touches: The resources that the tool touches, each a :class:`~agent_identity.policy.Touch`, or functions
                 of the arguments that return them for one call, such as ``agent_identity.policy.file_touches("path")``.
-                Version 2 of the record has them, version 1 does not. Labels of their data count as ``data``, if that
+                Labels of their data count as ``data``, if that
                 is stated. The resource of a function that fails is unknown, and the labels are unknown as well.
             returns: Who can have written what the tool returns, for policies that ask about information flow:
                 ``"trusted"`` only if nobody outside can, ``"untrusted"``, or ``"unknown"``; a

@@ -1,6 +1,5 @@
 """Several policies as one."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Final, TypeGuard, final
 
 from agent_identity import canonical
 from agent_identity._flow import CONSEQUENTIAL, unknown_consequences
+from agent_identity._identity.common import digest_of
 from agent_identity._policy.decision import Decision, Effect, Obligation, Policy, Request
 from agent_identity._policy.flow_policy import Flow
 from agent_identity._policy.language import Condition, Negation, Question, ToolFacts, added_to, facts_about
@@ -67,7 +67,7 @@ class All:
             "policies": parts,
             "name": "+".join(part.name for part in parts)[:128],
             "version": "+".join(part.version for part in parts)[:128],
-            "digest": f"sha256:{hashlib.sha256(digests).hexdigest()}",
+            "digest": digest_of(digests),
             "tools": tuple(of for part in parts for of in stated_tools(part)),
             "_kept": {},
         }

@@ -1,6 +1,5 @@
 """The shipped policy about information flow."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from agent_identity._flow import (
     may_be,
     values_at,
 )
+from agent_identity._identity.common import digest_of
 from agent_identity._policy.decision import Decision, Effect, FlowFacts, Request, check_name
 
 __all__ = ["Flow"]
@@ -93,7 +93,7 @@ class Flow:
 
 @lru_cache(maxsize=64)
 def _digest(route: str) -> str:
-    return f"sha256:{hashlib.sha256(canonical.encode({'route': route, 'rules': FLOW_RULES})).hexdigest()}"
+    return digest_of(canonical.encode({"route": route, "rules": FLOW_RULES}))
 
 
 @lru_cache(maxsize=256)  # One object for equal decisions, of which records are made once.

@@ -1,6 +1,5 @@
 """The built-in policy: a set of rules whose order does not matter."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Final, Self, final
 
 from agent_identity import canonical
 from agent_identity._common.typed_calls import typed_calls
+from agent_identity._identity.common import digest_of
 from agent_identity._policy.decision import Decision, Effect, Problem, Request
 from agent_identity._policy.files import PolicySource, read_policy
 from agent_identity._policy.language import ToolFacts, parse_tools
@@ -45,7 +45,7 @@ class RuleSet:
 
     Attributes:
         warnings: Valid rules that are probably not meant so; they are logged as well.
-        digest: ``"sha256:<hex>"`` of the file's bytes, or of a canonical description of the rules.
+        digest: The SHA-256 of the file's bytes, or of a canonical description of the rules.
 
     Raises:
         TypeError: A rule is not a :class:`Rule`, or the default is not an :class:`Effect`.
@@ -143,6 +143,6 @@ def _digest(rules: Mapping[str, Rule], name: str, version: str, default: Effect,
     if tools:
         description["tools"] = {of.pattern: _described(of) for of in tools}
     try:
-        return f"sha256:{hashlib.sha256(canonical.encode(description)).hexdigest()}"
+        return digest_of(canonical.encode(description))
     except ValueError as error:
         raise PolicyFormatError(f"bad rule set: {error}") from None

@@ -4,7 +4,7 @@ import threading
 from typing import Final, final
 
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._identity.common import uuid7
+from agent_identity._identity.common import id_of
 
 __all__ = ["FixedClock", "SequentialIds"]
 
@@ -51,7 +51,7 @@ class FixedClock:
 @typed_calls("new")
 @final
 class SequentialIds:
-    """Ids that are UUIDs of version 7 with a counter instead of random bits."""
+    """Ids with a counter instead of random bits."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -61,4 +61,4 @@ class SequentialIds:
         """Return the next id."""
         with self._lock:
             self._count += 1
-            return uuid7(now_ns, self._count.to_bytes(8, "big"))
+            return id_of(now_ns, self._count.to_bytes(8, "big"))

@@ -476,7 +476,7 @@ def _joined(  # budget: one line for each attribute of a call
     detail: Detail | None,
     approver: Principal | None,
 ) -> CallFact:
-    """Return the call of its records, of which version 2 says each fact once."""
+    """Return the call of its records, each of which says a fact once."""
     first, last = cast("Intent | Outcome", intent or outcome), cast("Intent | Outcome", outcome or intent)
     action, trace = first.action, last.trace or first.trace
     declared, observed = _resources(intent, detail)

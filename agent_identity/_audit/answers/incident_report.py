@@ -375,7 +375,7 @@ class _Conclusion:
         named: dict[str, tuple[str | None, ...]] = {
             "server": (change.server,),
             "tool": (change.tool, f"{change.server}/{change.tool}"),
-            "definition": (change.after, (change.after or "").removeprefix("sha256:")),
+            "definition": (change.after,),
         }
         about = self._seed.kind == "everything" or self._seed.name in named.get(self._seed.kind, ())
         return about or bool(change.calls or change.refused)

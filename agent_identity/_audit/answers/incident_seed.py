@@ -270,7 +270,6 @@ def in_doubt(
             since,
             checkpoint=note,
             processes=evidence.processes,
-            drafts=evidence.drafts,
             progress=evidence.progress,
         )
         if doubted is not None:

@@ -83,7 +83,6 @@ class Evidence:
         from_ns: Only what happened from this moment on, in nanoseconds since the Unix epoch.
         until_ns: Only what happened before this moment.
         processes: Number of worker processes for each ledger; 0 chooses.
-        drafts: Accept records of version 2, which is a draft.
         progress: Is told now and then how many of how many bytes are read.
         hosts: The hosts of model providers; by default the table of this release.
         command: The command that asks, for the frame.
@@ -95,7 +94,6 @@ class Evidence:
     from_ns: int | None = None
     until_ns: int | None = None
     processes: int = 1
-    drafts: bool = False
     progress: Progress | None = None
     hosts: Hosts | None = None
     command: str | None = None
@@ -294,7 +292,6 @@ class _Source:
             visit=self._visit,
             progress=progress,
             processes=evidence.processes,
-            drafts=evidence.drafts,
         )
 
     def _visit(self, record: AnyRecord, _leaf: bytes = b"") -> None:
@@ -321,9 +318,7 @@ class _Source:
     def _read_traces(self, progress: Progress | None) -> Report | None:
         evidence, paths = self._evidence, self._place.paths
         if not evidence.unverified:
-            return check_visited_spans(
-                paths, self._trust, visit=self._visit_span, progress=progress, drafts=evidence.drafts
-            )
+            return check_visited_spans(paths, self._trust, visit=self._visit_span, progress=progress)
         total, done = size_of_files(paths), 0
         again: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
         for path in paths:

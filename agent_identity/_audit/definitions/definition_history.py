@@ -11,7 +11,6 @@ __all__ = ["Change", "DefinitionChange", "DefinitionHistory", "own_name"]
 
 _MAX_STATES: Final = 100_000
 _MAX_RECORDS: Final = 10
-_PREFIX: Final = "sha256:"
 
 Change: TypeAlias = Literal["waiting", "accepted", "withdrawn"]
 """How a change stands: nobody accepted it, somebody did, or the server offers the accepted definition again."""
@@ -138,7 +137,7 @@ class DefinitionHistory:
         All states have to be there before.
 
         Args:
-            digest: The digest of the definition, with or without ``sha256:``.
+            digest: The digest of the definition.
             server: The server.
             tool: The tool.
             at_ns: The moment.
@@ -151,7 +150,7 @@ class DefinitionHistory:
         if not at:
             return False
         # Several records of one moment are one change after the other, as when a change is accepted at once.
-        return digest.removeprefix(_PREFIX) == (states[at - 1].offered or states[at - 1].pinned).removeprefix(_PREFIX)
+        return digest == (states[at - 1].offered or states[at - 1].pinned)
 
     def changes(self) -> list[DefinitionChange]:
         """Return all changes, in the order of their time."""

@@ -27,8 +27,9 @@ from agent_identity._evidence.record import (
     as_dict,
     decode,
 )
-from agent_identity._evidence.spans import payload_type_of
+from agent_identity._evidence.spans import PAYLOAD_TYPE
 from agent_identity._evidence.transparency import leaf_hash
+from agent_identity._identity.common import uuid_of
 from agent_identity._identity.keys import Signer
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError
@@ -76,7 +77,7 @@ def to_cloudevent(data: bytes) -> _Json:
     event: _Json = {
         "specversion": "1.0",
         "id": record.id,
-        "source": f"urn:uuid:{record.stream.id}",
+        "source": f"urn:uuid:{uuid_of(record.stream.id)}",
         "type": f"agent_identity.record.{record.kind}",
         "time": _rfc3339(record.time.start_ns),
         "datacontenttype": "application/json",
@@ -350,7 +351,7 @@ def _metadata(record: AnyRecord, stream: Stream) -> _Json:
         "profiles": list(_PROFILES),
         "uid": record.id,
         "sequence": stream.number,
-        "log_format": payload_type_of(record),
+        "log_format": PAYLOAD_TYPE,
         "log_version": record.v,
     }
     task = _task(record)

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast, final
 
@@ -24,6 +23,7 @@ from agent_identity._audit.report import Report
 from agent_identity._audit.verify import Verifier
 from agent_identity._evidence.ledger import LedgerReader, open_ledger
 from agent_identity._evidence.record import AnyRecord, Approval, ApprovalState, Detail, Intent, OfTask, Outcome, decode
+from agent_identity._identity.common import digest_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
@@ -142,7 +142,6 @@ def export_tables(
     since_ns: int = 0,
     verify: bool = False,
     trust: Trust = None,
-    drafts: bool = False,
 ) -> Written:
     """Write the records of an evidence directory as Parquet, one row each, and the facts of reports in five tables.
 
@@ -157,7 +156,6 @@ def export_tables(
         verify: Verify the ledger first, and leave out records that its log does not cover. The table is written with
             any verdict, and states it. No other process may write the ledger meanwhile.
         trust: The trusted public keys, or the path of a trust file, for ``verify``.
-        drafts: Accept records of version 2, which is a draft, in ``verify``.
 
     Raises:
         ConfigurationError: The path is not an evidence directory, the extra ``tables`` is not installed, or the folder
@@ -175,7 +173,7 @@ def export_tables(
     reader = whole(open_ledger(root))
     # Records that are sealed later are not verified.
     sizes = reader.sealed_sizes() if verify else None
-    report = Verifier(trust, drafts=drafts).ledger(root) if verify else None
+    report = Verifier(trust).ledger(root) if verify else None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
@@ -287,6 +285,6 @@ def _row(data: bytes, record: AnyRecord) -> Row:
         row |= _answered(record.approval)
     if isinstance(record, Detail):  # Its call, and members that its outcome leaves out.
         row |= {"intent": record.call, "policy": record.policy, "policy_version": record.version}
-    row["sha256"] = sha256(data).hexdigest()
+    row["sha256"] = digest_of(data)
     row["record"] = data.decode()
     return row

@@ -6,7 +6,6 @@ import orjson
 
 from agent_identity._audit.report import Place
 from agent_identity._evidence.record import (
-    VERSION,
     AnyRecord,
     Counts,
     Decision,
@@ -43,7 +42,7 @@ class GrantUsage:
         said: The claims of its records about task, parties and chain, in the form of a record that opens the task,
             without the purpose, which only one record states.
         grant: The hash of its leaf grant, as records name it.
-        short: Only outcomes of version 2 were seen, which leave roles and expiry to other records.
+        short: Only outcomes were seen, which leave roles and expiry to other records.
         place: Its first record.
         seen_ns: The time of that record, in nanoseconds since the Unix epoch.
         tools: The tools that were allowed, each with the first record of such a call.
@@ -178,7 +177,7 @@ class GrantUsage:
     def says_the_same(self, record: OfTask | Intent | Outcome) -> bool:
         """Return whether the record names the same parties, task (but for its purpose) and chain.
 
-        Members that outcomes of version 2 leave out are compared with the first record that states them.
+        Members that outcomes leave out are compared with the first record that states them.
         """
         said, task, principal = self.said, record.task, record.principal
         if task is None or principal is None:
@@ -194,11 +193,11 @@ class GrantUsage:
 
 
 def _is_short(record: OfTask | Intent | Outcome) -> bool:
-    return isinstance(record, Outcome) and record.v != VERSION
+    return isinstance(record, Outcome)
 
 
 def _without_roles(principal: Principal) -> Principal:
-    """Return a principal as outcomes of version 2 state it."""
+    """Return a principal as outcomes state it."""
     kind, provenance = principal.kind, principal.provenance
     return Principal(id=principal.id, kind=kind, provenance=provenance, issuer=principal.issuer, via=principal.via)
 

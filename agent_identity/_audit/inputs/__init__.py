@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         whole,
     )
     from agent_identity._audit.inputs.trust_argument import Trust, to_trust
-    from agent_identity._audit.inputs.versions import has_drafts, malformed, refuse_draft
+    from agent_identity._audit.inputs.versions import malformed
 else:
     from agent_identity._common.lazy import lazily
 
@@ -36,7 +36,7 @@ else:
                 "whole",
             ),
             "agent_identity._audit.inputs.trust_argument": ("Trust", "to_trust"),
-            "agent_identity._audit.inputs.versions": ("has_drafts", "malformed", "refuse_draft"),
+            "agent_identity._audit.inputs.versions": ("malformed",),
         },
     )
 
@@ -47,11 +47,9 @@ __all__ = [
     "Source",
     "Trust",
     "directory_of",
-    "has_drafts",
     "is_bundle",
     "malformed",
     "opened",
-    "refuse_draft",
     "size_of_files",
     "size_of_ledger",
     "to_trust",

@@ -6,8 +6,8 @@ import orjson
 
 from agent_identity._audit.store import SpillStore
 from agent_identity._authority.grants import Grant, grant_of, signer_of_mark, verify_mark
-from agent_identity._evidence.record import DRAFT, Mark
 from agent_identity._evidence.record import Grant as GrantRecord
+from agent_identity._evidence.record import Mark
 from agent_identity._flow import TRUSTED, Label
 from agent_identity._identity.keys import parse_compact
 from agent_identity.canonical import decode
@@ -27,8 +27,7 @@ class AnsweredMarks:
 
     def take(self, record: GrantRecord) -> None:
         """Keep a grant."""
-        if record.v == DRAFT:
-            self._tokens.put(record.chain[-1].grant.encode(), record.grant.token)
+        self._tokens.put(record.chain[-1].grant.encode(), record.grant.token)
 
     def holds(self, record: Mark) -> bool | None:
         """Return whether the mark of an answer says no more than its signed one.

@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Final, final
 from agent_identity._audit.grants import ApprovalsCheck, Delegations, GrantUsage, is_approved, spent_uses
 from agent_identity._audit.ledger.details_check import DetailsCheck
 from agent_identity._audit.ledger.erasures import erasure_words
+from agent_identity._audit.ledger.flow_check import FlowCheck
 from agent_identity._audit.ledger.open_intents import Call, OpenIntents
 from agent_identity._audit.ledger.outer_tasks import OuterTasks
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._evidence.record import (
-    VERSION,
     AnyRecord,
     Approval,
     Erasure,
     Grant,
     Intent,
     Outcome,
-    Policy,
     Recovered,
     RecoveredStream,
     TaskEnd,
@@ -26,7 +25,6 @@ from agent_identity._evidence.record import (
 
 if TYPE_CHECKING:
     from agent_identity._audit.grants import Disclosures
-    from agent_identity._audit.ledger.flow_check import FlowCheck
 
 __all__ = ["Calls"]
 
@@ -67,8 +65,7 @@ class Calls:
         self._delegations = delegations
         self._details = DetailsCheck(findings)
         self._outer = OuterTasks(findings)
-        self._flow: FlowCheck | None = None
-        self._old_policy: tuple[Policy, Place] | None = None  # All policies of version 1 say the same about marks.
+        self._flow = FlowCheck(findings)
         self._disclosures = disclosures
         self._open = OpenIntents()
         self._left = OpenIntents()
@@ -93,10 +90,7 @@ class Calls:
             grant = None if record.chain is None else record.chain[-1].grant
             call = Call(grant, record.action.tool, record.action.args, record.id, stream, seq)
         place = Place(record.id, stream, seq) if call is None else call
-        if record.v != VERSION or self._flow is not None:
-            self._take_flow(record, place.place())
-        elif isinstance(record, Policy):
-            self._old_policy = record, place.place()
+        self._take_flow(record, place.place())
         usage = self._delegations.see(record, place)
         if isinstance(record, _CALLS) and call is not None:
             self._take_call(record, call, usage)
@@ -108,12 +102,6 @@ class Calls:
             self._take_other(record, place.place())
 
     def _take_flow(self, record: AnyRecord, place: Place) -> None:
-        if self._flow is None:
-            from agent_identity._audit.ledger.flow_check import FlowCheck  # Records of version 1 have no marks.
-
-            self._flow = FlowCheck(self._findings)
-            if self._old_policy is not None:
-                self._flow.take(*self._old_policy)
         self._flow.partial = self.partial or self.gone is not None
         self._flow.take(record, place)
 
@@ -147,9 +135,7 @@ class Calls:
             self._left.put(call)
         self._open = OpenIntents()
         self._details.end_of_stream()
-        self._old_policy = None
-        if self._flow is not None:
-            self._flow.end_of_stream()
+        self._flow.end_of_stream()
 
     def finish(self) -> None:
         """Match intents and outcomes across streams, and count the calls without an outcome."""
@@ -165,8 +151,7 @@ class Calls:
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
         self._details.finish(self.gone or (), partial=self.partial)
         self._outer.finish(partial=self.partial or self.gone is not None)
-        if self._flow is not None:
-            self._flow.finish()
+        self._flow.finish()
         findings.counts.update(self._outcomes)
         intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")

@@ -12,6 +12,7 @@ from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._evidence.ledger import LedgerReader, RawLine
 from agent_identity._evidence.record import VERSION, StreamStart, Trust, decode
 from agent_identity._evidence.transparency import leaf_hash
+from agent_identity._identity.common import b64url_decode
 from agent_identity._identity.trust import Presented, TrustedKey, TrustStore, Vouched, certified, refuse_doubted
 from agent_identity.errors import TokenError
 
@@ -84,7 +85,7 @@ def certificates_proved(
 
 def _leaf(line: RawLine) -> bytes | None:
     if line.problem == "withheld":
-        return bytes.fromhex(line.mac or "")
+        return b64url_decode(line.mac or "")
     return None if line.record is None else leaf_hash(line.record)
 
 

@@ -1,4 +1,4 @@
-"""Checks that each detail stands directly before the outcome that names it (version 2)."""
+"""Checks that each detail stands directly before the outcome that names it."""
 
 from collections.abc import Collection
 from typing import Final, NamedTuple, final

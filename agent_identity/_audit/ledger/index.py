@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from agent_identity._audit.store import room_for
 from agent_identity._evidence.spans import EXPORTED_KINDS
+from agent_identity._identity.common import bytes_of_id
 
 __all__ = ["HALF", "Amiss", "LedgerIndex", "Proofs", "SpanRecord", "ledger_index"]
 
@@ -152,7 +153,7 @@ class LedgerIndex:
         """
         self._number += 1
         self._last = seq
-        record, travels = bytes.fromhex(identifier.replace("-", "")), int(kind in EXPORTED_KINDS)
+        record, travels = bytes_of_id(identifier), int(kind in EXPORTED_KINDS)
         self._rows.append((self._number, record, leaf[:HALF], len(self._streams) - 1, seq, travels))
         if len(self._rows) >= _WAITING:
             self._write()

@@ -338,7 +338,7 @@ class LedgerCheck:
         if withheld:
             counts["withheld"] = withheld
         counts["streams"] = len(streams)
-        doubted = counts["drafts"] + (log.doubts.records if log.doubts else 0)
+        doubted = log.doubts.records if log.doubts else 0
         counts["verified"] = max(0, sealed - withheld - doubted) if log.proved else 0
         counts["unsealed"] = sum(max(0, stream.size - stream.committed) for stream in streams.values())
         counts["recovered"] = len(self._calls.recovered)

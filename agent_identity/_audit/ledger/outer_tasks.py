@@ -1,4 +1,4 @@
-"""Checks nested tasks (version 2): the outer task exists, is the only one named, and nesting has no cycle."""
+"""Checks nested tasks: the outer task exists, is the only one named, and nesting has no cycle."""
 
 from typing import Final, NamedTuple, final
 
@@ -6,7 +6,7 @@ import orjson
 
 from agent_identity._audit.report import Findings, Place
 from agent_identity._audit.store import SpillStore
-from agent_identity._evidence.record import VERSION, Grant, TaskStart
+from agent_identity._evidence.record import Grant, TaskStart
 
 __all__ = ["OuterTasks"]
 
@@ -60,8 +60,6 @@ class OuterTasks:
             record: The opening.
             place: Where it is.
         """
-        if record.v == VERSION:
-            return
         task, outer = record.task.id.encode(), record.task.outer or ""
         known = self._tasks.get(task)
         if known is None or (outer and not known.outer):

@@ -18,6 +18,7 @@ from agent_identity._evidence.ledger import (
 from agent_identity._evidence.record import plain_members
 from agent_identity._evidence.storage import stream_parts
 from agent_identity._evidence.transparency import KnownKeys, leaf_hash
+from agent_identity._identity.common import b64url_encode
 from agent_identity._identity.trust import TrustedKey, TrustStore
 from agent_identity.errors import VerificationError
 
@@ -182,10 +183,10 @@ def _are_pruned(reader: LedgerReader, left: Sequence[Segment], pruned: PruneStat
                 parts = None if line.data is None or line.torn else stream_parts(line.data)
                 if parts is None or place >= pruned.size or leaf not in ("", _prev_of(parts[0])):
                     return False
-                place, leaf = place + 1, leaf_hash(parts[0]).hex()
+                place, leaf = place + 1, b64url_encode(leaf_hash(parts[0]))
     except (OSError, ValueError):
         return False
-    return place == pruned.size and leaf == pruned.last.hex()
+    return place == pruned.size and leaf == b64url_encode(pruned.last)
 
 
 def _prev_of(data: bytes) -> object:

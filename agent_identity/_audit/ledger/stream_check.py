@@ -5,14 +5,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
-from agent_identity._audit.inputs import malformed, refuse_draft
+from agent_identity._audit.inputs import malformed
 from agent_identity._audit.ledger.calls_check import Calls
 from agent_identity._audit.ledger.log_check import Heads
 from agent_identity._audit.ledger.record_check import CheckedLine, CheckedRecord
 from agent_identity._audit.ledger.stream_growth import Growth
 from agent_identity._audit.report import MAX_KEPT, Findings, Place, counted
 from agent_identity._evidence.ledger import RawLine
-from agent_identity._evidence.record import VERSION, AnyRecord, Stream, StreamEnd, plain_members
+from agent_identity._evidence.record import AnyRecord, Stream, StreamEnd, plain_members
+from agent_identity._identity.common import b64url_decode, b64url_encode
 from agent_identity.canonical import decode_record
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class StreamCheck:
         if index is not None:
             index.begin(stream, self.pruned)
         self._seq = self.pruned
-        # Leaf hash of the previous record in hex; empty if unknown or at the start.
-        self._prev = "" if start is None else start.last.hex()
+        # Leaf hash of the previous record; empty if unknown or at the start.
+        self._prev = "" if start is None else b64url_encode(start.last)
         self._last_id: str | None = None
         self._look()
 
@@ -170,8 +171,6 @@ class StreamCheck:
             self._report("after_end", "a record follows the end of the stream", record)
         self._advance(leaf)
         self._last_id = record.id
-        if record.v != VERSION:
-            refuse_draft(self._findings, _RECORDS, record, Place(record.id, self.stream, self._seq))
         self._kinds[type(record)] += 1
         self._growth.times.append(int(record.time.start))
         self._calls.take(record, self.stream, self._seq)
@@ -184,7 +183,7 @@ class StreamCheck:
 
     def _advance(self, leaf: bytes) -> None:
         self._seq += 1
-        self._prev = leaf.hex()
+        self._prev = b64url_encode(leaf)
 
     def _follows(self, place: Stream) -> bool:
         """Return whether a record directly follows the previous one, as far as that is known."""
@@ -218,7 +217,7 @@ class StreamCheck:
             return False
         seq, expected = record.stream.number, self._seq + 1
         if seq < expected:
-            if leaf.hex() == self._prev:
+            if b64url_encode(leaf) == self._prev:
                 self._report("duplicate_record", "the record repeats the one before it", record)
             else:
                 self._report(
@@ -247,7 +246,7 @@ class StreamCheck:
             self.torn = line.size
             return
         if line.problem == "withheld" and self.end is not None:
-            self._take_withheld(bytes.fromhex(line.mac or ""))
+            self._take_withheld(b64url_decode(line.mac or ""))
             return
         if line.problem == "unreadable":
             if line.offset or self.committed:

@@ -21,6 +21,7 @@ from agent_identity._audit.report import Report
 from agent_identity._evidence.ledger import Excerpt, LedgerReader, excerpt_lines, excerpt_of, open_ledger, read_heads
 from agent_identity._evidence.record import AnyRecord, Detail, Grant, Intent, OfTask, Outcome, decode
 from agent_identity._evidence.storage import GRANTS_NAME
+from agent_identity._identity.common import ID_FORM
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import ConfigurationError
 
@@ -32,10 +33,9 @@ _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _NAMES_DETAIL: Final = b'"detail":'
-_STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
 _MEMBER: Final = re.compile(
-    rf"evidence/(?:ledger/{_STREAM}/(?:{_SEGMENT.pattern}|pruned|{GRANTS_NAME.pattern})|log/(?:entries\.jsonl|checkpoint)"
+    rf"evidence/(?:ledger/{ID_FORM}/(?:{_SEGMENT.pattern}|pruned|{GRANTS_NAME.pattern})|log/(?:entries\.jsonl|checkpoint)"
     r"|trust\.json|excerpt\.json)"
 )
 """Names that are unpacked from a bundle; any other could lead out of the folder."""

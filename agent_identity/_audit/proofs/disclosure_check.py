@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, cast, final
 
 from agent_identity._audit.grants import load_disclosure
-from agent_identity._audit.inputs import PathLike, Trust, opened, refuse_draft, to_trust
+from agent_identity._audit.inputs import PathLike, Trust, opened, to_trust
 from agent_identity._audit.proofs.proof_check import check_proof
 from agent_identity._audit.proofs.proving import prove
 from agent_identity._audit.report import CODES, Findings, Place, Report, counted
@@ -61,14 +61,13 @@ def check_disclosure(
     ledger: PathLike | None = None,
     proof: bytes | PathLike | None = None,
     spans: PathLike | None = None,
-    drafts: bool = False,
 ) -> Shown:
     """Check a disclosure; see :meth:`Verifier.disclosure`."""
     sources = sum(source is not None for source in (ledger, proof, spans))
     if sources != 1:
         raise ConfigurationError(f"{sources} sources of the record were given; give one: a ledger, a proof or spans")
     keys = to_trust(trust)
-    findings = Findings("disclosure", _STEPS, drafts=drafts)
+    findings = Findings("disclosure", _STEPS)
     findings.trust = "none" if keys is None else "given"
     try:
         loaded = load_disclosure(disclosure)
@@ -106,14 +105,11 @@ def _record(
         return None
     try:
         if spans is not None:
-            record = _record_of_span(wanted, trust, spans)
-            place = Place(record.id, record.stream.id, record.stream.number)
-            return None if refuse_draft(findings, _RECORD, record, place) else record
+            return _record_of_span(wanted, trust, spans)
         checked = check_proof(
             prove(ledger, wanted) if ledger is not None else cast("bytes", proof),
             trust,
             record=wanted,
-            drafts=findings.drafts,
         )
     except VerificationError as error:
         contradicted = CODES.get(error.code) == "contradicted"

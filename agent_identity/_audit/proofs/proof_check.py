@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._audit.grants import LATE, reach_of
-from agent_identity._audit.inputs import PathLike, Trust, malformed, refuse_draft, to_trust
+from agent_identity._audit.inputs import PathLike, Trust, malformed, to_trust
 from agent_identity._audit.ledger import (
     check_witnessed,
     conclude_clock,
@@ -96,7 +96,6 @@ def check_proof(
     *,
     record: str | None = None,
     checkpoint: bytes | PathLike | None = None,
-    drafts: bool = False,
 ) -> Checked:
     """Check a proof file; see :meth:`Verifier.proof`."""
     keys = to_trust(trust)
@@ -110,22 +109,22 @@ def check_proof(
     if isinstance(parsed, RecordProof):
         if checkpoint is not None:
             raise ConfigurationError("an earlier checkpoint goes with a proof of growth only; leave it out")
-        return _check_record(parsed, keys, record, drafts=drafts)
+        return _check_record(parsed, keys, record)
     if record is not None:
         raise ConfigurationError("a record id goes with the proof of a record only; leave it out")
     return _check_growth(parsed, keys, None if checkpoint is None else kept_note(checkpoint))
 
 
-def _findings(steps: tuple[str, ...], trust: TrustStore | None, *, drafts: bool = False) -> Findings:
-    findings = Findings("proof", steps, drafts=drafts)
+def _findings(steps: tuple[str, ...], trust: TrustStore | None) -> Findings:
+    findings = Findings("proof", steps)
     findings.trust = "none" if trust is None else "given"
     if trust is None:
         findings.add(_TRUST, "no_trust", "there are no trusted keys; pass the trust file of the recorder")
     return findings
 
 
-def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | None, *, drafts: bool) -> Checked:
-    findings = _findings(_RECORD_STEPS, trust, drafts=drafts)
+def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | None) -> Checked:
+    findings = _findings(_RECORD_STEPS, trust)
     record = _check_form(proof.record, findings, wanted)
     place = None if record is None else _place(record)
     checkpoint, signers = open_checkpoint(proof.log.note, trust, findings, "the checkpoint of the proof")
@@ -151,7 +150,6 @@ def _check_form(data: bytes, findings: Findings, wanted: str | None) -> AnyRecor
         findings.add(_RECORD, *malformed(data, str(error)))
         return None
     place = _place(record)
-    refuse_draft(findings, _RECORD, record, place)
     contradicts_detail(findings, _RECORD, record, place)
     conclude_unseen_details(findings, _RECORD)
     if wanted not in (None, place.record):

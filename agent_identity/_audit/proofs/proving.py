@@ -8,7 +8,7 @@ from agent_identity._audit.inputs import PathLike, directory_of, size_of_ledger,
 from agent_identity._audit.ledger import Progress
 from agent_identity._audit.report import counted
 from agent_identity._evidence.ledger import LedgerReader, RawLine, open_ledger
-from agent_identity._evidence.record import AnyRecord, decode, plain_members, spellings_of
+from agent_identity._evidence.record import AnyRecord, decode, plain_members
 from agent_identity._evidence.storage import is_stream_id
 from agent_identity._evidence.transparency import (
     MAX_NOTE,
@@ -185,7 +185,7 @@ class _Search:
 def _is_wanted(wanted: Wanted, place: int, data: bytes) -> bool:
     if not isinstance(wanted, str):
         return place + 1 == wanted[1]
-    if not any(spelling in data for spelling in spellings_of(wanted)):  # Rules out most records without parsing.
+    if wanted.encode() not in data:  # Rules out most records without parsing.
         return False
     try:
         return plain_members(data).get("id") == wanted

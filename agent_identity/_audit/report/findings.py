@@ -69,8 +69,6 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "records_cut": "contradicted",
         "malformed_line": "contradicted",
         "malformed_record": "contradicted",
-        "draft_record": "cannot_tell",
-        "draft_records_taken": "notice",
         "unknown_record": "cannot_tell",
         "wrong_stream": "contradicted",
         "missing_records": "contradicted",
@@ -203,10 +201,6 @@ class Place(NamedTuple):
 NOWHERE: Final = Place()
 """For problems of the whole source."""
 
-_TAKEN: Final = (
-    "records of version 2 (draft) are accepted, because --drafts (drafts=True) was given; their shapes may still change"
-)
-
 
 @final
 class Findings:
@@ -215,12 +209,9 @@ class Findings:
     Args:
         source: The kind of the source.
         steps: The names of the steps, in order.
-        drafts: The caller asked for records of version 2, which is a draft.
     """
 
-    def __init__(self, source: SourceKind, steps: Sequence[str], *, drafts: bool = False) -> None:
-        self.drafts = drafts
-        self.drafts_taken = False
+    def __init__(self, source: SourceKind, steps: Sequence[str]) -> None:
         self.counts: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.trust: TrustBasis = "none"
@@ -253,15 +244,6 @@ class Findings:
             self._status.setdefault(step, "not_checked")
         elif severity != "notice":
             self._status[step] = "failed"
-
-    def take_draft(self) -> None:
-        """Report once, before all other notices, that records of version 2 were accepted."""
-        if not self.drafts_taken:
-            self.drafts_taken = True
-            kept = self._kept["notice"]
-            self._problems["notice"] += 1
-            kept.insert(0, Problem("draft_records_taken", "notice", *NOWHERE, _TAKEN))
-            del kept[MAX_KEPT:]
 
     def notices(self) -> tuple[list[Problem], int] | None:
         """Return the stored notices and their total, or ``None`` if there is any other problem."""

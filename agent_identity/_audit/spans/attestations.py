@@ -8,7 +8,7 @@ from typing import Final
 from agent_identity._audit.grants import refuse_late
 from agent_identity._audit.inputs import malformed
 from agent_identity._evidence.record import AnyRecord, decode
-from agent_identity._evidence.spans import GRANT_ATTRIBUTE, Attestation, payload_type_of
+from agent_identity._evidence.spans import GRANT_ATTRIBUTE, Attestation
 from agent_identity._identity.keys import PublicKey
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import TokenError, VerificationError
@@ -100,8 +100,6 @@ def record_in(body: bytes, attestation: Attestation, trust: TrustStore) -> AnyRe
     except ValueError as error:
         code, message = malformed(body, str(error))
         raise VerificationError(message, code=code) from None
-    if payload_type_of(record) != attestation.payload_type:
-        raise VerificationError("the version of the record differs from its payload type", code="malformed_record")
     at = record.time.last_ns // _NS
     try:
         trust.find(attestation.keyid, "recorder", at=at)

@@ -7,6 +7,7 @@ from typing import Final, final
 from agent_identity._audit.ledger import HALF, SpanRecord
 from agent_identity._audit.store import SpillStore
 from agent_identity._evidence.record import AnyRecord
+from agent_identity._identity.common import b64url_decode, bytes_of_id
 
 __all__ = ["Deduplicator"]
 
@@ -32,12 +33,12 @@ class Deduplicator:
         Returns:
             The contradictions, as codes of findings; ``None`` for a record that was seen before.
         """
-        identifier, half = _bytes_of(record.id), leaf[:HALF]
+        identifier, half = bytes_of_id(record.id), leaf[:HALF]
         known = self._ids.get(identifier)
         if known is not None and known[:HALF] == half:
             return None
-        stream, seq = _bytes_of(record.stream.id), record.stream.number
-        prev = bytes.fromhex((record.stream.prev or "")[: 2 * HALF])
+        stream, seq = bytes_of_id(record.stream.id), record.stream.number
+        prev = b64url_decode(record.stream.prev or "")[:HALF]
         codes: list[str] = []
         place = _PLACE.pack(stream, seq)
         occupant = self._places.get(place)
@@ -63,7 +64,3 @@ class Deduplicator:
         """Yield the records, in the order in which they came."""
         for identifier, packed in self._ids.items():
             yield SpanRecord(identifier, packed[:HALF], *_PLACE.unpack(packed[HALF:]))
-
-
-def _bytes_of(uuid: str) -> bytes:
-    return bytes.fromhex(uuid.replace("-", ""))

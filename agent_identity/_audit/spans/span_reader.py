@@ -1,6 +1,5 @@
 """Reads one span by itself: its signed record, and whether its copy, ids and grants agree with it."""
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from itertools import islice
@@ -28,6 +27,7 @@ from agent_identity._evidence.spans import (
 )
 from agent_identity._evidence.storage import InflatedError
 from agent_identity._evidence.transparency import leaf_hash
+from agent_identity._identity.common import bytes_of_id, is_id128
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import VerificationError
 
@@ -49,7 +49,6 @@ READ, SIGNED, FORM, SPAN, COPY = range(1, 6)
 
 MOVED: Final = "the record belongs to another span; it was moved"
 _RECORD_ID: Final = OURS + "record.id"
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAYLOAD: Final = ATTESTATION + "payload"
 _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": FORM, "unknown_record": FORM}
@@ -288,9 +287,7 @@ def _record_ids(items: Sequence[_Item]) -> set[bytes]:
 
 def _bytes_of(identifier: object) -> bytes:
     """Return the bytes of an id, or empty bytes for a malformed one."""
-    if not isinstance(identifier, str) or not _UUID.fullmatch(identifier):
-        return b""
-    return bytes.fromhex(identifier.replace("-", ""))
+    return bytes_of_id(identifier) if isinstance(identifier, str) and is_id128(identifier) else b""
 
 
 def _claimed_place(span: _Span) -> Place:

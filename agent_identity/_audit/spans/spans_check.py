@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final, TypeAlias, final
 
 from agent_identity._audit.grants import Delegations, Disclosures
-from agent_identity._audit.inputs import PathLike, opened, refuse_draft
+from agent_identity._audit.inputs import PathLike, opened
 from agent_identity._audit.ledger import (
     Proofs,
     SpanRecord,
@@ -236,8 +236,6 @@ class SpansCheck:
 
     def _judge(self, facts: SpanFacts, record: AnyRecord, *, once: bool) -> AnyRecord | None:
         """Count a record, and return it if it is verified."""
-        if refuse_draft(self._findings, FORM, record, facts.place):
-            return None
         agrees = facts.agrees
         good = "unnamed" if facts.belongs is None else "unclear" if agrees is None else "verified"
         self._findings.counts[good if agrees is not False and once else "contradicted"] += 1

@@ -16,7 +16,6 @@ from agent_identity._audit.ledger import Erasures
 from agent_identity._audit.timelines.destinations import Destination, Inputs
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.record import (
-    DRAFT,
     AgentRegistration,
     AnyRecord,
     Approval,
@@ -133,7 +132,6 @@ class TaskTimeline:
         registration: The hash of that registration.
         via: The parties that acted for the principal before this application, the current actor first.
         erased: The keys of its digests were erased: arguments and results of its calls can no longer be proved.
-        drafts: Some of its records are of version 2 (draft), whose shapes may still change.
     """
 
     task: str | None
@@ -156,7 +154,6 @@ class TaskTimeline:
     via: tuple[str, ...] = ()
     erased: bool = False
     left_out: int = 0
-    drafts: bool = False
 
 
 def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> Iterator[TaskTimeline]:
@@ -256,11 +253,9 @@ class _Draft:
         self.delegations: dict[Delegation, None] = {}
         self.approvers: dict[str, str] = {}
         self.inputs = Inputs()
-        self.drafts = False
 
     def take(self, record: OfTask | Intent | Outcome, detail: Detail | None = None) -> None:
         self.inputs.take(record)
-        self.drafts = self.drafts or record.v == DRAFT
         self.started_ns = min(self.started_ns, record.time.start_ns)
         if self.expires_ns is None and record.task is not None and record.task.expires is not None:
             self.expires_ns = int(record.task.expires)  # Not all records of a task state it.
@@ -334,7 +329,6 @@ class _Draft:
             withheld=self.withheld,
             delegations=tuple(self.delegations),
             left_out=self.left_out,
-            drafts=self.drafts,
             erased=erasures.cover(self.task, None if principal is None else principal.id, self.started_ns),
         )
 

@@ -73,8 +73,6 @@ class Verifier:
         require: For ledgers: how many of the witnesses suffice; by default the number in the trust file, or all.
         timestamps: For ledgers: verifies the time-stamps beside one, such as
             :class:`agent_identity.integrations.rfc3161.Authority`.
-        drafts: Accept records of version 2, which is a draft: its shapes may still change. Without it, evidence with
-            such a record cannot be judged.
         progress: Called now and then with the bytes that are read and their total.
 
     Raises:
@@ -87,7 +85,6 @@ class Verifier:
     witnesses: Sequence[str] = ()
     require: int | None = None
     timestamps: Timestamps | None = None
-    drafts: bool = False
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -132,7 +129,6 @@ class Verifier:
             archive=archive,
             disclosures=disclosures,
             processes=self.processes,
-            drafts=self.drafts,
         )
         if is_bundle(path):
             from agent_identity._audit.proofs import unpacked  # Few sources are one.
@@ -210,7 +206,7 @@ class Verifier:
         from agent_identity._audit.proofs import check_proof  # Few look at proofs.
 
         self._refuse("a proof", *_LEDGER_OPTIONS, "processes", "progress")
-        return check_proof(proof, self.trust, record=record, checkpoint=checkpoint, drafts=self.drafts)
+        return check_proof(proof, self.trust, record=record, checkpoint=checkpoint)
 
     def disclosure(
         self,
@@ -238,7 +234,7 @@ class Verifier:
         from agent_identity._audit.proofs import check_disclosure  # Few look at disclosures.
 
         self._refuse("a disclosure", *_LEDGER_OPTIONS, "processes", "progress")
-        return check_disclosure(disclosure, self.trust, ledger=ledger, proof=proof, spans=spans, drafts=self.drafts)
+        return check_disclosure(disclosure, self.trust, ledger=ledger, proof=proof, spans=spans)
 
     def _spans(
         self,
@@ -268,7 +264,6 @@ class Verifier:
             disclosures=disclosures,
             processes=self.processes,
             pasted=pasted,
-            drafts=self.drafts,
         )
 
     def _refuse(self, what: str, *names: str) -> None:
@@ -324,7 +319,7 @@ def _file_of(shown: str | bytes | os.PathLike[str] | ByteLines) -> PathLike | By
 def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
     """Verify an evidence directory under its own trust file; return a predicate over the leaf hashes it saw.
 
-    These are records that the log commits to, in either version, and as good as the report says.
+    These are records that the log commits to, and as good as the report says.
 
     Args:
         directory: The evidence directory.
@@ -339,7 +334,6 @@ def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
         archive=None,
         disclosures=(),
         processes=1,
-        drafts=True,
         visit=lambda _, leaf: seen.put(leaf, b""),
     )
     return report, seen.__contains__
@@ -352,7 +346,6 @@ def check_visited(
     visit: Visit,
     progress: Progress | None = None,
     processes: int | Executor = 1,
-    drafts: bool = False,
 ) -> Report:
     """Verify an evidence directory, and show in the same pass each record that stands where it belongs.
 
@@ -365,7 +358,6 @@ def check_visited(
         visit: Is shown the records.
         progress: Is told now and then how many of how many bytes are read.
         processes: As for :func:`check`.
-        drafts: Accept records of version 2, which is a draft.
     """
     return _check_ledger(
         directory_of(directory) or os.fspath(directory),
@@ -376,7 +368,6 @@ def check_visited(
         archive=None,
         disclosures=(),
         processes=processes,
-        drafts=drafts,
         visit=visit,
     )
 
@@ -387,7 +378,6 @@ def check_visited_spans(
     *,
     visit: "SpanVisit",
     progress: Progress | None = None,
-    drafts: bool = False,
 ) -> Report:
     """Verify files of spans, and show in the same pass each span, with its record if that is verified.
 
@@ -396,7 +386,6 @@ def check_visited_spans(
         trust: The trusted keys; without any, no record is shown.
         visit: Is shown the spans.
         progress: Is told now and then how many of how many bytes are read.
-        drafts: Accept records of version 2, which is a draft.
     """
     return _check_spans(
         sources,
@@ -407,7 +396,6 @@ def check_visited_spans(
         disclosures=(),
         processes=1,
         pasted=False,
-        drafts=drafts,
         visit=visit,
     )
 
@@ -443,10 +431,9 @@ def _check_ledger(
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
     processes: int | Executor,
-    drafts: bool,
     visit: Visit | None = None,
 ) -> Report:
-    findings = Findings("ledger", LEDGER_STEPS, drafts=drafts)
+    findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
@@ -484,7 +471,6 @@ def _check_spans(
     disclosures: Sequence[bytes | PathLike],
     processes: int | Executor,
     pasted: bool,
-    drafts: bool,
     visit: "SpanVisit | None" = None,
 ) -> Report:
     # A ledger is verified without these.
@@ -492,7 +478,7 @@ def _check_spans(
     from agent_identity._audit.spans import SPAN_STEPS, SpansCheck
     from agent_identity._audit.verify.reconcile import Comparison
 
-    findings = Findings("traces", SPAN_STEPS, drafts=drafts)
+    findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
     total = size_of_files(sources)
     comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)

@@ -30,7 +30,6 @@ def find_doubted(
     *,
     checkpoint: bytes | None = None,
     processes: int = 1,
-    drafts: bool = False,
     progress: Progress | None = None,
 ) -> Doubted | None:
     """Verify a ledger as if a recorder key were revoked since a moment, and return which records that leaves in doubt.
@@ -46,7 +45,6 @@ def find_doubted(
         since: The moment, in seconds since the Unix epoch.
         checkpoint: A checkpoint of the log that was kept elsewhere.
         processes: Number of worker processes; 0 chooses.
-        drafts: Accept records of version 2, which is a draft.
         progress: Is told now and then how many of how many bytes are read.
 
     Returns:
@@ -59,11 +57,11 @@ def find_doubted(
         from agent_identity._audit.proofs import unpacked
 
         with unpacked(path) as directory:
-            return _find(directory, trust, thumbprint, since, (checkpoint, processes, drafts, progress))
+            return _find(directory, trust, thumbprint, since, (checkpoint, processes, progress))
     found = directory_of(path)
     if found is None:
         return None
-    return _find(found, trust, thumbprint, since, (checkpoint, processes, drafts, progress))
+    return _find(found, trust, thumbprint, since, (checkpoint, processes, progress))
 
 
 def _find(
@@ -71,16 +69,16 @@ def _find(
     trust: TrustStore | None,
     thumbprint: str | None,
     since: int,
-    options: tuple[bytes | None, int, bool, Progress | None],
+    options: tuple[bytes | None, int, Progress | None],
 ) -> Doubted | None:
-    checkpoint, processes, drafts, progress = options
+    checkpoint, processes, progress = options
     keys = _revoked(_own_trust(directory) if trust is None else trust, thumbprint, since)
     if keys is None:
         return None
     reader = open_ledger(directory)
     size = size_of_ledger(reader)
     with executor(processes, most=1 + size // _WORTH) as chosen:
-        check = LedgerCheck(reader, keys, Findings("ledger", LEDGER_STEPS, drafts=drafts), executor=chosen)
+        check = LedgerCheck(reader, keys, Findings("ledger", LEDGER_STEPS), executor=chosen)
         # The records are followed for their doubts alone.
         check.run(outside=ExternalEvidence(checkpoint), total=size, progress=progress)
     log = check.log

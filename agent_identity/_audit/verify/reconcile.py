@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Final, final
-from uuid import UUID
 
 from agent_identity._audit.inputs import PathLike, directory_of, size_of_ledger, whole
 from agent_identity._audit.ledger import LEDGER_STEPS, LedgerCheck, LedgerIndex, Proofs, certificates_of, ledger_index
@@ -12,6 +11,7 @@ from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.spans import SpansCheck
 from agent_identity._audit.store import Executor, in_process
 from agent_identity._evidence.ledger import open_ledger
+from agent_identity._identity.common import b64url_encode
 from agent_identity._identity.trust import Presented, TrustStore
 from agent_identity.errors import ConfigurationError
 
@@ -102,7 +102,7 @@ class Comparison:
         return self._reader.checkpoint(), self.size
 
     def _verify(self, index: LedgerIndex, executor: Executor, tell: Callable[[int], object]) -> bool:
-        own = Findings("ledger", LEDGER_STEPS, drafts=self._findings.drafts)
+        own = Findings("ledger", LEDGER_STEPS)
         check = LedgerCheck(self._reader, self._trust, own, executor=executor)
 
         def report_progress(done: int, _: int) -> None:
@@ -110,8 +110,6 @@ class Comparison:
 
         check.run(index=index, progress=report_progress)
         report = own.report()
-        if own.drafts_taken:
-            self._findings.take_draft()
         self._verdict, self._pruned = report.verdict, own.counts["pruned"]
         self._findings.complete_until, self._findings.outside = report.complete_until, report.outside
         index.finish(proved=report.integrity == "verified")
@@ -127,7 +125,7 @@ class Comparison:
 
     def _report_amiss(self, index: LedgerIndex) -> None:
         for record, stream, seq, missing in index.amiss():
-            place = Place(str(UUID(bytes=record)), stream, seq)
+            place = Place(b64url_encode(record), stream, seq)
             if missing:
                 self._findings.counts["spans_missing"] += 1
                 message = (
@@ -143,7 +141,7 @@ class Comparison:
         number, streams, older = 0, frozenset(self._reader.streams()), Counter[str]()
         for record, _, of, seq in index.unmatched():
             number += 1
-            identifier, stream = str(UUID(bytes=record)), str(UUID(bytes=of))
+            identifier, stream = b64url_encode(record), b64url_encode(of)
             if seq <= index.starts_behind(stream):
                 older[stream] += 1
             elif stream in streams:

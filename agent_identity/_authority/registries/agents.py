@@ -16,7 +16,7 @@ from typing import Final, Literal, Self, TypeAlias, final, get_args
 
 from agent_identity._authority.grants import Scope
 from agent_identity._common.narrowing import int_of, optional_text_of, text_of, word_of
-from agent_identity._identity.common import check_id, read_public_file
+from agent_identity._identity.common import check_id, digest_of, read_public_file
 from agent_identity._identity.keys import MAX_TOKEN, Signer, parse_compact, sign_compact
 from agent_identity._identity.principals import Agent, agent_from_claim
 from agent_identity._identity.trust import TrustStore
@@ -514,7 +514,7 @@ def _check_head(token: str, history: Sequence[Registration], trust: TrustStore) 
 
 
 def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("ascii")).hexdigest()
+    return digest_of(token.encode("ascii"))
 
 
 def _digest_of(lines: Sequence[str]) -> bytes:

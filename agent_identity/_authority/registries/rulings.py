@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity._common.narrowing import int_of, is_plain_array, optional_text_of, text_of, word_of
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common import DIGEST_FORM, ID_FORM, check_id
 from agent_identity._identity.keys import Signer, parse_compact, sign_compact
 from agent_identity._identity.principals import Agent, Human, Principal, agent_from_claim, principal_from_claim
 from agent_identity._identity.trust import TrustStore
@@ -46,8 +46,8 @@ RulingStatus: TypeAlias = Literal["approved", "rejected"]
 _STATUSES: Final[frozenset[RulingStatus]] = frozenset(get_args(RulingStatus))
 _REQUIRED: Final = frozenset({"agent", "approver", "exp", "iat", "iss", "jti", "principal", "status", "task", "tool"})
 _OPTIONAL: Final = frozenset({"args", "reason", "sources"})
-_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_DIGEST: Final = re.compile(r"(?:hmac|salted)-sha256:[0-9a-f]{64}")
+_ID: Final = re.compile(ID_FORM)
+_DIGEST: Final = re.compile(rf"s?{DIGEST_FORM}")
 _MAX_NUMBER: Final = 2**53
 
 
@@ -57,7 +57,7 @@ class Ruling:
     """A person's decision about one call.
 
     Args:
-        id: The request, a UUID of version 7.
+        id: The request, 22 base64url characters.
         status: ``"approved"`` or ``"rejected"``.
         task: The task in which the call was asked for.
         tool: The tool.
@@ -92,13 +92,13 @@ class Ruling:
 
     def __post_init__(self) -> None:
         if type(self.id) is not str or not _ID.fullmatch(self.id):
-            raise ValueError("the id of the request is not a lower-case UUID of version 7")
+            raise ValueError("the id of the request is not 22 base64url characters")
         if self.status not in _STATUSES:
             raise ValueError("the status is not approved or rejected")
         check_id(self.task, "task")
         check_id(self.tool, "tool")
         if self.args is not None and (type(self.args) is not str or not _DIGEST.fullmatch(self.args)):
-            raise ValueError("the digest of the arguments is not like hmac-sha256:<64 lower-case hex digits>")
+            raise ValueError("the digest of the arguments is not 43 base64url characters, or these after an s")
         if type(self.approver) is not Human:
             raise TypeError(f"the approver is {type(self.approver).__name__}; give a Human")
         for time in (self.decided_at, self.expires_at):

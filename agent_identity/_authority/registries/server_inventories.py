@@ -1,7 +1,6 @@
 """The signed inventory of servers of a directory: two lines, a token over the digest of the second, canonical JSON."""
 
-import hashlib
-
+from agent_identity._identity.common import digest_of
 from agent_identity._identity.keys import parse_compact
 from agent_identity._identity.trust import TrustStore
 from agent_identity.canonical import JSON, decode
@@ -40,7 +39,7 @@ def open_inventory(data: bytes, trust: TrustStore) -> tuple[int, dict[str, JSON]
         raise TokenError("no trusted issuer signed the inventory; restore it", code="unknown_key")
     claims = parts.verify(trusted.key, INVENTORY_TYPE)
     number = claims.get("number")
-    if end or type(number) is not int or claims.get("digest") != hashlib.sha256(body).hexdigest():
+    if end or type(number) is not int or claims.get("digest") != digest_of(body):
         raise TokenError("the inventory differs from the signed one; restore it", code="inventory_malformed")
     try:
         content = decode(body)

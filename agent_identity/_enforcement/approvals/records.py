@@ -46,16 +46,13 @@ def sources_asked(call: Call) -> tuple[str, ...]:
     return tuple(judged.mark.sources)
 
 
-def approval_state(
-    status: ApprovalStatus, about: ApprovalRequest | Held, channel: Approval, *, drafts: bool
-) -> ApprovalState:
+def approval_state(status: ApprovalStatus, about: ApprovalRequest | Held, channel: Approval) -> ApprovalState:
     """Return the approval member of a record.
 
     Args:
         status: The status of the request.
         about: The request, or the ruling.
         channel: The approval channel.
-        drafts: Include the digest of the whole request and the channel; for version 2 of the record.
     """
     digest = about.digest if isinstance(about, ApprovalRequest) else about.request
     known = about if isinstance(about, ApprovalRequest) else about.ruling
@@ -67,7 +64,7 @@ def approval_state(
         approver=None if answer is None else principal_fact(answer.ruling.approver),
         token=None if answer is None else answer.token,
         reason=None if answer is None else answer.ruling.reason,
-        request=digest if drafts else None,
-        channel=channel.way if drafts else None,
-        sources=(known.sources or None) if drafts else None,
+        request=digest,
+        channel=channel.way,
+        sources=known.sources or None,
     )

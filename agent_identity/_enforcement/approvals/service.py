@@ -507,7 +507,7 @@ class Approvals:
 
     def _record(self, call: Call, channel: Approval, status: ApprovalStatus, about: ApprovalRequest | Held) -> None:
         facts, time = cast("Task", call.task).facts._asdict(), Time.at(self._clock.wall_ns())
-        state = approval_state(status, about, channel, drafts=self._ledger.drafts)
+        state = approval_state(status, about, channel)
         self._ledger.append(partial(records.Approval, **facts, time=time, action=call.action, approval=state))
 
     def _forget(self, name: str) -> None:

@@ -307,7 +307,7 @@ class Approval:
         suspends: Exceptions with which ``ask`` suspends the call until there is an answer, as an interrupt of
             LangGraph does. An approval then counts for the same call in a later task of the same principal and
             agent as well, because the principal has opened that task.
-        channel: The name of the channel in version 2 of the record: a short word of lower-case letters, digits, hyphens
+        channel: The name of the channel in records: a short word of lower-case letters, digits, hyphens
             (``-``), dots and underscores. By default ``directory`` without ``ask``, ``interrupt`` with ``suspends``,
             else the attribute ``channel`` of ``ask`` (``terminal``), or ``function``.
 

@@ -49,7 +49,7 @@ class CallRequest(NamedTuple):
         call_id: The id that the model gave to the call, if it gave one.
         can_route: Whether the handler of a route can run in the place of the body.
         refusal: A refusal that the integration has reached before; it is recorded as that of this call.
-        model: The model that is asked, where a model is called; for version 2 of the record.
+        model: The model that is asked, where a model is called.
         revise: Takes the arguments as obligations changed them, where they are the prompt of a model; raises
             ``ValueError`` where they cannot be sent so. Without it arguments are never changed.
         turn: What :meth:`GuardedCall.saw` tells when a model asks for the call, where that is not its id; ``None`` of a
@@ -275,9 +275,9 @@ class Call(Struct, eq=False):
         flow: The information flow of the call; ``None`` if information flow is off.
         handles: The kept values of the call, if it has any.
         action: The action member of its records.
-        facts: Further members of its intent, in version 2 of the record.
+        facts: Further members of its intent.
         intent: The id of the intent on record.
-        model: Where a model was called: set it to the one that answered, for version 2 of the record.
+        model: Where a model was called: set it to the one that answered.
         result: For blocks: set it to the result of the block, to have it inspected and digested.
         done: True once the call is over.
         watch: Measures the time that the guard adds; one that never runs if nothing observes it.

@@ -1,4 +1,4 @@
-"""The first members of version 2 streams: the process, and the certificate of its recorder key."""
+"""The first members of streams: the process, and the certificate of its recorder key."""
 
 import importlib.metadata
 import logging

@@ -1,11 +1,11 @@
 """Decision members of records, and checks that a record can hold a decision."""
 
-import re
 from typing import Final, Literal, TypeAlias
 
 from agent_identity._evidence.record import Enforced, PolicyState
 from agent_identity._evidence.record import schema as records
 from agent_identity._flow import FLOW_RULES
+from agent_identity._identity.common import is_digest
 from agent_identity._policy import has_flow_rules, is_built_in
 from agent_identity._policy.decision import Decision, Effect, Obligation, Policy
 from agent_identity.errors import ConfigurationError
@@ -16,7 +16,6 @@ Mode: TypeAlias = Literal["enforce", "monitor"]
 
 _EFFECTS: Final = frozenset(Effect)
 _MAX_FACT: Final = 256
-_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 _MAX_WARNINGS: Final = 1_024
 
 WITHIN_SCOPE = Decision(effect=Effect.ALLOW, reason="within_scope")
@@ -42,24 +41,21 @@ def decision_fact(
     )
 
 
-def policy_state(policy: Policy, *, drafts: bool = False) -> PolicyState:
+def policy_state(policy: Policy) -> PolicyState:
     """Return the policy member of a record.
 
     Args:
         policy: The policy.
-        drafts: Include the engine: ``rules`` for ours, ``custom`` for others; for version 2 of the record.
 
     Raises:
         ConfigurationError: A custom policy's name, version or digest does not fit into records.
     """
     facts = (policy.name, policy.version, policy.digest)
-    if not all(map(is_fact, facts)) or not _DIGEST.fullmatch(policy.digest):
+    if not all(map(is_fact, facts)) or not is_digest(policy.digest):
         raise ConfigurationError(
             "the policy's name, version or digest is malformed; use 1 to 256 visible characters, and a digest like "
-            "'sha256:<64 lower-case hex digits>'"
+            "a SHA-256 in 43 base64url characters"
         )
-    if not drafts:
-        return PolicyState(name=policy.name, version=policy.version, digest=policy.digest)
     return PolicyState(
         name=policy.name,
         version=policy.version,
@@ -91,5 +87,5 @@ def is_sound(decision: Decision) -> bool:
     return (
         decision.effect in _EFFECTS
         and all(fact is None or is_fact(fact) for fact in facts)
-        and (digest is None or (is_fact(digest) and _DIGEST.fullmatch(digest) is not None))
+        and (digest is None or is_digest(digest))
     )

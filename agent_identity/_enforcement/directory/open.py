@@ -16,10 +16,10 @@ from agent_identity._enforcement.directory.options import Durability
 from agent_identity._enforcement.directory.rotation import finish_rotation
 from agent_identity._enforcement.directory.second_key import SecondSigner
 from agent_identity._evidence.ledger import Beginning, Ledger, OnRecord
-from agent_identity._evidence.record import DRAFT, DigestKeys, Pseudonyms
+from agent_identity._evidence.record import DigestKeys, Pseudonyms
 from agent_identity._evidence.storage import Files, make_folder
 from agent_identity._evidence.transparency import Publisher
-from agent_identity._identity.common import Clock, Ids, check_path, hide_from_git
+from agent_identity._identity.common import Clock, Ids, check_path, hide_from_git, uuid_of
 from agent_identity._identity.keys import PublicKey, Signer, SigningKey
 from agent_identity._identity.trust import Purpose, SocketSigner, TrustedKey, TrustStore, check_root
 from agent_identity.errors import ConfigurationError, TokenError
@@ -50,7 +50,7 @@ class Directory:
         ledger: This process's stream.
         digests: The keys for argument and result digests.
         state: The state shared by its processes.
-        certificate: The certificate of the recorder key, if records are of version 2.
+        certificate: The certificate of the recorder key.
     """
 
     issuer: Signer
@@ -256,7 +256,7 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
                 TrustedKey(key=issuer, purpose="issuer"),
                 TrustedKey(key=recorder, purpose="recorder"),
             ),
-            issuer=f"urn:uuid:{name}",
+            issuer=f"urn:uuid:{uuid_of(name)}",
             origin=f"agent-identity/{name}",
         )
         try:
@@ -322,7 +322,6 @@ def open_directory(
     keys: str | tuple[Signer, Signer] | None = None,
     root: PublicKey | None = None,
     publishers: Sequence[Publisher] = (),
-    drafts: bool = False,
     pseudonyms: bool = False,
     observers: Sequence[OnRecord] = (),
 ) -> Directory:
@@ -337,7 +336,6 @@ def open_directory(
             holds them.
         root: The root that must have signed the trust file.
         publishers: Publish the checkpoints elsewhere.
-        drafts: Write version 2 of the record.
         pseudonyms: Use pseudonyms for principals and the host.
         observers: Called with each record, from the first of the stream on.
 
@@ -350,8 +348,9 @@ def open_directory(
     check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000, root=root)
     place = Path(directory)
     sync, cosign = durability.sync, None if isinstance(keys, str) else SecondSigner(place, clock)
-    certificate = CertificateFile(place, recorder.public_key, trust.origin or "") if drafts else None
-    beginning = None if certificate is None else _beginning(certificate, pseudonyms_of(place, wanted=pseudonyms))
+    certificate = CertificateFile(place, recorder.public_key, trust.origin or "")
+    resource = resource_of(pseudonyms_of(place, wanted=pseudonyms))
+    beginning = Beginning(resource=resource, certificate=certificate.first)
     state = DirectoryState(place / "state", sync=sync)
     try:
         ledger = Ledger.open(
@@ -372,7 +371,3 @@ def open_directory(
         raise
     digests = DigestKeys(place / "keys" / "digests.jsonl", sync=sync)
     return Directory(issuer, recorder, trust, ledger, digests, state, certificate)
-
-
-def _beginning(certificate: CertificateFile, pseudonyms: Pseudonyms | None) -> Beginning:
-    return Beginning(records=DRAFT, resource=resource_of(pseudonyms), certificate=certificate.first)

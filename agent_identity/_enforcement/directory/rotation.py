@@ -94,10 +94,10 @@ def rotate(
 
 
 def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
-    """Record the trusted keys after a rotation, in a stream of version 2.
+    """Record the trusted keys after a rotation.
 
     Args:
-        ledger: A ledger of the directory that writes version 2 of the record.
+        ledger: A ledger of the directory.
         done: The result of :func:`rotate`.
 
     Raises:

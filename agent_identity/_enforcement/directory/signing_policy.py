@@ -15,7 +15,7 @@ from agent_identity._authority.registries import (
     REVOCATIONS_TYPE,
 )
 from agent_identity._evidence.record import decode as decode_record
-from agent_identity._evidence.spans import PAYLOAD_TYPES, pae, payload_type_of
+from agent_identity._evidence.spans import PAYLOAD_TYPE, pae
 from agent_identity._evidence.transparency import Checkpoint
 from agent_identity._identity.common import b64url_decode
 from agent_identity.canonical import JSON, decode
@@ -38,7 +38,7 @@ SKEW: Final = 30
 
 _OPERATIONS: Final = frozenset({APPROVAL_TYPE, HEAD_TYPE, INVENTORY_TYPE, REGISTRATION_TYPE, REVOCATIONS_TYPE})
 
-_ENVELOPES: Final = {pae(kind, b"").removesuffix(b"0 "): kind for kind in PAYLOAD_TYPES.values()}
+_ENVELOPE: Final = pae(PAYLOAD_TYPE, b"").removesuffix(b"0 ")
 
 
 def refuse_foreign_evidence(message: bytes, *, origin: str) -> None:
@@ -51,14 +51,12 @@ def refuse_foreign_evidence(message: bytes, *, origin: str) -> None:
     Raises:
         ValueError: The message is neither.
     """
-    for start, kind in _ENVELOPES.items():
-        if message.startswith(start):
-            _, _, body = message[len(start) :].partition(b" ")
-            if pae(kind, body) != message:
-                raise ValueError("the envelope is not in its canonical form")
-            if payload_type_of(decode_record(body)) != kind:
-                raise ValueError("the record has another version than its envelope")
-            return
+    if message.startswith(_ENVELOPE):
+        _, _, body = message[len(_ENVELOPE) :].partition(b" ")
+        if pae(PAYLOAD_TYPE, body) != message:
+            raise ValueError("the envelope is not in its canonical form")
+        decode_record(body)
+        return
     try:
         checkpoint = Checkpoint.from_text(message.decode("utf-8"))
     except AgentIdentityError as error:

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._enforcement.guard.call_facts import RESOURCES, Workflow
     from agent_identity._enforcement.guard.context import EnforcementContext
-    from agent_identity._enforcement.guard.draft_facts import RESOURCES, Workflow
     from agent_identity._enforcement.guard.guard import Guard
     from agent_identity._enforcement.guard.known_tools import KnownTools, annotated, claims_from
     from agent_identity._enforcement.guard.revocations import LIST_NAME, Revocations, named, read_list
@@ -15,8 +15,8 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._enforcement.guard.call_facts": ("RESOURCES", "Workflow"),
             "agent_identity._enforcement.guard.context": ("EnforcementContext",),
-            "agent_identity._enforcement.guard.draft_facts": ("RESOURCES", "Workflow"),
             "agent_identity._enforcement.guard.guard": ("Guard",),
             "agent_identity._enforcement.guard.known_tools": ("KnownTools", "annotated", "claims_from"),
             "agent_identity._enforcement.guard.revocations": ("LIST_NAME", "Revocations", "named", "read_list"),

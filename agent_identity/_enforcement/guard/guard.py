@@ -32,8 +32,8 @@ from agent_identity._enforcement.common import (
     safe_message,
     says_something,
 )
+from agent_identity._enforcement.guard.call_facts import Workflow
 from agent_identity._enforcement.guard.context import EnforcementContext
-from agent_identity._enforcement.guard.draft_facts import Workflow
 from agent_identity._enforcement.guard.effects import take_effect
 from agent_identity._enforcement.guard.evaluator import PolicyEvaluator, ground_of, refusal_of
 from agent_identity._enforcement.guard.kept_values import restore
@@ -85,7 +85,7 @@ class Guard:
         suspends: Exceptions by which a body leaves to be called again, as for an interrupt.
         returns: Exceptions that carry a result in place of an error, as a handoff does.
         place: Names the place in which a call is made; a suspended call is made again in the same place.
-        workflow: Names the run of the framework in which a call is made; for version 2 of the record.
+        workflow: Names the run of the framework in which a call is made.
         thread: Names the thread of the framework in which a call is made.
         flow: What the code declares of the results and the destinations of the tool.
         touching: Functions that declare further resources of each call.
@@ -145,7 +145,7 @@ class Guard:
         self.inspects, self.inspects_slowly = self._ask.inspects, self._ask.inspects and self._ask.waits
         self.slow = self._ask.waits or not is_built_in(point.policy) or bool(touching)
         self._touching = touching
-        if workflow is not None and point.pseudonyms is not None and point.ledger.drafts:
+        if workflow is not None and point.pseudonyms is not None:
             self.slow = True  # Its pseudonym is in a file, which is read each time.
         self._suspends = check_leaving(suspends, "suspends")
         self._returns = check_leaving(returns, "returns")
@@ -783,7 +783,7 @@ class Guard:
             first = True
         span = run.span
         record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
-        detail = self._told.detail(call, end_ns) if self._told.drafts else None
+        detail = self._told.detail(call, end_ns)
         finish = partial(point.spans.finish, span, end_ns=end_ns)
         append = point.ledger.append if self._flow is None else partial(self._flow.conclude, call, point.ledger)
         if point.inline or type(span) in _FINISHED_HERE:

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple, final
 
 from agent_identity._enforcement.calls import Call, Inspected, Judgement, canonical_bytes
 from agent_identity._enforcement.common import WITHIN_SCOPE, decision_fact, is_fact, safe_message
+from agent_identity._enforcement.guard.call_facts import CallMembers, Workflow
 from agent_identity._enforcement.guard.context import EnforcementContext
-from agent_identity._enforcement.guard.draft_facts import DraftFacts, Workflow
 from agent_identity._enforcement.guard.tool_flow import origins_of
 from agent_identity._enforcement.tasks import CallFacts, parties
 from agent_identity._evidence.record import (
@@ -56,15 +56,14 @@ class Description:
     Args:
         point: The enforcement point.
         tool: The tool.
-        workflow: Returns the framework run of a call; for version 2 of the record.
+        workflow: Returns the framework run of a call.
         endorses: Results have the declared flow label, whatever the mark of the task is.
 
     Attributes:
-        drafts: True if records are of version 2.
         known: The latest such decision.
     """
 
-    __slots__ = ("_draft", "_endorses", "_point", "_tool", "drafts", "known")
+    __slots__ = ("_endorses", "_facts", "_point", "_tool", "known")
 
     def __init__(
         self, point: EnforcementContext, tool: Tool, workflow: Workflow | None = None, *, endorses: bool = False
@@ -72,8 +71,7 @@ class Description:
         self._endorses: Final = endorses
         self._point = point
         self._tool = tool
-        self._draft: Final = DraftFacts(point, tool, workflow) if point.ledger.drafts else None
-        self.drafts: Final = point.ledger.drafts
+        self._facts: Final = CallMembers(point, tool, workflow)
         self.known = Known(WITHIN_SCOPE, Judgement(), decision_fact(WITHIN_SCOPE, "allow", point.mode, None))
 
     def describe(self, call: Call) -> None:
@@ -86,8 +84,7 @@ class Description:
             call=call.call_id,
             route=None if call.routing is None else call.routing.name,
         )
-        if self._draft is not None:
-            call.action = action = self._draft.describe(action, call)
+        call.action = action = self._facts.describe(action, call)
         if arguments is not None and arguments.values:
             digests, key = self._point.digests, self.key_of(call)
             if self._point.disclosable:
@@ -108,10 +105,8 @@ class Description:
             trace=call.execution.traced.rooted,
             findings=None if call.inspected is None else _categories(call.inspected),
         )
-        if self._draft is None:
-            return make
         known = call.facts or CallFacts()
-        make = partial(make, clauses=self._draft.clauses(call), resources=known.resources, workflow=known.workflow)
+        make = partial(make, clauses=self._facts.clauses(call), resources=known.resources, workflow=known.workflow)
         judged = None if call.flow is None else call.flow.judged
         if judged is None:
             return make
@@ -127,11 +122,8 @@ class Description:
             end_ns: End time, in nanoseconds since the Unix epoch.
             first: This is the first record of its span, so it has the span's parent. Others stay short.
         """
-        action, decision = call.action, self._decision(call)
+        action, decision = self._facts.concluded(call), replaced(self._decision(call), policy=None, version=None)
         facts = None if call.task is None else call.task.facts
-        if self._draft is not None:
-            action = self._draft.concluded(call)
-            decision = replaced(decision, policy=None, version=None)
         label = None if call.flow is None else call.flow.label
         flow = None if call.task is None or label is None else call.task.flow
         return partial(
@@ -144,7 +136,7 @@ class Description:
             outcome=ending,
             intent=call.intent,
             error=error,
-            **parties(facts, short=self._draft is not None),
+            **parties(facts, short=True),
             trace=call.execution.traced.rooted if first else call.execution.traced.ids,
             findings=None if call.inspected is None else _categories(call.inspected),
         )
@@ -154,8 +146,6 @@ class Description:
 
         Facts known before the body are in the intent; a refused call has no intent.
         """
-        if self._draft is None:
-            return None
         findings = _found(call)
         time = Time.at(call.start_ns, end_ns)
         if call.intent is not None:
@@ -218,7 +208,7 @@ class Description:
             EvidenceError: A key is needed and cannot be kept.
         """
         inspected = call.inspection()
-        if self._draft is not None and len(inspected.transforms) < _MAX_TRANSFORMS:
+        if len(inspected.transforms) < _MAX_TRANSFORMS:
             one, other = self._digest_of(call, original), self._digest_of(call, delivered)
             transform = Transform(name=name, version=VERSION, original=one, delivered=other)
             inspected.transforms = (*inspected.transforms, transform)

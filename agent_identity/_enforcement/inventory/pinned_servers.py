@@ -5,14 +5,12 @@ the pinned one does not count until somebody accepts it. Nothing resets a pin: n
 new connection, nor a tool that disappears and returns.
 """
 
-import hashlib
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._evidence.record import Offered, Server
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common import check_id, digest_of, is_digest
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, Denied
 
@@ -62,7 +60,6 @@ them, and no model acts on a new one by itself."""
 
 _LONGEST: Final = 32_768
 _LONGEST_PLACE: Final = 256  # As long as a name in a record.
-_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 Transport: TypeAlias = Literal["stdio", "http", "other"]
 ToolState: TypeAlias = Literal["pinned", "changed", "new"]
 
@@ -73,7 +70,7 @@ class Definition:
     """A server's definition of one of its tools, as models get it.
 
     Attributes:
-        digest: ``sha256:`` over the canonical JSON.
+        digest: The SHA-256 of the canonical JSON.
         text: The canonical JSON, for people who compare; empty if it is very long, or the server has very much text.
     """
 
@@ -88,7 +85,7 @@ class Definition:
             ValueError: The facts are no JSON.
         """
         data = encode(facts)
-        return cls(f"sha256:{hashlib.sha256(data).hexdigest()}", data.decode() if len(data) <= _LONGEST else "")
+        return cls(digest_of(data), data.decode() if len(data) <= _LONGEST else "")
 
     @classmethod
     def known(cls, digest: str) -> "Definition":
@@ -97,8 +94,8 @@ class Definition:
         Raises:
             ValueError: The value is no digest.
         """
-        if not _DIGEST.fullmatch(digest):
-            raise ValueError("the digest is malformed; use sha256: and 64 hex digits")
+        if not is_digest(digest):
+            raise ValueError("the digest is malformed; use 43 base64url characters")
         return cls(digest)
 
 
@@ -110,7 +107,7 @@ class Observation:
     Attributes:
         name: The server's name in the application, scopes and policies.
         transport: The transport.
-        place: The URL, or ``sha256:`` over the command that starts it (:func:`place_of`); empty if unknown.
+        place: The URL, or the SHA-256 of the command that starts it (:func:`place_of`); empty if unknown.
         title: The server's own name; empty if unknown.
         version: The server's version; empty if unknown.
         tools: Its tools, all of them at first sight, and the entries whose names begin with a colon.
@@ -234,14 +231,14 @@ ServerInventory: TypeAlias = Mapping[str, PinnedServer]
 
 
 def place_of(address: JSON) -> str:
-    """Return the place of a server, fit for records: a text as it is, or ``sha256:`` over a long one or anything else.
+    """Return the place of a server, fit for records: a text as it is, or the SHA-256 of a long one or anything else.
 
     Raises:
         ValueError: The address is no JSON.
     """
     if isinstance(address, str) and len(address) <= _LONGEST_PLACE:
         return address
-    return f"sha256:{hashlib.sha256(encode(address)).hexdigest()}"
+    return digest_of(encode(address))
 
 
 def sighted(book: ServerInventory, seen: Observation, *, now: int, pin: bool) -> ServerInventory:

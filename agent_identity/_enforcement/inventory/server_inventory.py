@@ -5,7 +5,6 @@ and the inventory as canonical JSON. Writing the directory without the issuer's 
 inventory; every process that knew a newer file detects an older one.
 """
 
-import hashlib
 import logging
 import os
 import threading
@@ -35,7 +34,7 @@ from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._evidence.storage import EDIT, Files, locked, open_regular, why
-from agent_identity._identity.common import Clock, read_public_file, replace_public_file
+from agent_identity._identity.common import Clock, digest_of, read_public_file, replace_public_file
 from agent_identity._identity.keys import Signer, sign_compact
 from agent_identity._identity.trust import TrustStore
 from agent_identity.canonical import JSON, encode
@@ -338,7 +337,7 @@ def _written(state: _State, signer: Signer) -> bytes:
         body = _body(with_less_text(state.book, most))
     if len(body) > _MAX_FILE:  # Only with longer names than an inventory accepts now.
         raise ConfigurationError("the inventory is larger than 128 MiB; forget a server")
-    claims: dict[str, JSON] = {"digest": hashlib.sha256(body).hexdigest(), "number": state.number}
+    claims: dict[str, JSON] = {"digest": digest_of(body), "number": state.number}
     token = sign_compact({"kid": signer.public_key.thumbprint, "typ": INVENTORY_TYPE}, claims, signer)
     return token.encode() + b"\n" + body + b"\n"
 

@@ -51,8 +51,7 @@ class CallSteps:
         self._lazy: Final = lazy
         self._point: Final = point
         self._marks: Final = point.flows is not None
-        linked = guard.declares_by_call or any(map(has_placeholders, guard.tool.touches))
-        self._links: Final = point.ledger.drafts and linked
+        self._links: Final = guard.declares_by_call or any(map(has_placeholders, guard.tool.touches))
         self._signs_at_once: Final = point.spans.signs_at_once
         self._store_waits: Final = type(point.state) is not MemoryState
 

@@ -212,25 +212,21 @@ def record_refusal(
     """
     # The requested agent has no grant: it is in the action, not among the parties of the record.
     refused = principal_fact(principal) if parent is None else None
-    action = opening_action(point, agent, refused, stage="open" if parent is None else "delegate")
+    action = opening_action(agent, refused, stage="open" if parent is None else "delegate")
     record_denied(
         point, denied, action, parent=parent, start_ns=start_ns, monitored=point.mode == "monitor" and not always
     )
 
 
-def opening_action(
-    point: EnforcementContext, agent: Agent, principal: records.Principal | None, *, stage: Literal["open", "delegate"]
-) -> Action:
-    """Return the action member of a record about an opening; only version 2 has the stage.
+def opening_action(agent: Agent, principal: records.Principal | None, *, stage: Literal["open", "delegate"]) -> Action:
+    """Return the action member of a record about an opening.
 
     Args:
-        point: The enforcement point.
         agent: The agent that would get the grant.
         principal: The principal, if it is no party of the record.
         stage: Whether a task opens or delegates a part.
     """
-    said = stage if point.ledger.drafts else None
-    return Action(tool=OPENING, kind="task", agent=agent_fact(agent), principal=principal, stage=said)
+    return Action(tool=OPENING, kind="task", agent=agent_fact(agent), principal=principal, stage=stage)
 
 
 def record_denied(
@@ -274,8 +270,8 @@ def record_denied(
             intent=intent,
             error=None if monitored else denied.code,
         )
-        outcome = partial(outcome, **parties(facts, short=point.ledger.drafts))
-        detail = None if monitored or not point.ledger.drafts else _detail(parent, Time.at(start_ns, end_ns))
+        outcome = partial(outcome, **parties(facts, short=True))
+        detail = None if monitored else _detail(parent, Time.at(start_ns, end_ns))
         ended = point.ledger.append(outcome, detail=detail, after=lambda entry: point.spans.finish(span, entry, end_ns))
         denied.reference = ended.id
     except BaseException:

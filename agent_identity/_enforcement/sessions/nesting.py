@@ -139,7 +139,7 @@ class Nesting:
             "list the principal in Enforcer.open(nested=...)",
             code="task_in_body",
         )
-        action = opening_action(self.point, agent, principal_fact(self.point.shown(principal)), stage="open")
+        action = opening_action(agent, principal_fact(self.point.shown(principal)), stage="open")
         self._refuse(denied, action, bodies, outer)
         return None
 
@@ -150,7 +150,7 @@ class Nesting:
             raise error  # On record already, by the registry of agents or a revocation.
         denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
         try:
-            self._refuse(denied, opening_action(self.point, agent, None, stage="open"), bodies, self._acting(bodies))
+            self._refuse(denied, opening_action(agent, None, stage="open"), bodies, self._acting(bodies))
         except Denied:
             error.reference = denied.reference
             raise error from None

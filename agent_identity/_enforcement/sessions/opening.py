@@ -180,7 +180,7 @@ class Opening:
         self._traced = traced(self._span, parent)
         time = Time.at(self._start_ns)
         # What comes from another process is no part of the body that takes it up.
-        outer = outer_task(task.id) if point.ledger.drafts and self._recorded is None else None
+        outer = outer_task(task.id) if self._recorded is None else None
         for grants in self._unrecorded(task):
             token = GrantToken(token=grants[-1].token)
             facts, trace = task_facts(grants, outer)._asdict(), self._traced.ids

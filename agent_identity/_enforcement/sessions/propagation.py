@@ -27,7 +27,7 @@ from agent_identity._enforcement.tasks import (
 from agent_identity._enforcement.telemetry import current_trace
 from agent_identity._evidence.record import GrantToken, Time
 from agent_identity._evidence.record import schema as records
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common import check_id, uuid_of
 from agent_identity._identity.keys import PublicKey, SigningKey, token_hash
 from agent_identity._identity.principals import Agent
 from agent_identity.errors import AttenuationError, Denied, NoTask
@@ -123,7 +123,7 @@ class Outbound:
         addressed = task.handed.addressed(peer)
         if addressed is None or (addressed.chain.leaf.expires_at - now < _RENEW and not _as_long_as(task, addressed)):
             addressed = self._address(task, peer)
-        onward, call = addressed.onward, self.tasks.ids.new(self.tasks.point.clock.wall_ns())
+        onward, call = addressed.onward, uuid_of(self.tasks.ids.new(self.tasks.point.clock.wall_ns()))
         mark = _export(task, addressed.chain.leaf, onward, call)
         self._check(task)  # Only now is it sure that the end will be told to the receiver.
         proof = prove(
@@ -218,7 +218,7 @@ class Outbound:
                 scope=scope,
                 now=wall // _NS,
                 ttl=remaining if ttl is None else min(ttl, remaining),
-                id=self.tasks.ids.new(wall),
+                id=uuid_of(self.tasks.ids.new(wall)),
                 max_depth=task.grant.depth + 1 if final else None,
                 audience=audience,
             )

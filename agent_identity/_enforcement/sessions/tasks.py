@@ -27,7 +27,7 @@ from agent_identity._enforcement.tasks import (
     outer_task,
     task_facts,
 )
-from agent_identity._identity.common import Ids
+from agent_identity._identity.common import Ids, uuid_of
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.principals import Agent, Principal
 from agent_identity.errors import (
@@ -122,7 +122,7 @@ class Tasks:
                 now=wall // _NS,
                 ttl=seconds,
                 max_depth=max_depth,
-                id=self.ids.new(wall),
+                id=uuid_of(self.ids.new(wall)),
                 limits=limits,
             )
             # Nobody can have requested a key with this id yet.
@@ -173,7 +173,7 @@ class Tasks:
                     scope=scope,
                     now=wall // _NS,
                     ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
-                    id=self.ids.new(wall),
+                    id=uuid_of(self.ids.new(wall)),
                     max_depth=None
                     if max_depth is None
                     else min(parent.grant.max_depth, parent.grant.depth + 1 + max_depth),

@@ -31,7 +31,7 @@ class TaskFacts(NamedTuple):
 
 
 class CallFacts(NamedTuple):
-    """Version 2 members of a call known before its body: in the intent, or in the detail of a refusal.
+    """Members of a call known before its body: in the intent, or in the detail of a refusal.
 
     Attributes:
         resources: The resources that the tool touches, with the digests of their names.
@@ -57,7 +57,7 @@ def parties(facts: TaskFacts | None, *, short: bool = False) -> Parties:
 
     Args:
         facts: The facts of the task; ``None`` outside any task.
-        short: For an outcome of version 2.
+        short: For an outcome.
     """
     if facts is None:
         return {"attribution": "none"}
@@ -67,7 +67,7 @@ def parties(facts: TaskFacts | None, *, short: bool = False) -> Parties:
 
 @lru_cache(maxsize=256)  # One entry for each active hop, not for each call.
 def _shortened(facts: TaskFacts) -> TaskFacts:
-    """Return the facts for outcomes of version 2; roles and expiry are only in the intent."""
+    """Return the facts for outcomes; roles and expiry are only in the intent."""
     principal = replaced(facts.principal, roles=None)
     return TaskFacts(Task(id=facts.task.id), principal, facts.agent, facts.chain)
 
@@ -94,7 +94,7 @@ def task_facts(grants: Sequence[Grant], outer: str | None = None) -> TaskFacts:
 
     Args:
         grants: The chain.
-        outer: The task whose body opened this one; for records of version 2 that state it.
+        outer: The task whose body opened this one.
     """
     leaf = grants[-1]
     return TaskFacts(

@@ -22,7 +22,7 @@ from agent_identity._enforcement.telemetry.foreign_spans import SCOPE, AdoptedSp
 from agent_identity._enforcement.telemetry.providers import WAITING, look_for_provider
 from agent_identity._evidence.ledger import Entry
 from agent_identity._evidence.record import Trace
-from agent_identity._evidence.spans import appearance_of, mirrored_attributes, payload_type_of, signed_attributes
+from agent_identity._evidence.spans import appearance_of, mirrored_attributes, signed_attributes
 from agent_identity._identity.keys import Signer, SigningKey
 
 __all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
@@ -175,7 +175,7 @@ class Spans:
                 appearance = appearance_of(record)
                 attributes: dict[str, AttributeValue] = {**(extra or {}), **appearance.conventions}
                 attributes.update(mirrored_attributes(record))
-                attributes.update(signed_attributes(entry.data, self._signer, payload_type_of(record)))
+                attributes.update(signed_attributes(entry.data, self._signer))
                 if type(span) is AdoptedSpan:
                     span.carry(attributes, appearance.error)
                     return

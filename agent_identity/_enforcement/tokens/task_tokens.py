@@ -26,7 +26,7 @@ from agent_identity._enforcement.common import error_type, safe_message
 from agent_identity._enforcement.guard import EnforcementContext, Guard
 from agent_identity._enforcement.lifecycle import Body, GuardedCall
 from agent_identity._enforcement.tasks import REVOKE_SECONDS, Process, Task, attached
-from agent_identity._identity.common import Ids
+from agent_identity._identity.common import Ids, uuid_of
 from agent_identity._identity.keys import JwtAlgorithm, JwtKey
 from agent_identity._policy.decision import Tool
 from agent_identity.errors import Denied, ExchangeError, NoTask
@@ -303,7 +303,7 @@ class TaskTokens:
             self._cached.pop(key, None)
 
     def _new_id(self) -> str:
-        return self._service.ids.new(self._service.point.clock.wall_ns())
+        return uuid_of(self._service.ids.new(self._service.point.clock.wall_ns()))
 
     def _key(self, algorithm: JwtAlgorithm) -> JwtKey:
         with self._lock:

@@ -42,7 +42,7 @@ from agent_identity._evidence.storage import (
     write_whole,
 )
 from agent_identity._evidence.transparency import Checkpoint, CompactRange, read_checkpoint, unverified_checkpoint
-from agent_identity._identity.common import Clock
+from agent_identity._identity.common import Clock, b64url_encode
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import EvidenceError
 
@@ -264,7 +264,7 @@ class _Pruner:
             stream=stream,
             first=str(cut.first),
             last=str(cut.size),
-            root=CompactRange.of_peaks(cut.size, cut.peaks).root().hex(),
+            root=b64url_encode(CompactRange.of_peaks(cut.size, cut.peaks).root()),
             checkpoint=str(self._checkpoint().size),
         )
 

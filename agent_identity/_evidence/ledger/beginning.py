@@ -5,8 +5,7 @@ from functools import partial
 from typing import Final, final
 
 from agent_identity._evidence.ledger.writer import Make
-from agent_identity._evidence.record import DRAFT, StreamResource, Time, Version
-from agent_identity._evidence.record import VERSION as FIRST
+from agent_identity._evidence.record import StreamResource, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity.version import VERSION
 
@@ -18,23 +17,19 @@ _DISTRIBUTION: Final = "agent-identity-otel"
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """Opening facts of a stream: its writer, and the version of the record.
+    """Opening facts of a stream: its writer.
 
     Attributes:
         library: Our version.
-        records: The version of the records of the stream.
-        resource: The process, for records of version 2.
-        certificate: The certificate of the recorder key, if a root vouches for it; for records of version 2.
+        resource: The process.
+        certificate: The certificate of the recorder key, if a root vouches for it.
     """
 
     library: str = VERSION
-    records: Version = FIRST
     resource: StreamResource | None = None
     certificate: str | None = None
 
     def make(self, time: Time) -> Make:
         """Return a factory for the first record of a stream."""
         sdk = records.Sdk(name=_DISTRIBUTION, version=self.library)
-        if self.records != DRAFT:
-            return partial(records.StreamStart, time=time, sdk=sdk)
         return partial(records.StreamStart, time=time, sdk=sdk, resource=self.resource, certificate=self.certificate)

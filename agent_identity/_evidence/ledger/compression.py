@@ -30,6 +30,7 @@ from agent_identity._evidence.storage import (
     write_whole,
 )
 from agent_identity._evidence.transparency import stream_names
+from agent_identity._identity.common import b64url_encode
 
 __all__ = ["Compressor", "Stopped", "compress", "content_digest", "copy_compressed"]
 
@@ -202,7 +203,7 @@ def copy_compressed(  # budget: what is written, where to, and by what means
         opened: Opens files for a block.
 
     Returns:
-        The SHA-256 of the content, in hex.
+        The SHA-256 of the content.
 
     Raises:
         Stopped: It was given up.
@@ -235,7 +236,7 @@ def _compress(files: Files, fd: int, out: int, compression: Compression, stoppin
             write_whole(files, out, data)
     write_whole(files, out, codec.finish())
     files.fsync(out)
-    return source.hexdigest()
+    return b64url_encode(source.digest())
 
 
 def _check_content(files: Files, fd: int, compression: Compression, digest: str) -> None:
@@ -244,7 +245,7 @@ def _check_content(files: Files, fd: int, compression: Compression, digest: str)
 
 
 def content_digest(files: Files, fd: int, compression: Compression) -> str:
-    """Return the SHA-256 of the content of an open segment, in hex.
+    """Return the SHA-256 of the content of an open segment.
 
     Raises:
         OSError: It cannot be read, or is damaged.
@@ -253,4 +254,4 @@ def content_digest(files: Files, fd: int, compression: Compression) -> str:
     read, digest = decompressed(lambda size: files.read(fd, size), compression), hashlib.sha256()
     while chunk := read(_CHUNK):
         digest.update(chunk)
-    return digest.hexdigest()
+    return b64url_encode(digest.digest())

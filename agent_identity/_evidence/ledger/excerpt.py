@@ -13,6 +13,7 @@ from agent_identity._evidence.ledger.prune_statement import unverified_pruned
 from agent_identity._evidence.ledger.reader import LedgerReader
 from agent_identity._evidence.storage import stream_line
 from agent_identity._evidence.transparency import CompactRange, leaf_hash
+from agent_identity._identity.common import b64url_decode, b64url_encode
 from agent_identity.errors import VerificationError
 
 __all__ = ["Excerpt", "Start", "excerpt_lines", "excerpt_of"]
@@ -70,6 +71,6 @@ def excerpt_lines(reader: LedgerReader, stream: str, start: Start, wanted: Calla
         if place <= start.size:
             continue
         if wanted(line.record):
-            yield stream_line(bytes.fromhex(line.mac or ""), line.record)
+            yield stream_line(b64url_decode(line.mac or ""), line.record)
         else:
-            yield b'{"leaf":"%s"}\n' % leaf_hash(line.record).hex().encode()
+            yield b'{"leaf":"%s"}\n' % b64url_encode(leaf_hash(line.record)).encode()

@@ -8,6 +8,7 @@ from agent_identity._common.narrowing import is_object
 from agent_identity._evidence.ledger.prune_statement import MAX_PEAKS, count_of, hash_of, texts_of
 from agent_identity._evidence.storage import is_stream_id
 from agent_identity._evidence.transparency import CompactRange
+from agent_identity._identity.common import b64url_encode
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 
 __all__ = ["Excerpt", "Start"]
@@ -55,7 +56,10 @@ class Excerpt:
         for name, start in self.streams.items():
             before: dict[str, RecordValue] = {"size": str(start.size), "end": str(start.end)}
             if start.size:
-                before |= {"last": start.last.hex(), "peaks": tuple(peak.hex() for peak in start.peaks)}
+                before |= {
+                    "last": b64url_encode(start.last),
+                    "peaks": tuple(map(b64url_encode, start.peaks)),
+                }
             streams[name] = before
         return encode_record({"v": "1", "streams": streams})
 

@@ -20,7 +20,7 @@ from agent_identity._evidence.ledger.sealer import After, Observers, OnRecord, S
 from agent_identity._evidence.ledger.segments import Segments
 from agent_identity._evidence.ledger.sources import id_of, wall_of
 from agent_identity._evidence.ledger.writer import Before, Entry, Make, StreamWriter, Told, fault_of
-from agent_identity._evidence.record import DRAFT, End, RecoveredStream, Time
+from agent_identity._evidence.record import End, RecoveredStream, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._evidence.storage import (
     READ,
@@ -186,7 +186,7 @@ class Ledger:
             seal_interval: Seconds from a record to the seal that covers it.
             segments: When the stream goes on in another file, and what becomes of the one before; by default
                 after 64 MiB or a day, compressed by gzip.
-            beginning: Facts of the first record of a stream about its process, and the version of its records.
+            beginning: Facts of the first record of a stream about its process.
             cosign: Adds the second signature to each checkpoint.
             publishers: Are offered each checkpoint; closed with the ledger.
             observers: Are shown each record, from the first of the stream on, as by :meth:`observe`.
@@ -276,11 +276,6 @@ class Ledger:
     def clock(self) -> Clock:
         """The clock for the records that the ledger makes itself."""
         return self._clock
-
-    @property
-    def drafts(self) -> bool:
-        """True if records are of version 2, which is a draft."""
-        return self._beginning.records == DRAFT
 
     @property
     def at_once(self) -> bool:
@@ -454,8 +449,7 @@ class Ledger:
         try:
             with recording("begin a stream of the ledger"):
                 create = partial(StreamWriter.create, self._files, self._layout, stream_id, self._key)
-                size, version = self._segments.max_bytes, self._beginning.records
-                stream = create(durable=self._durable, max_bytes=size, version=version)
+                stream = create(durable=self._durable, max_bytes=self._segments.max_bytes)
         except EvidenceError:
             # Kept, lest each attempt on a full disk leave another folder; after an interruption its lock may be held.
             self._next_stream = stream_id

@@ -4,7 +4,6 @@ A stream is cut after the last segment that may leave and that the log proves. W
 up to that border once more, when it is known (ADR 0074).
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from agent_identity._evidence.record import (
 )
 from agent_identity._evidence.storage import Line, stream_parts
 from agent_identity._evidence.transparency import Checkpoint, CompactRange, Head, leaf_hash, unverified_checkpoint
+from agent_identity._identity.common import digest_of
 from agent_identity._identity.keys import parse_compact
 from agent_identity.errors import TokenError, VerificationError
 
@@ -297,7 +297,7 @@ def _carried(token: str) -> _Grant:
     until = _NEVER
     with suppress(TokenError, LookupError, TypeError, ValueError):
         until = int(orjson.loads(parse_compact(token).payload)["exp"]) * _NS + _CARRIED_NS
-    return _Grant(token, (hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest(),), until)
+    return _Grant(token, (digest_of(token.rpartition(".")[0].encode()),), until)
 
 
 def _add_borders(proof: _Proof, reader: LedgerReader, stream: str, eligible: Callable[[Segment, int], bool]) -> None:

@@ -16,6 +16,7 @@ from typing import Final, Literal, Self, TypeAlias, final
 from agent_identity._common.narrowing import is_array, is_object
 from agent_identity._evidence.storage import READ, Files, is_stream_id, open_regular, read_lines
 from agent_identity._evidence.transparency import CompactRange, KnownKeys, open_note, sign_note
+from agent_identity._identity.common import DIGEST_FORM, b64url_decode, b64url_encode, digest_of
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity._identity.keys import check_note_name as check_name
 from agent_identity.canonical import RecordValue, decode_record, encode_record
@@ -48,7 +49,7 @@ _TITLE: Final = (
     "agent-identity pruned v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
 )
 _LINE: Final = 64  # Bytes of memory that each text takes beside its own.
-_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_HASH: Final = re.compile(DIGEST_FORM)
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_.-]{1,65536}")
 _COUNT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _MEMBERS: Final = frozenset({"last", "log", "origin", "peaks", "size", "stream", "time"})
@@ -65,7 +66,7 @@ class Kept:
 
     Attributes:
         count: Their number; without any there is no file.
-        digest: The SHA-256 of the file, in hex.
+        digest: The SHA-256 of the file.
     """
 
     count: int
@@ -74,7 +75,7 @@ class Kept:
     @classmethod
     def of(cls, tokens: Collection[str]) -> Self:
         """Return the description of these grants."""
-        return cls(len(tokens), hashlib.sha256(grants_file(tokens)).hexdigest())
+        return cls(len(tokens), digest_of(grants_file(tokens)))
 
 
 @final
@@ -117,10 +118,10 @@ class PruneStatement:
     def to_claim(self) -> dict[str, RecordValue]:
         """Return the statement in plain values."""
         claim: dict[str, RecordValue] = {
-            "last": self.last.hex(),
-            "log": {"root": self.log_root.hex(), "size": str(self.log_size)},
+            "last": b64url_encode(self.last),
+            "log": {"root": b64url_encode(self.log_root), "size": str(self.log_size)},
             "origin": self.origin,
-            "peaks": tuple(peak.hex() for peak in self.peaks),
+            "peaks": tuple(b64url_encode(peak) for peak in self.peaks),
             "size": str(self.size),
             "stream": self.stream,
             "time": str(self.time_ns),
@@ -241,7 +242,7 @@ def read_kept(files: Files, path: str, kept: Kept) -> tuple[tuple[str, ...], Kep
         return (), "missing" if kept.count else "named"
     if count < kept.count:
         return (), "missing"
-    if digest.hexdigest() != kept.digest:
+    if b64url_encode(digest.digest()) != kept.digest:
         return (), "changed"
     again = (token for token in _tokens(files, path) if token is not None)
     tokens = tuple(token.decode() for token in islice(again, count))
@@ -261,7 +262,7 @@ def _tokens(files: Files, path: str) -> Iterator[bytes | None]:
 def _kept(value: object) -> Kept:
     if not is_object(value) or set(value) != {"count", "digest"}:
         raise ValueError("the kept grants do not have exactly count and digest")
-    return Kept(count_of(value["count"]), hash_of(value["digest"]).hex())
+    return Kept(count_of(value["count"]), b64url_encode(hash_of(value["digest"])))
 
 
 def _text(value: object) -> str:
@@ -296,8 +297,8 @@ def hash_of(value: object) -> bytes:
     """Return the hash in an untrusted text.
 
     Raises:
-        ValueError: It is not 64 lower-case hex digits.
+        ValueError: It is not 43 base64url characters.
     """
     if not _HASH.fullmatch(text := _text(value)):
-        raise ValueError("a value is not 64 lower-case hex digits")
-    return bytes.fromhex(text)
+        raise ValueError("a value is not 43 base64url characters")
+    return b64url_decode(text)

@@ -64,7 +64,7 @@ class RawLine(NamedTuple):
     Attributes:
         offset: Bytes before it in the log, or in the stream as far as that is there, decompressed.
         record: The bytes of its record (in the log: of its entry), or ``None`` with a problem.
-        mac: Its MAC in hex, or ``None`` with a problem; of a record that is withheld, its leaf hash in hex.
+        mac: Its MAC, or ``None`` with a problem; of a record that is withheld, its leaf hash.
         problem: Why there is no record, or ``None``.
         size: Of a torn line, its bytes.
     """

@@ -32,6 +32,7 @@ from agent_identity._evidence.transparency import (
     read_checkpoint,
     stream_names,
 )
+from agent_identity._identity.common import b64url_encode
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 
 __all__ = ["recover"]
@@ -223,7 +224,7 @@ class _Dead:
         """Begin after the pruned part; the heads prove that nobody invented it."""
         if pruned.stream == self.name and pruned.size <= self._sealed_size():
             self.tree = pruned.tree()
-            self.prev = pruned.last.hex()
+            self.prev = b64url_encode(pruned.last)
             self.intents = dict.fromkeys(pruned.open)
 
     def _read(self, files: Files, layout: Layout, key: LedgerKey) -> None:
@@ -265,7 +266,7 @@ class _Dead:
             return False
         leaf = leaf_hash(data)
         self.tree.append(leaf)
-        self.prev = leaf.hex()
+        self.prev = b64url_encode(leaf)
         self.ended = record["kind"] == "stream_end"
         if record["kind"] == "intent":
             self.intents[cast("str", record["id"])] = None

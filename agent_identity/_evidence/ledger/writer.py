@@ -15,11 +15,7 @@ from agent_identity._evidence.record import (
     VERSION,
     AnyRecord,
     Detail,
-    Examination,
-    Mark,
     Stream,
-    Trust,
-    Version,
     encode,
 )
 from agent_identity._evidence.storage import (
@@ -38,6 +34,7 @@ from agent_identity._evidence.storage import (
     why,
 )
 from agent_identity._evidence.transparency import CompactRange, leaf_hash
+from agent_identity._identity.common import b64url_encode
 from agent_identity.errors import EvidenceError
 
 __all__ = [
@@ -158,7 +155,6 @@ class StreamWriter:
         "_sync_lock",
         "_synced",
         "_syncing",
-        "_version",
         "began_ns",
         "closed",
         "id",
@@ -181,7 +177,6 @@ class StreamWriter:
         lock_fd: int,
         durable: bool,
         max_bytes: int,
-        version: Version,
     ) -> None:
         self.began_ns: int | None = None
         self.closed: deque[Closed] = deque()
@@ -209,7 +204,6 @@ class StreamWriter:
         self._sync_lock = threading.RLock()
         self._synced = 0
         self._syncing: int | None = None
-        self._version: Version = version
 
     @classmethod
     def create(
@@ -221,7 +215,6 @@ class StreamWriter:
         *,
         durable: bool,
         max_bytes: int = DEFAULT_BYTES,
-        version: Version = VERSION,
     ) -> Self:
         """Make the folder of a new stream and lock it; after a failure, retry with the same stream.
 
@@ -249,7 +242,6 @@ class StreamWriter:
                 lock_fd=lock_fd,
                 durable=durable,
                 max_bytes=max_bytes,
-                version=version,
             )
             stack.pop_all()
         return made
@@ -277,7 +269,7 @@ class StreamWriter:
         entries: tuple[Entry, ...]
         if detail is None and before is None:
             place = Stream(id=self.id, seq=str(self.seq + 1), prev=self._prev)
-            last = _entry(make, record_id, place, self._version)
+            last = _entry(make, record_id, place)
             entries, lines = (last,), stream_line(self._mac.of(last.data), last.data)
         else:
             entries = self._together(make, record_id, detail, before)
@@ -288,7 +280,7 @@ class StreamWriter:
             self._take_back(why(error), error)
         if written != len(lines):
             self._take_back("a write of a part of it", None)
-        self._prev = entries[-1].leaf.hex()
+        self._prev = b64url_encode(entries[-1].leaf)
         self.seq += len(entries)
         self.offset += written
         if before is not None:
@@ -308,18 +300,18 @@ class StreamWriter:
         entries: list[Entry] = []
         told: Entry | None = None
         if before is not None:
-            entries.append(_entry(before.make, before.record_id, self._place(entries), self._version))
+            entries.append(_entry(before.make, before.record_id, self._place(entries)))
         if detail is not None:
             tell, detail_id = detail
             of_call = tell if "call" in tell.keywords else partial(tell, call=record_id)
-            told = _detail(of_call, detail_id, self._place(entries), self._version)
+            told = _detail(of_call, detail_id, self._place(entries))
         if told is not None:
             entries.append(told)
-        return (*entries, _entry(make, record_id, self._place(entries), self._version, told))
+        return (*entries, _entry(make, record_id, self._place(entries), told))
 
     def _place(self, before: Sequence[Entry]) -> Stream:
         """Return the place of the next record after others that are not written yet."""
-        prev = before[-1].leaf.hex() if before else self._prev
+        prev = b64url_encode(before[-1].leaf) if before else self._prev
         return Stream(id=self.id, seq=str(self.seq + len(before) + 1), prev=prev)
 
     def _take_back(self, reason: str, cause: OSError | None) -> NoReturn:
@@ -455,7 +447,7 @@ def fault_of(check: Callable[[], object], lock: threading.RLock) -> str | None:
     return None
 
 
-def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: Entry | None = None) -> Entry:
+def _entry(make: Make, record_id: str, place: Stream, detail: Entry | None = None) -> Entry:
     """Return a record with its bytes and its leaf hash.
 
     Raises:
@@ -463,17 +455,16 @@ def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: 
     """
     try:
         if detail is None:
-            record = make(id=record_id, stream=place, v=version)
+            record = make(id=record_id, stream=place, v=VERSION)
         else:
-            record = make(id=record_id, stream=place, v=version, detail=detail.leaf.hex())
+            record = make(id=record_id, stream=place, v=VERSION, detail=b64url_encode(detail.leaf))
         data = encode(record)
     except (TypeError, ValueError) as error:  # Lone surrogates included.
         raise EvidenceError(
             "the record has a value that is not a string, boolean, array or object; repair its source",
             code="bad_record",
         ) from error
-    wrong_version = version == VERSION and isinstance(record, Detail | Examination | Mark | Trust)
-    if record.id != record_id or record.stream != place or record.v != version or wrong_version:
+    if record.id != record_id or record.stream != place or record.v != VERSION:
         raise EvidenceError(
             "the record does not have the id, place and version that the ledger gave; repair its source",
             code="bad_record",
@@ -486,10 +477,10 @@ def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: 
     return Entry(record, data, leaf_hash(data))
 
 
-def _detail(make: Make, record_id: str, place: Stream, version: Version) -> Entry | None:
+def _detail(make: Make, record_id: str, place: Stream) -> Entry | None:
     """Return a detail, or nothing if no ledger can hold it, so that the outcome is not lost with it."""
     try:
-        return _entry(make, record_id, place, version)
+        return _entry(make, record_id, place)
     except EvidenceError as error:
         _logger.error("the detail of a call is not recorded, its outcome is: %s", error)  # noqa: TRY400  A line.
         return None

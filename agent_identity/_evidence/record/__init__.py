@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         names_arguments,
     )
     from agent_identity._evidence.record.parts import (
-        DRAFT,
         EFFECTS,
         OUTCOMES,
         VERSION,
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
         Time,
         Trace,
         Transform,
-        Version,
         replaced,
     )
     from agent_identity._evidence.record.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
@@ -84,7 +82,6 @@ if TYPE_CHECKING:
         TaskStart,
         Trust,
     )
-    from agent_identity._evidence.record.spelling import spellings_of
 else:
     from agent_identity._common.lazy import lazily
 
@@ -103,7 +100,6 @@ else:
                 "names_arguments",
             ),
             "agent_identity._evidence.record.parts": (
-                "DRAFT",
                 "EFFECTS",
                 "OUTCOMES",
                 "VERSION",
@@ -144,7 +140,6 @@ else:
                 "Time",
                 "Trace",
                 "Transform",
-                "Version",
                 "replaced",
             ),
             "agent_identity._evidence.record.pseudonyms": ("PSEUDONYM_PREFIX", "Pseudonyms"),
@@ -172,12 +167,10 @@ else:
                 "TaskStart",
                 "Trust",
             ),
-            "agent_identity._evidence.record.spelling": ("spellings_of",),
         },
     )
 
 __all__ = [
-    "DRAFT",
     "EFFECTS",
     "KINDS",
     "MAX_DISCLOSURE_BYTES",
@@ -245,7 +238,6 @@ __all__ = [
     "Trace",
     "Transform",
     "Trust",
-    "Version",
     "action_of",
     "argument_kinds",
     "argument_names",
@@ -257,5 +249,4 @@ __all__ = [
     "plain_members",
     "replaced",
     "share_parts",
-    "spellings_of",
 ]

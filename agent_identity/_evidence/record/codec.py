@@ -1,7 +1,6 @@
 """Codec between records and their canonical bytes.
 
-Decoding checks shape, types, bounds and the canonical form in one step. A record of version 2 has the same facts in
-memory as one of version 1; its bytes spell them shorter (``record_spelling``).
+Decoding checks shape, types, bounds and the canonical form in one step. A value is spelled in memory as in the bytes.
 """
 
 from typing import Final, cast
@@ -11,24 +10,20 @@ import orjson
 from msgspec.structs import force_setattr
 
 from agent_identity import canonical
-from agent_identity._evidence.record.parts import DRAFT, VERSION
 from agent_identity._evidence.record.refusals import explained
 from agent_identity._evidence.record.schema import KIND_TYPES, AnyRecord, Record
-from agent_identity._evidence.record.spelling import full_spelling, short_spelling
 from agent_identity.canonical import RecordValue
 
 __all__ = ["as_dict", "decode", "encode", "plain_members", "share_parts"]
 
 _DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")  # Keys are ASCII, so this is the order of RFC 8785.
-_DRAFT: Final = f'"v":"{DRAFT}"'.encode()  # No text of a record has unescaped quotes, so this is its version.
-_END: Final = f'"v":"{VERSION}"}}'.encode()  # The last member of version 1.
 _REPEATED: Final = ("agent", "chain", "decision", "principal", "task")
 _OTHER: Final = "the bytes are not the canonical spelling of the record"
 
 
 def decode(data: bytes) -> AnyRecord:
-    """Return the record from its canonical bytes, of either version.
+    """Return the record from its canonical bytes.
 
     Duplicate keys, white space, other spellings of a string and other orders of keys do not re-encode to the same
     bytes and are refused with the rest.
@@ -38,34 +33,13 @@ def decode(data: bytes) -> AnyRecord:
             contradicts another; the message starts with the path to it, for example ``record.decision.effect``. It
             shows no value.
     """
-    if not data.endswith(_END) and _DRAFT in data:
-        return _decode_draft(data)
     try:
         record = _DECODER.decode(data)
     except msgspec.ValidationError as error:
         raise ValueError(_refusal(str(error), data)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("record: the bytes are not JSON") from None
-    if record.v != VERSION or _ENCODER.encode(record) != data:
-        raise ValueError(f"record: {_OTHER}")
-    return record
-
-
-def _decode_draft(data: bytes) -> AnyRecord:
-    try:
-        members = cast("object", orjson.loads(data))
-        same = orjson.dumps(members, option=orjson.OPT_SORT_KEYS) == data
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
-        raise ValueError("record: the bytes are not JSON") from None
-    if not same:
-        raise ValueError(f"record: {_OTHER}")
-    full = full_spelling(members)
-    spelled = orjson.dumps(full, option=orjson.OPT_SORT_KEYS)
-    try:
-        record = _DECODER.decode(spelled)
-    except msgspec.ValidationError as error:
-        raise ValueError(explained(str(error), full, KIND_TYPES)) from None
-    if record.v != DRAFT or _ENCODER.encode(record) != spelled:  # A null, for one, is no way to say nothing.
+    if _ENCODER.encode(record) != data:  # A null, for one, is no way to say nothing.
         raise ValueError(f"record: {_OTHER}")
     return record
 
@@ -99,10 +73,8 @@ def encode(record: Record) -> bytes:
         ValueError: It holds a lone surrogate.
     """
     try:
-        if record.v == VERSION:
-            return _ENCODER.encode(record)
-        return orjson.dumps(short_spelling(msgspec.to_builtins(record)), option=orjson.OPT_SORT_KEYS)
-    except (UnicodeEncodeError, orjson.JSONEncodeError):
+        return _ENCODER.encode(record)
+    except UnicodeEncodeError:
         raise ValueError("a text in the record has a lone surrogate") from None
 
 
@@ -112,7 +84,7 @@ def as_dict(record: Record) -> dict[str, RecordValue]:
 
 
 def plain_members(data: bytes) -> dict[str, object]:
-    """Return the members of a record in full spelling, unchecked: only for bytes that this library wrote.
+    """Return the members of a record, unchecked: only for bytes that this library wrote.
 
     Raises:
         ValueError: The bytes are no JSON object.
@@ -120,5 +92,4 @@ def plain_members(data: bytes) -> dict[str, object]:
     members = cast("object", orjson.loads(data))
     if not isinstance(members, dict):
         raise ValueError("the value is not a JSON object")  # noqa: TRY004  Of bytes, as in decode.
-    record = cast("dict[str, object]", members)
-    return cast("dict[str, object]", full_spelling(record)) if _DRAFT in data else record
+    return cast("dict[str, object]", members)

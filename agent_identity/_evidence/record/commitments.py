@@ -12,12 +12,13 @@ from typing import Final
 
 from agent_identity import canonical
 from agent_identity._evidence.storage import Mac
+from agent_identity._identity.common import digest_of
 from agent_identity.canonical import JSON
 
 __all__ = ["PREFIX", "commit", "leaf", "part", "root", "salts"]
 
-PREFIX: Final = "salted-sha256:"
-"""The prefix of digests of arguments that can be shown one at a time."""
+PREFIX: Final = "s"
+"""The first character of digests of arguments that can be shown one at a time."""
 
 _TAG: Final = b"agent-identity/arguments/v1\n"  # No JSON text begins so, which other digests under the key are of.
 _LEAF: Final = b"\x00"
@@ -51,8 +52,8 @@ def leaf(salt: bytes, data: bytes) -> bytes:
 
 
 def root(leaves: Sequence[bytes]) -> str:
-    """Return ``salted-sha256:<64 hex digits>``, the commitment to all parts, their number and their order."""
-    return PREFIX + hashlib.sha256(_ROOT + b"%d\n" % len(leaves) + b"".join(leaves)).hexdigest()
+    """Return the commitment to all parts, their number and their order."""
+    return PREFIX + digest_of(_ROOT + b"%d\n" % len(leaves) + b"".join(leaves))
 
 
 def commit(mac: Mac, parts: Sequence[bytes]) -> str:

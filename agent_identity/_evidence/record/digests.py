@@ -28,15 +28,17 @@ from agent_identity._evidence.storage import (
     sync_folder,
     write_whole,
 )
+from agent_identity._identity.common import b64url_decode, b64url_encode
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["DigestKeys"]
 
 _KEY_BYTES: Final = 32
+_KEY_CHARACTERS: Final = 43
 _CHUNK: Final = 1024 * 1024
 _MAX_CACHED: Final = 4_096
 _IN_PLACE: Final = EDIT & ~os.O_CREAT
-_LINE: Final = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*"),"key":"([0-9a-f-]{1,64})')
+_LINE: Final = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*"),"key":"([A-Za-z0-9_-]{1,43})')
 
 
 class _Kept(NamedTuple):
@@ -75,7 +77,7 @@ class DigestKeys:
         self._path = os.fspath(path)
 
     def digest(self, key_id: str, data: bytes) -> str:
-        """Return ``hmac-sha256:<64 hex digits>`` of the data, under the key of the id.
+        """Return the MAC of the data, under the key of the id.
 
         Args:
             key_id: The id of the task, or of the stream outside a task.
@@ -86,7 +88,7 @@ class DigestKeys:
             ConfigurationError: The key file is open to others.
         """
         mac = self._macs.get(key_id) or self._remember(key_id, self.key_for(key_id))
-        return "hmac-sha256:" + mac.of(data).hex()
+        return b64url_encode(mac.of(data))
 
     def link(self, key_id: str, data: bytes) -> str | None:
         """Return the digest of data under a key that many tasks share; ``None`` once that key is erased.
@@ -107,14 +109,14 @@ class DigestKeys:
             if key is None:
                 return None
             mac = self._remember(key_id, key)
-        return "hmac-sha256:" + mac.of(data).hex()
+        return b64url_encode(mac.of(data))
 
     def knows(self, key_id: str) -> bool:
         """Return whether the key of an id is cached, so that no file access is needed."""
         return key_id in self._macs
 
     def commit(self, key_id: str, parts: Sequence[bytes]) -> str:
-        """Return ``salted-sha256:<64 hex digits>``, a commitment that can disclose each part alone.
+        """Return a commitment that can disclose each part alone.
 
         Args:
             key_id: The id of the task, or of the stream outside a task.
@@ -161,14 +163,14 @@ class DigestKeys:
         """
         wanted = orjson.dumps(key_id)
         entries = [kept for kept in self._read_all() if kept.id == wanted]
-        if any(b"-" in kept.text for kept in entries):
+        if any(not kept.text.strip(b"-") for kept in entries):
             raise ConfigurationError(
                 "the key of these digests was erased; the digested values cannot be proved any more",
                 code="erased",
             )
         for kept in entries:
-            if len(kept.text) == 2 * _KEY_BYTES:
-                return bytes.fromhex(kept.text.decode())
+            if len(kept.text) == _KEY_CHARACTERS:
+                return b64url_decode(kept.text.decode())
         raise ConfigurationError(
             "the key of these digests is not in keys/digests.jsonl; run this where the calls were recorded",
             code="no_digest_key",
@@ -250,7 +252,7 @@ class DigestKeys:
             text = self._find(fd, _head(key_id))
             if text is None:
                 return self._add(fd, _head(key_id))
-        return None if b"-" in text else bytes.fromhex(text.decode())
+        return None if not text.strip(b"-") else b64url_decode(text.decode())
 
     @contextlib.contextmanager
     def _held(self) -> Generator[int]:
@@ -275,9 +277,9 @@ class DigestKeys:
         return os.path.dirname(os.path.abspath(self._path))
 
     def _find(self, fd: int, head: bytes) -> bytes | None:
-        """Return the text of a key; an erased one contains dashes."""
-        line = re.compile(b"\n" + re.escape(head) + rb'([0-9a-f-]{64})"\}\n')
-        overlap = len(head) + 2 * _KEY_BYTES + 4
+        """Return the text of a key; an erased one is dashes."""
+        line = re.compile(b"\n" + re.escape(head) + rb'([A-Za-z0-9_-]{43})"\}\n')
+        overlap = len(head) + _KEY_CHARACTERS + 4
         self._files.seek(fd, 0)
         window = b"\n"
         while chunk := self._files.read(fd, _CHUNK):
@@ -291,7 +293,7 @@ class DigestKeys:
     def _add(self, fd: int, head: bytes) -> bytes:
         key = self._files.random(_KEY_BYTES)
         size = self._files.status(fd).st_size
-        line = head + key.hex().encode() + b'"}\n'
+        line = head + b64url_encode(key).encode() + b'"}\n'
         if size and not self._ends_whole(fd, size):
             line = b"\n" + line  # Someone died inside the line before.
         try:

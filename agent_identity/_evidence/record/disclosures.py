@@ -15,9 +15,10 @@ from typing import Final, Self, final
 
 from agent_identity import canonical
 from agent_identity._evidence.record.commitments import PREFIX, leaf, part, root, salts
-from agent_identity._evidence.record.parts import VERSION, Action
+from agent_identity._evidence.record.parts import Action
 from agent_identity._evidence.record.schema import AnyRecord, Approval, Intent, Outcome
 from agent_identity._evidence.storage import Mac
+from agent_identity._identity.common import DIGEST_FORM, b64url_decode, b64url_encode
 from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
 
@@ -28,7 +29,7 @@ MAX_DISCLOSURE_BYTES: Final = 64 * 1024 * 1024
 
 _VERSION: Final = "1"
 _MAX_ARGUMENTS: Final = 256
-_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_HASH: Final = re.compile(DIGEST_FORM)
 _SHOWN: Final = {"name", "value", "salt"}
 _WHOLE: Final = {"name", "value"}
 
@@ -118,7 +119,7 @@ class Disclosure:
                 code="not_disclosable",
             )
         if self.key is not None:
-            digest = "hmac-sha256:" + Mac(self.key).of(canonical.encode(self.shown)).hex()
+            digest = b64url_encode(Mac(self.key).of(canonical.encode(self.shown)))
             fits = names in (None, tuple(sorted(self.shown))) and hmac.compare_digest(digest, expected)
         else:
             fits = self._fits(names) and hmac.compare_digest(root(self._leaves()), expected)
@@ -151,16 +152,16 @@ class Disclosure:
         names = iter(sorted(self.shown))
         for hashed in self.leaves or (None,) * len(self.shown):
             if hashed is not None:
-                entries.append({"hash": hashed.hex()})
+                entries.append({"hash": b64url_encode(hashed)})
                 continue
             name = next(names)
             entry: dict[str, JSON] = {"name": name, "value": self.shown[name]}
             if self.key is None:
-                entry["salt"] = self.salts[name].hex()
+                entry["salt"] = b64url_encode(self.salts[name])
             entries.append(entry)
         file: dict[str, JSON] = {"v": _VERSION, "disclosure": {"record": self.record, "arguments": entries}}
         if self.key is not None:
-            file["key"] = self.key.hex()
+            file["key"] = b64url_encode(self.key)
         return canonical.encode(file) + b"\n"
 
     @classmethod
@@ -207,8 +208,8 @@ class Disclosure:
 
 
 def names_arguments(record: AnyRecord) -> bool:
-    """Return whether a record lists its argument names; outcomes of version 2 leave them to the intent."""
-    return record.v == VERSION or not isinstance(record, Outcome)
+    """Return whether a record lists its argument names; outcomes leave them to the intent."""
+    return not isinstance(record, Outcome)
 
 
 def _names_of(record: AnyRecord, arguments: Mapping[str, JSON]) -> tuple[str, ...]:
@@ -270,6 +271,6 @@ def _object(value: JSON, required: Collection[str], optional: Collection[str] = 
 
 
 def _hash(value: JSON) -> bytes:
-    if not isinstance(value, str) or not _HEX.fullmatch(value):
-        raise ValueError("a hash is not 64 lower-case hex digits")
-    return bytes.fromhex(value)
+    if not isinstance(value, str) or not _HASH.fullmatch(value):
+        raise ValueError("a hash is not 43 base64url characters")
+    return b64url_decode(value)

@@ -5,7 +5,7 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
 
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common import DIGEST_FORM, ID_FORM, check_id
 
 __all__ = [
     "ArgsDigest",
@@ -13,20 +13,18 @@ __all__ = [
     "Category",
     "Clause",
     "Count",
+    "Digest",
     "FlowLabel",
-    "Hash",
-    "Hmac",
     "Id",
+    "Id128",
     "Label",
     "Name",
     "Nanoseconds",
     "Position",
-    "Sha256",
     "Slug",
     "SpanId",
     "Token",
     "TraceId",
-    "Uuid7",
     "Why",
     "check_ids",
     "check_why",
@@ -63,16 +61,11 @@ Id: TypeAlias = Annotated[
 ]
 Name: TypeAlias = Annotated[str, text(256)]
 Slug: TypeAlias = Annotated[str, _form("a code of lower-case letters, digits and underscores", r"[a-z][a-z0-9_]{0,63}")]
-Uuid7: TypeAlias = Annotated[
-    str,
-    _form("a lower-case UUID of version 7", r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"),
-]
-Hash: TypeAlias = Annotated[str, _form("64 lower-case hex digits", r"[0-9a-f]{64}")]
-Sha256: TypeAlias = Annotated[str, _form("sha256:<64 lower-case hex digits>", r"sha256:[0-9a-f]{64}")]
-Hmac: TypeAlias = Annotated[str, _form("hmac-sha256:<64 lower-case hex digits>", r"hmac-sha256:[0-9a-f]{64}")]
+# The last character has bits to spare, and only one of the spellings has them at zero.
+Id128: TypeAlias = Annotated[str, _form("an id in 22 base64url characters", ID_FORM)]
+Digest: TypeAlias = Annotated[str, _form("a digest in 43 base64url characters", DIGEST_FORM)]
 ArgsDigest: TypeAlias = Annotated[
-    str,
-    _form("hmac-sha256: or salted-sha256: and 64 lower-case hex digits", r"(?:hmac|salted)-sha256:[0-9a-f]{64}"),
+    str, _form("a digest in 43 base64url characters, with an s before it if it is salted", rf"s?{DIGEST_FORM}")
 ]
 Count: TypeAlias = Annotated[str, _form("a decimal number without leading zeros", r"0|[1-9][0-9]{0,18}")]
 Position: TypeAlias = Annotated[str, _form("a decimal number from 1", r"[1-9][0-9]{0,18}")]

@@ -1,7 +1,6 @@
 """The objects inside records: stream, time, parties, action, decision, and the subjects of each kind.
 
-Each is frozen and closed. Members that version 2 of the format added are optional, and the kinds refuse them in
-version 1.
+Each is frozen and closed.
 """
 
 from collections.abc import Sequence
@@ -14,20 +13,18 @@ from agent_identity._evidence.record.member_forms import (
     Argument,
     Category,
     Count,
+    Digest,
     FlowLabel,
-    Hash,
-    Hmac,
     Id,
+    Id128,
     Label,
     Name,
     Nanoseconds,
     Position,
-    Sha256,
     Slug,
     SpanId,
     Token,
     TraceId,
-    Uuid7,
     Why,
     check_ids,
     check_why,
@@ -38,7 +35,6 @@ from agent_identity._evidence.record.member_forms import (
 )
 
 __all__ = [
-    "DRAFT",
     "EFFECTS",
     "OUTCOMES",
     "VERSION",
@@ -88,13 +84,10 @@ __all__ = [
 ]
 
 VERSION: Final = "1"
-"""The value of ``v`` in each record of the first version."""
+"""The value of ``v`` in each record."""
 
-DRAFT: Final = "2-draft"
-"""The value of ``v`` while version 2 is a draft: its shapes may still change, so readers refuse it unless asked."""
-
-Version: TypeAlias = Literal["1", "2-draft"]
-"""A version of the format."""
+Version: TypeAlias = Literal["1"]
+"""The version of the format."""
 
 EffectName: TypeAlias = Literal["allow", "warn", "block", "route"]
 """An effect of a policy."""
@@ -150,9 +143,9 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 class Stream(Part, frozen=True):
     """The place of a record: the stream, its number there from 1, and the leaf hash of the record before it."""
 
-    id: Uuid7
+    id: Id128
     seq: Position
-    prev: Hash | None = None
+    prev: Digest | None = None
 
     @property
     def number(self) -> int:
@@ -198,7 +191,7 @@ class Trace(Part, frozen=True, kw_only=True):
 class Task(Part, frozen=True, kw_only=True):
     """The task: its id (``txn`` of its grants), the latest end of its authority, and its purpose.
 
-    ``outer``, in version 2, is the task in which this one was opened.
+    ``outer`` is the task in which this one was opened.
     """
 
     id: Id
@@ -245,7 +238,7 @@ class Hop(Part, frozen=True, kw_only=True):
     """One agent of the chain, and the SHA-256 of the signing input of its grant."""
 
     id: Id
-    grant: Hash
+    grant: Digest
 
     def __post_init__(self) -> None:
         if not is_id(self.id):
@@ -253,14 +246,14 @@ class Hop(Part, frozen=True, kw_only=True):
 
 
 class Model(Part, frozen=True, kw_only=True):
-    """A model, in version 2: the requested one (in the intent), or the one that answered (in the outcome)."""
+    """A model: the requested one (in the intent), or the one that answered (in the outcome)."""
 
     name: Name
     provider: Name | None = None
 
 
 class Resource(Part, frozen=True, kw_only=True):
-    """Something that a tool touches, in version 2.
+    """Something that a tool touches.
 
     Attributes:
         system: Its system, by the naming rule of OpenLineage, such as ``postgres://db.example.com:5432``.
@@ -274,11 +267,11 @@ class Resource(Part, frozen=True, kw_only=True):
     name: Name
     access: Literal["read", "write", "delete", "execute", "send"]
     data: Annotated[tuple[Name, ...], items(64)] | None = None
-    digest: Hmac | None = None
+    digest: Digest | None = None
 
 
 class Found(Part, frozen=True, kw_only=True):
-    """A finding of an inspector, in version 2: never the match."""
+    """A finding of an inspector, never the match."""
 
     category: Category
     inspector: Name
@@ -287,12 +280,12 @@ class Found(Part, frozen=True, kw_only=True):
 
 
 class Transform(Part, frozen=True, kw_only=True):
-    """A change of a result before its delivery, in version 2: by what, and the keyed digests of both where known."""
+    """A change of a result before its delivery: by what, and the keyed digests of both where known."""
 
     name: Name
     version: Name
-    original: Hmac | None = None
-    delivered: Hmac | None = None
+    original: Digest | None = None
+    delivered: Digest | None = None
 
 
 class Action(Part, frozen=True):
@@ -300,9 +293,8 @@ class Action(Part, frozen=True):
 
     The names of tool and server are identifiers.
 
-    Version 2 adds ``stage`` (a call of a tool has none), ``model``, ``labels`` (empty where the owner of the tool
-    states that it has none, absent where nobody states any) and ``claims``, labels that the tool comes with, which
-    only restrict.
+    A call of a tool has no ``stage``. ``labels`` are empty where the owner of the tool states that it has none, and
+    absent where nobody states any. ``claims`` are labels that the tool comes with, which only restrict.
     """
 
     tool: Id
@@ -311,7 +303,7 @@ class Action(Part, frozen=True):
     call: Name | None = None
     args: ArgsDigest | None = None
     names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
-    result: Hmac | None = None
+    result: Digest | None = None
     route: Name | None = None
     agent: Agent | None = None
     principal: Principal | None = None
@@ -337,9 +329,9 @@ class Decision(Part, frozen=True, kw_only=True):
     argument: Name | None = None
     policy: Name | None = None
     version: Name | None = None
-    digest: Sha256 | None = None
+    digest: Digest | None = None
     warnings: Annotated[tuple[Name, ...], items(1024)] | None = None
-    approval: Uuid7 | None = None
+    approval: Id128 | None = None
 
     def __post_init__(self) -> None:
         if self.why is not None:
@@ -347,14 +339,14 @@ class Decision(Part, frozen=True, kw_only=True):
 
 
 class MarkSeen(Part, frozen=True, kw_only=True):
-    """The low-water mark at which a call is judged or a task begins, in version 2: whose it is, and its number."""
+    """The low-water mark at which a call is judged or a task begins: whose it is, and its number."""
 
-    hop: Hash
+    hop: Digest
     seq: Position
 
 
 class MarkChange(Part, frozen=True, kw_only=True):
-    """A change of a low-water mark, in version 2.
+    """A change of a low-water mark.
 
     Attributes:
         hop: The grant under which the mark began.
@@ -369,15 +361,15 @@ class MarkChange(Part, frozen=True, kw_only=True):
         token: The mark that the hop ``origin`` has signed, a compact JWS.
     """
 
-    hop: Hash
+    hop: Digest
     seq: Position
     label: FlowLabel
     cause: MarkCause
-    prev: Uuid7 | None = None
+    prev: Id128 | None = None
     joined: FlowLabel | None = None
-    sources: Annotated[tuple[Uuid7, ...], items(64)] | None = None
-    origin: Hash | None = None
-    digest: Hmac | None = None
+    sources: Annotated[tuple[Id128, ...], items(64)] | None = None
+    origin: Digest | None = None
+    digest: Digest | None = None
     token: Token | None = None
 
     def __post_init__(self) -> None:
@@ -386,7 +378,7 @@ class MarkChange(Part, frozen=True, kw_only=True):
 
 
 class ArgumentOrigin(Part, frozen=True, kw_only=True):
-    """The origin of the value of an argument, in version 2.
+    """The origin of the value of an argument.
 
     Attributes:
         argument: Its name.
@@ -397,7 +389,7 @@ class ArgumentOrigin(Part, frozen=True, kw_only=True):
 
     argument: Name
     provenance: ValueProvenance
-    source: Uuid7 | None = None
+    source: Id128 | None = None
     destination: bool | None = None
 
     def __post_init__(self) -> None:
@@ -429,7 +421,7 @@ class Counts(Part, frozen=True, kw_only=True):
 class AgentRegistration(Part, frozen=True, kw_only=True):
     """The registration of an agent: the hash of its line, the agent's purpose, and its status."""
 
-    hash: Hash
+    hash: Digest
     purpose: Name
     status: Literal["registered", "suspended", "retired", "orphaned"]
 
@@ -451,16 +443,16 @@ class Offered(Part, frozen=True, kw_only=True):
 
     name: Name
     status: Literal["pinned", "changed", "new"]
-    pinned: Sha256 | None = None
-    offered: Sha256 | None = None
+    pinned: Digest | None = None
+    offered: Digest | None = None
 
 
 class PolicyState(Part, frozen=True, kw_only=True):
-    """The policy that decides; version 2 adds its engine, and the flow rules of ours that are part of it."""
+    """The policy that decides, its engine, and the flow rules of ours that are part of it."""
 
     name: Name
     version: Name
-    digest: Sha256
+    digest: Digest
     engine: Label | None = None
     flow: Label | None = None
 
@@ -468,19 +460,19 @@ class PolicyState(Part, frozen=True, kw_only=True):
 class ApprovalState(Part, frozen=True, kw_only=True):
     """A question to a person, and the answer.
 
-    Version 2 adds ``request``, the keyed digest of the whole request, ``channel``, the way of asking, and ``sources``,
-    the sources of the mark that the answer exempts for this one call.
+    ``request`` is the keyed digest of the whole request, ``channel`` the way of asking, and ``sources`` are the
+    sources of the mark that the answer exempts for this one call.
     """
 
-    id: Uuid7
+    id: Id128
     status: ApprovalStatus
     approver: Principal | None = None
     expires: Nanoseconds | None = None
     token: Token | None = None
     reason: Name | None = None
-    request: Hmac | None = None
+    request: Digest | None = None
     channel: Label | None = None
-    sources: Annotated[tuple[Uuid7, ...], items(64)] | None = None
+    sources: Annotated[tuple[Id128, ...], items(64)] | None = None
 
 
 class RevocationChange(Part, frozen=True, kw_only=True):
@@ -499,10 +491,10 @@ class RevocationChange(Part, frozen=True, kw_only=True):
 class PrunedRange(Part, frozen=True, kw_only=True):
     """Pruned records of a stream: their range, and the root over 1 to the last."""
 
-    stream: Uuid7
+    stream: Id128
     first: Position
     last: Position
-    root: Hash
+    root: Digest
     checkpoint: Count
 
 
@@ -530,17 +522,17 @@ class Erased(Part, frozen=True, kw_only=True):
 class RecoveredStream(Part, frozen=True, kw_only=True):
     """The recovered stream of a process that died."""
 
-    stream: Uuid7
+    stream: Id128
     size: Count
     sealed_before: Count
     torn_bytes: Count
     rejected_bytes: Count
     open_count: Count
-    open: Annotated[tuple[Uuid7, ...], items(64)] | None = None
+    open: Annotated[tuple[Id128, ...], items(64)] | None = None
 
 
 class StreamResource(Part, frozen=True, kw_only=True):
-    """The process that writes a stream, by the conventions of OpenTelemetry for resources; version 2."""
+    """The process that writes a stream, by the conventions of OpenTelemetry for resources."""
 
     service: Name | None = None
     namespace: Name | None = None
@@ -555,7 +547,7 @@ class Examined(Part, frozen=True, kw_only=True):
     """A question to the evidence, the range of log entries that it covers, and the digest of the answer."""
 
     question: Name
-    digest: Sha256
+    digest: Digest
     size: Count
     by: Id | None = None
 

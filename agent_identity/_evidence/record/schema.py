@@ -1,7 +1,7 @@
 """Record types: the facts that each kind states, and their forms.
 
 The shape is closed at every level: an unknown member is refused, because an auditor must not have to guess what a
-field means. Both versions of the format have these types; a member that version 2 added is refused in version 1.
+field means.
 ``record_codec`` turns records into bytes and back. What records say about each other (order, counts, chains) is the
 verifier's business.
 """
@@ -13,17 +13,16 @@ from agent_identity._evidence.record.member_forms import (
     Argument,
     Category,
     Clause,
+    Digest,
     FlowLabel,
-    Hash,
     Id,
+    Id128,
     Name,
     Token,
-    Uuid7,
     items,
     stated,
 )
 from agent_identity._evidence.record.parts import (
-    DRAFT,
     EFFECTS,
     OUTCOMES,
     VERSION,
@@ -75,8 +74,6 @@ from agent_identity._evidence.record.parts import (
 from agent_identity._evidence.record.refusals import ABSENT, UNKNOWN
 
 __all__ = [
-    "DRAFT",
-    "DRAFT_KINDS",
     "EFFECTS",
     "KINDS",
     "KIND_TYPES",
@@ -158,7 +155,7 @@ class Record(Part, frozen=True, tag_field="kind"):
         v: The version of the format.
     """
 
-    id: Uuid7
+    id: Id128
     stream: Stream
     time: Time
     v: Version
@@ -190,7 +187,7 @@ class OfTask(Record, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task.outer is not None and (self.v == VERSION or not isinstance(self, Grant | TaskStart)):
+        if self.task.outer is not None and not isinstance(self, Grant | TaskStart):
             raise ValueError(f"record.task: {UNKNOWN}")
 
 
@@ -218,23 +215,15 @@ class _Call(Record, frozen=True):
             raise ValueError("+")
         if task is not None and task.outer is not None:
             raise ValueError(f"record.task: {UNKNOWN}")
-        _check_action(self.action, self.v)
+        _check_action(self.action)
 
 
 class StreamStart(Record, frozen=True, kw_only=True, tag="stream_start"):
-    """The first record of each stream.
-
-    Version 2 adds ``resource``, the process, and ``certificate``, that of its recorder key.
-    """
+    """The first record of each stream: its writer, the process, and the certificate of its recorder key."""
 
     sdk: Sdk
     resource: StreamResource | None = None
     certificate: Token | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.v == VERSION:
-            _refuse((self.resource, self.certificate))
 
 
 class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
@@ -246,24 +235,19 @@ class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
 class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
     """A task or a delegation has begun.
 
-    Version 2 adds ``workflow``, the run of the framework around it, and ``mark``, the low-water mark that it begins at.
+    ``workflow`` is the run of the framework around it, and ``mark`` the low-water mark that it begins at.
     """
 
     workflow: Name | None = None
     mark: MarkSeen | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.v == VERSION:
-            _refuse((self.workflow, self.mark))
-
 
 class Intent(_Call, frozen=True, tag="intent"):
     """A body is about to run.
 
-    Version 2 adds ``resources`` (declared ones), ``clauses`` (by argument, the branch of the constraint that allowed
-    it), ``workflow``, and of information flow ``mark`` (at which the call was judged), ``provenance`` (of its
-    arguments) and ``endorses`` (its result has the label that its owner declares, whatever the mark is).
+    ``resources`` are declared ones; ``clauses`` give, by argument, the branch of the constraint that allowed it. Of
+    information flow are ``mark`` (at which the call was judged), ``provenance`` (of its arguments) and ``endorses``
+    (its result has the label that its owner declares, whatever the mark is).
     """
 
     resources: Annotated[tuple[Resource, ...], items(64)] | None = None
@@ -275,8 +259,6 @@ class Intent(_Call, frozen=True, tag="intent"):
 
     def __post_init__(self) -> None:
         _Call.__post_init__(self)
-        if self.v == VERSION:
-            _refuse((self.resources, self.clauses, self.workflow, self.mark, self.provenance, self.endorses))
         if self.endorses is False:
             raise ValueError("record.endorses: false is written out; leave the member out")
 
@@ -284,27 +266,23 @@ class Intent(_Call, frozen=True, tag="intent"):
 class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
     """A body has run, or was refused.
 
-    Version 2 adds ``detail``, and of information flow ``label`` (of what was returned) and ``mark`` (the low-water mark
-    after that).
+    Of information flow are ``label`` (of what was returned) and ``mark`` (the low-water mark after that).
     """
 
     outcome: Ending
-    intent: Uuid7 | None = None
+    intent: Id128 | None = None
     error: Name | None = None
-    detail: Hash | None = None
+    detail: Digest | None = None
     label: FlowLabel | None = None
     mark: FlowLabel | None = None
 
     def __post_init__(self) -> None:
         _Call.__post_init__(self)
-        if self.v == VERSION:
-            _refuse((self.detail, self.label, self.mark))
-        else:
-            _check_short(self)
+        _check_short(self)
 
 
 class Detail(Record, frozen=True, kw_only=True, tag="detail"):
-    """Facts of a call that do not fit on its span; version 2 only.
+    """Facts of a call that do not fit on its span.
 
     Written together with the outcome of the call and directly before it; ``outcome.detail`` is its leaf hash. For a
     refused call it says what an intent would have said.
@@ -314,8 +292,7 @@ class Detail(Record, frozen=True, kw_only=True, tag="detail"):
         claimed: The flow label that the server of the tool gives what it returned; it only restricts.
     """
 
-    v: Literal["2-draft"]
-    call: Uuid7
+    call: Id128
     names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
     labels: Annotated[tuple[Name, ...], stated(64)] | None = None
     claims: Annotated[tuple[Name, ...], items(64)] | None = None
@@ -332,9 +309,8 @@ class Detail(Record, frozen=True, kw_only=True, tag="detail"):
 
 
 class Mark(OfTask, frozen=True, kw_only=True, tag="mark"):
-    """The low-water mark of a task changes, before what changes it is delivered; version 2 only."""
+    """The low-water mark of a task changes, before what changes it is delivered."""
 
-    v: Literal["2-draft"]
     mark: MarkChange
 
 
@@ -367,11 +343,6 @@ class Policy(Record, frozen=True, kw_only=True, tag="policy"):
 
     policy: PolicyState
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.v == VERSION and not (self.policy.engine is None and self.policy.flow is None):
-            raise ValueError(f"record.policy: {UNKNOWN}")
-
 
 class Approval(OfTask, frozen=True, kw_only=True, tag="approval"):
     """A request to a person for approval, or its answer."""
@@ -381,10 +352,7 @@ class Approval(OfTask, frozen=True, kw_only=True, tag="approval"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_action(self.action, self.v)
-        of = self.approval
-        if self.v == VERSION and not (of.request is None and of.channel is None and of.sources is None):
-            raise ValueError(f"record.approval: {UNKNOWN}")
+        _check_action(self.action)
 
 
 class Revocation(Record, frozen=True, kw_only=True, tag="revocation"):
@@ -406,16 +374,14 @@ class Recovered(Record, frozen=True, kw_only=True, tag="recovered"):
 
 
 class Examination(Record, frozen=True, kw_only=True, tag="examination"):
-    """A question to the evidence; version 2 only."""
+    """A question to the evidence."""
 
-    v: Literal["2-draft"]
     examination: Examined
 
 
 class Trust(Record, frozen=True, kw_only=True, tag="trust"):
-    """A key or certificate is trusted, renewed, or trusted no longer; version 2 only."""
+    """A key or certificate is trusted, renewed, or trusted no longer."""
 
-    v: Literal["2-draft"]
     trust: KeyTrust
 
 
@@ -456,30 +422,17 @@ KIND_TYPES: Final[Mapping[str, type[Record]]] = {
 
 _KIND_NAMES: Final[Mapping[type[Record], str]] = {kind: name for name, kind in KIND_TYPES.items()}
 
-DRAFT_KINDS: Final = frozenset({"detail", "examination", "mark", "trust"})
-"""The names of the kinds that version 2 adds."""
-
-KINDS: Final = frozenset(KIND_TYPES) - DRAFT_KINDS
-"""The names of the kinds of version 1."""
+KINDS: Final = frozenset(KIND_TYPES)
+"""The names of the kinds."""
 
 
-def _refuse(members: tuple[object, ...]) -> None:
-    """Refuse members that version 2 added."""
-    if members.count(None) != len(members):
-        raise ValueError("+")
-
-
-def _check_action(action: Action, version: Version) -> None:
-    """Check the members of an action that differ between versions."""
-    if version != VERSION:
-        if action.kind is None and action.stage is None:
-            raise ValueError(f"record.action.kind: {ABSENT}")
-    elif (action.stage, action.model, action.labels, action.claims).count(None) != 4:
-        raise ValueError(f"record.action: {UNKNOWN}")
+def _check_action(action: Action) -> None:
+    if action.kind is None and action.stage is None:
+        raise ValueError(f"record.action.kind: {ABSENT}")
 
 
 def _check_short(outcome: Outcome) -> None:
-    """Refuse members in an outcome of version 2 that belong to the intent and not on a span."""
+    """Refuse members in an outcome that belong to the intent and not on a span."""
     action, decision, task, principal = outcome.action, outcome.decision, outcome.task, outcome.principal
     if (action.names, action.labels, action.claims) != (None, None, None):
         raise ValueError(f"record.action: {UNKNOWN}")

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     )
     from agent_identity._evidence.spans.envelope import (
         ATTESTATION_ATTRIBUTES,
-        PAYLOAD_TYPES,
+        PAYLOAD_TYPE,
         Attestation,
         pae,
-        payload_type_of,
         signed_attributes,
     )
     from agent_identity._evidence.spans.export_cursors import Aside, Cursor, Cursors, destinations
@@ -58,10 +57,9 @@ else:
             ),
             "agent_identity._evidence.spans.envelope": (
                 "ATTESTATION_ATTRIBUTES",
-                "PAYLOAD_TYPES",
+                "PAYLOAD_TYPE",
                 "Attestation",
                 "pae",
-                "payload_type_of",
                 "signed_attributes",
             ),
             "agent_identity._evidence.spans.export_cursors": ("Aside", "Cursor", "Cursors", "destinations"),
@@ -101,7 +99,7 @@ __all__ = [
     "GRANT_ATTRIBUTE",
     "MAX_PASTED",
     "MIRRORED",
-    "PAYLOAD_TYPES",
+    "PAYLOAD_TYPE",
     "SCOPE",
     "Appearance",
     "Aside",
@@ -129,7 +127,6 @@ __all__ = [
     "likeness",
     "mirrored_attributes",
     "pae",
-    "payload_type_of",
     "read_answer",
     "read_pasted",
     "read_spans",

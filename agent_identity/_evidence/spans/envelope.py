@@ -5,7 +5,6 @@ A signature covers the type and the exact bytes of the payload (the pre-authenti
 https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
 """
 
-import hashlib
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -16,8 +15,7 @@ from typing import Any, Final, Self, final
 import orjson
 
 from agent_identity._common.narrowing import is_list, is_object
-from agent_identity._evidence.record import DRAFT, VERSION, Record, Version
-from agent_identity._identity.common import b64url_decode, b64url_encode
+from agent_identity._identity.common import b64url_decode, b64url_encode, digest_of, is_digest
 from agent_identity._identity.keys import PublicKey, Signer
 from agent_identity.errors import TokenError, VerificationError
 
@@ -26,22 +24,14 @@ __all__ = [
     "DIGEST_ATTRIBUTE",
     "MAX_PAYLOAD",
     "PAYLOAD_TYPE",
-    "PAYLOAD_TYPES",
     "Attestation",
     "pae",
-    "payload_type_of",
     "sign_record",
     "signed_attributes",
 ]
 
 PAYLOAD_TYPE: Final = "application/vnd.agent-identity.record.v1+json"
-"""The media type of a record of version 1."""
-
-PAYLOAD_TYPES: Final[Mapping[Version, str]] = {
-    VERSION: PAYLOAD_TYPE,
-    DRAFT: "application/vnd.agent-identity.record.v2-draft+json",
-}
-"""The media types of records, by their versions."""
+"""The media type of a record."""
 
 MAX_PAYLOAD: Final = 4_194_304
 """A record may have this many bytes (4 MiB)."""
@@ -55,11 +45,9 @@ DIGEST_ATTRIBUTE: Final = _PREFIX + "digest"
 """The attribute that names the record even where the payload was cut off."""
 
 _TEXT: Final = {str}
-_KNOWN: Final = frozenset(PAYLOAD_TYPES.values())
 _MAX_TEXT: Final = 4 * MAX_PAYLOAD // 3 + 4
 _MAX_NAME: Final = 256
-_SIGNATURE_DIGITS: Final = 128
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_SIGNATURE: Final = re.compile(r"[A-Za-z0-9_-]{85}[AQgw]")
 
 
 def pae(payload_type: str, body: bytes) -> bytes:
@@ -75,10 +63,10 @@ class Attestation:
 
     Args:
         payload: The bytes of the record in base64url without padding.
-        payload_type: The media type; one of :data:`PAYLOAD_TYPES` here.
-        signature: The Ed25519 signature over :func:`pae`, 128 lower-case hex digits.
+        payload_type: The media type; :data:`PAYLOAD_TYPE` here.
+        signature: The Ed25519 signature over :func:`pae`, 86 base64url characters.
         keyid: The thumbprint of the key (RFC 7638): a hint where to look, never a reason to trust.
-        digest: ``sha256:<hex>`` of the bytes of the record.
+        digest: The SHA-256 of the bytes of the record.
 
     Raises:
         ValueError: A field does not have its form. Whether the fields fit together, :meth:`open` says.
@@ -101,10 +89,10 @@ class Attestation:
         longest = max(len(self.payload_type), len(self.keyid))
         if longest > _MAX_NAME or not (self.payload_type.isascii() and self.keyid.isascii()):
             raise ValueError(f"the payload type or the keyid has more than {_MAX_NAME} characters, or is not ASCII")
-        if not _is_signature(self.signature):
-            raise ValueError("the signature is not 128 lower-case hex digits")
-        if not _DIGEST.fullmatch(self.digest):
-            raise ValueError("the digest is not of the form sha256:<64 lower-case hex digits>")
+        if not _SIGNATURE.fullmatch(self.signature):
+            raise ValueError("the signature is not 86 base64url characters")
+        if not is_digest(self.digest):
+            raise ValueError("the digest is not 43 base64url characters")
         try:
             body = b64url_decode(self.payload)
         except ValueError as error:
@@ -124,16 +112,16 @@ class Attestation:
             VerificationError: The payload is of another type (``unknown_payload_type``), is not what the
                 digest says (``bad_digest``), or is not what the key signed (``bad_signature``).
         """
-        if self.payload_type not in _KNOWN:
+        if self.payload_type != PAYLOAD_TYPE:
             raise VerificationError("the payload type is not that of a record", code="unknown_payload_type")
         body = self._body
-        if self.digest != _digest(body):
+        if self.digest != digest_of(body):
             raise VerificationError("the digest is not that of the payload; one was changed", code="bad_digest")
         key = lookup(self.keyid)
         if proved is not None and proved(body):
             return body
         try:
-            key.verify(bytes.fromhex(self.signature), pae(self.payload_type, body))
+            key.verify(b64url_decode(self.signature), pae(self.payload_type, body))
         except TokenError:
             raise VerificationError(
                 "the signature is not one of the named key over this record; one was changed", code="bad_signature"
@@ -167,7 +155,7 @@ class Attestation:
 
     def to_envelope(self) -> bytes:
         """Return the DSSE envelope in JSON, in canonical form."""
-        signature = b64encode(bytes.fromhex(self.signature)).decode("ascii")
+        signature = b64encode(b64url_decode(self.signature)).decode("ascii")
         envelope = {
             "payload": b64encode(self._body).decode("ascii"),
             "payloadType": self.payload_type,
@@ -197,9 +185,9 @@ class Attestation:
             {
                 "payload": b64url_encode(body),
                 "payload_type": envelope.get("payloadType"),
-                "signature": raw.hex(),
+                "signature": b64url_encode(raw),
                 "keyid": signature.get("keyid", ""),
-                "digest": _digest(body),
+                "digest": digest_of(body),
             }
         )
 
@@ -211,60 +199,42 @@ class Attestation:
             raise _bad_attestation(str(error)) from None
 
 
-def payload_type_of(record: Record) -> str:
-    """Return the media type of a record."""
-    return PAYLOAD_TYPES[record.v]
-
-
-def sign_record(record: bytes, signer: Signer, payload_type: str = PAYLOAD_TYPE) -> Attestation:
+def sign_record(record: bytes, signer: Signer) -> Attestation:
     """Return the attestation of a record.
 
     Args:
         record: The canonical bytes of the record.
         signer: The recorder key.
-        payload_type: The media type of the record.
 
     Raises:
         ValueError: The record is larger than :data:`MAX_PAYLOAD`.
     """
-    return Attestation(**_signed(record, signer, payload_type))
+    return Attestation(**_signed(record, signer))
 
 
-def signed_attributes(record: bytes, signer: Signer, payload_type: str = PAYLOAD_TYPE) -> dict[str, str]:
+def signed_attributes(record: bytes, signer: Signer) -> dict[str, str]:
     """Return the five attributes of :func:`sign_record` without checking again the record just made.
 
     Args:
         record: The canonical bytes of the record.
         signer: The recorder key.
-        payload_type: The media type of the record.
 
     Raises:
         ValueError: The record is larger than :data:`MAX_PAYLOAD`.
     """
-    return {_PREFIX + name: value for name, value in _signed(record, signer, payload_type).items()}
+    return {_PREFIX + name: value for name, value in _signed(record, signer).items()}
 
 
-def _signed(record: bytes, signer: Signer, payload_type: str) -> dict[str, str]:
+def _signed(record: bytes, signer: Signer) -> dict[str, str]:
     if len(record) > MAX_PAYLOAD:
         raise ValueError(f"the payload is larger than {MAX_PAYLOAD} bytes")
     return {
         "payload": b64url_encode(record),
-        "payload_type": payload_type,
-        "signature": signer.sign(pae(payload_type, record)).hex(),
+        "payload_type": PAYLOAD_TYPE,
+        "signature": b64url_encode(signer.sign(pae(PAYLOAD_TYPE, record))),
         "keyid": signer.public_key.thumbprint,
-        "digest": _digest(record),
+        "digest": digest_of(record),
     }
-
-
-def _digest(body: bytes) -> str:
-    return "sha256:" + hashlib.sha256(body).hexdigest()
-
-
-def _is_signature(text: str) -> bool:
-    try:
-        return len(text) == _SIGNATURE_DIGITS and bytes.fromhex(text).hex() == text
-    except ValueError:
-        return False
 
 
 def _members(value: object) -> Mapping[str, object]:

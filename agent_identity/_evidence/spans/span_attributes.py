@@ -80,7 +80,7 @@ def _derived(record: AnyRecord) -> _Derived:
     if isinstance(record, OF_TASKS) and record.principal is not None and record.chain is not None:
         principal, chain, task = record.principal, record.chain, record.task
         facts.chain = (principal.id, *[hop.id for hop in chain])  # From the principal to the agent that acts.
-        facts.leaf_grant = f"sha256:{chain[-1].grant}"
+        facts.leaf_grant = chain[-1].grant
         facts.human = principal.id if principal.kind == "human" else None
         facts.expires_at = None if task is None or task.expires is None else _moment(task.expires)
     return facts

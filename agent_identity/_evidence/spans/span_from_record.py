@@ -13,7 +13,7 @@ from typing import Final, final
 import msgspec
 
 from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, TaskEnd, TaskStart, Trace
-from agent_identity._evidence.spans.envelope import payload_type_of, signed_attributes
+from agent_identity._evidence.spans.envelope import signed_attributes
 from agent_identity._evidence.spans.span_attributes import mirrored_attributes
 from agent_identity._identity.keys import Signer
 
@@ -189,7 +189,7 @@ def make_span(
     if grants is not None:
         attributes[GRANT_ATTRIBUTE] = grants
     attributes.update(mirrored_attributes(record))
-    attributes.update(signed_attributes(body, signer, payload_type_of(record)))
+    attributes.update(signed_attributes(body, signer))
     return RecordSpan(
         trace_id=trace_id,
         span_id=span_id,

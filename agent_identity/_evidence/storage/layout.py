@@ -5,17 +5,17 @@ import re
 from dataclasses import dataclass
 from typing import Final, final
 
+from agent_identity._identity.common import DIGEST_FORM, is_id128
+
 __all__ = ["GRANTS_NAME", "Layout", "is_stream_id", "segment_name"]
 
-GRANTS_NAME: Final = re.compile(r"grants(?:-[0-9a-f]{64})?\.jsonl")
+GRANTS_NAME: Final = re.compile(rf"grants(?:-{DIGEST_FORM})?\.jsonl")
 """The names of files with grants that were kept of what was pruned."""
-
-_STREAM_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def is_stream_id(name: str) -> bool:
-    """Return whether a name can be a stream id (a UUID in lower case), and thus is safe inside a path."""
-    return _STREAM_ID.fullmatch(name) is not None
+    """Return whether a name can be a stream id, and thus is safe inside a path."""
+    return is_id128(name)
 
 
 def segment_name(first: int, suffix: str = "") -> str:

@@ -1,15 +1,15 @@
 """Line formats on disk, and bounded-memory reading.
 
-A stream holds ``{"mac":"<64 hex>","record":<record>}`` and the log ``{"entry":<entry>,"mac":"<64 hex>"}``,
-both canonical JSON, so that the parts stand at fixed places and need no parser.
+A stream holds ``{"mac":"<MAC>","record":<record>}`` and the log ``{"entry":<entry>,"mac":"<MAC>"}``, both canonical
+JSON, so that the parts stand at fixed places and need no parser.
 """
 
 import re
-from binascii import hexlify
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from agent_identity._evidence.storage.os_files import Files
+from agent_identity._identity.common import DIGEST_FORM, b64url_encode
 
 __all__ = [
     "MAX_LINE_BYTES",
@@ -31,8 +31,9 @@ MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 
 _CHUNK: Final = 256 * 1024
 _BLANK: Final = re.compile(rb"\n*+")
-_HEX: Final = b"0123456789abcdef"
-_LOG: Final = re.compile(rb'\{"entry":(\{.*\}),"mac":"([0-9a-f]{64})"\}', re.DOTALL)
+_LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_LAST: Final = b"AEIMQUYcgkosw048"  # The last character has two bits to spare, which are zero.
+_LOG: Final = re.compile(rb'\{"entry":(\{.*\}),"mac":"(' + DIGEST_FORM.encode() + rb')"\}', re.DOTALL)
 
 
 class Line(NamedTuple):
@@ -81,36 +82,40 @@ class Block(NamedTuple):
 
 def stream_line(mac: bytes, record: bytes) -> bytes:
     """Return the line of a record, its newline included."""
-    return b"".join((b'{"mac":"', hexlify(mac), b'","record":', record, b"}\n"))
+    return b"".join((b'{"mac":"', b64url_encode(mac).encode(), b'","record":', record, b"}\n"))
 
 
 def log_line(mac: bytes, entry: bytes) -> bytes:
     """Return the line of a log entry, its newline included."""
-    return b"".join((b'{"entry":', entry, b',"mac":"', hexlify(mac), b'"}\n'))
+    return b"".join((b'{"entry":', entry, b',"mac":"', b64url_encode(mac).encode(), b'"}\n'))
 
 
 def stream_parts(line: bytes) -> tuple[bytes, str] | None:
-    """Return record and MAC (in hex) of a line of a stream, or ``None`` if it is malformed."""
+    """Return record and MAC of a line of a stream, or ``None`` if it is malformed."""
     record = record_of(line)
-    return None if record is None else (record, line[8:72].decode())
+    return None if record is None else (record, line[8:51].decode())
 
 
 def record_of(line: bytes | None) -> bytes | None:
     """Return the record of a line of a stream, or ``None`` if the line is malformed."""
-    if line is None or line[:8] != b'{"mac":"' or line[72:84] != b'","record":{' or line[-2:] != b"}}":
+    if line is None or line[:8] != b'{"mac":"' or line[51:63] != b'","record":{' or line[-2:] != b"}}":
         return None
-    return None if line[8:72].translate(None, _HEX) else line[83:-1]
+    return line[62:-1] if _is_digest(line[8:51]) else None
+
+
+def _is_digest(text: bytes) -> bool:
+    return not text.translate(None, _LETTERS) and text[-1] in _LAST
 
 
 def leaf_of(line: bytes) -> str | None:
-    """Return the leaf hash (in hex) of a withheld record, or ``None`` if the line has another form."""
-    leaf = line[9:73]
-    fits = len(line) == 75 and line[:9] == b'{"leaf":"' and line[73:] == b'"}' and not leaf.translate(None, _HEX)
+    """Return the leaf hash of a withheld record, or ``None`` if the line has another form."""
+    leaf = line[9:52]
+    fits = len(line) == 54 and line[:9] == b'{"leaf":"' and line[52:] == b'"}' and _is_digest(leaf)
     return leaf.decode() if fits else None
 
 
 def log_parts(line: bytes) -> tuple[bytes, str] | None:
-    """Return entry and MAC (in hex) of a line of the log, or ``None`` if it is malformed."""
+    """Return entry and MAC of a line of the log, or ``None`` if it is malformed."""
     match = _LOG.fullmatch(line)
     return (match[1], match[2].decode()) if match else None
 

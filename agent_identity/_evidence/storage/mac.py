@@ -13,6 +13,7 @@ import stat
 from typing import Final, final
 
 from agent_identity._evidence.storage.os_files import CREATE, READ, Files, open_regular, sync_folder, write_whole
+from agent_identity._identity.common import b64url_encode
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["LedgerKey", "Mac", "load_ledger_key", "log_message"]
@@ -46,8 +47,8 @@ class Mac:
         return outer.digest()
 
     def fits(self, data: bytes, mac: str) -> bool:
-        """Return whether a MAC in hex is that of the data, in constant time."""
-        return hmac.compare_digest(self.of(data).hex(), mac)
+        """Return whether a MAC is that of the data, in constant time."""
+        return hmac.compare_digest(b64url_encode(self.of(data)), mac)
 
 
 @final
@@ -85,7 +86,7 @@ def log_message(place: int, last: bytes | None, entry: bytes) -> bytes:
         last: The leaf hash of the entry before it; ``None`` for the first.
         entry: The entry.
     """
-    return b"%d\n%s\n%s" % (place, b"" if last is None else last.hex().encode(), entry)
+    return b"%d\n%s\n%s" % (place, b"" if last is None else b64url_encode(last).encode(), entry)
 
 
 def load_ledger_key(files: Files, path: str) -> LedgerKey:

@@ -38,6 +38,7 @@ from agent_identity._evidence.storage import (
 )
 from agent_identity._evidence.transparency.checkpoint import MAX_NOTE, Checkpoint, sign_note
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
+from agent_identity._identity.common import DIGEST_FORM, b64url_decode, b64url_encode
 from agent_identity._identity.keys import Signer
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
@@ -60,7 +61,7 @@ Cosign: TypeAlias = Callable[[Checkpoint], str]
 """Returns further signature lines for a checkpoint; none, an empty text."""
 
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
-_ROOT: Final = re.compile(r"[0-9a-f]{64}")
+_ROOT: Final = re.compile(DIGEST_FORM)
 _ATTEMPTS: Final = 8  # Somebody may write into the log again while foreign lines are set aside.
 _MEMBERS: Final = frozenset({"origin", "root", "size", "stream"})
 _NANOSECONDS: Final = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -87,7 +88,7 @@ class Head:
     def to_entry(self, origin: str) -> bytes:
         """Return the log entry, canonical JSON."""
         alive = {} if self.alive_ns is None else {"alive": str(self.alive_ns)}
-        place = {"origin": origin, "root": self.root.hex(), "size": str(self.size), "stream": self.stream}
+        place = {"origin": origin, "root": b64url_encode(self.root), "size": str(self.size), "stream": self.stream}
         return encode_record({**alive, **place})
 
     @classmethod
@@ -107,10 +108,10 @@ class Head:
             raise ValueError("alive in a log entry is not nanoseconds as a decimal number")
         if not (_SIZE.fullmatch(texts["size"]) and _ROOT.fullmatch(texts["root"]) and is_stream_id(texts["stream"])):
             raise ValueError(
-                "a log entry has a size that is not decimal, a root that is not hex, or a stream that is no id"
+                "a log entry has a size that is not decimal, a root that is no digest, or a stream that is no id"
             )
         alive_ns = None if alive is None else int(alive)
-        return cls(texts["stream"], int(texts["size"]), bytes.fromhex(texts["root"]), alive_ns), texts["origin"]
+        return cls(texts["stream"], int(texts["size"]), b64url_decode(texts["root"]), alive_ns), texts["origin"]
 
 
 def loss_entry(origin: str) -> bytes:

@@ -16,6 +16,7 @@ from typing import Final, Self, final
 
 from agent_identity._evidence.transparency.checkpoint import MAX_NOTE, MAX_SIZE, LogProof, format_proof, parse_proof
 from agent_identity._evidence.transparency.merkle import HASH_SIZE
+from agent_identity._identity.common import DIGEST_FORM, b64url_decode, b64url_encode
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
 
@@ -27,7 +28,7 @@ MAX_PROOF_BYTES: Final = 2 * 1024 * 1024
 _VERSION: Final = "1"
 _MAX_HASHES: Final = 63
 _MEMBERS: Final = frozenset({"entry", "hashes", "record", "v"})
-_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_HASH: Final = re.compile(DIGEST_FORM)
 _OLD: Final = re.compile(rb"old (0|[1-9][0-9]{0,18})")
 
 
@@ -58,7 +59,7 @@ class RecordProof:
         extra: dict[str, RecordValue] = {
             "v": _VERSION,
             "record": decode_record(record),
-            "hashes": [value.hex() for value in hashes],
+            "hashes": [b64url_encode(value) for value in hashes],
             "entry": decode_record(entry),
         }
         return cls(record, hashes, entry, LogProof(log.index, log.hashes, log.note, encode_record(extra)))
@@ -97,8 +98,8 @@ def _taken_apart(extra: bytes | None) -> tuple[bytes, tuple[bytes, ...], bytes]:
 def _hashes(listed: Sequence[RecordValue]) -> tuple[bytes, ...]:
     texts = [text for text in listed if isinstance(text, str) and _HASH.fullmatch(text)]
     if len(listed) > _MAX_HASHES or len(texts) != len(listed):
-        raise ValueError(f"the extra data has more than {_MAX_HASHES} hashes, or one that is not hex")
-    return tuple(map(bytes.fromhex, texts))
+        raise ValueError(f"the extra data has more than {_MAX_HASHES} hashes, or one in another form")
+    return tuple(map(b64url_decode, texts))
 
 
 @final

@@ -4,8 +4,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._identity.common.clock import Clock, SystemClock
-    from agent_identity._identity.common.encoding import b64_decode, b64_encode, b64url_decode, b64url_encode
-    from agent_identity._identity.common.ids import Ids, RandomIds, uuid7
+    from agent_identity._identity.common.encoding import b64_decode, b64_encode, b64url_decode, b64url_encode, digest_of
+    from agent_identity._identity.common.ids import (
+        DIGEST_FORM,
+        ID_FORM,
+        Ids,
+        RandomIds,
+        bytes_of_id,
+        id_of,
+        is_digest,
+        is_id128,
+        uuid_of,
+    )
     from agent_identity._identity.common.names import check_id
     from agent_identity._identity.common.periods import MAX_TIME, check_period, check_time, within
     from agent_identity._identity.common.private_files import (
@@ -29,8 +39,24 @@ else:
         __name__,
         {
             "agent_identity._identity.common.clock": ("Clock", "SystemClock"),
-            "agent_identity._identity.common.encoding": ("b64_decode", "b64_encode", "b64url_decode", "b64url_encode"),
-            "agent_identity._identity.common.ids": ("Ids", "RandomIds", "uuid7"),
+            "agent_identity._identity.common.encoding": (
+                "b64_decode",
+                "b64_encode",
+                "b64url_decode",
+                "b64url_encode",
+                "digest_of",
+            ),
+            "agent_identity._identity.common.ids": (
+                "DIGEST_FORM",
+                "ID_FORM",
+                "Ids",
+                "RandomIds",
+                "bytes_of_id",
+                "id_of",
+                "is_digest",
+                "is_id128",
+                "uuid_of",
+            ),
             "agent_identity._identity.common.names": ("check_id",),
             "agent_identity._identity.common.periods": ("MAX_TIME", "check_period", "check_time", "within"),
             "agent_identity._identity.common.private_files": (
@@ -51,6 +77,8 @@ else:
     )
 
 __all__ = [
+    "DIGEST_FORM",
+    "ID_FORM",
     "MAX_TIME",
     "Clock",
     "Ids",
@@ -61,13 +89,18 @@ __all__ = [
     "b64_encode",
     "b64url_decode",
     "b64url_encode",
+    "bytes_of_id",
     "check_id",
     "check_path",
     "check_period",
     "check_time",
     "create_private_file",
     "create_public_file",
+    "digest_of",
     "hide_from_git",
+    "id_of",
+    "is_digest",
+    "is_id128",
     "is_there",
     "put_in_place",
     "read_private_file",
@@ -75,6 +108,6 @@ __all__ = [
     "read_trusted_file",
     "replace_private_file",
     "replace_public_file",
-    "uuid7",
+    "uuid_of",
     "within",
 ]

@@ -1,14 +1,23 @@
 """Base64url without padding (RFC 4648 §5, RFC 7515 §2) and plain base64 (§4), each in its one canonical spelling."""
 
-from base64 import b64decode, b64encode, urlsafe_b64encode
+import hashlib
+from base64 import b64decode, b64encode
 from binascii import a2b_base64, b2a_base64
+from typing import Final
 
-__all__ = ["b64_decode", "b64_encode", "b64url_decode", "b64url_encode"]
+__all__ = ["b64_decode", "b64_encode", "b64url_decode", "b64url_encode", "digest_of"]
+
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
+def digest_of(data: bytes) -> str:
+    """Return the SHA-256 of the bytes in 43 base64url characters."""
+    return b64url_encode(hashlib.sha256(data).digest())
 
 
 def b64url_encode(data: bytes) -> str:
     """Return the base64url text of the bytes, without padding."""
-    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return b2a_base64(data, newline=False).translate(_URL_SAFE, b"=").decode("ascii")
 
 
 def b64url_decode(text: str) -> bytes:

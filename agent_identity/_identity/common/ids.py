@@ -1,23 +1,49 @@
-"""Identifiers of tasks, records, grants and streams: UUIDs of version 7 (RFC 9562 §5.7)."""
+"""Identifiers of tasks, records, grants and streams: 128 bits, laid out as UUIDs of version 7 (RFC 9562 §5.7)."""
 
 import os
+import re
 import threading
+from binascii import a2b_base64
 from typing import ClassVar, Final, Protocol, final
 
-__all__ = ["Ids", "RandomIds", "uuid7"]
+from agent_identity._identity.common.encoding import b64url_encode
+
+__all__ = [
+    "DIGEST_FORM",
+    "ID_FORM",
+    "Ids",
+    "RandomIds",
+    "bytes_of_id",
+    "id_of",
+    "is_digest",
+    "is_id128",
+    "uuid_of",
+]
+
+# The last character of base64url has bits to spare, and only one of the spellings has them at zero.
+ID_FORM: Final = "[A-Za-z0-9_-]{21}[AQgw]"
+"""The form of an id of 128 bits, as a regular expression."""
+
+DIGEST_FORM: Final = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
+"""The form of a digest, hash or MAC of 256 bits, as a regular expression."""
 
 _NS_PER_MS: Final = 1_000_000
 _LIMIT_NS: Final = (1 << 48) * _NS_PER_MS
 _STEP_NS: Final = 245  # One step of the 12-bit fraction of a millisecond is 244.14 ns.
-_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_VERSION: Final = 7 << 12
+_VARIANT: Final = 1 << 63
+_TAIL_BITS: Final = (1 << 62) - 1
 _POOL_BYTES: Final = 4_096
+_STANDARD: Final = str.maketrans("-_", "+/")
+_ID: Final = re.compile(ID_FORM)
+_DIGEST: Final = re.compile(DIGEST_FORM)
 
 
-def uuid7(wall_ns: int, random: bytes) -> str:
-    """Return a UUID of version 7, lower-case, that sorts by time.
+def id_of(wall_ns: int, random: bytes) -> str:
+    """Return an id of 128 bits, in 22 base64url characters: the bytes of a UUID of version 7.
 
-    The 12 bits after the milliseconds hold the fraction of the millisecond (RFC 9562 §6.2, method 3),
-    so text order is time order down to 245 ns; the other 62 bits are random.
+    The 12 bits after the milliseconds hold the fraction of the millisecond (RFC 9562 §6.2, method 3), so the order of
+    the bytes is that of the times down to 245 ns; the other 62 bits are random.
 
     Args:
         wall_ns: Nanoseconds since the Unix epoch, from 0 to the year 10889.
@@ -28,20 +54,52 @@ def uuid7(wall_ns: int, random: bytes) -> str:
     """
     if len(random) != 8:
         raise ValueError(f"the source of random bytes returned {len(random)} bytes instead of 8")
-    return _text(wall_ns, _tail(random.hex()))
+    return _text(wall_ns, _tail(random))
 
 
-def _text(wall_ns: int, tail: str) -> str:
-    """Return the UUID of a time and its second half."""
+def is_id128(value: object) -> bool:
+    """Return whether a value is an id in 22 base64url characters."""
+    return type(value) is str and _ID.fullmatch(value) is not None
+
+
+def is_digest(value: object) -> bool:
+    """Return whether a value is a digest, hash or MAC in 43 base64url characters."""
+    return type(value) is str and _DIGEST.fullmatch(value) is not None
+
+
+def bytes_of_id(text: str) -> bytes:
+    """Return the 16 bytes of an id.
+
+    Raises:
+        ValueError: The text is no id.
+    """
+    if not _ID.fullmatch(text):
+        raise ValueError("the id is not 22 base64url characters")
+    return a2b_base64(text.translate(_STANDARD) + "==")
+
+
+def uuid_of(text: str) -> str:
+    """Return an id as a UUID in lower case, for formats of others that demand one.
+
+    Raises:
+        ValueError: The text is no id.
+    """
+    digits = bytes_of_id(text).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _text(wall_ns: int, tail: bytes) -> str:
+    """Return the id of a time and its second half."""
     if not 0 <= wall_ns < _LIMIT_NS:
         raise ValueError("wall_ns is not from 0 to below 2^48 milliseconds; pass nanoseconds since 1970")
-    high = "%015x" % ((wall_ns << 12) // _NS_PER_MS)  # Sooner than format(); milliseconds, and 12 bits more.
-    return f"{high[:8]}-{high[8:12]}-7{high[12:]}-{tail}"
+    stamp = (wall_ns << 12) // _NS_PER_MS
+    high = (stamp >> 12) << 16 | _VERSION | stamp & 0xFFF
+    return b64url_encode(high.to_bytes(8) + tail)
 
 
-def _tail(low: str) -> str:
-    """Return the second half of a UUID from 16 random digits, some of which the variant replaces."""
-    return f"{_VARIANT[low[0]]}{low[1:4]}-{low[4:]}"
+def _tail(random: bytes) -> bytes:
+    """Return the second half of an id from 8 random bytes, two bits of which the variant replaces."""
+    return (int.from_bytes(random) & _TAIL_BITS | _VARIANT).to_bytes(8)
 
 
 class Ids(Protocol):
@@ -78,14 +136,14 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
 
 @final
 class RandomIds:
-    """UUIDs of version 7 that increase strictly within the process, even when the clock goes back."""
+    """Ids whose bytes increase strictly within the process, even when the clock goes back."""
 
     __slots__ = ("_last_ns", "_owner", "_tails")
 
     def __init__(self) -> None:
         self._last_ns = -_STEP_NS
         self._owner: object = None
-        self._tails: list[str] = []
+        self._tails: list[bytes] = []
 
     def new(self, now_ns: int) -> str:
         """Return a new identifier, greater than every earlier one of this object.
@@ -94,7 +152,7 @@ class RandomIds:
             now_ns: Nanoseconds since the Unix epoch.
 
         Raises:
-            ValueError: The time is beyond the range of :func:`uuid7`.
+            ValueError: The time is beyond the range of :func:`id_of`.
         """
         with _LOCK:
             stamp = self._last_ns + _STEP_NS
@@ -110,8 +168,8 @@ class RandomIds:
             self._last_ns = stamp
         return new
 
-    def _more(self) -> list[str]:
+    def _more(self) -> list[bytes]:
         # Many at once: each time the kernel is asked, other threads get their turn.
-        pool, self._owner = os.urandom(_POOL_BYTES).hex(), _Process.here
-        self._tails = [_tail(pool[start : start + 16]) for start in range(0, len(pool), 16)]
+        pool, self._owner = os.urandom(_POOL_BYTES), _Process.here
+        self._tails = [_tail(pool[start : start + 8]) for start in range(0, len(pool), 8)]
         return self._tails

@@ -4,13 +4,12 @@ A header may say how a token is signed, but never whom to trust: members that br
 are refused, not ignored, and so are algorithms without a public key.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, final
 
-from agent_identity._identity.common import b64url_decode
+from agent_identity._identity.common import b64url_decode, digest_of
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
@@ -52,8 +51,8 @@ class ForeignToken:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the signing input in hexadecimal, which may be stored in place of the token."""
-        return hashlib.sha256(self.signing_input).hexdigest()
+        """SHA-256 of the signing input, which may be stored in place of the token."""
+        return digest_of(self.signing_input)
 
 
 def read_token(token: str) -> ForeignToken:

@@ -7,13 +7,12 @@ What is signed begins with base64url text, never with the prefixes of envelopes 
 ``typ`` tells grants from proofs (RFC 8725 §3.11).
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, final
 
-from agent_identity._identity.common import b64url_decode, b64url_encode
+from agent_identity._identity.common import b64url_decode, b64url_encode, digest_of
 from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import TokenError
@@ -181,10 +180,10 @@ def verify_compact(token: str, key: PublicKey, typ: str) -> dict[str, JSON]:
 
 
 def token_hash(token: str) -> str:
-    """Return the grant hash: the SHA-256 of the token's signing input in hexadecimal."""
-    return hashlib.sha256(token.rpartition(".")[0].encode("utf-8", "surrogatepass")).hexdigest()
+    """Return the grant hash: the SHA-256 of the token's signing input."""
+    return digest_of(token.rpartition(".")[0].encode("utf-8", "surrogatepass"))
 
 
 def par_hash(token: str) -> str:
     """Return the parent hash of a child grant: the SHA-256 of the parent's signing input in base64url."""
-    return b64url_encode(bytes.fromhex(token_hash(token)))
+    return token_hash(token)

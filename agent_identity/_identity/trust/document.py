@@ -211,4 +211,4 @@ def _witnesses(trust: TrustEntries) -> dict[str, JSON]:
 
 
 def _log(takeover: Takeover) -> dict[str, JSON]:
-    return {"size": str(takeover.size), "root": takeover.root.hex()}
+    return {"size": str(takeover.size), "root": b64url_encode(takeover.root)}

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from agent_identity._common.narrowing import is_dict, is_list
-from agent_identity._identity.common import PathLike, b64url_decode, read_trusted_file
+from agent_identity._identity.common import DIGEST_FORM, PathLike, b64url_decode, read_trusted_file
 from agent_identity._identity.keys import Cosigner, PublicKey
 from agent_identity._identity.trust.approvers import Approver, key_of_jwk
 from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
@@ -37,10 +37,10 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class TakeoverEntry(_Part, frozen=True, kw_only=True):
-    """The size and root of the log when the key took over: a decimal number, and 64 lower-case hex digits."""
+    """The size and root of the log when the key took over: a decimal number, and 43 base64url characters."""
 
     size: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,18})\Z")]
-    root: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    root: Annotated[str, Meta(pattern=rf"^{DIGEST_FORM}\Z")]
 
 
 class _KeyMembers(_Part, frozen=True, kw_only=True):
@@ -278,7 +278,7 @@ def _second_keys(entries: Iterable[SecondKeyEntry]) -> tuple[SecondKey, ...]:
 
 
 def _takeover(entry: TakeoverEntry) -> Takeover:
-    return Takeover(int(entry.size), bytes.fromhex(entry.root))
+    return Takeover(int(entry.size), b64url_decode(entry.root))
 
 
 def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:

@@ -1,12 +1,11 @@
 """Merging of trust files, checking of successors, and detection of conflicts inside a file."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final, TypeVar, final
 
-from agent_identity._identity.common import MAX_TIME
+from agent_identity._identity.common import MAX_TIME, digest_of
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
 from agent_identity._identity.trust.entries import FileVersion, SecondKey, TrustedKey, Witnesses
@@ -178,7 +177,7 @@ def _since(entry: TrustedKey | Approver) -> tuple[int, str]:
 def _sources(store: TrustStore) -> Iterator[str]:
     """Return the entries of a merged file for its source files."""
     if store.file is None:
-        yield f"sha256:{hashlib.sha256(encode(document_of(store))).hexdigest()}"
+        yield digest_of(encode(document_of(store)))
     elif store.file.merged_from:
         yield from store.file.merged_from
     else:

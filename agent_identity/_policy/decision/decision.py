@@ -49,7 +49,7 @@ class Decision:
         route: The name of the target that takes over; required with :attr:`Effect.ROUTE`, forbidden otherwise.
         policy: The name of the policy.
         version: The version of the policy.
-        digest: ``"sha256:<hex>"`` of the policy.
+        digest: The digest of the policy, 43 base64url characters.
         warnings: The ids of all ``warn`` rules that matched, sorted, whatever the effect.
         obligations: Required changes to a result before its delivery; only with ``allow`` and ``warn``.
 

@@ -210,7 +210,7 @@ class Policy(Protocol):
 
     @property
     def digest(self) -> str:
-        """``"sha256:<hex>"`` of what the policy was made from."""
+        """The SHA-256, in 43 base64url characters, of what the policy was made from."""
         ...
 
     def decide(self, request: Request) -> Decision:

@@ -1,6 +1,5 @@
 """Policy files: read completely, checked completely, or not loaded at all."""
 
-import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import Final, final
 
 from agent_identity._common.narrowing import is_list, is_object, is_plain_dict
-from agent_identity._identity.common import check_path
+from agent_identity._identity.common import check_path, digest_of
 from agent_identity._policy.decision import (
     Document,
     Effect,
@@ -90,7 +89,7 @@ def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> 
     except Malformed as malformed:
         raise _complaint(file, [(malformed.mark, str(malformed))]) from None
     try:
-        source = _policy(document.value, tools, f"sha256:{hashlib.sha256(data).hexdigest()}")
+        source = _policy(document.value, tools, digest_of(data))
     except Problem as problem:
         raise _complaint(file, [(document.locate(one), str(one)) for one in problem.all]) from None
     return replace(source, warnings=tuple(_warnings(file, document, source)))

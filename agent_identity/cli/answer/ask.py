@@ -16,7 +16,7 @@ from agent_identity.errors import ConfigurationError
 
 __all__ = ["answer", "command_of", "run"]
 
-_FLAGS: Final = ("unverified", "drafts", "json", "csv")
+_FLAGS: Final = ("unverified", "json", "csv")
 _VALUES: Final = {
     "trust": "trust",
     "start": "from",

@@ -24,7 +24,6 @@ def _evidence(parser: ArgumentParser, number: str = "+") -> None:
     parser.add_argument("--until", dest="stop", metavar="TIME", help="only before then")
     text = "number of worker processes for each ledger (default: as fits)"
     parser.add_argument("--processes", metavar="N", type=int, default=0, help=text)
-    parser.add_argument("--drafts", action="store_true", help="accept records of version 2 (draft)")
 
 
 def _forms(parser: ArgumentParser, **more: str) -> None:
@@ -35,7 +34,7 @@ def _forms(parser: ArgumentParser, **more: str) -> None:
     form.add_argument("--html", metavar="FILE", help="write a page that needs no other file, and print its SHA-256")
     for name, text in more.items():
         form.add_argument(f"--{name}", action="store_true", help=text)
-    text = "record the question and the digest of the answer in a ledger of yours (version 2 of the record, a draft)"
+    text = "record the question and the digest of the answer in a ledger of yours"
     parser.add_argument("--record-examination", metavar="DIR", help=text)
     parser.add_argument("--by", metavar="ID", help="the examiner in that record; by default the login name")
 
@@ -115,7 +114,6 @@ def _sample(parser: ArgumentParser) -> None:
     parser.add_argument("--until", dest="stop", metavar="TIME", help="draw only calls before then")
     text = "number of worker processes (default: as fits)"
     parser.add_argument("--processes", metavar="N", type=int, default=0, help=text)
-    parser.add_argument("--drafts", action="store_true", help="accept records of version 2 (draft)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(unverified=False)
 
@@ -231,13 +229,13 @@ ANSWER: Final = (
             Command(
                 "data",
                 "say which systems and resources agents read, wrote, deleted and sent, and for whom",
-                "agent-identity report data evidence --trust trust.json --drafts",
+                "agent-identity report data evidence --trust trust.json",
                 _data,
                 f"{_REPORT}.data",
                 description=(
                     "List the systems and resources that agents touched, with access, labels and principals, by what "
                     "tools declare with touches= and by what was observed; and say which share of the calls declares "
-                    "anything. Resources stand in records of version 2 (draft) alone."
+                    "anything."
                 ),
             ),
             Command(

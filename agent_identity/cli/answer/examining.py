@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, final
 from agent_identity._audit.answers import Frame, find_places
 from agent_identity._audit.inputs import directory_of
 from agent_identity._enforcement.directory import prepare
-from agent_identity._evidence.ledger import Beginning, Ledger, open_ledger
-from agent_identity._evidence.record import DRAFT, Examination, Examined, Time
-from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity._evidence.ledger import Ledger, open_ledger
+from agent_identity._evidence.record import Examination, Examined, Time
+from agent_identity._identity.common import RandomIds, SystemClock, b64url_encode, digest_of
 from agent_identity.cli.terminal.sources import STANDARD_INPUT
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
@@ -76,8 +76,8 @@ class Examiner:
         data = printed.getvalue().encode() if page is None else Path(page).read_bytes()
         asked = clean(f"report {frame.question} {question}".strip())[:_LONGEST]
         fact = Examined(
-            question=f"{asked} over sha256:{self._state.digest}",
-            digest=f"sha256:{hashlib.sha256(data).hexdigest()}",
+            question=f"{asked} over {self._state.digest}",
+            digest=digest_of(data),
             size=str(self._state.size),
             by=self._by,
         )
@@ -95,7 +95,6 @@ class Examiner:
             origin=trust.origin or "",
             clock=clock,
             ids=ids,
-            beginning=Beginning(records=DRAFT),
         ) as ledger:
             make = partial(Examination, time=Time.at(clock.wall_ns()), examination=fact)
             return ledger.append(make).record.id
@@ -126,7 +125,7 @@ def _check_name(by: str) -> None:
         ConfigurationError: It is no id.
     """
     try:
-        Examined(question="report", digest=f"sha256:{'0' * 64}", size="0", by=by)
+        Examined(question="report", digest="A" * 43, size="0", by=by)
     except ValueError:
         raise ConfigurationError(
             "the examiner is no id; give --by an address or a name without spaces at its ends and control characters"
@@ -164,7 +163,7 @@ def _state_of(sources: Sequence[str]) -> _State:
             continue
         for path in place.paths:
             whole.update(_digest(path))
-    return _State(whole.hexdigest(), size)
+    return _State(b64url_encode(whole.digest()), size)
 
 
 def _entries(note: bytes) -> int:

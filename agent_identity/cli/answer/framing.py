@@ -67,7 +67,6 @@ _OPTIONS: Final = (
     "unverified",
     "start",
     "stop",
-    "drafts",
     "since",
     "after",
     "checkpoint",
@@ -116,7 +115,6 @@ def evidence_of(chosen: argparse.Namespace, progress: Callable[[int, int], None]
         from_ns=None if chosen.start is None else moment_ns(chosen.start),
         until_ns=None if chosen.stop is None else moment_ns(chosen.stop),
         processes=chosen.processes,
-        drafts=chosen.drafts,
         progress=progress,
         hosts=None if hosts is None else Hosts.load(hosts),
         command=command_of(chosen),
@@ -279,8 +277,7 @@ def _source(source: SourceFrame, style: Style, room: int | None) -> Iterator[str
     yield f"           {hanging(words, 11, room)}"
     codes = list(dict.fromkeys(found.code for found in report.findings if found.severity != "notice"))
     if codes:
-        cure = "give --drafts to accept drafts" if codes == ["draft_record"] else "see agent-identity verify"
-        yield f"           {hanging(clean(', '.join(codes[:_SHOWN])) + f': {cure}', 11, room)}"
+        yield f"           {hanging(clean(', '.join(codes[:_SHOWN])) + ': see agent-identity verify', 11, room)}"
     yield f"  keys     {hanging(clean(_key_words(source)), 11, room)}"
 
 

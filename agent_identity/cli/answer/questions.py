@@ -31,7 +31,6 @@ class Question(NamedTuple):
 
 _INVENTORY: Final = ("report", "inventory")
 _SCOPE: Final = ("report", "scope")
-_DRAFTS: Final = "needs records of version 2 (draft): --drafts"
 
 QUESTIONS: Final = (
     Question("1", "Which agents, servers, tools and models exist, who owns them, and when were they seen?", _INVENTORY),
@@ -60,13 +59,12 @@ QUESTIONS: Final = (
     Question("9", "What was tried outside the scope, how often, and with which argument?", _SCOPE),
     Question("10", "What is the smallest scope that would have sufficed, and what would it refuse?", _SCOPE),
     Question("11", "What does a version of an agent do that the one before did not?", _SCOPE),
-    Question("12", "Which systems and data did agents read, write and send?", ("report", "data"), note=_DRAFTS),
+    Question("12", "Which systems and data did agents read, write and send?", ("report", "data")),
     Question(
         "13",
         "What touched a resource?",
         ("report", "data", "--resource", OF),
         "name, template or keyed digest",
-        _DRAFTS,
     ),
     Question(
         "14",

@@ -13,6 +13,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.directory import Telemetry, prepare, register_agents
 from agent_identity._enforcement.inventory import InventoryFile, accept, inventory_path
 from agent_identity._enforcement.tasks import Grants
+from agent_identity._identity.common import uuid_of
 from agent_identity._identity.trust import TrustedKey, TrustStore
 from agent_identity.cli.company.people import (
     ALICE,
@@ -47,12 +48,11 @@ _FORGOTTEN, _PAGE, _CHANGED, _UPGRADE, _THEFT, _CRASH = 6, 13, 15, 19, 21, 27
 """Days on which something is different."""
 
 
-def write_month(directory: str | os.PathLike[str], *, drafts: bool = False) -> None:
+def write_month(directory: str | os.PathLike[str]) -> None:
     """Write the evidence of the month.
 
     Args:
         directory: An empty directory, or one to create.
-        drafts: Write version 2 of the record, which says what the calls touched.
 
     Raises:
         ConfigurationError: There is something in the directory, or it cannot be written.
@@ -71,7 +71,6 @@ def write_month(directory: str | os.PathLike[str], *, drafts: bool = False) -> N
             inspectors=[PageInspector()],
             agents="registered",
             telemetry=telemetry,
-            draft_records=drafts,
             clock=clock,
             ids=ids,
         ) as enforcer:
@@ -150,7 +149,7 @@ class _Month:
             scope=scope,
             now=now // _NS,
             ttl=3_600,
-            id=self._ids.new(now),
+            id=uuid_of(self._ids.new(now)),
         )
         with self._enforcer.accept(Grants((grant.token,), purpose), holder=holder):
             yield

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeAlias, final
 from agent_identity._audit.inputs import is_bundle
 from agent_identity._audit.report import counted
 from agent_identity._audit.timelines import Action, TaskTimeline, story
-from agent_identity.cli.terminal.output import DRAFTS, print_list
+from agent_identity.cli.terminal.output import print_list
 from agent_identity.cli.terminal.sources import STANDARD_INPUT, gathered, is_directory, named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.cli.terminal.times import moment_ns
@@ -52,7 +52,6 @@ class _Filter:
         self._stop = None if chosen.stop is None else moment_ns(chosen.stop)
         self.calls = 0
         self.tasks = 0
-        self.drafts = False
 
     @property
     def is_for_calls(self) -> bool:
@@ -82,7 +81,6 @@ class _Filter:
             self.calls += calls
             self.tasks += 1
             return False
-        self.drafts = self.drafts or task.drafts
         return True
 
     def left_out(self) -> dict[str, int]:
@@ -110,8 +108,6 @@ def run(chosen: argparse.Namespace) -> int:
             print(wanted, file=sys.stderr)
     else:
         _print(tasks, wanted, several=len(sources) > 1)
-    if wanted.drafts and (chosen.json or chosen.jsonl or chosen.html is not None):
-        print(DRAFTS, file=sys.stderr)
     return 0
 
 
@@ -131,11 +127,8 @@ def _print(tasks: Iterable[_Told], wanted: _Filter, *, several: bool) -> None:
         print("nothing to show")
     if wanted.calls or wanted.tasks:
         print(f"{separator}{style.paint(str(wanted), 'dim')}")
-    if wanted.drafts:
-        print(style.paint(f"\n{DRAFTS}", "dim"))
     if separator:
-        verify = "agent-identity verify --drafts" if wanted.drafts else "agent-identity verify"
-        print(style.paint(f"\nThis is what the evidence says; run '{verify}' to check it.", "dim"))
+        print(style.paint("\nThis is what the evidence says; run 'agent-identity verify' to check it.", "dim"))
 
 
 def _name(source: _Source) -> str:

@@ -105,8 +105,7 @@ def _verify(directory: str, trust: str | None) -> None:
     """
     progress = Progress(sys.stderr, "verifying")
     try:
-        # Pruned drafts are read by this release, whose shapes it knows.
-        report = Verifier(trust, processes=0, drafts=True, progress=progress.update).ledger(directory)
+        report = Verifier(trust, processes=0, progress=progress.update).ledger(directory)
     finally:
         progress.clear()
     if report.integrity != "verified":

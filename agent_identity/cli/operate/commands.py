@@ -91,8 +91,6 @@ def _demo(parser: ArgumentParser) -> None:
     text = "a new folder for evidence, reports and trust file (default: agent-identity-demo)"
     parser.add_argument("folder", metavar="FOLDER", nargs="?", default=None, help=text)
     parser.add_argument("--evidence", metavar="DIR", help="only write the evidence, into this new directory")
-    text = "write version 2 of the record (draft), which says what the calls touched"
-    parser.add_argument("--draft-records", action="store_true", help=text)
     add_json(parser)
 
 

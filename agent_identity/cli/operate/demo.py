@@ -98,15 +98,14 @@ class _Done(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """The folder of a demo, and whether its records are of version 2."""
+    """The folder of a demo."""
 
     folder: Path
-    drafts: bool
 
     @property
     def trusted(self) -> tuple[str, ...]:
         """The options of commands that verify."""
-        return ("--trust", str(self.trust), *(("--drafts",) if self.drafts else ()))
+        return "--trust", str(self.trust)
 
     @property
     def evidence(self) -> Path:
@@ -135,10 +134,10 @@ def run(chosen: argparse.Namespace) -> int:
         if chosen.folder is not None:
             chosen.misused("--evidence names the directory already; leave FOLDER out")
         return _only_evidence(chosen)
-    place = _Place(Path(chosen.folder or _FOLDER), chosen.draft_records)
+    place = _Place(Path(chosen.folder or _FOLDER))
     if os.path.lexists(place.folder):
         raise ConfigurationError(f"{str(place.folder)!r} exists already; remove it, or name another folder")
-    seconds = _written(place.evidence, drafts=place.drafts)
+    seconds = _written(place.evidence)
     shutil.copy(place.evidence / "trust.json", place.trust)
     done = _Done(seconds, _verified(place, place.evidence), _edited(place), _asked(place))
     if chosen.json:
@@ -150,25 +149,24 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _only_evidence(chosen: argparse.Namespace) -> int:
-    seconds = _written(Path(chosen.evidence), drafts=chosen.draft_records)
+    seconds = _written(Path(chosen.evidence))
     if chosen.json:
         print(json.dumps({"evidence": chosen.evidence, "seconds": round(seconds, 3)}))
         return 0
     print(f"{clean(chosen.evidence)} has a month of a small company, written in {seconds:.1f} s")
-    drafts = ["--drafts"] if chosen.draft_records else []
-    print(f"  {_line('verify', chosen.evidence, *drafts)}\n{_WARNING}")
+    print(f"  {_line('verify', chosen.evidence)}\n{_WARNING}")
     return 0
 
 
-def _written(directory: Path, *, drafts: bool) -> float:
+def _written(directory: Path) -> float:
     """Write the evidence, and return the seconds that this took."""
     begun = time.monotonic()
-    write_month(directory, drafts=drafts)
+    write_month(directory)
     return time.monotonic() - begun
 
 
 def _verified(place: _Place, directory: Path) -> Report:
-    return Verifier(place.trust, processes=1, drafts=place.drafts).ledger(directory)
+    return Verifier(place.trust, processes=1).ledger(directory)
 
 
 def _edited(place: _Place) -> Report:

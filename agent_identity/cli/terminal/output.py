@@ -3,12 +3,8 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
 
-__all__ = ["DRAFTS", "print_list"]
-
-DRAFTS: Final = "records of version 2 (draft) are among these; their shapes may still change"
-"""Notice of commands that read drafts without ``--drafts``, because they only show and do not verify."""
+__all__ = ["print_list"]
 
 
 def print_list(name: str, items: Iterable[object], rest: Callable[[], Mapping[str, object]] = dict) -> None:

@@ -42,8 +42,6 @@ def _rotate(parser: ArgumentParser) -> None:
     parser.add_argument("--overlap", metavar="TIME", default="7d", help=text)
     parser.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys are in another one")
     _add_root(parser)
-    text = "record the new keys in the ledger, in version 2 of the record, which is a draft"
-    parser.add_argument("--draft-records", action="store_true", help=text)
     add_json(parser)
 
 

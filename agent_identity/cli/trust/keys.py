@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity._enforcement.directory import Rotated, exchange_second_key, prepare, record_rotation, revoke, rotate
-from agent_identity._evidence.ledger import Beginning, Ledger
-from agent_identity._evidence.record import DRAFT
+from agent_identity._evidence.ledger import Ledger
 from agent_identity._identity.common import RandomIds, SystemClock
 from agent_identity._identity.keys import MlDsaSigningKey, SigningKey
 from agent_identity._identity.trust import Approver, FileVersion, TrustedKey, TrustStore
@@ -107,19 +106,12 @@ def _row(key: TrustedKey) -> tuple[str, ...]:
 
 def run_rotate(chosen: argparse.Namespace) -> int:
     """Rotate keys of a directory."""
-    if chosen.draft_records and not chosen.purposes:
-        raise ConfigurationError(
-            "--draft-records does not go with --second; only issuer and recorder keys have such records"
-        )
-    if chosen.draft_records and chosen.evidence is not None and not Path(chosen.evidence).is_dir():
-        raise ConfigurationError("the path of --evidence is not a directory; name the one with the log")
     if not chosen.purposes:
         return _rotate_second(chosen)
     now, overlap = int(time.time()), _duration(chosen.overlap)
     root = None if chosen.root is None else SigningKey.load(chosen.root)
     done = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence, root_key=root)
-    if chosen.draft_records:
-        _record(chosen, done)
+    _record(chosen, done)
     if chosen.json:
         print(json.dumps({"keys": [{"new": _facts(one.new), "old": _facts(one.old)} for one in done]}))
         return 0
@@ -149,10 +141,7 @@ def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
     clock, ids = SystemClock(), RandomIds()
     _, recorder, trust = prepare(chosen.path, clock, ids)
     directory = chosen.path if chosen.evidence is None else chosen.evidence
-    beginning = Beginning(records=DRAFT)
-    with Ledger.open(
-        directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, beginning=beginning
-    ) as ledger:
+    with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
         record_rotation(ledger, done)
 
 

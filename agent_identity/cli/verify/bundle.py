@@ -82,21 +82,19 @@ def run(chosen: argparse.Namespace) -> int:
         evidence = Path(folder) / "evidence"
         evidence.mkdir(0o700)
         collect(chosen.directory, evidence, choice, archive=chosen.archive)
-        report = Verifier(chosen.trust, drafts=chosen.drafts).ledger(evidence)
+        report = Verifier(chosen.trust).ledger(evidence)
         wheel, packed = own_wheel()
         digest = hashlib.sha256(packed).hexdigest()
         texts = _texts(choice, report, wheel, digest)
         pack(chosen.output, evidence, {**others, **texts, f"verifier/{wheel}": packed})
     size = Path(chosen.output).stat().st_size
-    drafts = any(problem.code == "draft_records_taken" for problem in report.findings)
     if chosen.json:
         facts = {"path": chosen.output, "bytes": size, "verdict": report.verdict, "exit_code": report.exit_code}
         verifier = {"wheel": wheel, "sha256": digest}
-        print(json.dumps({**facts, "records": report.counts.get("records", 0), "drafts": drafts, "verifier": verifier}))
+        print(json.dumps({**facts, "records": report.counts.get("records", 0), "verifier": verifier}))
         return report.exit_code
     verdict, records = report.verdict.replace("_", " "), counted(report.counts.get("records", 0), "record")
-    among = ", records of version 2 (draft) among them" if drafts else ""
-    print(f"{clean(chosen.output)}: {verdict}, {records}{among}, {size:,} bytes")
+    print(f"{clean(chosen.output)}: {verdict}, {records}, {size:,} bytes")
     print(f"verifier: {wheel}, SHA-256 {digest}")
     return report.exit_code
 

@@ -34,7 +34,6 @@ def _verify(parser: ArgumentParser) -> None:
     )
     text = "the source is JSON of one or more spans, copied from any interface, API or database"
     parser.add_argument("--span", action="store_true", help=text)
-    _add_drafts(parser)
     add_json(parser)
 
 
@@ -62,12 +61,7 @@ def _check_proof(parser: ArgumentParser) -> None:
     _add_kept_trust(parser)
     parser.add_argument("--record", metavar="ID", help="the id that the record must have")
     parser.add_argument("--since", metavar="FILE", help="for the growth of a log: the earlier checkpoint")
-    _add_drafts(parser)
     add_json(parser)
-
-
-def _add_drafts(parser: ArgumentParser) -> None:
-    parser.add_argument("--drafts", action="store_true", help="accept records of version 2 (draft)")
 
 
 def _add_kept_trust(parser: ArgumentParser) -> None:
@@ -100,7 +94,6 @@ def _check_disclosure(parser: ArgumentParser) -> None:
     where.add_argument("--record", metavar="PROOF", help="the record, as 'agent-identity proof make' wrote it")
     where.add_argument("--ledger", metavar="DIR", help="the evidence directory with the record")
     where.add_argument("--span", metavar="FILE", help="traces with the span of the call; - for stdin")
-    _add_drafts(parser)
     add_json(parser)
 
 
@@ -115,7 +108,6 @@ def _bundle(parser: ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="FILE", action="append", default=[], help="a policy file to add")
     parser.add_argument("--archive", metavar="OUT", help="an archive with the pruned segments")
     parser.add_argument("--trust", metavar="FILE", help="trust.json for the report; by default the one in DIR")
-    _add_drafts(parser)
     add_json(parser)
 
 
@@ -134,7 +126,6 @@ def _export(parser: ArgumentParser) -> None:
     text = "--parquet: verify first, write only records under the log, and print the verdict; exit codes as for verify"
     parser.add_argument("--verify", action="store_true", help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")
-    parser.add_argument("--drafts", action="store_true", help="--verify: accept records of version 2 (draft)")
     parser.add_argument("--json", action="store_true", help="--parquet: print one JSON object about the table")
 
 

@@ -83,7 +83,7 @@ def _json(text: str, option: str) -> JSON:
 
 def run_check(chosen: argparse.Namespace) -> int:
     """Check a disclosure."""
-    verifier = Verifier(chosen.trust, drafts=chosen.drafts)
+    verifier = Verifier(chosen.trust)
     shown = verifier.disclosure(chosen.disclosure, ledger=chosen.ledger, proof=chosen.record, spans=chosen.span)
     if chosen.json:
         print(json.dumps(shown.to_json()))

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent_identity._audit.export import export, export_tables
-from agent_identity._audit.inputs import has_drafts
 from agent_identity._audit.verify import check_shown
 from agent_identity._enforcement.directory import connect
 from agent_identity._identity.keys import Signer, SigningKey
-from agent_identity.cli.terminal.output import DRAFTS
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -35,7 +33,6 @@ def run(chosen: argparse.Namespace) -> int:
     with _output(chosen.output) as out:
         for line in export(chosen.directory, chosen.form, since_ns=since_ns, signer=signer, only=only):
             out.write(line)
-    _tell_drafts(chosen.directory)
     return 0
 
 
@@ -49,9 +46,7 @@ def _table(chosen: argparse.Namespace, since_ns: int) -> int:
         since_ns=since_ns,
         verify=chosen.verify,
         trust=chosen.trust,
-        drafts=chosen.drafts,
     )
-    _tell_drafts(chosen.directory)
     if chosen.json:
         facts = {"path": chosen.parquet, "records": written.records, "left_out": written.left_out}
         report = None if written.report is None else written.report.to_json()
@@ -65,11 +60,6 @@ def _table(chosen: argparse.Namespace, since_ns: int) -> int:
     verdict = f"{written.report.verdict} before it was made (keys: {written.report.trust})"
     print(f"{verdict}; a copy for questions, and no proof")
     return written.report.exit_code
-
-
-def _tell_drafts(directory: str) -> None:
-    if has_drafts(directory):
-        print(DRAFTS, file=sys.stderr)
 
 
 def _signing(chosen: argparse.Namespace) -> tuple[Signer, Callable[[bytes], bool]]:

@@ -72,7 +72,7 @@ def wanted_record(text: str) -> str | tuple[str, int]:
 
 def run_check(chosen: argparse.Namespace) -> int:
     """Check a proof."""
-    verifier = Verifier(chosen.trust, drafts=chosen.drafts)
+    verifier = Verifier(chosen.trust)
     checked = verifier.proof(chosen.proof, record=chosen.record, checkpoint=chosen.since)
     if chosen.json:
         print(json.dumps(checked.to_json()))

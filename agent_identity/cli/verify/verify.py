@@ -93,7 +93,6 @@ def _report(chosen: argparse.Namespace, period: tuple[int, int] | None, progress
         witnesses=chosen.witness,
         require=chosen.require,
         timestamps=_authority(chosen.tsa_certificate),
-        drafts=chosen.drafts,
         progress=progress,
     )
     disclosures = chosen.disclosures

@@ -6,13 +6,13 @@ it can continue; ``Agent-Delegation-Mark`` the signed low-water mark of the send
 The proof covers method, URL and the SHA-256 of the exact body.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from agent_identity._enforcement.sessions import Presentation
+from agent_identity._identity.common import digest_of
 from agent_identity.errors import TokenError
 
 __all__ = [
@@ -97,7 +97,7 @@ def absolute_url(url: str, path: str | bytes | None = None, query: str | None = 
 
 def request_arguments(method: str, url: str, body: bytes) -> dict[str, object]:
     """Return the request facts for a proof; the URL is from :func:`absolute_url`."""
-    return {"body": f"sha256:{hashlib.sha256(body).hexdigest()}", "method": method, "url": url}
+    return {"body": digest_of(body), "method": method, "url": url}
 
 
 def to_headers(presentation: Presentation) -> dict[str, str]:

@@ -130,7 +130,7 @@ class McpServer:
 
     @property
     def place(self) -> str:
-        """The URL without its query, or ``sha256:`` over the command; empty if neither is set."""
+        """The URL without its query, or the SHA-256 of the command; empty if neither is set."""
         if self.url is not None:
             return place_of(absolute_url(self.url).partition("?")[0])
         return "" if self.command is None else place_of([str(word) for word in self.command])

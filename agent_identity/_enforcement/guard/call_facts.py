@@ -1,4 +1,4 @@
-"""Version 2 members of call records; version 1 computes none of them."""
+"""Members of call records that say what a call touches and by which clauses it is allowed."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -16,7 +16,7 @@ from agent_identity._policy import stated_tools
 from agent_identity._policy.decision import Request, Tool, Touch, filled_name, has_placeholders
 from agent_identity._policy.language import added_to, facts_about
 
-__all__ = ["RESOURCES", "DraftFacts", "Workflow"]
+__all__ = ["RESOURCES", "CallMembers", "Workflow"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
@@ -31,8 +31,8 @@ _MAX_LABELS: Final = 64
 
 
 @final
-class DraftFacts:
-    """Builds the version 2 members for the call records of one tool.
+class CallMembers:
+    """Builds these members for the call records of one tool.
 
     Args:
         point: The enforcement point.

@@ -393,6 +393,38 @@ async def test_a_model_that_falls_back_is_guarded(open_desk: Callable[..., Any],
     assert desk.outcomes()[3:] == ["denied"]  # A refusal is an answer, and no reason to ask another model.
 
 
+@both
+@everywhere
+@pytest.mark.parametrize("bound", [{"stop": ["END"]}, {"user": MAIL}])
+async def test_a_model_to_which_middleware_binds_options_is_guarded_with_its_tools(
+    open_desk: Callable[..., Any], bound: dict[str, Any], first: bool, is_async: bool
+) -> None:
+    """The agent with tools goes on, and an option in which something is found refuses the call."""
+    desk = open_desk(inspectors=[PersonalData("email")], policy=REDACTING)
+
+    class Binds(AgentMiddleware):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            return handler(request.override(model=request.model.bind(**bound)))
+
+        async def awrap_model_call(self, request: Any, handler: Any) -> Any:
+            return await handler(request.override(model=request.model.bind(**bound)))
+
+    model = Model(script=[AIMessage(f"write to {MAIL}")])
+    ours = AgentIdentityMiddleware(desk.enforcer, model="chat")
+    agent = create_agent(model, [tool(reads_nothing)], middleware=ordered(first, ours, Binds()))
+    async with desk.task("chat"):
+        end = await run(agent, [HumanMessage(f"I am {MAIL}")], is_async=is_async)
+    if first and "user" in bound:
+        assert model._got == []
+        assert end["messages"][-1].text.startswith("refused: ")
+        return
+    (got,) = model._got
+    assert got["texts"] == [f"I am {GONE}"]
+    assert got["tools"] == ["reads_nothing"]
+    assert end["messages"][-1].content == f"write to {GONE}"
+    assert verdict(desk, drafts=False) == set()
+
+
 @everywhere
 @pytest.mark.parametrize("where", ["message", "new", "model"])
 def test_text_that_middleware_adds_lowers_the_mark(flowing: Any, where: str, first: bool) -> None:

@@ -37,10 +37,16 @@ class Probe(NamedTuple):
 
 _COPY: tuple[Outcome, str] = ("guarded", "test_instrumentation.py::test_a_copy_that_is_first_on_the_path_is_guarded")
 
+_INNERMOST = "../integrations/test_langchain_innermost.py"
+
 PROBES = (
     Probe(
         "code after the documented hook changes the arguments",
         {
+            "langchain": (
+                "guarded",
+                f"{_INNERMOST}::test_a_tool_that_middleware_brings_is_judged_with_its_final_arguments",
+            ),
             "pydantic_ai": ("guarded", "test_adversarial.py::test_arguments_that_others_change_are_judged"),
             "openai_agents": ("guarded", "test_bypasses.py::test_what_a_hook_changes_is_what_is_judged"),
             "google_adk": ("guarded", "test_bypasses.py::test_arguments_that_a_later_callback_changes_are_judged"),
@@ -56,6 +62,7 @@ PROBES = (
     Probe(
         "code after the hook puts another tool in place",
         {
+            "langchain": ("guarded", f"{_INNERMOST}::test_the_tool_that_finally_runs_is_judged"),
             "pydantic_ai": ("guarded", "test_adversarial.py::test_a_toolset_that_runs_another_tool_is_judged_by_that"),
             "strands": ("guarded", "test_strands_bypasses.py::test_plugins_that_replace_the_tool_are_judged_by_it"),
         },
@@ -63,6 +70,7 @@ PROBES = (
     Probe(
         "a hook, plugin, middleware or tool runs a tool object itself",
         {
+            "langchain": ("guarded", f"{_INNERMOST}::test_the_tools_that_a_runtime_lists_are_guarded"),
             "pydantic_ai": ("guarded", "test_adversarial.py::test_code_that_calls_tools_by_itself_passes_the_guard"),
             "openai_agents": ("guarded", "test_bypasses.py::test_a_tool_that_is_called_directly_is_guarded"),
             "google_adk": ("guarded", "test_bypasses.py::test_a_plugin_before_ours_that_runs_the_tool_is_judged"),
@@ -76,6 +84,16 @@ PROBES = (
                 "guarded",
                 "test_adversarial.py::test_instrument_guards_tools_with_calls_of_their_own",
             ),
+        },
+    ),
+    Probe(
+        "a hook, plugin or middleware runs a bare tool, or the bare function of a tool",
+        {
+            "langchain": (
+                "limit",
+                f"{_INNERMOST}::test_a_bare_tool_in_a_request_that_middleware_makes_itself_is_not_judged",
+            ),
+            "google_adk": ("limit", "test_bypasses.py::test_a_plugin_that_calls_the_function_of_a_tool_is_not_judged"),
         },
     ),
     Probe(

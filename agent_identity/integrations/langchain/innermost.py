@@ -209,6 +209,10 @@ class _Asked(Runnable[LanguageModelInput, Any]):
         """Bind more options to the model."""
         return self.bound_to(self._bound.bind(**options), self._tools, {**self._options, **options})
 
+    def bind_tools(self, tools: Sequence[object], **options: object) -> "_Asked":
+        """Bind tools to the model, to which middleware has bound options."""
+        return self.bound_to(cast("Any", self._bound).bind_tools(tools, **options), tools, {**self._options, **options})
+
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: object) -> object:
         """Ask the model."""
         return self._asks.ask(

@@ -32,10 +32,17 @@ if TYPE_CHECKING:
     from agent_identity._evidence.spans.otlp_json import Document, Malformed, SpanData
     from agent_identity._evidence.spans.otlp_reader import documents, read_spans, spans_of
     from agent_identity._evidence.spans.pasted_spans import MAX_PASTED, PastedSpan, read_pasted
-    from agent_identity._evidence.spans.span_attributes import MIRRORED, deviations, mirrored_attributes, verdict_on
+    from agent_identity._evidence.spans.span_attributes import (
+        APPROVER_ATTRIBUTE,
+        MIRRORED,
+        deviations,
+        mirrored_attributes,
+        verdict_on,
+    )
     from agent_identity._evidence.spans.span_from_record import (
         EXPORTED_KINDS,
         GRANT_ATTRIBUTE,
+        SCHEMA_URL,
         SCOPE,
         Appearance,
         RecordSpan,
@@ -78,6 +85,7 @@ else:
             "agent_identity._evidence.spans.otlp_reader": ("documents", "read_spans", "spans_of"),
             "agent_identity._evidence.spans.pasted_spans": ("MAX_PASTED", "PastedSpan", "read_pasted"),
             "agent_identity._evidence.spans.span_attributes": (
+                "APPROVER_ATTRIBUTE",
                 "MIRRORED",
                 "deviations",
                 "mirrored_attributes",
@@ -86,6 +94,7 @@ else:
             "agent_identity._evidence.spans.span_from_record": (
                 "EXPORTED_KINDS",
                 "GRANT_ATTRIBUTE",
+                "SCHEMA_URL",
                 "SCOPE",
                 "Appearance",
                 "RecordSpan",
@@ -96,12 +105,14 @@ else:
     )
 
 __all__ = [
+    "APPROVER_ATTRIBUTE",
     "ATTESTATION_ATTRIBUTES",
     "EXPORTED_KINDS",
     "GRANT_ATTRIBUTE",
     "MAX_PASTED",
     "MIRRORED",
     "PAYLOAD_TYPES",
+    "SCHEMA_URL",
     "SCOPE",
     "Appearance",
     "Aside",

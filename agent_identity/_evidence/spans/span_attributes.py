@@ -16,9 +16,10 @@ import msgspec
 import orjson
 
 from agent_identity._common.narrowing import is_array, is_dict, is_list
-from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, Outcome, Policy
+from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, Policy
 
 __all__ = [
+    "APPROVER_ATTRIBUTE",
     "MIRRORED",
     "SCHEMA_VERSION",
     "FieldCheck",
@@ -31,6 +32,9 @@ __all__ = [
 
 SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""
+
+APPROVER_ATTRIBUTE: Final = "agent_identity.approval.approver"
+"""The attribute with the id of the person who approved a call, whom only the record of the approval states."""
 
 Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped"]
 """Relation of an attribute to the record.
@@ -61,6 +65,7 @@ class _Derived(msgspec.Struct):
     leaf_grant: str | None = None
     expires_at: str | None = None
     human: str | None = None
+    version: str | None = None
     policy_name: str | None = None
     policy_version: str | None = None
     policy_digest: str | None = None
@@ -82,6 +87,7 @@ def _derived(record: AnyRecord) -> _Derived:
         facts.chain = (principal.id, *[hop.id for hop in chain])  # From the principal to the agent that acts.
         facts.leaf_grant = f"sha256:{chain[-1].grant}"
         facts.human = principal.id if principal.kind == "human" else None
+        facts.version = record.agent.version if isinstance(record, OfTask) and record.agent is not None else None
         facts.expires_at = None if task is None or task.expires is None else _moment(task.expires)
     return facts
 
@@ -107,6 +113,7 @@ MIRRORED: Final[Mapping[str, tuple[str, str]]] = {
     "agent_identity.decision.mode": ("decision", "mode"),
     "agent_identity.decision.reason": ("decision", "reason"),
     "agent_identity.decision.route_target": ("action", "route"),
+    "agent_identity.approval.id": ("decision", "approval"),
     "agent_identity.policy.name": ("derived", "policy_name"),
     "agent_identity.policy.version": ("derived", "policy_version"),
     "agent_identity.policy.digest": ("derived", "policy_digest"),
@@ -120,6 +127,7 @@ MIRRORED: Final[Mapping[str, tuple[str, str]]] = {
     "gen_ai.tool.name": ("action", "tool"),
     "gen_ai.tool.call.id": ("action", "call"),
     "gen_ai.agent.name": ("agent", "id"),
+    "gen_ai.agent.version": ("derived", "version"),
     "user.id": ("derived", "human"),
     "error.type": ("record", "error"),
 }

@@ -20,6 +20,7 @@ from agent_identity._identity.keys import Signer
 __all__ = [
     "EXPORTED_KINDS",
     "GRANT_ATTRIBUTE",
+    "SCHEMA_URL",
     "SCOPE",
     "Appearance",
     "RecordSpan",
@@ -33,6 +34,9 @@ __all__ = [
 
 SCOPE: Final = "agent_identity"
 """The name of our instrumentation scope."""
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai/0.1.0"
+"""The version of OpenTelemetry's conventions for generative AI that spans and metrics follow."""
 
 EXPORTED_KINDS: Final = frozenset({"outcome", "task_end"})
 """The kinds of records of which each has a span."""

@@ -558,7 +558,7 @@ class Enforcer:
         workflow: Workflow | None = None,
         thread: Workflow | None = None,
         flow: DeclaredFlow | None = None,
-        spans: SpanOptions = SpanOptions(),  # noqa: B008  A frozen tuple.
+        spans: SpanOptions | None = None,
     ) -> GuardedCall:
         """Return the guard of one tool, for adapters that reach the body in their own way.
 

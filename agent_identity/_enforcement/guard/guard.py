@@ -134,7 +134,7 @@ class Guard:
         thread: Thread | None = None,
         flow: DeclaredFlow | None = None,
         touching: tuple[CallTouches, ...] = (),
-        spans: SpanOptions = SpanOptions(),  # noqa: B008  A frozen tuple.
+        spans: SpanOptions | None = None,
     ) -> None:
         for name, function in (("place", place), ("workflow", workflow), ("thread", thread)):
             if function is not None and not callable(function):
@@ -159,7 +159,7 @@ class Guard:
         self._restores = dict(self.declared.restores)
         self._told = Description(point, tool, workflow, endorses=self.endorses)
         self._results = Results(point, tool.name, self._ask, self._told)
-        self._shown = SpanFacts(tool.name, self._ask, spans, captures=point.spans.shows_content)
+        self._shown = SpanFacts(tool.name, self._ask, spans or SpanOptions(), captures=point.spans.shows_content)
         self._name = f"execute_tool {tool.name}"
         # Whatever decides on a span when it starts needs these two; the rest is set off the caller's path.
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}

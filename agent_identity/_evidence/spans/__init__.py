@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Appearance,
         RecordSpan,
         appearance_of,
+        error_of,
         span_ids,
     )
 else:
@@ -99,6 +100,7 @@ else:
                 "Appearance",
                 "RecordSpan",
                 "appearance_of",
+                "error_of",
                 "span_ids",
             ),
         },
@@ -135,6 +137,7 @@ __all__ = [
     "deviations",
     "documents",
     "encode_request",
+    "error_of",
     "is_hashed",
     "is_internal",
     "likeness",

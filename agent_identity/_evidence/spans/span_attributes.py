@@ -36,10 +36,11 @@ SCHEMA_VERSION: Final = "1"
 APPROVER_ATTRIBUTE: Final = "agent_identity.approval.approver"
 """The attribute with the id of the person who approved a call, whom only the record of the approval states."""
 
-Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped"]
+Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped", "unsigned"]
 """Relation of an attribute to the record.
 
-``redacted``: a scrubber says that it was here; ``retyped``: a store read it as JSON, and shows a value of another type.
+``redacted``: a scrubber says that it was here; ``retyped``: a store read it as JSON, and shows a value of another type;
+``unsigned``: the record says nothing about a conventional attribute, which others may set.
 """
 
 _Value: TypeAlias = "str | tuple[str, ...]"
@@ -156,7 +157,7 @@ class FieldCheck:
 
     Attributes:
         attribute: Its name.
-        verdict: ``match``, ``changed``, ``missing``, ``redacted`` or ``retyped``.
+        verdict: ``match``, ``changed``, ``missing``, ``redacted``, ``retyped`` or ``unsigned``.
         signed: The value in the record; ``None`` where the attribute claims a fact that the record does not state.
     """
 
@@ -171,7 +172,7 @@ def compare(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldC
     Stores change types: an array may come back as JSON text, digits as an integer. Equal meaning is a
     match. What a scrubber has visibly blanked, wholly or in parts, is redacted as long as the rest fits.
     A mirrored attribute of ours about which the record says nothing counts as changed; conventional ones
-    (``user.id``, ``error.type``) others may set.
+    (``user.id``, ``error.type``), which others may set, as unsigned.
 
     Args:
         record: The record, whose signature has been verified.
@@ -197,8 +198,8 @@ def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[int
         shown = attributes.get(name)
         if value is None:
             absent += 1
-            if shown is not None and _is_claimed(name, shown):
-                claimed.append(FieldCheck(name, "changed", None))
+            if shown is not None and (verdict := _on_claim(name, shown)) is not None:
+                claimed.append(FieldCheck(name, verdict, None))
         elif shown != value and (verdict := verdict_on(value, shown)) != "match":
             checks.append(FieldCheck(name, verdict, value))
     return len(_SOURCES) - absent, (*checks, *claimed)
@@ -207,15 +208,17 @@ def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[int
 def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> list[FieldCheck]:
     """Return our attributes on a span whose values the record does not state."""
     return [
-        FieldCheck(name, "changed", None)
+        FieldCheck(name, verdict, None)
         for name in MIRRORED
-        if name not in signed and _is_claimed(name, attributes.get(name))
+        if name not in signed and (verdict := _on_claim(name, attributes.get(name))) is not None
     ]
 
 
-def _is_claimed(name: str, shown: object) -> bool:
-    """Return whether a mirrored attribute is ours and has a value; others may set conventional ones."""
-    return name.startswith(_OURS) and verdict_on("", shown) == "changed"
+def _on_claim(name: str, shown: object) -> Verdict | None:
+    """Return the verdict on a mirrored attribute whose fact the record does not state; ``None`` if it has no value."""
+    if verdict_on("", shown) != "changed":
+        return None
+    return "changed" if name.startswith(_OURS) else "unsigned"
 
 
 _MARK: Final = re.compile(

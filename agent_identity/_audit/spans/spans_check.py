@@ -252,7 +252,8 @@ class SpansCheck:
         for name in names:
             if name in known or len(known) < _MAX_NAMES:
                 known[name] += 1
-        self._findings.counts["unverified_attributes"] += len(names)
+        if names:
+            self._findings.counts["unverified_attributes"] += len(names)
 
     def _judge(self, facts: SpanFacts, record: AnyRecord, *, once: bool) -> AnyRecord | None:
         """Count a record, and return it if it is verified."""

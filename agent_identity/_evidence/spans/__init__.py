@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         APPROVER_ATTRIBUTE,
         MIRRORED,
         deviations,
+        error_of,
         mirrored_attributes,
         verdict_on,
     )
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
         Appearance,
         RecordSpan,
         appearance_of,
-        error_of,
         span_ids,
     )
 else:
@@ -89,6 +89,7 @@ else:
                 "APPROVER_ATTRIBUTE",
                 "MIRRORED",
                 "deviations",
+                "error_of",
                 "mirrored_attributes",
                 "verdict_on",
             ),
@@ -100,7 +101,6 @@ else:
                 "Appearance",
                 "RecordSpan",
                 "appearance_of",
-                "error_of",
                 "span_ids",
             ),
         },

@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from agent_identity._common.narrowing import is_array, is_dict, is_list
-from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, Policy
+from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, Policy, TaskEnd
 
 __all__ = [
     "APPROVER_ATTRIBUTE",
@@ -26,6 +26,7 @@ __all__ = [
     "Verdict",
     "compare",
     "deviations",
+    "error_of",
     "mirrored_attributes",
     "verdict_on",
 ]
@@ -45,6 +46,7 @@ Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped
 
 _Value: TypeAlias = "str | tuple[str, ...]"
 _CALLS: Final = (Outcome, Intent)
+_GOOD: Final = frozenset({"success", "routed", "suspended", "cancelled"})
 _OURS: Final = "agent_identity."
 _WORST_FIRST: Final[tuple[Verdict, ...]] = ("changed", "retyped", "redacted", "match")
 _MAX_FOUND: Final = 1_048_576
@@ -71,6 +73,22 @@ class _Derived(msgspec.Struct):
     policy_version: str | None = None
     policy_digest: str | None = None
     outcome: str | None = None
+    error: str | None = None
+
+
+def error_of(record: AnyRecord) -> str | None:
+    """Return the error text of the span status, which is ``error.type`` as well; ``None`` unless something failed.
+
+    Args:
+        record: The record; an intent travels only where its call has no outcome, so its outcome is unknown.
+    """
+    if isinstance(record, Intent):
+        return "unknown"
+    if isinstance(record, TaskEnd):
+        return record.error
+    if not isinstance(record, Outcome) or record.outcome in _GOOD:
+        return None
+    return record.error or record.outcome
 
 
 def _derived(record: AnyRecord) -> _Derived:
@@ -82,6 +100,7 @@ def _derived(record: AnyRecord) -> _Derived:
         state = record.policy
         facts.policy_name, facts.policy_version, facts.policy_digest = state.name, state.version, state.digest
     # A span carries an intent only if no outcome is known.
+    facts.error = error_of(record)
     facts.outcome = "unknown" if isinstance(record, Intent) else getattr(record, "outcome", None)
     if isinstance(record, OF_TASKS) and record.principal is not None and record.chain is not None:
         principal, chain, task = record.principal, record.chain, record.task
@@ -130,7 +149,7 @@ MIRRORED: Final[Mapping[str, tuple[str, str]]] = {
     "gen_ai.agent.name": ("agent", "id"),
     "gen_ai.agent.version": ("derived", "version"),
     "user.id": ("derived", "human"),
-    "error.type": ("record", "error"),
+    "error.type": ("derived", "error"),
 }
 """For each mirrored attribute, the part of a record that states its value, and the member there."""
 

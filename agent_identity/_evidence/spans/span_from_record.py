@@ -12,9 +12,9 @@ from typing import Final, final
 
 import msgspec
 
-from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, TaskEnd, TaskStart, Trace
+from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, TaskStart, Trace
 from agent_identity._evidence.spans.envelope import payload_type_of, signed_attributes
-from agent_identity._evidence.spans.span_attributes import mirrored_attributes
+from agent_identity._evidence.spans.span_attributes import error_of, mirrored_attributes
 from agent_identity._identity.keys import Signer
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "Appearance",
     "RecordSpan",
     "appearance_of",
-    "error_of",
     "make_span",
     "span_ids",
     "stated_parent",
@@ -46,8 +45,6 @@ GRANT_ATTRIBUTE: Final = "agent_identity.delegation.grant"
 
 _CALLS: Final = (Outcome, Intent)
 _BEGINNINGS: Final = (Intent, TaskStart)
-_ENDS: Final = (Outcome, TaskEnd)
-_GOOD: Final = frozenset({"success", "routed", "suspended", "cancelled"})
 _OPENING: Final = "invoke_agent"
 
 
@@ -109,19 +106,6 @@ def _stated(record: AnyRecord) -> Trace | None:
 
 def _hash(what: str, name: str) -> str:
     return hashlib.sha256(f"agent-identity/{what}/v1\n{name}".encode()).hexdigest()
-
-
-def error_of(record: AnyRecord) -> str | None:
-    """Return the error text of the span status: ``None`` unless the call failed, was refused or is unknown.
-
-    Args:
-        record: The record; an intent travels only where its call has no outcome, so its outcome is unknown.
-    """
-    if isinstance(record, Intent):
-        return "unknown"
-    if not isinstance(record, _ENDS) or record.outcome is None or record.outcome in _GOOD:
-        return None
-    return record.error or record.outcome
 
 
 @final

@@ -12,7 +12,7 @@
 """
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.guard import DeclaredFlow
+from agent_identity._enforcement.guard import DeclaredFlow, SpanOptions
 from agent_identity._enforcement.lifecycle import GuardedCall
 
-__all__ = ["Call", "CallRequest", "DeclaredFlow", "GuardedCall", "Shown"]
+__all__ = ["Call", "CallRequest", "DeclaredFlow", "GuardedCall", "Shown", "SpanOptions"]

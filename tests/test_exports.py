@@ -42,7 +42,7 @@ ROOT_NAMES = (
     "verify",
 )
 PUBLIC = {
-    "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown",
+    "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown SpanOptions",
     "answers": "ApprovalFact CallFact CallSpanFact CodeHint Consumer ControlRow ControlTable ControlsReport "
     "CoverageReport "
     "DataReport Difference ErasureFact Evidence Fact Frame GrantFact Hosts IncidentReport Inventory Item Observation "
@@ -93,9 +93,10 @@ SIGNATURES = {
     Enforcer.receive: "self, presentation, *, tool, arguments, audience, holder=None, agent=None, purpose=None, "
     "traceparent=None",
     Enforcer.tool: "self, function=None, /, *, name=None, data=None, kind='function', labels=None, lazy=None, "
-    "touches=None, returns=None, destination=None, endorses=False, restores=None",
+    "touches=None, returns=None, destination=None, endorses=False, restores=None, content_on_spans=None",
     Enforcer.guard: "self, name, *, kind='function', server=None, labels=None, data=None, claims=None, lazy=None, "
-    "suspends=(), returns=(), place=None, touches=None, workflow=None, thread=None, flow=None",
+    "suspends=(), returns=(), place=None, touches=None, workflow=None, thread=None, flow=None, "
+    "spans=None",
     Task.export: "self, *, to=None, audience=None, agent=None, scope=None, ttl=None",
     Task.token: "self, *, audience, resource=None, scope=None",
     Verifier: "trust=None, *, processes=1, witnesses=(), require=None, timestamps=None, drafts=False, progress=None",
@@ -112,7 +113,7 @@ SIGNATURES = {
     options.Telemetry: "*, tracer_provider=None, spans='auto', sealing='background', otlp=None, on_record=()",
     options.Transparency: "*, witnesses=<factory>, checkpoints=()",
     options.ToolOptions: "*, labels=None, data=None, lazy=None, touches=None, returns=None, destination=None, "
-    "endorses=False, restores=None, server=None",
+    "endorses=False, restores=None, content_on_spans=None, server=None",
 }
 """The parameters of the calls that programs are made of, with their defaults."""
 

@@ -10,7 +10,7 @@ from agent_identity._authority.registries import AgentRegistry
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.common import FollowedTrust, Mode, policy_state
 from agent_identity._enforcement.directory import Directory, Privacy, Telemetry, check_keys, registry_path
-from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext
+from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext, captures_content
 from agent_identity._enforcement.sessions import Admission
 from agent_identity._enforcement.tasks import Flows
 from agent_identity._enforcement.telemetry import Spans
@@ -39,6 +39,7 @@ __all__ = [
     "check_mode",
     "check_parts",
     "check_state",
+    "description_of",
     "exporter_of",
     "flows_of",
     "judge_of",
@@ -206,7 +207,8 @@ def spans_of(recorder: Signer, telemetry: Telemetry, exporter: "LedgerExporter |
     """Return the maker of spans, or only of their ids where an exporter sends them from the ledger."""
     provider = telemetry.tracer_provider
     ids_only = exporter is not None and provider is None
-    return Spans(recorder, provider, VERSION, ids_only=ids_only, mode=telemetry.spans)
+    captures = captures_content()
+    return Spans(recorder, provider, VERSION, ids_only=ids_only, mode=telemetry.spans, captures=captures)
 
 
 def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
@@ -281,6 +283,12 @@ def marked(function: Callable[..., object]) -> Callable[..., object]:
     """Mark a function as guarded, and return it."""
     setattr(function, GUARDED, True)
     return function
+
+
+def description_of(function: object) -> str | None:
+    """Return the first paragraph of the documentation of a function; ``None`` if it has none."""
+    text = inspect.getdoc(function)
+    return None if text is None else text.partition("\n\n")[0]
 
 
 def name_of(function: object) -> str:

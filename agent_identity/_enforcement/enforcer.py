@@ -34,6 +34,7 @@ from agent_identity._enforcement.guard import (
     Guard,
     Restores,
     Revocations,
+    SpanOptions,
     Workflow,
     named,
 )
@@ -552,6 +553,7 @@ class Enforcer:
         workflow: Workflow | None = None,
         thread: Workflow | None = None,
         flow: DeclaredFlow | None = None,
+        spans: SpanOptions | None = None,
     ) -> GuardedCall:
         """Return the guard of one tool, for adapters that reach the body in their own way.
 
@@ -579,6 +581,7 @@ class Enforcer:
                 :class:`agent_identity.adapters.DeclaredFlow`; see ``returns``, ``destination``, ``endorses`` and
                 ``restores`` of
                 :meth:`tool`.
+            spans: What spans of its calls show beside their records, as :class:`agent_identity.adapters.SpanOptions`.
 
         Raises:
             TypeError: The name, kind or server is no ``str``, labels are no list of texts, what is touched is no
@@ -601,6 +604,7 @@ class Enforcer:
             thread=thread,
             flow=flow,
             touching=by_call,
+            spans=spans,
         )
         return GuardedCall(guard, lazy=check_lazy(lazy))
 
@@ -622,6 +626,7 @@ class Enforcer:
         destination: str | Sequence[str] | None = None,
         endorses: bool = False,
         restores: Restores | None = None,
+        content_on_spans: bool | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def tool(
@@ -639,6 +644,7 @@ class Enforcer:
         destination: str | Sequence[str] | None = None,
         endorses: bool = False,
         restores: Restores | None = None,
+        content_on_spans: bool | None = None,
     ) -> object:
         """Guard a function; a decorator with and without arguments.
 
@@ -674,6 +680,9 @@ class Enforcer:
             restores: By argument the categories of findings, or ``quarantine``, whose kept values the tool gets in the
                 place of handles: ``{"iban": "pii.iban"}``. The call is judged with these values. Handles in other
                 arguments, and for other tools, stay what they are.
+            content_on_spans: Whether the spans of calls show arguments and results, which the ledger never does; by
+                default only if ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` asks for it. What inspectors
+                find in them is replaced, and withheld results are never shown.
 
         Raises:
             ValueError: ``returns`` or ``destination`` is malformed.
@@ -691,7 +700,10 @@ class Enforcer:
             flow.check_parameters(named, parameters)
             check_parameters(named, parted_touches(declared)[1], parameters)
             made = flow.of_tool(parts.parameter_names(inner), choices_of_hints(hints_of(inner)))
-            guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=declared, flow=made)
+            shown = SpanOptions(parts.description_of(inner), content_on_spans)
+            guard = self.guard(
+                named, kind=kind, labels=labels, data=data, lazy=lazy, touches=declared, flow=made, spans=shown
+            )
             guard.declare(inner)
             return parts.marked(known_as_guarded(guarded(guard, inner), guard))
 

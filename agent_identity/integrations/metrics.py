@@ -23,7 +23,9 @@ from agent_identity._enforcement.common import error_type
 from agent_identity._enforcement.telemetry import SCOPE, AdoptedSpan
 from agent_identity._evidence.ledger import Entry
 from agent_identity._evidence.record import Ending, Intent, Outcome, TaskEnd
+from agent_identity._evidence.spans import SCHEMA_URL
 from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.operation_metrics import Invocations, Operations
 from agent_identity.version import VERSION
 
 __all__ = ["measure"]
@@ -31,7 +33,7 @@ __all__ = ["measure"]
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 _OTHER: Final = "_OTHER"  # As the semantic conventions spell what is in no list.
-_MAX_TOOLS: Final = 100
+_MAX_NAMED: Final = 100
 _MAX_REASONS: Final = 200
 _MAX_WAITING: Final = 16_384
 _BOUNDARIES: Final = (
@@ -50,7 +52,13 @@ _Read: TypeAlias = Callable[["_Measured"], Iterable[tuple[float, Mapping[str, st
 """Reads an enforcer; what it raises leaves the enforcer out of this collection."""
 
 
-def measure(enforcer: Enforcer, meter_provider: MeterProvider | None = None, *, tools: Collection[str] = ()) -> None:
+def measure(
+    enforcer: Enforcer,
+    meter_provider: MeterProvider | None = None,
+    *,
+    tools: Collection[str] = (),
+    agents: Collection[str] = (),
+) -> None:
     """Report metrics of an enforcer to a meter provider, until the enforcer is closed.
 
     Several enforcers may report to one provider: counts are added up, and of ages the greatest counts. A second call
@@ -61,17 +69,23 @@ def measure(enforcer: Enforcer, meter_provider: MeterProvider | None = None, *, 
         meter_provider: The meter provider; by default the global one, even if it is set later.
         tools: Names of the tools to tell apart, at most 100; all others are ``_OTHER``. By default no metric names
             tools, because callers and servers may invent names.
+        agents: Ids of the agents to tell apart, likewise.
 
     Raises:
         ConfigurationError: More tools are named.
         TypeError: A name is no text.
     """
-    if isinstance(tools, str) or any(type(name) is not str for name in tools):
-        raise TypeError("tools is no collection of names; write tools=['pay_invoice']")
-    named = frozenset(tools)
-    if len(named) > _MAX_TOOLS:
-        raise ConfigurationError(f"{len(named)} tools are named; name at most {_MAX_TOOLS}, so that series stay few")
-    _instruments_of(meter_provider).add(enforcer, named)
+    named = _named("tools", tools, "pay_invoice"), _named("agents", agents, "invoice-clerk")
+    _instruments_of(meter_provider).add(enforcer, *named)
+
+
+def _named(what: str, names: Collection[str], example: str) -> frozenset[str]:
+    if isinstance(names, str) or any(type(name) is not str for name in names):
+        raise TypeError(f"{what} is no collection of names; write {what}=[{example!r}]")
+    named = frozenset(names)
+    if len(named) > _MAX_NAMED:
+        raise ConfigurationError(f"{len(named)} {what} are named; name at most {_MAX_NAMED}, so that series stay few")
+    return named
 
 
 class _Added(NamedTuple):
@@ -95,7 +109,9 @@ class _Measured:
         refusals: The number of refused calls, likewise.
     """
 
-    def __init__(self, enforcer: Enforcer, tools: frozenset[str], instruments: "_Instruments") -> None:
+    def __init__(
+        self, enforcer: Enforcer, tools: frozenset[str], agents: frozenset[str], instruments: "_Instruments"
+    ) -> None:
         self.enforcer = weakref.ref(enforcer)
         self.last_copied: tuple[str, int] = ("", 0)
         self.errors: dict[str, int] = {}
@@ -104,6 +120,12 @@ class _Measured:
         self._tools = tools
         self._instruments = instruments
         self._waiting: deque[_Added] = deque(maxlen=_MAX_WAITING)
+        self._invocations = Invocations(
+            instruments.operations,
+            tool=lambda name: self._tool(name) or _OTHER,
+            agent=lambda name: _shown(name, agents),
+            known=instruments.known,
+        )
 
     def parts(self) -> Running | None:
         """Return the parts of the enforcer, or ``None`` after its end."""
@@ -141,12 +163,18 @@ class _Measured:
         if isinstance(record, Outcome) and record.outcome == "denied":
             code = known(record.error or _OTHER), self._tool(record.action.tool)
             self.refusals[code] = self.refusals.get(code, 0) + 1
+        try:
+            self._invocations.count(record)
+        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+            self._instruments.complain("gen_ai.execute_tool.duration", error)
 
     def _tool(self, name: str) -> str:
         """Return the name of a tool, if it is told apart, or nothing, if none is."""
-        if not self._tools:
-            return ""
-        return name if name in self._tools else _OTHER
+        return _shown(name, self._tools)
+
+
+def _shown(name: str, named: frozenset[str]) -> str:
+    return "" if not named else name if name in named else _OTHER
 
 
 def _attributes(names: Iterable[str], values: Iterable[str]) -> dict[str, str]:
@@ -197,6 +225,7 @@ class _Instruments:
         meter.create_observable_counter(
             "agent_identity.ledger.errors", [self._all_errors], "{error}", "Errors of the ledger, by operation."
         )
+        self.operations: Final = Operations.of(meter)
         for name, unit, description, read, combine in _GAUGES:
             observe = partial(self._observe, name, read, combine)
             meter.create_observable_gauge(name, [observe], unit, description)
@@ -216,14 +245,14 @@ class _Instruments:
             self._complained.add(name)
             _LOG.warning("the metric %s fails: %s; further errors of it are ignored", name, error_type(error))
 
-    def add(self, enforcer: Enforcer, tools: frozenset[str]) -> None:
+    def add(self, enforcer: Enforcer, tools: frozenset[str], agents: frozenset[str]) -> None:
         """Count the records and timings of an enforcer from now on."""
         with self._lock:
             all_measured, gone = self._state
             known = [(one, one.enforcer()) for one in all_measured]
             if any(other is enforcer for _, other in known):
                 return
-            measured = _Measured(enforcer, tools, self)
+            measured = _Measured(enforcer, tools, agents, self)
             gone = gone[0].copy(), gone[1].copy()
             for one in [one for one, other in known if other is None]:
                 _add(gone[0], one.decisions)
@@ -389,12 +418,12 @@ def _instruments_of(provider: MeterProvider | None) -> _Instruments:
     with _LOCK:
         if provider is None or provider is current:
             if not _GLOBAL:
-                _GLOBAL.append(_Instruments(current.get_meter(SCOPE, VERSION)))
+                _GLOBAL.append(_Instruments(current.get_meter(SCOPE, VERSION, SCHEMA_URL)))
             return _GLOBAL[0]
         _KNOWN[:] = [(known, made) for known, made in _KNOWN if known() is not None]
         for known, made in _KNOWN:
             if known() is provider:
                 return made
-        made = _Instruments(provider.get_meter(SCOPE, VERSION))
+        made = _Instruments(provider.get_meter(SCOPE, VERSION, SCHEMA_URL))
         _KNOWN.append((weakref.ref(provider), made))
         return made

@@ -30,7 +30,10 @@ _CLIENT: Final = 3
 
 _AGENT_SPANS: Final = frozenset({"invoke_agent", "create_agent", "invoke_workflow"})
 _AGENTS: Final = ("gen_ai.agent.name", "agent.name", "agent_name")
-_WORKFLOWS: Final = ("gen_ai.workflow.name", "traceloop.workflow.name")
+_WORKFLOW: Final = "gen_ai.workflow.name"
+"""The older name of ``gen_ai.agent.name`` on spans of workflows, before version 0.1.0 of the conventions."""
+
+_WORKFLOWS: Final = (_WORKFLOW, "traceloop.workflow.name")
 _MODELS: Final = (
     "gen_ai.response.model",
     "gen_ai.request.model",
@@ -106,7 +109,7 @@ def _hints(span: SpanData, hosts: Hosts) -> Iterator[_Hint]:
 
 def _agents(span: SpanData) -> Iterator[_Hint]:
     said = span.attributes
-    name = _first(said, _AGENTS)
+    name = _first(said, _AGENTS) or _text(said.get(_WORKFLOW))
     kind = _text(said.get("traceloop.span.kind"))
     if name is None and (kind == "agent" or _text(said.get("langfuse.observation.type")) == "agent"):
         name = _text(said.get("traceloop.entity.name")) or _text(span.name)

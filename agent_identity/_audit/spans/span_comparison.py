@@ -8,8 +8,9 @@ from agent_identity._audit.spans.attestations import OURS
 from agent_identity._audit.spans.foreign_members import Aside, Claim
 from agent_identity._audit.spans.span_facts import SpanFacts
 from agent_identity._audit.spans.span_members import is_our_scope, members_of
-from agent_identity._evidence.record import AnyRecord
+from agent_identity._evidence.record import AnyRecord, Intent, Outcome
 from agent_identity._evidence.spans import (
+    APPROVER_ATTRIBUTE,
     ATTESTATION_ATTRIBUTES,
     GRANT_ATTRIBUTE,
     MIRRORED,
@@ -22,13 +23,15 @@ __all__ = ["SpanComparison"]
 
 _NAMED: Final = 5  # Attributes that a message names.
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
-_OF_OURS: Final = frozenset({*MIRRORED, *ATTESTATION_ATTRIBUTES.values(), GRANT_ATTRIBUTE})
-"""Every attribute of our spans: copies of record members, the attestation, and the grant."""
+_OF_OURS: Final = frozenset({*MIRRORED, *ATTESTATION_ATTRIBUTES.values(), GRANT_ATTRIBUTE, APPROVER_ATTRIBUTE})
+"""Every attribute of ours: copies of record members, the attestation, the grant, and the approver."""
 
-_USUAL: Final = _OF_OURS | {"gen_ai.operation.name", "gen_ai.tool.type"}
-"""The attributes of a span that nobody but this library has touched."""
+_COMPARED: Final = (_OF_OURS | {"gen_ai.operation.name", "gen_ai.tool.type"}) - {APPROVER_ATTRIBUTE}
+"""The attributes that are compared with the record, or are part of the evidence."""
 
-_OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
+_OTHERS_MAY_SET: Final = frozenset(
+    {"user.id", "error.type", "gen_ai.agent.name", "gen_ai.agent.version", "gen_ai.tool.call.id"}
+)
 """Conventional attributes that other libraries and collectors set and hash as well."""
 
 _THEIRS: Final = _OTHERS_MAY_SET - {"user.id"}
@@ -77,7 +80,11 @@ class SpanComparison:
         """
         hidden: list[str] = []
         facts.signed, fields = deviations(record, span.attributes)
+        beside: list[str] = []
         for field in fields:
+            if field.verdict == "unsigned":
+                beside.append(field.attribute)
+                continue
             if field.attribute in _THEIRS and field.verdict in ("changed", "retyped") and _is_foreign(span):
                 continue
             if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
@@ -91,11 +98,13 @@ class SpanComparison:
                 self._report_retyped(field.attribute, facts)
             else:
                 hidden.append(field.attribute)
-        for name in self._added(span.attributes):
+        added = () if _COMPARED.issuperset(span.attributes) else self._added(record, span.attributes)
+        for name in added:
             facts.contradicted = True
             message = f"the attribute {name[:_LONGEST]!a} is not signed; it was added"
             facts.add(self._step, "field_added", message)
         facts.hidden = len(hidden)
+        facts.unverified = [*beside, *(span.attributes.keys() - _COMPARED - set(added))]
         if hidden:
             self._report_hidden(hidden, facts)
 
@@ -149,11 +158,11 @@ class SpanComparison:
                 message = f"the attribute {name[:_LONGEST]!a} on {claim.where} is not signed; it was added"
                 facts.add(self._step, "field_added", message)
 
-    def _added(self, attributes: Mapping[str, object]) -> Sequence[str]:
-        """Return the attributes with our prefix that our spans do not have."""
-        if _USUAL.issuperset(attributes):
-            return ()
-        return sorted({name for name in attributes if name.startswith(OURS)} - _OF_OURS - self._redacted)
+    def _added(self, record: AnyRecord, attributes: Mapping[str, object]) -> Sequence[str]:
+        """Return the attributes with our prefix that the span of a record does not have."""
+        ours = {name for name in attributes if name.startswith(OURS)} - self._redacted
+        approved = isinstance(record, Outcome | Intent) and record.decision.approval is not None
+        return sorted(ours - (_OF_OURS if approved else _OF_OURS - {APPROVER_ATTRIBUTE}))
 
     def _report_retyped(self, name: str, facts: SpanFacts) -> None:
         message = f"the store shows {name} as JSON of another type than the signed one; look at its raw text"

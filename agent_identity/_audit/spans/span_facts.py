@@ -32,6 +32,7 @@ class SpanFacts:
         call: The tool call that the span describes, from any library.
         signed: Number of attributes that copy the record.
         hidden: Number of those attributes that are missing or blanked.
+        unverified: The attributes that no record states, so that nothing is known of their values.
         span: The span itself, if the reader keeps spans.
     """
 
@@ -46,6 +47,7 @@ class SpanFacts:
     call: ToolCall | None = None
     signed: int = 0
     hidden: int = 0
+    unverified: Sequence[str] = ()
     span: SpanData | None = None
 
     @property

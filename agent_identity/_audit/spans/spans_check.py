@@ -1,5 +1,6 @@
 """Verifies spans from any source: each carries its record and the signature over it."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias, final
@@ -67,6 +68,9 @@ _ONCE_WORDS: Final[Mapping[str, str]] = {
 }
 _CALLS: Final = (Outcome, Intent)
 _ENDS: Final = (Outcome, TaskEnd)
+_NAMED: Final = 8  # Attributes that the report names,
+_MAX_NAMES: Final = 1_024  # and those that are counted one by one.
+_LONGEST: Final = 128
 _BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one longer document.
 _BESIDE: Final = 128  # Bytes that a document takes beside its own; it may have none.
 
@@ -122,6 +126,7 @@ class SpansCheck:
         self._pasted = SpanReader(trust, redacted)
         self._seen = Deduplicator()
         self._signed = self._hidden = 0
+        self._unverified: Counter[str] = Counter()
         self.proofs: Proofs | None = None
 
     def read(self, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object]) -> None:
@@ -211,7 +216,13 @@ class SpansCheck:
 
     def _copies(self) -> str:
         signed, hidden = self._signed, self._hidden
-        return f"{signed - hidden:,} of {counted(signed, 'attribute')} compared, {hidden:,} missing or blanked"
+        compared = f"{signed - hidden:,} of {counted(signed, 'attribute')} compared, {hidden:,} missing or blanked"
+        if not self._unverified:
+            return compared
+        names = [f"{name[:_LONGEST]!a}"[1:-1] for name, _ in self._unverified.most_common(_NAMED)]
+        more = len(self._unverified) - len(names)
+        beside = f"{', '.join(names)}{f' and {more:,} more' if more > 0 else ''}"
+        return f"{compared}; not verified, because no record states them: {beside}"
 
     def _take(self, facts: SpanFacts) -> None:
         """Check the next span."""
@@ -222,6 +233,7 @@ class SpansCheck:
             findings.counts[name] += number
         self._signed += facts.signed
         self._hidden += facts.hidden
+        self._note(facts.unverified)
         verified: AnyRecord | None = None
         if facts.record is not None and (record := facts.record.record) is not None:
             once = self._keep(record, facts.record.leaf, facts.place)
@@ -233,6 +245,15 @@ class SpansCheck:
             self._coverage.add(facts.call, None if principal is None else principal.kind)
         if self._visit is not None and facts.span is not None:
             self._visit(facts.span, verified)
+
+    def _note(self, names: Sequence[str]) -> None:
+        """Note the attributes that are not verified, by name; of very many names, the first."""
+        known = self._unverified
+        for name in names:
+            if name in known or len(known) < _MAX_NAMES:
+                known[name] += 1
+        if names:
+            self._findings.counts["unverified_attributes"] += len(names)
 
     def _judge(self, facts: SpanFacts, record: AnyRecord, *, once: bool) -> AnyRecord | None:
         """Count a record, and return it if it is verified."""

@@ -29,7 +29,7 @@ from agent_identity._enforcement.calls import (
     with_digest,
 )
 from agent_identity._enforcement.common import FollowedTrust, Steps, has_loop, safe_message
-from agent_identity._enforcement.tasks import Task, TaskContext, attached, leave, mark_of, taken_over
+from agent_identity._enforcement.tasks import Task, TaskContext, attached, leave, mark_of, principal_fact, taken_over
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import ApprovalStatus, DigestKeys, Pseudonyms, Time
 from agent_identity._evidence.record import schema as records
@@ -232,6 +232,8 @@ class Approvals:
                 self._record(call, channel, "expired", held)
             raise
         self._record(call, channel, "approved", held)
+        if call.routing is not None:
+            call.routing.approver = principal_fact(ruling.approver).id
         self._forget(held.name)
 
     def leave(self, call: Call) -> None:

@@ -143,11 +143,13 @@ class Routing(Struct, eq=False):
         name: The name of the route, for the record.
         channel: The approval channel that the call waits for; ``None`` for a handler, and once it is approved.
         approval: The id of the approval, or of the request for one.
+        approver: The id of the person who approved, once that is on record.
     """
 
     name: str
     channel: Approval | None = None
     approval: str | None = None
+    approver: str | None = None
 
 
 class Execution(Struct, eq=False):
@@ -277,6 +279,7 @@ class Call(Struct, eq=False):
         action: The action member of its records.
         facts: Further members of its intent.
         intent: The id of the intent on record.
+        shown_arguments: The arguments as the span shows them; ``None`` unless it is to show content.
         model: Where a model was called: set it to the one that answered.
         result: For blocks: set it to the result of the block, to have it inspected and digested.
         done: True once the call is over.
@@ -302,6 +305,7 @@ class Call(Struct, eq=False):
     action: Action = _UNKNOWN
     facts: CallFacts | None = None
     intent: str | None = None
+    shown_arguments: str | None = None
     model: Model | None = None
     result: object = None
     done: bool = False

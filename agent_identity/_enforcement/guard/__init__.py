@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.guard.guard import Guard
     from agent_identity._enforcement.guard.known_tools import KnownTools, annotated, claims_from
     from agent_identity._enforcement.guard.revocations import LIST_NAME, Revocations, named, read_list
+    from agent_identity._enforcement.guard.span_facts import SpanOptions, captures_content
     from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, Restores, ToolFlow
 else:
     from agent_identity._common.lazy import lazily
@@ -20,6 +21,7 @@ else:
             "agent_identity._enforcement.guard.guard": ("Guard",),
             "agent_identity._enforcement.guard.known_tools": ("KnownTools", "annotated", "claims_from"),
             "agent_identity._enforcement.guard.revocations": ("LIST_NAME", "Revocations", "named", "read_list"),
+            "agent_identity._enforcement.guard.span_facts": ("SpanOptions", "captures_content"),
             "agent_identity._enforcement.guard.tool_flow": ("DeclaredFlow", "Restores", "ToolFlow"),
         },
     )
@@ -33,9 +35,11 @@ __all__ = [
     "KnownTools",
     "Restores",
     "Revocations",
+    "SpanOptions",
     "ToolFlow",
     "Workflow",
     "annotated",
+    "captures_content",
     "claims_from",
     "named",
     "read_list",

@@ -40,6 +40,7 @@ from agent_identity._enforcement.guard.kept_values import restore
 from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.results import Delivery, Rebuild, Results, StreamDelivery
 from agent_identity._enforcement.guard.resumed_calls import ResumedCalls, Thread
+from agent_identity._enforcement.guard.span_facts import SpanFacts, SpanOptions
 from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, ToolFlow
 from agent_identity._enforcement.tasks import Process, Task
 from agent_identity._enforcement.telemetry import AdoptedSpan, in_context
@@ -89,6 +90,7 @@ class Guard:
         thread: Names the thread of the framework in which a call is made.
         flow: What the code declares of the results and the destinations of the tool.
         touching: Functions that declare further resources of each call.
+        spans: What the spans of its calls show beside their records.
 
     Raises:
         TypeError: ``suspends`` or ``returns`` are no exceptions, or ``place``, ``workflow`` or ``thread`` no function.
@@ -115,7 +117,7 @@ class Guard:
             "_resumed",
             "_returns",
         ),
-        *("_suspends", "_told", "_touching"),
+        *("_shown", "_suspends", "_told", "_touching"),
         *("data", "declared", "inspects", "inspects_slowly", "slow", "tool"),
     )
 
@@ -132,6 +134,7 @@ class Guard:
         thread: Thread | None = None,
         flow: DeclaredFlow | None = None,
         touching: tuple[CallTouches, ...] = (),
+        spans: SpanOptions | None = None,
     ) -> None:
         for name, function in (("place", place), ("workflow", workflow), ("thread", thread)):
             if function is not None and not callable(function):
@@ -156,6 +159,7 @@ class Guard:
         self._restores = dict(self.declared.restores)
         self._told = Description(point, tool, workflow, endorses=self.endorses)
         self._results = Results(point, tool.name, self._ask, self._told)
+        self._shown = SpanFacts(tool.name, self._ask, spans or SpanOptions(), captures=point.spans.shows_content)
         self._name = f"execute_tool {tool.name}"
         # Whatever decides on a span when it starts needs these two; the rest is set off the caller's path.
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
@@ -494,6 +498,8 @@ class Guard:
         else:
             if call.task is not None:
                 call.task.tally.intent()
+        if self._shown.shows_content:
+            call.shown_arguments = self._shown.arguments_of(call)
         run = call.execution
         run.context, run.marker = self._point.ambience.running(call.task, in_context(run.span, run.around))
         run.home = Process.here
@@ -572,14 +578,16 @@ class Guard:
         if call.done:
             return result
         call.watch.start()
+        shown = result
         if self.inspects or self._flow is not None or call.handles is not None:
             delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
             result = delivery.value
+            shown = None if delivery.audited or delivery.blocked is not None else result
             self._told.describe_result(call, result)
             self._deliver(call, delivery)
         else:
             self._told.describe_result(call, result)
-        self._finish(call, "routed" if call.route is not None else "success", None)
+        self._finish(call, "routed" if call.route is not None else "success", None, shown)
         return result
 
     def emit(self, call: Call, item: object, *, fixed: bool = False, rebuild: Rebuild | None = None) -> object:
@@ -743,7 +751,7 @@ class Guard:
         self._point.approvals.leave(call)
         self._finish(call, "suspended", None)
 
-    def _finish(self, call: Call, outcome: Ending, error: str | None) -> None:
+    def _finish(self, call: Call, outcome: Ending, error: str | None, shown: object = None) -> None:
         """Record an outcome; the act happened, so a failure to record it must not hide its result.
 
         Raises:
@@ -751,7 +759,7 @@ class Guard:
         """
         if call.conclude():
             try:
-                self._conclude(call, outcome, error)
+                self._conclude(call, outcome, error, shown)
             except ContentBlocked as blocked:
                 self._deny(call, blocked)
                 if blocked.reference is None:
@@ -767,7 +775,7 @@ class Guard:
             self._deny(call, unmarked)
             raise unmarked
 
-    def _conclude(self, call: Call, outcome: Ending, error: str | None) -> Entry | None:
+    def _conclude(self, call: Call, outcome: Ending, error: str | None, shown: object = None) -> Entry | None:
         """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""
         run = call.execution
         if run.home is not Process.here and call.intent is not None:
@@ -786,11 +794,11 @@ class Guard:
         detail = self._told.detail(call, end_ns)
         finish = partial(point.spans.finish, span, end_ns=end_ns)
         append = point.ledger.append if self._flow is None else partial(self._flow.conclude, call, point.ledger)
-        if point.inline or type(span) in _FINISHED_HERE:
-            entry = append(record, detail=detail)
-            finish(entry)
+        if point.inline or type(span) in _FINISHED_HERE or (self._flow is not None and self._shown.shows_content):
+            entry = append(record, detail=detail)  # Only now it is known whether the result is withheld.
+            finish(entry, extra=self._shown.of(call, shown))
         else:
-            entry = append(record, detail=detail, after=finish)
+            entry = append(record, detail=detail, after=partial(finish, extra=self._shown.of(call, shown)))
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
         if outcome == "denied":

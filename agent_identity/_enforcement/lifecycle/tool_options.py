@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, cast, final
 
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._enforcement.guard import DeclaredFlow, Restores
+from agent_identity._enforcement.guard import DeclaredFlow, Restores, SpanOptions
 from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy
 from agent_identity._enforcement.lifecycle.guarded_call import GuardedCall
 from agent_identity._flow import Returns, choices_of_schema, properties_of
@@ -35,6 +35,7 @@ class ToolOptions:
         destination: Names of the arguments that decide where a call leads.
         endorses: Results have the declared label, whatever the inputs of the task were.
         restores: For each argument, the categories of kept values that replace its handles.
+        content_on_spans: Show arguments and results on the spans of calls; by default as the environment says.
         server: The name of the tool's MCP server. Without it the declarations apply only to a tool of this process,
             because a server may offer another tool of the same name.
 
@@ -55,6 +56,7 @@ class ToolOptions:
     destination: str | Sequence[str] | None = None
     endorses: bool = False
     restores: Restores | None = None
+    content_on_spans: bool | None = None
     server: str | None = None
     flow: DeclaredFlow = field(init=False, repr=False, compare=False)
 
@@ -69,7 +71,7 @@ class ToolOptions:
         object.__setattr__(self, "flow", flow)
 
     def __hash__(self) -> int:
-        return hash((self.labels, self.data, self.lazy, self.touches, self.flow, self.server))
+        return hash((self.labels, self.data, self.lazy, self.touches, self.flow, self.content_on_spans, self.server))
 
     def are_about(self, kind: str, server: str | None) -> bool:
         """Return whether the declarations apply to a tool of this kind and server.
@@ -104,6 +106,8 @@ class ToolOptions:
         kind: str,
         server: str | None,
         schema: Mapping[str, object] | None = None,
+        description: str | None = None,
+        names_run: bool = False,
     ) -> GuardedCall:
         """Return the guard of a tool with these declarations.
 
@@ -113,6 +117,8 @@ class ToolOptions:
             kind: Its kind.
             server: Its server.
             schema: The JSON Schema of its arguments; ``None`` if it is unknown.
+            description: The description that models get of it.
+            names_run: The workflow of its calls names a single run, and no conversation.
         """
         return make(
             name,
@@ -123,4 +129,5 @@ class ToolOptions:
             lazy=self.lazy,
             touches=self.touches,
             flow=self.flow.of_tool(properties_of(schema), choices_of_schema(schema)),
+            spans=SpanOptions(description, self.content_on_spans, names_run),
         )

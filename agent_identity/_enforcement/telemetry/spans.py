@@ -22,7 +22,12 @@ from agent_identity._enforcement.telemetry.foreign_spans import SCOPE, AdoptedSp
 from agent_identity._enforcement.telemetry.providers import WAITING, look_for_provider
 from agent_identity._evidence.ledger import Entry
 from agent_identity._evidence.record import Trace
-from agent_identity._evidence.spans import appearance_of, mirrored_attributes, signed_attributes
+from agent_identity._evidence.spans import (
+    SCHEMA_URL,
+    appearance_of,
+    mirrored_attributes,
+    signed_attributes,
+)
 from agent_identity._identity.keys import Signer, SigningKey
 
 __all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
@@ -46,9 +51,13 @@ class Spans:
         ids_only: Make no spans, because the ledger export sends them: only their ids, and the sampler's
             decision for the application's spans below them.
         mode: The spans that carry the records of calls. Tasks always have spans of ours: nobody else makes one.
+        captures: Show arguments and results on the spans of tools that do not say otherwise.
+
+    Attributes:
+        shows_content: See ``captures``; spans sent from the ledger show none.
     """
 
-    __slots__ = ("_ids_only", "_mode", "_provider", "_seen", "_signer", "_tracer", "_version")
+    __slots__ = ("_ids_only", "_mode", "_provider", "_seen", "_signer", "_tracer", "_version", "shows_content")
 
     def __init__(
         self,
@@ -58,8 +67,10 @@ class Spans:
         *,
         ids_only: bool = False,
         mode: SpanMode = "auto",
+        captures: bool = False,
     ) -> None:
         self._ids_only = ids_only
+        self.shows_content: Final = captures and not ids_only
         self._mode = mode
         self._signer = signer
         self._provider = provider
@@ -155,7 +166,7 @@ class Spans:
         provider = self._provider or trace.get_tracer_provider()
         tracer = self._tracer
         if tracer is None or provider is not self._seen:
-            tracer = self._tracer = provider.get_tracer(SCOPE, self._version)
+            tracer = self._tracer = provider.get_tracer(SCOPE, self._version, SCHEMA_URL)
             self._seen = provider
             _warn_about(provider)
         return tracer

@@ -31,10 +31,18 @@ if TYPE_CHECKING:
     from agent_identity._evidence.spans.otlp_json import Document, Malformed, SpanData
     from agent_identity._evidence.spans.otlp_reader import documents, read_spans, spans_of
     from agent_identity._evidence.spans.pasted_spans import MAX_PASTED, PastedSpan, read_pasted
-    from agent_identity._evidence.spans.span_attributes import MIRRORED, deviations, mirrored_attributes, verdict_on
+    from agent_identity._evidence.spans.span_attributes import (
+        APPROVER_ATTRIBUTE,
+        MIRRORED,
+        deviations,
+        error_of,
+        mirrored_attributes,
+        verdict_on,
+    )
     from agent_identity._evidence.spans.span_from_record import (
         EXPORTED_KINDS,
         GRANT_ATTRIBUTE,
+        SCHEMA_URL,
         SCOPE,
         Appearance,
         RecordSpan,
@@ -76,14 +84,17 @@ else:
             "agent_identity._evidence.spans.otlp_reader": ("documents", "read_spans", "spans_of"),
             "agent_identity._evidence.spans.pasted_spans": ("MAX_PASTED", "PastedSpan", "read_pasted"),
             "agent_identity._evidence.spans.span_attributes": (
+                "APPROVER_ATTRIBUTE",
                 "MIRRORED",
                 "deviations",
+                "error_of",
                 "mirrored_attributes",
                 "verdict_on",
             ),
             "agent_identity._evidence.spans.span_from_record": (
                 "EXPORTED_KINDS",
                 "GRANT_ATTRIBUTE",
+                "SCHEMA_URL",
                 "SCOPE",
                 "Appearance",
                 "RecordSpan",
@@ -94,12 +105,14 @@ else:
     )
 
 __all__ = [
+    "APPROVER_ATTRIBUTE",
     "ATTESTATION_ATTRIBUTES",
     "EXPORTED_KINDS",
     "GRANT_ATTRIBUTE",
     "MAX_PASTED",
     "MIRRORED",
     "PAYLOAD_TYPE",
+    "SCHEMA_URL",
     "SCOPE",
     "Appearance",
     "Aside",
@@ -122,6 +135,7 @@ __all__ = [
     "deviations",
     "documents",
     "encode_request",
+    "error_of",
     "is_hashed",
     "is_internal",
     "likeness",

@@ -22,7 +22,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode
 
 from agent_identity._common.narrowing import is_object
-from agent_identity._evidence.spans.span_from_record import SCOPE, RecordSpan
+from agent_identity._evidence.spans.span_from_record import SCHEMA_URL, SCOPE, RecordSpan
 from agent_identity.version import VERSION
 
 __all__ = ["Encoding", "ExportAnswer", "as_bytes", "encode_request", "read_answer", "said"]
@@ -56,7 +56,7 @@ def encode_request(spans: Sequence[RecordSpan], resource: Mapping[str, str]) -> 
         spans: The spans.
         resource: The attributes of what produced them.
     """
-    origin, scope = Resource(resource), InstrumentationScope(SCOPE, VERSION)
+    origin, scope = Resource(resource), InstrumentationScope(SCOPE, VERSION, SCHEMA_URL)
 
     def context(trace_id: str, span_id: str) -> SpanContext:
         return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False)

@@ -16,15 +16,17 @@ import msgspec
 import orjson
 
 from agent_identity._common.narrowing import is_array, is_dict, is_list
-from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, Outcome, Policy
+from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, Policy, TaskEnd
 
 __all__ = [
+    "APPROVER_ATTRIBUTE",
     "MIRRORED",
     "SCHEMA_VERSION",
     "FieldCheck",
     "Verdict",
     "compare",
     "deviations",
+    "error_of",
     "mirrored_attributes",
     "verdict_on",
 ]
@@ -32,14 +34,19 @@ __all__ = [
 SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""
 
-Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped"]
+APPROVER_ATTRIBUTE: Final = "agent_identity.approval.approver"
+"""The attribute with the id of the person who approved a call, whom only the record of the approval states."""
+
+Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped", "unsigned"]
 """Relation of an attribute to the record.
 
-``redacted``: a scrubber says that it was here; ``retyped``: a store read it as JSON, and shows a value of another type.
+``redacted``: a scrubber says that it was here; ``retyped``: a store read it as JSON, and shows a value of another type;
+``unsigned``: the record says nothing about a conventional attribute, which others may set.
 """
 
 _Value: TypeAlias = "str | tuple[str, ...]"
 _CALLS: Final = (Outcome, Intent)
+_GOOD: Final = frozenset({"success", "routed", "suspended", "cancelled"})
 _OURS: Final = "agent_identity."
 _WORST_FIRST: Final[tuple[Verdict, ...]] = ("changed", "retyped", "redacted", "match")
 _MAX_FOUND: Final = 1_048_576
@@ -61,10 +68,27 @@ class _Derived(msgspec.Struct):
     leaf_grant: str | None = None
     expires_at: str | None = None
     human: str | None = None
+    version: str | None = None
     policy_name: str | None = None
     policy_version: str | None = None
     policy_digest: str | None = None
     outcome: str | None = None
+    error: str | None = None
+
+
+def error_of(record: AnyRecord) -> str | None:
+    """Return the error text of the span status, which is ``error.type`` as well; ``None`` unless something failed.
+
+    Args:
+        record: The record; an intent travels only where its call has no outcome, so its outcome is unknown.
+    """
+    if isinstance(record, Intent):
+        return "unknown"
+    if isinstance(record, TaskEnd):
+        return record.error
+    if not isinstance(record, Outcome) or record.outcome in _GOOD:
+        return None
+    return record.error or record.outcome
 
 
 def _derived(record: AnyRecord) -> _Derived:
@@ -76,12 +100,14 @@ def _derived(record: AnyRecord) -> _Derived:
         state = record.policy
         facts.policy_name, facts.policy_version, facts.policy_digest = state.name, state.version, state.digest
     # A span carries an intent only if no outcome is known.
+    facts.error = error_of(record)
     facts.outcome = "unknown" if isinstance(record, Intent) else getattr(record, "outcome", None)
     if isinstance(record, OF_TASKS) and record.principal is not None and record.chain is not None:
         principal, chain, task = record.principal, record.chain, record.task
         facts.chain = (principal.id, *[hop.id for hop in chain])  # From the principal to the agent that acts.
         facts.leaf_grant = chain[-1].grant
         facts.human = principal.id if principal.kind == "human" else None
+        facts.version = record.agent.version if isinstance(record, OfTask) and record.agent is not None else None
         facts.expires_at = None if task is None or task.expires is None else _moment(task.expires)
     return facts
 
@@ -107,6 +133,7 @@ MIRRORED: Final[Mapping[str, tuple[str, str]]] = {
     "agent_identity.decision.mode": ("decision", "mode"),
     "agent_identity.decision.reason": ("decision", "reason"),
     "agent_identity.decision.route_target": ("action", "route"),
+    "agent_identity.approval.id": ("decision", "approval"),
     "agent_identity.policy.name": ("derived", "policy_name"),
     "agent_identity.policy.version": ("derived", "policy_version"),
     "agent_identity.policy.digest": ("derived", "policy_digest"),
@@ -120,8 +147,9 @@ MIRRORED: Final[Mapping[str, tuple[str, str]]] = {
     "gen_ai.tool.name": ("action", "tool"),
     "gen_ai.tool.call.id": ("action", "call"),
     "gen_ai.agent.name": ("agent", "id"),
+    "gen_ai.agent.version": ("derived", "version"),
     "user.id": ("derived", "human"),
-    "error.type": ("record", "error"),
+    "error.type": ("derived", "error"),
 }
 """For each mirrored attribute, the part of a record that states its value, and the member there."""
 
@@ -148,7 +176,7 @@ class FieldCheck:
 
     Attributes:
         attribute: Its name.
-        verdict: ``match``, ``changed``, ``missing``, ``redacted`` or ``retyped``.
+        verdict: ``match``, ``changed``, ``missing``, ``redacted``, ``retyped`` or ``unsigned``.
         signed: The value in the record; ``None`` where the attribute claims a fact that the record does not state.
     """
 
@@ -163,7 +191,7 @@ def compare(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldC
     Stores change types: an array may come back as JSON text, digits as an integer. Equal meaning is a
     match. What a scrubber has visibly blanked, wholly or in parts, is redacted as long as the rest fits.
     A mirrored attribute of ours about which the record says nothing counts as changed; conventional ones
-    (``user.id``, ``error.type``) others may set.
+    (``user.id``, ``error.type``), which others may set, as unsigned.
 
     Args:
         record: The record, whose signature has been verified.
@@ -189,8 +217,8 @@ def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[int
         shown = attributes.get(name)
         if value is None:
             absent += 1
-            if shown is not None and _is_claimed(name, shown):
-                claimed.append(FieldCheck(name, "changed", None))
+            if shown is not None and (verdict := _on_claim(name, shown)) is not None:
+                claimed.append(FieldCheck(name, verdict, None))
         elif shown != value and (verdict := verdict_on(value, shown)) != "match":
             checks.append(FieldCheck(name, verdict, value))
     return len(_SOURCES) - absent, (*checks, *claimed)
@@ -199,15 +227,17 @@ def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[int
 def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> list[FieldCheck]:
     """Return our attributes on a span whose values the record does not state."""
     return [
-        FieldCheck(name, "changed", None)
+        FieldCheck(name, verdict, None)
         for name in MIRRORED
-        if name not in signed and _is_claimed(name, attributes.get(name))
+        if name not in signed and (verdict := _on_claim(name, attributes.get(name))) is not None
     ]
 
 
-def _is_claimed(name: str, shown: object) -> bool:
-    """Return whether a mirrored attribute is ours and has a value; others may set conventional ones."""
-    return name.startswith(_OURS) and verdict_on("", shown) == "changed"
+def _on_claim(name: str, shown: object) -> Verdict | None:
+    """Return the verdict on a mirrored attribute whose fact the record does not state; ``None`` if it has no value."""
+    if verdict_on("", shown) != "changed":
+        return None
+    return "changed" if name.startswith(_OURS) else "unsigned"
 
 
 _MARK: Final = re.compile(

@@ -12,19 +12,19 @@ from typing import Final, final
 
 import msgspec
 
-from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, TaskEnd, TaskStart, Trace
+from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, TaskStart, Trace
 from agent_identity._evidence.spans.envelope import signed_attributes
-from agent_identity._evidence.spans.span_attributes import mirrored_attributes
+from agent_identity._evidence.spans.span_attributes import error_of, mirrored_attributes
 from agent_identity._identity.keys import Signer
 
 __all__ = [
     "EXPORTED_KINDS",
     "GRANT_ATTRIBUTE",
+    "SCHEMA_URL",
     "SCOPE",
     "Appearance",
     "RecordSpan",
     "appearance_of",
-    "error_of",
     "make_span",
     "span_ids",
     "stated_parent",
@@ -34,6 +34,9 @@ __all__ = [
 SCOPE: Final = "agent_identity"
 """The name of our instrumentation scope."""
 
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai/0.1.0"
+"""The version of OpenTelemetry's conventions for generative AI that spans and metrics follow."""
+
 EXPORTED_KINDS: Final = frozenset({"outcome", "task_end"})
 """The kinds of records of which each has a span."""
 
@@ -42,8 +45,6 @@ GRANT_ATTRIBUTE: Final = "agent_identity.delegation.grant"
 
 _CALLS: Final = (Outcome, Intent)
 _BEGINNINGS: Final = (Intent, TaskStart)
-_ENDS: Final = (Outcome, TaskEnd)
-_GOOD: Final = frozenset({"success", "routed", "suspended", "cancelled"})
 _OPENING: Final = "invoke_agent"
 
 
@@ -105,19 +106,6 @@ def _stated(record: AnyRecord) -> Trace | None:
 
 def _hash(what: str, name: str) -> str:
     return hashlib.sha256(f"agent-identity/{what}/v1\n{name}".encode()).hexdigest()
-
-
-def error_of(record: AnyRecord) -> str | None:
-    """Return the error text of the span status: ``None`` unless the call failed, was refused or is unknown.
-
-    Args:
-        record: The record; an intent travels only where its call has no outcome, so its outcome is unknown.
-    """
-    if isinstance(record, Intent):
-        return "unknown"
-    if not isinstance(record, _ENDS) or record.outcome is None or record.outcome in _GOOD:
-        return None
-    return record.error or record.outcome
 
 
 @final

@@ -89,6 +89,7 @@ class ToolCall(NamedTuple):
         function: The function that the body calls, if it is known. If it is under :meth:`Enforcer.tool` of the same
             enforcer, it keeps its own guard and declarations, so one call makes one record.
         is_seen: A model asked for the call in a turn that the open task has seen; see :meth:`ToolGuards.saw`.
+        description: The description of the tool, for spans; ``None`` if it has none.
     """
 
     name: str
@@ -101,6 +102,7 @@ class ToolCall(NamedTuple):
     contents: Callable[[object], Iterable[object]] = _itself
     function: object = None
     is_seen: bool = False
+    description: str | None = None
 
 
 class _Other(NamedTuple):
@@ -122,6 +124,7 @@ class ToolGuards:
         suspends: Exceptions by which a tool leaves to be called again; see :meth:`Enforcer.guard`.
         returns: Exceptions of a tool that carry a result; see there.
         workflow: Names the run or conversation of the framework; see there.
+        names_run: The workflow names a single run, so spans do not show it as a conversation.
         thread: Names what goes on in later tasks; see there.
         tool_options: Declarations of tools, by their name in scopes and policies. Names that belong to no guarded tool
             when a task ends are logged.
@@ -147,6 +150,7 @@ class ToolGuards:
             "_make",
             "_may_suspend",
         ),
+        "_names_run",
         *("_options", "_own", "_seen", "_stated", "_unchecked"),
     )
 
@@ -158,6 +162,7 @@ class ToolGuards:
         suspends: Leaving = (),
         returns: Leaving = (),
         workflow: Callable[[], str | None] | None = None,
+        names_run: bool = False,
         thread: Callable[[], str | None] | None = None,
         tool_options: Declared | None = None,
         model: str | None = None,
@@ -176,6 +181,7 @@ class ToolGuards:
         self._agents = {name: _delegate(name, agent) for name, agent in (agents or {}).items()}
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow, thread=thread)
+        self._names_run = names_run
         self._own = self._make(UNNAMED)
         self._follows_flow = self._own.follows_flow
         self._may_suspend = self._own.can_suspend
@@ -218,6 +224,7 @@ class ToolGuards:
         server: str | None = None,
         schema: Mapping[str, object] | None = None,
         function: object = None,
+        description: str | None = None,
     ) -> GuardedCall:
         """Return the guard of a tool; tools whose names are unfit for records share one.
 
@@ -227,6 +234,7 @@ class ToolGuards:
             server: As there.
             schema: As there.
             function: As there.
+            description: As there.
 
         Raises:
             ConfigurationError: Declarations of the tool name an argument that it does not have, or the function has
@@ -241,7 +249,7 @@ class ToolGuards:
         key = name, kind, server
         guard = self._guards.get(key)
         if guard is None or (schema is not None and key in self._unchecked):
-            guard = self._made(name, kind, server, schema)
+            guard = self._made(name, kind, server, schema, description)
             with self._lock:
                 if len(self._guards) >= _MAX_GUARDS:  # A model may make up names.
                     self._guards.clear()
@@ -442,7 +450,14 @@ class ToolGuards:
         if asked.is_seen:
             self.saw((asked.request.call_id,))
         function = None if asked.request.refusal is not None else asked.function
-        return self.of(asked.name, kind=asked.kind, server=asked.server, schema=asked.schema, function=function)
+        return self.of(
+            asked.name,
+            kind=asked.kind,
+            server=asked.server,
+            schema=asked.schema,
+            function=function,
+            description=asked.description,
+        )
 
     def _other(self, acting: str | None) -> _Other | None:
         """Return the agent that calls, if the open task must delegate to it; ``None`` where the task's agent acts."""
@@ -483,12 +498,23 @@ class ToolGuards:
         denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
         return denied if denied.reference else guard.refuse(asked.request.arguments, denied, task)
 
-    def _made(self, name: str, kind: str, server: str | None, schema: Mapping[str, object] | None) -> GuardedCall:
+    def _made(
+        self, name: str, kind: str, server: str | None, schema: Mapping[str, object] | None, description: str | None
+    ) -> GuardedCall:
         options = self._options.get(name, _NOTHING)
         if not options.are_about(kind, server):
             options = _NOTHING
         try:
-            guard = options.guard(self._make, name, kind=kind, server=server, schema=schema)
+            described = description if isinstance(description, str) else None
+            guard = options.guard(
+                self._make,
+                name,
+                kind=kind,
+                server=server,
+                schema=schema,
+                description=described,
+                names_run=self._names_run,
+            )
         except (TypeError, ValueError):  # A model wrote the name, and it is unfit for records.
             return self._make(UNNAMED)
         if options is not _NOTHING:

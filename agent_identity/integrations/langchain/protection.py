@@ -54,6 +54,7 @@ def protect(
     destination: str | Sequence[str] | None = None,
     endorses: bool = False,
     restores: Restores | None = None,
+    content_on_spans: bool | None = None,
 ) -> ToolT: ...
 
 
@@ -70,6 +71,7 @@ def protect(
     destination: str | Sequence[str] | None = None,
     endorses: bool = False,
     restores: Restores | None = None,
+    content_on_spans: bool | None = None,
 ) -> ToolsT: ...
 
 
@@ -85,6 +87,7 @@ def protect(
     destination: str | Sequence[str] | None = None,
     endorses: bool = False,
     restores: Restores | None = None,
+    content_on_spans: bool | None = None,
 ) -> object:
     """Guard a tool, or each tool of a list, in place.
 
@@ -112,6 +115,7 @@ def protect(
         destination: Names of the arguments that decide where a call of each of the tools leads; likewise.
         endorses: Their results have the declared label whatever the inputs of the task were; likewise.
         restores: By argument the categories of kept values that they get in the place of handles; likewise.
+        content_on_spans: Whether the spans of their calls show arguments and results; likewise.
 
     Returns:
         The argument: the same tool, the same sequence.
@@ -126,7 +130,8 @@ def protect(
     touched = None if touches is None else check_touches(touches)
     declares = (returns, destination, endorses, restores) != (None, None, False, None)
     flow = DeclaredFlow(returns, destination, endorses=endorses, restores=restores) if declares else None
-    stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"), check_lazy(lazy), touched, flow)
+    labelled = check_labels(labels, "labels"), check_labels(data, "data")
+    stated = Stated(*labelled, check_lazy(lazy), touched, flow, content_on_spans)
     items = _each(tools)
     _check_enforcer(enforcer)
     for tool in items:

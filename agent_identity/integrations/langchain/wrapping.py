@@ -21,7 +21,7 @@ from langchain_core.tools import BaseTool, StructuredTool, Tool
 from agent_identity._common.narrowing import is_object
 from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Binder
-from agent_identity._enforcement.guard import DeclaredFlow
+from agent_identity._enforcement.guard import DeclaredFlow, SpanOptions
 from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_body, guard_of
 from agent_identity._flow import choices_of_hints, choices_of_schema, properties_of
 from agent_identity._policy.decision import CallTouches, Touch, check_parameters
@@ -116,7 +116,7 @@ class Protection:
 
     def guard(self, enforcer: Enforcer, tool: BaseTool) -> GuardedCall:
         """Return a new guard of a tool."""
-        labels, data, lazy, touches, flow = self.stated
+        labels, data, lazy, touches, flow, shows = self.stated
         guard = enforcer.guard(
             tool.name,
             labels=labels,
@@ -130,6 +130,7 @@ class Protection:
             workflow=workflow,
             thread=thread,
             flow=_flow(tool, flow or DeclaredFlow()),
+            spans=SpanOptions(tool.description, shows),
         )
         guard.declare()
         return guard
@@ -149,13 +150,14 @@ def _flow(tool: BaseTool, stated: DeclaredFlow) -> DeclaredFlow:
 
 @final
 class Stated(NamedTuple):
-    """The statements of the application about a tool: labels, those of its data, results, resources and flow."""
+    """The statements of the application about a tool: labels, those of its data, results, resources, flow, spans."""
 
     labels: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
     lazy: Lazy | None = None
     touches: tuple[Touch | CallTouches, ...] | None = None
     flow: DeclaredFlow | None = None
+    shows: bool | None = None
 
 
 _NOTHING: Final = Stated()

@@ -219,6 +219,7 @@ class _Protection:
             server=facts.server,
             schema=schema_of(facts),
             function=None if function is None else function[1],
+            description=facts.description,
         )
 
     def _share(self, tool: BaseTool, owner: "_Protection", name: str) -> None:

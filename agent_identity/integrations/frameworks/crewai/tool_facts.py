@@ -27,6 +27,7 @@ class ToolFacts(NamedTuple):
     kind: str
     server: str | None
     schema: Any
+    description: str | None = None
 
 
 def facts_of(tool: BaseTool | CrewStructuredTool) -> ToolFacts:
@@ -34,7 +35,7 @@ def facts_of(tool: BaseTool | CrewStructuredTool) -> ToolFacts:
     server = tool.server_name if isinstance(tool, MCPNativeTool | MCPToolWrapper) else None
     is_served = server is not None or any(one.__name__ == _ADAPTED for one in type(tool).__mro__)
     kind = "agent" if isinstance(tool, BaseAgentTool) else "mcp" if is_served else "function"
-    return ToolFacts(sanitize_tool_name(tool.name), kind, server, tool.args_schema)
+    return ToolFacts(sanitize_tool_name(tool.name), kind, server, tool.args_schema, tool.description)
 
 
 def wanted_call(
@@ -65,7 +66,16 @@ def wanted_call(
     fields = getattr(facts.schema, "model_fields", {})
     supplied = [name for name, value in values.items() if name not in fields or not _is_default(fields[name], value)]
     request = CallRequest(values, supplied, turn=turn)
-    call = ToolCall(facts.name, request, acting, facts.kind, facts.server, schema_of(facts), function=body)
+    call = ToolCall(
+        facts.name,
+        request,
+        acting,
+        facts.kind,
+        facts.server,
+        schema_of(facts),
+        function=body,
+        description=facts.description,
+    )
     return call, spread
 
 

@@ -257,6 +257,7 @@ def _described(tool: BaseTool, args: Mapping[str, object], context: ToolContext)
         schema=schema,
         contents=_result_contents,
         function=getattr(tool, "func", None),
+        description=tool.description,
     )
 
 

@@ -85,6 +85,7 @@ class GuardedCalls:
             server=self.origin.server,
             schema=self.tool.metadata.get_parameters_dict(),
             function=self._function,
+            description=self.tool.metadata.description,
         )
 
     def run(
@@ -173,7 +174,10 @@ class GuardedCalls:
         injected = (self._own,) if self._own is not None and isinstance(bound.values.get(self._own), Context) else ()
         supplied = tuple(name for name in bound.supplied if name not in injected)
         request = CallRequest(bound.values, supplied=supplied, injected=injected, turn=turn)
-        return ToolCall(self._name, request, acting, self._kind, self.origin.server, function=self._function)
+        server, description = self.origin.server, self.tool.metadata.description
+        return ToolCall(
+            self._name, request, acting, self._kind, server, function=self._function, description=description
+        )
 
     def _refused(self, denied: Denied, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
         return self._made(refusal(denied), args, kwargs, is_error=True, exception=denied)

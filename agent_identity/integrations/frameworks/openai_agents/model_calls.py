@@ -82,7 +82,12 @@ class _ModelGuards:
         self.name: Final = name
         self.are_principals: Final = principal_messages
         self.tools: Final = ToolGuards(
-            enforcer, workflow=trace_id, thread=thread, model=name, principal_messages=principal_messages
+            enforcer,
+            workflow=trace_id,
+            names_run=True,
+            thread=thread,
+            model=name,
+            principal_messages=principal_messages,
         )
 
     @property

@@ -62,7 +62,13 @@ class Protection:
     ) -> None:
         self._everywhere = everywhere
         self.guards: Final = ToolGuards(
-            enforcer, agents=agents, suspends=(Suspended,), workflow=trace_id, thread=thread, tool_options=tool_options
+            enforcer,
+            agents=agents,
+            suspends=(Suspended,),
+            workflow=trace_id,
+            names_run=True,
+            thread=thread,
+            tool_options=tool_options,
         )
         self._members: Final = dict[int, weakref.ref[_AnyAgent]]()
         self._named: Final = set[tuple[str, str]]()

@@ -49,6 +49,7 @@ class GuardedBody(SharedBody):
         self.needs_approval: Final = tool.needs_approval
         self._name = tool.name
         self._schema = tool.params_json_schema
+        self._description = tool.description
         self._body: _Invoke = tool.on_invoke_tool
         if _handles_failures(tool):
             # It turns exceptions into texts; a copy that does not shows them to the guard first.
@@ -71,7 +72,14 @@ class GuardedBody(SharedBody):
         else:
             request = CallRequest(*with_defaults(parsed, self._schema), call_id=call_id)
         return ToolCall(
-            self._name, request, acting, self.kind, self.server, schema=self._schema, function=self._function
+            self._name,
+            request,
+            acting,
+            self.kind,
+            self.server,
+            schema=self._schema,
+            function=self._function,
+            description=self._description,
         )
 
     def declare(self, owner: Owner) -> None:
@@ -83,7 +91,14 @@ class GuardedBody(SharedBody):
         Raises:
             ConfigurationError: Its options name an argument that it does not have.
         """
-        owner.guards.of(self._name, kind=self.kind, server=self.server, schema=self._schema, function=self._function)
+        owner.guards.of(
+            self._name,
+            kind=self.kind,
+            server=self.server,
+            schema=self._schema,
+            function=self._function,
+            description=self._description,
+        )
 
     async def __call__(self, ctx: _ToolContext, input: str) -> object:  # noqa: A002 - The SDK's name.
         """Run the tool if it may; a refusal is its answer.

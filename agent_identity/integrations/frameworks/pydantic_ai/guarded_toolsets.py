@@ -163,6 +163,7 @@ class _GuardedToolset(WrapperToolset[object]):
             contents=_result_contents,
             function=function,
             is_seen=is_of_run(ctx) and not is_spliced(ctx),
+            description=tool.tool_def.description,
         )
 
 

@@ -197,7 +197,12 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             SESSION.set(self._self_session)
             wanted = self._wanted(tool_use)
             guard = guards.of(
-                wanted.name, kind=wanted.kind, server=wanted.server, schema=wanted.schema, function=wanted.function
+                wanted.name,
+                kind=wanted.kind,
+                server=wanted.server,
+                schema=wanted.schema,
+                function=wanted.function,
+                description=wanted.description,
             )
 
             async def body(call: Call) -> object:
@@ -256,6 +261,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             schema=schema,
             contents=result_contents,
             function=getattr(tool, "__wrapped__", None),
+            description=tool.tool_spec.get("description"),
         )
 
 

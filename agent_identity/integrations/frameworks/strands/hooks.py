@@ -50,7 +50,7 @@ from agent_identity.integrations.frameworks.strands.calls import (
 )
 from agent_identity.integrations.frameworks.strands.listed_tools import CALLING, guard_listed
 from agent_identity.integrations.frameworks.strands.prompts import note_spoken
-from agent_identity.integrations.frameworks.strands.session import thread
+from agent_identity.integrations.frameworks.strands.session import session, thread
 from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 
@@ -143,6 +143,7 @@ class AgentIdentityHooks(HookProvider):
             enforcer,
             agents=agents,
             suspends=(InterruptException, HaltedError),
+            workflow=session,
             thread=thread,
             tool_options=tool_options,
             model=model,

@@ -3,10 +3,15 @@
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["SESSION", "thread"]
+__all__ = ["SESSION", "session", "thread"]
 
 SESSION: Final[ContextVar[str | None]] = ContextVar("agent_identity_strands_session", default=None)
 """The session of the agent that makes the call that is judged."""
+
+
+def session() -> str | None:
+    """Return the session of the current call, which is the conversation of the agent."""
+    return SESSION.get()
 
 
 def thread() -> str | None:

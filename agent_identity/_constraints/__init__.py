@@ -15,12 +15,14 @@ if TYPE_CHECKING:
         Wildcard,
     )
     from agent_identity._constraints.locations import EmailDomain, PathWithin, Prefix, UrlWithin
-    from agent_identity._constraints.registry import constraint_from_claim, is_constraint, range_of
+    from agent_identity._constraints.optional import IfGiven, judge_of
+    from agent_identity._constraints.registry import constraint_from_claim, constraint_of, range_of
     from agent_identity._constraints.value_forms import DecimalText, NoFormError, form_of, with_decimals
     from agent_identity._constraints.values import (
         CONTAINERS,
         MAX_NESTING,
         Walked,
+        is_interoperable,
         is_text,
         key_of,
         kinds_inside,
@@ -44,12 +46,14 @@ else:
                 "Wildcard",
             ),
             "agent_identity._constraints.locations": ("EmailDomain", "PathWithin", "Prefix", "UrlWithin"),
-            "agent_identity._constraints.registry": ("constraint_from_claim", "is_constraint", "range_of"),
+            "agent_identity._constraints.optional": ("IfGiven", "judge_of"),
+            "agent_identity._constraints.registry": ("constraint_from_claim", "constraint_of", "range_of"),
             "agent_identity._constraints.value_forms": ("DecimalText", "NoFormError", "form_of", "with_decimals"),
             "agent_identity._constraints.values": (
                 "CONTAINERS",
                 "MAX_NESTING",
                 "Walked",
+                "is_interoperable",
                 "is_text",
                 "key_of",
                 "kinds_inside",
@@ -68,6 +72,7 @@ __all__ = [
     "DecimalText",
     "EmailDomain",
     "Exact",
+    "IfGiven",
     "NoFormError",
     "NotOneOf",
     "OneOf",
@@ -79,9 +84,11 @@ __all__ = [
     "Walked",
     "Wildcard",
     "constraint_from_claim",
+    "constraint_of",
     "form_of",
-    "is_constraint",
+    "is_interoperable",
     "is_text",
+    "judge_of",
     "key_of",
     "kinds_inside",
     "range_of",

@@ -73,6 +73,8 @@ def _listing(name: str, keys: tuple[Key, ...]) -> str:
 class Exact:
     """The argument equals one value of JSON: ``1`` equals ``1.0``, but neither ``True`` nor ``"1"``.
 
+    In a scope, an array or object becomes the only value of a :class:`OneOf`, as the profile requires.
+
     Raises:
         ValueError: The value is no plain value of JSON, or too large or deep for a grant.
     """

@@ -22,7 +22,7 @@ from agent_identity._constraints.literals import (
     Wildcard,
 )
 from agent_identity._constraints.locations import LOCATION_KINDS, EmailDomain, PathWithin, Prefix, UrlWithin
-from agent_identity._constraints.values import is_text
+from agent_identity._constraints.values import CONTAINERS, is_interoperable, is_text
 from agent_identity.errors import TokenError
 
 __all__ = [
@@ -41,10 +41,15 @@ __all__ = [
     "UrlWithin",
     "Wildcard",
     "constraint_from_claim",
+    "constraint_of",
     "is_constraint",
 ]
 
 _Members: TypeAlias = Mapping[str, object]
+
+_FLAGS: Final = (("min_inclusive", "min"), ("max_inclusive", "max"))
+
+_ROUNDED: Final = "no double holds a whole number of the constraint exactly, so others read another one; use a text"
 
 _KINDS: Final = (*LITERAL_KINDS, *LOCATION_KINDS, AllOf, AnyOf)
 
@@ -52,6 +57,30 @@ _KINDS: Final = (*LITERAL_KINDS, *LOCATION_KINDS, AllOf, AnyOf)
 def is_constraint(value: object) -> TypeGuard[Constraint]:
     """Return whether the value is one of the kinds above; no other kinds exist."""
     return isinstance(value, _KINDS)
+
+
+def constraint_of(value: object) -> Constraint:
+    """Return the constraint of an argument in a scope, where a plain value means exactly equal, as a grant spells it.
+
+    Raises:
+        TypeError: The value is a class.
+        ValueError: It is neither a constraint nor a value that a grant can hold.
+    """
+    if isinstance(value, type):
+        raise TypeError(f"the constraint is a class; write {value.__name__}(…)")
+    constraint = _in_grant(value if is_constraint(value) else Exact(value))
+    if not is_interoperable(constraint.to_claim()):
+        raise ValueError(_ROUNDED)
+    return constraint
+
+
+def _in_grant(constraint: Constraint) -> Constraint:
+    """Return a constraint without arrays and objects that are exact."""
+    if isinstance(constraint, AllOf | AnyOf):
+        return type(constraint)(*map(_in_grant, constraint.clauses))
+    if isinstance(constraint, Exact) and type(constraint.values[0]) in CONTAINERS:
+        return OneOf(*constraint.values)
+    return constraint
 
 
 def constraint_from_claim(claim: object) -> Constraint:
@@ -65,6 +94,8 @@ def constraint_from_claim(claim: object) -> Constraint:
         check_size(claim)
     except ValueError as error:
         raise TokenError(f"bad constraint: {error}", code="bad_constraint") from None
+    if not is_interoperable(claim):
+        raise TokenError(_ROUNDED, code="bad_constraint")
     return _read(claim)
 
 
@@ -98,6 +129,12 @@ def _shown(name: object) -> str:
     return "(missing or unreadable)"
 
 
+def _scalar(value: object) -> object:
+    if type(value) in CONTAINERS:
+        raise TypeError("value is an array or an object")
+    return value
+
+
 def _items(members: _Members, name: str) -> list[object]:
     items = members[name]
     if not is_array(items):
@@ -125,8 +162,10 @@ def range_of(members: _Members) -> Range:
 
     Raises:
         TypeError: A bound is no number, or a flag is no truth value.
-        ValueError: They make no :class:`Range`.
+        ValueError: They make no :class:`Range`, or a flag has no bound.
     """
+    if any(flag in members and bound not in members for flag, bound in _FLAGS):
+        raise ValueError("min_inclusive or max_inclusive is without its bound")
     return Range(
         _bound(members, "min"),
         _bound(members, "max"),
@@ -160,7 +199,7 @@ def _names(*names: str) -> frozenset[str]:
 
 
 _READERS: Final[dict[str, tuple[frozenset[str], frozenset[str], Callable[[_Members], Constraint]]]] = {
-    Exact.kind: (_names("value"), _names(), lambda claim: Exact(claim["value"])),
+    Exact.kind: (_names("value"), _names(), lambda claim: Exact(_scalar(claim["value"]))),
     OneOf.kind: (_names("values"), _names(), lambda claim: OneOf(*_items(claim, "values"))),
     NotOneOf.kind: (_names("excluded"), _names(), lambda claim: NotOneOf(*_items(claim, "excluded"))),
     Range.kind: (_names(), _names("min", "max", "min_inclusive", "max_inclusive"), range_of),

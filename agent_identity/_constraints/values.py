@@ -25,6 +25,7 @@ __all__ = [
     "DecimalText",
     "Key",
     "Walked",
+    "is_interoperable",
     "is_number",
     "is_text",
     "key_of",
@@ -246,6 +247,20 @@ class _Walk:
         if not is_plain_dict(value):
             return self._form(value, depth)
         return ("object", frozenset((_name(name), self.key(item, depth - 1)) for name, item in value.items()))
+
+
+def is_interoperable(value: object) -> bool:
+    """Return whether every reader of a value of JSON reads the same numbers: it has no integer that a double rounds."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if is_mapping(one):
+            waiting += one.values()
+        elif is_plain_array(one):
+            waiting += one
+        elif type(one) is int and not (is_number(one) and int(float(one)) == one):
+            return False
+    return True
 
 
 def _literal_number(value: float) -> float:

@@ -212,7 +212,7 @@ NOT_CALLED = frozenset(
             "OneOf",
             "Subset",
         ),  # Take values, in tests of theirs.
-        *("Exact", "Wildcard", "ScriptedAgent", "SequentialIds"),
+        *("Exact", "IfGiven", "Wildcard", "ScriptedAgent", "SequentialIds"),
     }
 )
 

@@ -430,7 +430,7 @@ def test_ac_13_a_local_token_is_no_grant(open_world: Any) -> None:
         value = task.token(audience=API).value
     with pytest.raises(AgentIdentityError) as caught:
         verify_chain([value], anchors=lambda _: key.public_key, issuer="https://issuer.example.com", now=None)
-    assert caught.value.code == "wrong_type"
+    assert caught.value.code == "algorithm_not_allowed"
 
 
 def test_a_refused_order_never_reaches_the_endpoint(open_world: Any, endpoint: Endpoint) -> None:

@@ -165,7 +165,7 @@ class AuthorizationServer:
         if actor is not None:
             assert given.pop("actor_token_type") == "urn:ietf:params:oauth:token-type:jwt"
             keys = KeySet.import_key_set(self.trusted)
-            self.actors.append(jwt.decode(actor, keys, algorithms=["EdDSA", "ES256"]).claims)
+            self.actors.append(jwt.decode(actor, keys, algorithms=["Ed25519", "EdDSA", "ES256"]).claims)
         return validate_token_exchange_policy(
             TokenExchangeRequest(**given), context, subject_token, audience=[API], **options
         )
@@ -334,7 +334,7 @@ def test_the_actor_is_the_chain_of_agents(authority: AuthorizationServer, open_w
 
 
 def test_the_grant_can_be_the_actor(authority: AuthorizationServer, open_with: Any, tmp_path: Path) -> None:
-    """By default the task's own grant goes along, which any JWT library reads with the issuer's key."""
+    """By default the task's own grant goes along, which JWT libraries that know Ed25519 read with the issuer's key."""
     enforcer = open_with(actor="grant")
     with task_of(enforcer) as task:
         key = SigningKey.load(tmp_path / "0" / "keys" / "issuer.pem").public_key

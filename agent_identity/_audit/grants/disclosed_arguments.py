@@ -9,8 +9,8 @@ from agent_identity._audit.grants.grant_usage import GrantUsage, spent_uses
 from agent_identity._audit.grants.spent_limits import disclosed_amount
 from agent_identity._audit.inputs import PathLike
 from agent_identity._audit.report import Findings, Place, counted
-from agent_identity._authority.grants import Grant, Limit
-from agent_identity._constraints import Constraint, with_decimals
+from agent_identity._authority.grants import UNNAMED, Grant, Limit
+from agent_identity._constraints import Constraint, IfGiven, with_decimals
 from agent_identity._evidence.record import (
     MAX_DISCLOSURE_BYTES,
     AnyRecord,
@@ -146,9 +146,19 @@ class _Taken:
 
     @property
     def judged(self) -> bool:
-        """True if every argument that the grant constrains is shown, and the chain holds."""
+        """True if every argument that the grant constrains is shown, and the chain holds.
+
+        No record says which arguments the caller gave. An optional one counts only if the grant permits its value,
+        or the call does not have it.
+        """
         constraints = self._constraints()
-        return constraints is not None and constraints.keys() <= self.shown.keys()
+        return constraints is not None and all(self._is_judged(*named) for named in constraints.items())
+
+    def _is_judged(self, name: str, constraint: Constraint) -> bool:
+        kinds = dict(argument_kinds(self.record)) if names_arguments(self.record) else {name: None}
+        if not isinstance(constraint, IfGiven) or name not in self.shown:
+            return name in self.shown or (isinstance(constraint, IfGiven) and name not in kinds)
+        return _permits(constraint, self.shown[name], kinds.get(name))
 
     @property
     def call(self) -> str:
@@ -170,6 +180,8 @@ class _Taken:
         constraints = self._constraints() or {}
         kinds = dict(argument_kinds(self.record)) if names_arguments(self.record) else None
         for name, constraint in constraints.items():
+            if isinstance(constraint, IfGiven):
+                continue  # No record says that the caller gave it: its value may be the tool's own default.
             if kinds is not None and name not in kinds:
                 return f"the call does not have the argument {name!a} that the grant constrains"
             kind = None if kinds is None else kinds[name]
@@ -178,10 +190,12 @@ class _Taken:
         return None
 
     def _constraints(self) -> Mapping[str, Constraint] | None:
+        """Return the constraints of the named arguments."""
         record = self.record
         if self.leaf is None or not isinstance(record, Intent | Outcome) or record.decision.effect == "block":
             return None
-        return self.leaf.scope.tools.get(record.action.tool)
+        constraints = self.leaf.scope.tools.get(record.action.tool)
+        return constraints and {name: one for name, one in constraints.items() if name != UNNAMED}
 
 
 def _permits(constraint: Constraint, value: JSON, kind: str | None) -> bool:

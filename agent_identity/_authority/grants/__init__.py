@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         limits_from_claim,
     )
     from agent_identity._authority.grants.proof_of_possession import PROOF_WINDOW, id_of_proof, prove, verify_proof
-    from agent_identity._authority.grants.scope import Scope
+    from agent_identity._authority.grants.scope import UNNAMED, Scope
     from agent_identity._authority.grants.signed_marks import SignedMark, sign_mark, signer_of_mark, verify_mark
 else:
     from agent_identity._common.lazy import lazily
@@ -58,7 +58,7 @@ else:
                 "prove",
                 "verify_proof",
             ),
-            "agent_identity._authority.grants.scope": ("Scope",),
+            "agent_identity._authority.grants.scope": ("UNNAMED", "Scope"),
             "agent_identity._authority.grants.signed_marks": (
                 "SignedMark",
                 "sign_mark",
@@ -74,6 +74,7 @@ __all__ = [
     "MAX_TTL",
     "PROOF_WINDOW",
     "SKEW",
+    "UNNAMED",
     "Chain",
     "Grant",
     "Limit",

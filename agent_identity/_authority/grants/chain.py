@@ -42,7 +42,7 @@ def verify_chain(
 
     1. Size: at least one token (``empty_chain``), at most 33 (``too_deep``), together at most 256 KiB
        (``too_large``), none twice (``duplicate_id``).
-    2. Root, before its claims are parsed: three canonical parts of at most 64 KiB, algorithm EdDSA, type
+    2. Root, before its claims are parsed: three canonical parts of at most 64 KiB, algorithm Ed25519, type
        ``aat+jwt``, a ``kid`` that ``anchors`` knows (``unknown_key``), a signature by that key
        (``bad_signature``).
     3. Root claims, each by itself: all required ones, no unknown ones, canonical; times, depth limit of at
@@ -59,7 +59,7 @@ def verify_chain(
        (``duplicate_id``), its ``act`` repeats the chain (``bad_history``), its time is as in 5.
     9. Depth, time, task, principal, audience, limits, scope and hash against the parent:
        :func:`check_child`.
-    10. The leaf is made for this audience, if for any (``wrong_audience``).
+    10. Every grant is made for this audience, if for any (``wrong_audience``).
 
     What a call does (tool, arguments, proof of possession) is checked by :meth:`Scope.check` and
     :func:`verify_proof` afterwards.
@@ -104,7 +104,8 @@ def verify_chain(
         check_history(claims, (link.agent for link in grants))
         _check_time(grant, now, skew, max_lifetime)
         check_child(parent, grant)
-    _check_audience(grants[-1], audience, now)
+    for grant in grants:
+        _check_audience(grant, audience, now)
     return Chain(tuple(grants))
 
 
@@ -161,8 +162,8 @@ def _check_time(grant: Grant, now: int | None, skew: int, max_lifetime: int) -> 
         raise TokenError("the grant has expired; get a new one", code="expired")
 
 
-def _check_audience(leaf: Grant, audience: str | None, now: int | None) -> None:
-    if leaf.audience is None or leaf.audience == audience:
+def _check_audience(grant: Grant, audience: str | None, now: int | None) -> None:
+    if grant.audience is None or grant.audience == audience:
         return
     if audience is not None or now is not None:
         raise TokenError("the grant was made for another enforcement point", code="wrong_audience")

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._constraints import CONTAINERS, AllOf, AnyOf, Constraint, Walked
+from agent_identity._authority.grants.scope import UNNAMED, Scope
+from agent_identity._constraints import CONTAINERS, AllOf, AnyOf, Constraint, Walked, judge_of
 
 __all__ = ["clauses_of"]
 
@@ -32,8 +32,8 @@ def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tupl
     clauses = (
         f"{name}:{'.'.join(branch[:_MAX_PARTS])}"
         for name, constraint in constraints.items()
-        if name in arguments
-        for branch in _branches(constraint, _judged(arguments[name]))
+        if name in arguments and name != UNNAMED
+        for branch in _branches(judge_of(constraint), _judged(arguments[name]))
     )
     return tuple(islice(dict.fromkeys(clauses), _MAX_CLAUSES))
 

@@ -87,7 +87,7 @@ class Grant:
         depth: 0 for a root, one more at each hop.
         max_depth: The deepest grant that may be derived from it, directly or not.
         holder: Public key of the holder.
-        audience: The enforcement point that it is made for; None for any.
+        audience: The enforcement point that it, and everything derived from it, is made for; None for any.
         parent_hash: Base64url SHA-256 of the parent's signing input; None for a root.
         hash: Hexadecimal SHA-256 of its own signing input.
         limits: The limits for everything under the root together; equal along the chain.
@@ -150,6 +150,11 @@ class Chain:
     def leaf(self) -> Grant:
         """The last grant, whose holder acts."""
         return self.grants[-1]
+
+    @property
+    def audience(self) -> str | None:
+        """The one enforcement point that may accept the chain; None for any."""
+        return next((grant.audience for grant in self.grants if grant.audience is not None), None)
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -273,7 +278,9 @@ def derive(
         "sub": parent.principal.id,
         "txn": parent.task_id,
     }
-    bound = parent.audience if audience is None else audience
+    bound = chain.audience if audience is None else audience
+    if chain.audience not in (None, bound):
+        raise _other_audience()
     claims.update(_claims_of_holder(id, agent, holder, scope, limit, audience=bound))
     claims.update(_claims_of_limits(parent.limits))
     # Checked before it is signed, so that nothing wider than the parent is ever signed.
@@ -451,9 +458,9 @@ def check_child(parent: Grant, child: Grant) -> None:
        and the limit does not grow (``depth_not_attenuated``).
     2. Time: not issued before the parent (``issued_before_parent``), not living longer
        (``outlives_parent``).
-    3. The same task (``wrong_task``) and principal (``principal_changed``), and the parent's audience if
-       that has one (``audience_not_attenuated``), and the same limits (``limits_changed``): there is one
-       account for all, so a child can neither raise nor lower them.
+    3. The same task (``wrong_task``) and principal (``principal_changed``), no other audience if the parent has one
+       (``audience_not_attenuated``; without one of its own, the parent's binds it), and the same limits
+       (``limits_changed``): there is one account for all, so a child can neither raise nor lower them.
     4. Scope: within the parent's (``tool_not_attenuated``, ``argument_not_attenuated``).
     5. Link: it names the parent's hash (``wrong_parent``).
 
@@ -470,13 +477,17 @@ def check_child(parent: Grant, child: Grant) -> None:
         raise TokenError("the child is of another task", code="wrong_task")
     if child.principal != parent.principal:
         raise AttenuationError("the child has another principal than its parent", code="principal_changed")
-    if parent.audience is not None and child.audience != parent.audience:
-        raise AttenuationError("the child has another audience than its parent", code="audience_not_attenuated")
+    if parent.audience is not None and child.audience not in (None, parent.audience):
+        raise _other_audience()
     if child.limits != parent.limits:
         raise AttenuationError("the child has other limits than its parent", code="limits_changed")
     parent.scope.check_attenuates(child.scope)
     if child.parent_hash != par_hash(parent.token):
         raise TokenError("the child does not name its parent's hash", code="wrong_parent")
+
+
+def _other_audience() -> AttenuationError:
+    return AttenuationError("the child has another audience than its parent", code="audience_not_attenuated")
 
 
 def _check_depth(parent: Grant, child: Grant) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from agent_identity._authority.grants.grants import Chain
+from agent_identity._constraints import is_interoperable
 from agent_identity._identity.common import check_id
-from agent_identity._identity.keys import Signer, parse_compact, sign_compact, verify_compact
+from agent_identity._identity.keys import Signer, par_hash, parse_compact, sign_compact, verify_compact
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import AttenuationError, TokenError
 
@@ -23,7 +24,7 @@ PROOF_TYPE: Final = "aat-pop+jwt"
 PROOF_WINDOW: Final = 30
 """Seconds before and after its time in which a proof is accepted."""
 
-_CLAIMS: Final = frozenset({"aat_aud", "aat_id", "aat_tool", "hta", "iat", "jti"})
+_CLAIMS: Final = frozenset({"aat_aud", "aat_hash", "aat_id", "aat_tool", "hta", "iat", "jti"})
 _NEXT: Final = "aat_next"
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -54,14 +55,18 @@ def prove(
     Raises:
         AttenuationError: With code ``not_the_holder`` if the key is not the leaf's holder's.
         TypeError: An argument has the wrong type.
-        ValueError: The id is no UUID, or the arguments are no values of JSON or too large.
+        ValueError: The id is no UUID, or the arguments are no values of JSON or too large, or one is a whole number
+            that no double holds.
     """
     if signer.public_key != chain.leaf.holder:
         raise AttenuationError("the key that signs the proof is not that of the leaf's holder", code="not_the_holder")
     if not _UUID.fullmatch(id):
         raise ValueError("the id of the proof is not a UUID in lower case")
+    if not is_interoperable(arguments):
+        raise ValueError("an argument is a whole number that no double holds, so others read another one; use a text")
     claims: dict[str, object] = {
         "aat_aud": check_id(audience, "audience"),
+        "aat_hash": par_hash(chain.leaf.token),
         "aat_id": chain.leaf.id,
         "aat_tool": tool,
         "hta": arguments,
@@ -99,9 +104,10 @@ def verify_proof(
     2. Exactly the claims of a proof (``bad_proof``).
     3. It is for this leaf (``wrong_grant``), the grant handed over with it if there is one
        (``wrong_next_grant``), tool (``wrong_tool``) and audience (``wrong_audience``), and
-       the leaf is for this audience, if for any.
+       the chain is for this audience, if for any.
     4. Its time is within 30 seconds of ours (``proof_too_old``, ``not_yet_valid``).
-    5. Its arguments are the call's, compared as canonical bytes (``wrong_arguments``).
+    5. Its arguments are the call's, compared as canonical bytes, and its whole numbers are ones that a double holds
+       (``wrong_arguments``).
 
     A proof that verifies can still be a replay: let the id through once.
 
@@ -127,16 +133,17 @@ def verify_proof(
     if not _UUID.fullmatch(proof_id) or not isinstance(claims["hta"], Mapping):
         raise TokenError("jti of the proof is not a UUID, or hta is not an object", code="bad_proof")
     _check_same(claims["aat_id"], leaf.id, "wrong_grant")
+    _check_same(claims["aat_hash"], par_hash(leaf.token), "wrong_grant")
     _check_same(claims.get(_NEXT), next_hash, "wrong_next_grant")
     _check_same(claims["aat_tool"], tool, "wrong_tool")
     _check_same(claims["aat_aud"], audience, "wrong_audience")
-    if leaf.audience is not None:
-        _check_same(leaf.audience, audience, "wrong_audience")
+    if chain.audience is not None:
+        _check_same(chain.audience, audience, "wrong_audience")
     if issued_at < now - PROOF_WINDOW:
         raise TokenError(f"the proof is older than {PROOF_WINDOW} s; make a new one", code="proof_too_old")
     if issued_at > now + PROOF_WINDOW:
         raise TokenError("the proof was made in the future; compare the clocks", code="not_yet_valid")
-    if encode(claims["hta"]) != _canonical(arguments):
+    if encode(claims["hta"]) != _canonical(arguments) or not is_interoperable(arguments):
         raise TokenError("the proof is for other arguments", code="wrong_arguments")
     return proof_id
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, NoReturn, Self, final
+from typing import Final, Literal, NamedTuple, NoReturn, Self, TypeAlias, final
 
 from agent_identity._common.narrowing import is_mapping, is_object
 from agent_identity._common.typed_calls import typed_calls
@@ -13,17 +13,22 @@ from agent_identity._constraints import (
     CONTAINERS,
     Constraint,
     DecimalText,
-    Exact,
+    IfGiven,
     Range,
     Walked,
+    Wildcard,
     constraint_from_claim,
-    is_constraint,
+    constraint_of,
     is_text,
+    judge_of,
 )
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
 
-__all__ = ["Excess", "Scope"]
+__all__ = ["UNNAMED", "Excess", "Scope"]
+
+UNNAMED: Final = "*"
+"""Stands among the arguments of a tool for all that are not named."""
 
 _MAX_TOOLS: Final = 256
 _MAX_ARGUMENTS: Final = 64
@@ -33,19 +38,30 @@ _SHOWABLE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
+_How: TypeAlias = Literal["dropped", "added", "optional", "wider"]
+
+_OPEN: Final[Mapping[str, Constraint]] = MappingProxyType({UNNAMED: Wildcard()})
+
+_HOW: Final[Mapping[str, str]] = {
+    "dropped": " is missing, and the parent requires it or the child permits unnamed ones; name it as the parent does",
+    "added": " was added; name only arguments of the parent",
+    "optional": " may be left out, and the parent requires it; write the constraint without IfGiven(…)",
+}
+
+
 class Excess(NamedTuple):
     """The first difference by which one scope exceeds another.
 
     Attributes:
         tool: The tool.
         argument: The argument; None if the whole tool is beyond.
-        how: ``absent`` (the tool), or of the argument: ``dropped``, ``added``, or ``wider`` where its constraint is
-            not provably within the other one.
+        how: ``absent`` (the tool), or of the argument: ``dropped``, ``added``, ``optional`` where only the other scope
+            requires it, or ``wider`` where its constraint is not provably within the other one.
     """
 
     tool: str
     argument: str | None
-    how: Literal["absent", "dropped", "added", "wider"]
+    how: Literal["absent", "dropped", "added", "optional", "wider"]
 
 
 @typed_calls("__or__", "check_attenuates", "excess")
@@ -60,7 +76,8 @@ class Scope:
 
     A tool without constraints is open: any arguments. As soon as one argument is named, the named ones
     must be there and a caller may give no others; arguments that the caller leaves at the tool's own
-    default are fine. Names are compared as they are, without any normalisation.
+    default are fine. A caller may leave out an argument with ``IfGiven(…)``, and give others where the name ``"*"``
+    has ``Wildcard()``. Names are compared as they are, without any normalisation.
 
     Args:
         tools: The name of a tool (1 to 128 of ``A-Z a-z 0-9 _ . : / -``), or a mapping from at most 256
@@ -139,15 +156,11 @@ class Scope:
             _deny("tool_not_granted", f"tool {_shown(tool)} is not in the grant; {near}add it: {_suggest(tool)}")
         if not constraints:
             return
-        for name in supplied:
-            if name not in constraints:
-                _deny(
-                    "argument_not_granted",
-                    f"argument {_shown(name)} of tool {_shown(tool)} is not among those in the grant; "
-                    f"{_near(name, constraints)}leave it out or widen the scope: {_suggest(tool, name)}",
-                    name,
-                )
+        if UNNAMED not in constraints:
+            _check_names(tool, constraints, supplied)
         for name, constraint in constraints.items():
+            if name == UNNAMED or (isinstance(constraint, IfGiven) and name not in supplied):
+                continue
             if name not in arguments:
                 _deny(
                     "argument_missing",
@@ -158,7 +171,7 @@ class Scope:
             if type(value) in CONTAINERS:
                 value = Walked(value)
             if not constraint.permits(value):
-                _refuse_value(tool, name, constraint, arguments[name])
+                _refuse_value(tool, name, judge_of(constraint), arguments[name])
 
     def check_attenuates(self, child: "Scope") -> None:
         """Check that the child permits nothing beyond this scope.
@@ -177,9 +190,9 @@ class Scope:
             )
         message = f"argument {_shown(argument)} of tool {_shown(tool)}"
         if how != "wider":
-            message += f" was {how}; name exactly the parent's arguments"
+            message += _HOW[how]
         else:
-            kinds = [type(scope.tools[tool][argument]).__name__ for scope in (child, self)]
+            kinds = [type(judge_of(scope.tools[tool][argument])).__name__ for scope in (child, self)]
             message += (
                 f": {kinds[0]} is not provably within the parent's {kinds[1]}; narrow it, or repeat the parent's "
                 "constraint"
@@ -192,13 +205,8 @@ class Scope:
             constraints = self.tools.get(tool)
             if constraints is None:
                 return Excess(tool, None, "absent")
-            if not constraints:
-                continue
-            for name in sorted(constraints.keys() ^ narrowed.keys()):
-                return Excess(tool, name, "dropped" if name in constraints else "added")
-            for name, constraint in constraints.items():
-                if not constraint.covers(narrowed[name]):
-                    return Excess(tool, name, "wider")
+            if constraints and (excess := _argument_excess(constraints, narrowed or _OPEN)):
+                return Excess(tool, *excess)
         return None
 
     def to_claim(self) -> dict[str, JSON]:
@@ -249,7 +257,9 @@ def _arguments(tool: str, arguments: object) -> Mapping[str, Constraint]:
     for key, value in arguments.items():
         name = _argument_name(tool, key)
         checked[name] = _constraint(tool, name, value)
-    return MappingProxyType(checked)
+    if checked.get(UNNAMED, _OPEN[UNNAMED]) != _OPEN[UNNAMED]:
+        raise ValueError(f"the unnamed arguments of tool {tool!r} have a constraint; write Wildcard(), or name them")
+    return MappingProxyType({} if checked == _OPEN else checked)
 
 
 def _argument_name(tool: str, name: object) -> str:
@@ -261,12 +271,12 @@ def _argument_name(tool: str, name: object) -> str:
 
 
 def _constraint(tool: str, name: str, value: object) -> Constraint:
-    if is_constraint(value):
+    if isinstance(value, IfGiven):
         return value
     if isinstance(value, type):
         raise TypeError(f"the constraint for {name!r} of tool {tool!r} is a class; write {value.__name__}(…)")
     try:
-        return Exact(value)
+        return constraint_of(value)
     except ValueError as error:
         raise ValueError(f"bad value for argument {name!r} of tool {tool!r}: {error}") from None
 
@@ -280,7 +290,41 @@ def _tools(claim: object) -> Mapping[str, object]:
 def _read_arguments(arguments: object) -> dict[str, Constraint]:
     if not is_object(arguments):
         raise TypeError("the arguments of a tool are not an object")
-    return {name: constraint_from_claim(claim) for name, claim in arguments.items()}
+    return {name: _read_argument(name, claim) for name, claim in arguments.items()}
+
+
+def _read_argument(name: str, claim: object) -> Constraint:
+    if not is_object(claim) or "optional" not in claim:
+        return constraint_from_claim(claim)
+    if type(claim["optional"]) is not bool or name == UNNAMED:
+        raise TokenError("optional is not True or False, or stands at unnamed arguments", code="bad_constraint")
+    constraint = constraint_from_claim({member: claim[member] for member in claim if member != "optional"})
+    return IfGiven(constraint) if claim["optional"] else constraint
+
+
+def _argument_excess(parent: Mapping[str, Constraint], child: Mapping[str, Constraint]) -> tuple[str, _How] | None:
+    for name in sorted(parent.keys() - child.keys() - {UNNAMED}):
+        if UNNAMED in child or not isinstance(parent[name], IfGiven):
+            return name, "dropped"
+    if UNNAMED not in parent and (added := child.keys() - parent.keys()):
+        return min(added), "added"
+    for name in (name for name in parent if name in child):
+        if isinstance(child[name], IfGiven) and not isinstance(parent[name], IfGiven):
+            return name, "optional"
+        if not parent[name].covers(child[name]):
+            return name, "wider"
+    return None
+
+
+def _check_names(tool: str, constraints: Mapping[str, Constraint], supplied: Iterable[str]) -> None:
+    for name in supplied:
+        if name not in constraints:
+            _deny(
+                "argument_not_granted",
+                f"argument {_shown(name)} of tool {_shown(tool)} is not among those in the grant; "
+                f"{_near(name, constraints)}leave it out or widen the scope: {_suggest(tool, name)}",
+                name,
+            )
 
 
 def _deny(code: str, message: str, argument: str | None = None) -> NoReturn:

@@ -151,9 +151,11 @@ class Registration:
                 code="tool_outside_maximum",
             )
         shown = excess.argument if excess.argument.isidentifier() and excess.argument.isascii() else None
-        how = {"dropped": "is not in the scope but in", "added": "is in the scope but not in"}.get(
-            excess.how, "is not provably within its constraint in"
-        )
+        how = {
+            "dropped": "is not in the scope but in",
+            "added": "is in the scope but not in",
+            "optional": "may be left out, but not by",
+        }.get(excess.how, "is not provably within its constraint in")
         raise OutOfScope(
             f"argument {shown or '(unprintable)'} of tool {excess.tool!r} {how} {whose}; narrow the scope to the "
             "maximum's arguments or register a wider maximum",

@@ -18,6 +18,7 @@ from agent_identity._evidence.record import decode as decode_record
 from agent_identity._evidence.spans import PAYLOAD_TYPE, pae
 from agent_identity._evidence.transparency import Checkpoint
 from agent_identity._identity.common import b64url_decode
+from agent_identity._identity.keys import ALGORITHM
 from agent_identity.canonical import JSON, decode
 from agent_identity.errors import AgentIdentityError
 
@@ -78,7 +79,7 @@ def refuse_foreign_grant(message: bytes, *, issuer: str, thumbprint: str, now: i
         ValueError: The message is no such grant.
     """
     header, claims = (_object(part) for part in _parts(message))
-    if header != {"alg": "EdDSA", "kid": thumbprint, "typ": GRANT_TYPE}:
+    if header != {"alg": ALGORITHM, "kid": thumbprint, "typ": GRANT_TYPE}:
         raise ValueError("the header is not that of a grant under this key")
     grant = grant_of("", claims)  # Its errors are ValueErrors.
     if grant.issuer != issuer or grant.depth or grant.parent_hash is not None:
@@ -107,7 +108,7 @@ def refuse_foreign_operation(message: bytes, *, issuer: str, thumbprint: str) ->
         ValueError: The message is no such statement of this issuer.
     """
     header, claims = (_object(part) for part in _parts(message))
-    if header.keys() != {"alg", "kid", "typ"} or (header["alg"], header["kid"]) != ("EdDSA", thumbprint):
+    if header.keys() != {"alg", "kid", "typ"} or (header["alg"], header["kid"]) != (ALGORITHM, thumbprint):
         raise ValueError("the header is not that of a statement under this key")
     named = claims.get("iss") == issuer if header["typ"] != INVENTORY_TYPE else "iss" not in claims
     if header["typ"] not in _OPERATIONS or not named:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final, final
+from typing import Final, Self, final
 
 from agent_identity._authority.grants import Grant, Scope, derive, id_of_proof, prove
+from agent_identity._common.narrowing import is_array, is_object
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.sessions.admission import record_refusal
 from agent_identity._enforcement.sessions.tasks import Tasks, current_or_refuse, holder_of, seconds_of
@@ -30,7 +31,8 @@ from agent_identity._evidence.record import schema as records
 from agent_identity._identity.common import check_id, uuid_of
 from agent_identity._identity.keys import PublicKey, SigningKey, token_hash
 from agent_identity._identity.principals import Agent
-from agent_identity.errors import AttenuationError, Denied, NoTask
+from agent_identity.canonical import JSON
+from agent_identity.errors import AttenuationError, Denied, NoTask, TokenError
 
 __all__ = ["ADDRESSED_TTL", "Outbound", "Peer", "Presentation"]
 
@@ -100,6 +102,33 @@ class Presentation:
 
     def __repr__(self) -> str:
         return "Presentation(…)"
+
+    def to_object(self) -> dict[str, JSON]:
+        """Return chain and proof as the JSON object that Attenuating Agent Tokens define: ``aat_chain``, ``aat_pop``.
+
+        ``onward`` and ``mark`` are ours, and travel beside it.
+        """
+        return {"aat_chain": list(self.tokens), "aat_pop": self.proof}
+
+    @classmethod
+    def from_object(cls, value: object, *, onward: str | None = None, mark: str | None = None) -> Self:
+        """Return the presentation of such an object; members that it does not define are ignored.
+
+        Nothing is verified here: give it to ``Enforcer.receive``.
+
+        Args:
+            value: The object.
+            onward: What travelled beside it as ``onward``.
+            mark: What travelled beside it as ``mark``.
+
+        Raises:
+            TokenError: With code ``malformed_token`` if chain or proof is missing or no text.
+        """
+        chain, proof = (value.get("aat_chain"), value.get("aat_pop")) if is_object(value) else (None, None)
+        tokens = [token for token in chain if isinstance(token, str)] if is_array(chain) else []
+        if not is_array(chain) or not tokens or len(tokens) != len(chain) or not isinstance(proof, str):
+            raise TokenError("aat_chain or aat_pop is missing or malformed; send both", code="malformed_token")
+        return cls(tuple(tokens), proof, onward, mark)
 
 
 @final
@@ -210,6 +239,8 @@ class Outbound:
             most = self.tasks.admission.admit(agent, scope, principal=task.grant.principal, parent=task, wall_ns=wall)
             remaining = min(remaining, most)
         with self.tasks.attenuating(task, agent, wall):
+            if holder == task.grant.holder:
+                raise AttenuationError("the receiver has the key of the task itself; give it a key of its own")
             return derive(
                 task.chain,
                 holder_of(task),

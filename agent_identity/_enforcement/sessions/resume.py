@@ -78,7 +78,7 @@ class Inbound:
     ) -> Task:
         """Open the task of a call with a proof; without a holder key it cannot be delegated here."""
         chain = self._verified(presentation.tokens, audience)
-        if chain.leaf.audience is None:
+        if chain.audience is None:
             raise TokenError(
                 "the grant names no audience; ask the caller for one made for this service", code="wrong_audience"
             )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._identity.keys.cosigners import Cosigner, check_note_name, note_key_id, split_vkey
     from agent_identity._identity.keys.jws import (
+        ALGORITHM,
         MAX_TOKEN,
         TokenParts,
         par_hash,
@@ -24,6 +25,7 @@ else:
         {
             "agent_identity._identity.keys.cosigners": ("Cosigner", "check_note_name", "note_key_id", "split_vkey"),
             "agent_identity._identity.keys.jws": (
+                "ALGORITHM",
                 "MAX_TOKEN",
                 "TokenParts",
                 "par_hash",
@@ -45,6 +47,7 @@ else:
     )
 
 __all__ = [
+    "ALGORITHM",
     "MAX_TOKEN",
     "Cosigner",
     "JwtAlgorithm",

@@ -1,7 +1,7 @@
 """Compact JSON Web Signatures with one fixed algorithm (RFC 7515, RFC 8037).
 
-The algorithm is Ed25519 and nothing in a token selects it: the header only has to name it, as ``EdDSA``
-or with its newer name ``Ed25519`` (RFC 9864). Keys never come from a header. Header and payload must be
+The algorithm is Ed25519 and nothing in a token selects it: the header only has to name it, with the name that
+says all of it (RFC 9864). Keys never come from a header. Header and payload must be
 canonical JSON in canonical base64url, so a token has one spelling and its hash is an identity.
 What is signed begins with base64url text, never with the prefixes of envelopes and checkpoints, and its
 ``typ`` tells grants from proofs (RFC 8725 §3.11).
@@ -18,6 +18,7 @@ from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import TokenError
 
 __all__ = [
+    "ALGORITHM",
     "MAX_TOKEN",
     "TokenParts",
     "par_hash",
@@ -26,6 +27,9 @@ __all__ = [
     "token_hash",
     "verify_compact",
 ]
+
+ALGORITHM: Final = "Ed25519"
+"""The one ``alg`` of a header."""
 
 MAX_TOKEN: Final = 64 * 1024
 """Characters of a token, at most."""
@@ -99,7 +103,7 @@ def sign_compact(
     Raises:
         ValueError: The claims are no JSON or the token would be larger than that.
     """
-    parts = (encode({**header, "alg": "EdDSA"}), encode(claims))
+    parts = (encode({**header, "alg": ALGORITHM}), encode(claims))
     signing_input = ".".join(map(b64url_encode, parts))
     signature = signer.sign(signing_input.encode("ascii"))
     token = f"{signing_input}.{b64url_encode(signature)}"
@@ -147,8 +151,8 @@ def _header(header: Mapping[str, JSON]) -> tuple[str, str | None]:
     # Members such as jwk, jku, x5c and crit would change whom to trust or what to check.
     if not header.keys() <= _HEADER:
         raise TokenError("the header has other members than alg, kid and typ", code="unknown_header")
-    if header.get("alg") not in ("EdDSA", "Ed25519"):
-        raise TokenError("the algorithm of the token is not EdDSA", code="algorithm_not_allowed")
+    if header.get("alg") != ALGORITHM:
+        raise TokenError("the algorithm of the token is not Ed25519", code="algorithm_not_allowed")
     typ = header.get("typ")
     if type(typ) is not str:
         raise TokenError("the typ in the header is missing or not text", code="wrong_type")

@@ -1,7 +1,8 @@
 """MCP binding of delegated authority: the members of ``_meta``, and the request facts that a proof covers.
 
-``params._meta`` holds the chain of grants, the proof for this request and optionally a grant to the server itself,
-under our names. The proof covers the name of the server, the tool, and all parameters but ``_meta``.
+``params._meta`` holds the chain of grants with the proof for this request, as the draft on Attenuating Agent Tokens
+writes a presentation in JSON, and optionally a grant to the server itself, under our names. The proof covers the name
+of the server, the tool, and all parameters but ``_meta``.
 
 Scopes, policies and records name a tool ``server/tool``, a prompt ``server:prompt/name``, reads of
 resources ``server:resource`` and completions ``server:completion``. Requests of a server to its client are
@@ -17,17 +18,17 @@ from pydantic import AnyUrl, ValidationError
 
 from agent_identity._enforcement.sessions import Presentation
 from agent_identity._identity.common import check_id
+from agent_identity.canonical import JSON
 from agent_identity.errors import Denied, TokenError
 
 __all__ = [
     "ASKED",
-    "CHAIN",
     "MARK",
     "MAX_META",
     "METHODS",
     "NEXT",
     "OURS",
-    "PROOF",
+    "PRESENTATION",
     "REFUSAL",
     "Target",
     "asked_by",
@@ -42,11 +43,10 @@ __all__ = [
     "tool_name",
 ]
 
-CHAIN: Final = "io.agent-identity/delegation"
-PROOF: Final = "io.agent-identity/delegation-pop"
+PRESENTATION: Final = "io.agent-identity/delegation"
 NEXT: Final = "io.agent-identity/delegation-next"
 MARK: Final = "io.agent-identity/mark"
-OURS: Final = (CHAIN, PROOF, NEXT, MARK)
+OURS: Final = (PRESENTATION, NEXT, MARK)
 """Our members of ``params._meta``."""
 
 REFUSAL: Final = "io.agent-identity/refusal"
@@ -59,10 +59,9 @@ ASKED: Final = {"sampling/createMessage": "sampling", "elicitation/create": "eli
 """Guarded methods of requests to the client, with the part of their name after the server."""
 
 MAX_META: Final = 65_536
-"""Maximum total length of our members."""
+"""Maximum total length of the tokens in our members."""
 
-_BETWEEN: Final = "~"
-_VALUE: Final = re.compile(r"[A-Za-z0-9_.~-]+")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class Target(NamedTuple):
@@ -159,18 +158,18 @@ def bound(params: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in params.items() if name != "_meta"}
 
 
-def to_meta(presentation: Presentation) -> dict[str, str]:
+def to_meta(presentation: Presentation) -> dict[str, JSON]:
     """Return the members for ``_meta``.
 
     Raises:
         TokenError: With code ``too_large``: the server would refuse them.
     """
-    members = {CHAIN: _BETWEEN.join(presentation.tokens), PROOF: presentation.proof}
+    members: dict[str, JSON] = {PRESENTATION: presentation.to_object()}
     if presentation.onward is not None:
         members[NEXT] = presentation.onward
     if presentation.mark is not None:
         members[MARK] = presentation.mark
-    size = sum(map(len, members.values()))
+    size = _size(presentation)
     if size > MAX_META:
         raise TokenError(
             f"the authority in _meta has {size} characters, more than {MAX_META}; use a smaller scope",
@@ -189,14 +188,34 @@ def presentation_of(meta: Mapping[str, object]) -> Presentation | None:
     ours = {name: meta[name] for name in OURS if name in meta}
     if not ours:
         return None
+    shown = ours.pop(PRESENTATION, None)
     texts = {name: value for name, value in ours.items() if isinstance(value, str)}
-    if sum(map(len, texts.values())) > MAX_META:
+    if len(texts) != len(ours):
+        raise _malformed()
+    try:
+        presentation = Presentation.from_object(shown, onward=texts.get(NEXT), mark=texts.get(MARK))
+    except TokenError:
+        raise _malformed() from None
+    if _size(presentation) > MAX_META:
         raise TokenError(
             f"the authority in _meta has more than {MAX_META} characters; send fewer grants", code="too_large"
         )
-    if len(texts) != len(ours) or not {CHAIN, PROOF} <= texts.keys() or not all(map(_VALUE.fullmatch, texts.values())):
-        raise TokenError("chain or proof in _meta is missing or malformed; send both", code="malformed_meta")
-    return Presentation(tuple(texts[CHAIN].split(_BETWEEN)), texts[PROOF], texts.get(NEXT), texts.get(MARK))
+    if not all(map(_TOKEN.fullmatch, _tokens(presentation))):
+        raise _malformed()
+    return presentation
+
+
+def _tokens(presentation: Presentation) -> list[str]:
+    beside = [token for token in (presentation.onward, presentation.mark) if token is not None]
+    return [*presentation.tokens, presentation.proof, *beside]
+
+
+def _size(presentation: Presentation) -> int:
+    return sum(map(len, _tokens(presentation)))
+
+
+def _malformed() -> TokenError:
+    return TokenError("chain or proof in _meta is missing or malformed; send both", code="malformed_meta")
 
 
 def normal_uri(uri: str) -> str:

@@ -358,11 +358,13 @@ class _ServerCalls:
         changed.pop("_meta", None)
         return with_params(request, {**changed, "_meta": meta} if meta else changed)
 
-    def _authority(self, target: Target, params: Mapping[str, object]) -> dict[str, str]:
+    def _authority(self, target: Target, params: Mapping[str, object]) -> dict[str, object]:
         task = self._enforcer.current_task
         peer = self._server.peer(() if task is None else task.scope.tools)
         try:
-            members = to_meta(self._enforcer.present(peer, tool=target.name, arguments=bound(params)))
+            members: dict[str, object] = {
+                **to_meta(self._enforcer.present(peer, tool=target.name, arguments=bound(params)))
+            }
         except AgentIdentityError as error:
             if self._guard.mode == "enforce":
                 raise

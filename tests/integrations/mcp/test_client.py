@@ -40,7 +40,7 @@ from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, Human, SigningKey
 from agent_identity.inspection import PersonalData
-from agent_identity.integrations.mcp.binding import CHAIN, OURS, PROOF, to_meta
+from agent_identity.integrations.mcp.binding import OURS, PRESENTATION, to_meta
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.sdk import keep_out_of_logs
 from agent_identity.integrations.mcp.servers import McpServer
@@ -197,7 +197,7 @@ async def test_monitor_mode_lets_everything_run_and_records_it(pair: Pair, spy: 
             await session.call_tool("read", {"path": "a"})
             await session.call_tool("pay", {})
     assert [name for name, _ in spy.calls] == ["read", "read", "pay"]
-    assert [CHAIN in meta for meta in spy.metas] == [False, True, True]
+    assert [PRESENTATION in meta for meta in spy.metas] == [False, True, True]
     reasons = [r["decision"]["reason"] for r in pair.records("a2", "outcome")]
     assert reasons == ["no_task", "tool_changed", "tool_not_listed"]
 
@@ -225,7 +225,7 @@ async def test_only_receivers_get_authority(pair: Pair, spy: Spy) -> None:
     """A server that was not named as a receiver gets nothing of ours, whatever the caller puts there."""
     async with pair.connected(spy.server, THIRD) as session:
         with pair.task():
-            await session.call_tool("read", {"path": "a"}, meta={CHAIN: "x", "com.example/mine": 1})
+            await session.call_tool("read", {"path": "a"}, meta={PRESENTATION: "x", "com.example/mine": 1})
     (meta,) = spy.metas
     assert not set(OURS) & set(meta)
     assert meta["com.example/mine"] == 1
@@ -238,11 +238,11 @@ async def test_a_receiver_gets_a_leaf_with_its_own_tools_alone(pair: Pair, spy: 
             for _ in range(2):
                 await session.call_tool("read", {"path": "a"})
     first, second = spy.metas
-    assert first[CHAIN] == second[CHAIN]
-    assert first[PROOF] != second[PROOF]
+    assert first[PRESENTATION]["aat_chain"] == second[PRESENTATION]["aat_chain"]
+    assert first[PRESENTATION]["aat_pop"] != second[PRESENTATION]["aat_pop"]
     leaf = pair.records("a", "grant")[-1]
-    assert first[CHAIN].endswith(leaf["grant"]["token"])
-    assert len(first[CHAIN].split("~")) == 2
+    assert first[PRESENTATION]["aat_chain"][-1] == leaf["grant"]["token"]
+    assert len(first[PRESENTATION]["aat_chain"]) == 2
     claims = b64url_decode(leaf["grant"]["token"].split(".")[1])
     assert b"invoices/read" in claims
     assert b"send_mail" not in claims
@@ -544,7 +544,7 @@ async def test_tokens_of_a_request_that_cannot_be_read_reach_no_log(
         with pair.task(), caplog.at_level(logging.DEBUG), pytest.raises(exceptions.McpError):
             await session.call_tool("read", {"path": "a"})
     texts = [record.getMessage() for record in caplog.records if record.name == "root"]
-    assert [text for text in texts if PROOF in text]
+    assert [text for text in texts if PRESENTATION in text]
     assert not [text for text in texts if "eyJ" in text]
 
 

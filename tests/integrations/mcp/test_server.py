@@ -21,7 +21,7 @@ from agent_identity.constraints import Contains
 from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.identity import Agent, Service, SigningKey
-from agent_identity.integrations.mcp.binding import CHAIN, NEXT, OURS, PROOF, target_of, to_meta
+from agent_identity.integrations.mcp.binding import NEXT, OURS, PRESENTATION, target_of, to_meta
 from agent_identity.integrations.mcp.conversion import _as_the_schema_says
 from agent_identity.integrations.mcp.sdk import unwrapped, wrapped_like
 from agent_identity.integrations.mcp.server import Anonymous, protect_server
@@ -46,6 +46,23 @@ def call_request(meta: dict[str, Any] | None, name: str = "read", **arguments: A
 async def send(session: Any, meta: dict[str, Any] | None, name: str = "read", **arguments: Any) -> Any:
     """Send a tool call as it is, through nothing of ours."""
     return await session.send_request(call_request(meta, name, **arguments), types.CallToolResult)
+
+
+def chain_of(meta: dict[str, Any]) -> list[str]:
+    """Return the chain in ``_meta``."""
+    chain: list[str] = meta[PRESENTATION]["aat_chain"]
+    return chain
+
+
+def proof_of(meta: dict[str, Any]) -> str:
+    """Return the proof in ``_meta``."""
+    proof: str = meta[PRESENTATION]["aat_pop"]
+    return proof
+
+
+def shown(meta: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return ``_meta`` with another presentation."""
+    return {**meta, PRESENTATION: meta[PRESENTATION] | changes}
 
 
 def meta_for(pair: Pair, name: str = "read", peer: str = NAME, **arguments: Any) -> dict[str, Any]:
@@ -124,15 +141,16 @@ async def test_completions_are_guarded_on_both_sides(pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (lambda m: {**m, PROOF: m[PROOF][:-4] + "AAAA"}, {"bad_signature", "malformed_token", "not_canonical"}),
-        (lambda m: {**m, CHAIN: m[CHAIN].split("~")[0]}, {"wrong_audience", "bad_signature"}),
-        (lambda m: {PROOF: m[PROOF]}, {"malformed_meta"}),
-        (lambda m: {CHAIN: m[CHAIN]}, {"malformed_meta"}),
-        (lambda m: {**m, CHAIN: [m[CHAIN]]}, {"malformed_meta"}),
-        (lambda m: {**m, CHAIN: None}, {"malformed_meta", "no_delegation"}),
-        (lambda m: {**m, CHAIN: "a b"}, {"malformed_meta"}),
-        (lambda m: {**m, CHAIN: "A" * 70_000}, {"too_large"}),
-        (lambda m: {**m, NEXT: m[CHAIN].split("~")[-1]}, {"wrong_next_grant"}),
+        (lambda m: shown(m, aat_pop=proof_of(m)[:-4] + "AAAA"), {"bad_signature", "malformed_token", "not_canonical"}),
+        (lambda m: shown(m, aat_chain=chain_of(m)[:1]), {"wrong_audience", "bad_signature"}),
+        (lambda m: {PRESENTATION: {"aat_pop": proof_of(m)}}, {"malformed_meta"}),
+        (lambda m: {PRESENTATION: {"aat_chain": chain_of(m)}}, {"malformed_meta"}),
+        (lambda m: {**m, PRESENTATION: [m[PRESENTATION]]}, {"malformed_meta"}),
+        (lambda m: {**m, PRESENTATION: None}, {"malformed_meta", "no_delegation"}),
+        (lambda m: shown(m, aat_chain=["a b"]), {"malformed_meta"}),
+        (lambda m: {**m, NEXT: 1}, {"malformed_meta"}),
+        (lambda m: shown(m, aat_chain=["A" * 70_000]), {"too_large"}),
+        (lambda m: {**m, NEXT: chain_of(m)[-1]}, {"wrong_next_grant"}),
     ],
 )
 async def test_damaged_authority_is_refused(
@@ -316,7 +334,9 @@ async def test_anonymous_callers_run_as_what_is_named_and_no_more(pair: Pair) ->
         assert record["principal"] == {"id": "anonymous", "kind": "service", "provenance": "asserted"}
         assert record["agent"] == {"id": "desk", "owner": "payments@example.com"}
         pair.refused(await session.call_tool("read", {"path": "b"}), "argument_out_of_scope")
-        pair.refused(await send(session, {CHAIN: "x", PROOF: "y"}, path="a"), "malformed_token")
+        pair.refused(
+            await send(session, {PRESENTATION: {"aat_chain": ["x"], "aat_pop": "y"}}, path="a"), "malformed_token"
+        )
     assert stand_in.principal == Service("anonymous")
     assert pair.ran == [("read", "a")]
 
@@ -345,7 +365,7 @@ async def test_tokens_reach_no_log_and_no_text(pair: Pair, caplog: pytest.LogCap
                 shown = [await session.call_tool("read", {"path": "a"})]
                 meta = meta_for(pair, path="a")
                 shown += [await send(session, meta, path="a") for _ in range(2)]
-    assert meta[PROOF].startswith("eyJ")
+    assert proof_of(meta).startswith("eyJ")
     texts = [record.getMessage() for record in caplog.records] + [result.model_dump_json() for result in shown]
     assert texts
     assert not [text for text in texts if "eyJ" in text]

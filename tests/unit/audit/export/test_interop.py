@@ -86,7 +86,7 @@ def records() -> list[bytes]:
 RECORDS = records()
 ROUTED, BARE = RECORDS[-2], RECORDS[-1]
 STREAM, CALL, TASK = (f"019ab697-e800-7000-8000-00000000000{number}" for number in (1, 7, 4))
-PREV = "a81f59ed92f274ed0795ef37ebe9e38ccfe986dcee055f1c6ec43da8c8894437"
+PREV = "4c5a2141e0388931ef1d658052cf095fddb02f17f3e32b0f0028aa0697fbc452"
 
 
 def hashed(data: bytes, **more: object) -> dict[str, object]:

@@ -408,7 +408,7 @@ def test_the_time_of_an_approval_is_exact(taken: tuple[list[dict[str, Any]], Tru
         assert _judged(taken, _set(1, "time", "start", value=str(START * 10**9 + nanoseconds))) == codes
 
 
-UNVERIFIED = "the approval does not verify (algorithm_not_allowed): the algorithm of the token is not EdDSA"
+UNVERIFIED = "the approval does not verify (algorithm_not_allowed): the algorithm of the token is not Ed25519"
 TOLD: dict[str, tuple[Callable[[list[dict[str, Any]]], object], list[tuple[str, int]]]] = {
     "no approval": (
         lambda records: records.pop(1),

@@ -2,16 +2,26 @@
 
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._authority.grants.chain import verify_chain
-from agent_identity._authority.grants.grants import MAX_DEPTH, MAX_TTL, Chain, Grant, derive, issue
+from agent_identity._authority.grants.grants import (
+    GRANT_TYPE,
+    MAX_DEPTH,
+    MAX_TTL,
+    Chain,
+    Grant,
+    derive,
+    grant_of,
+    issue,
+)
 from agent_identity._authority.grants.proof_of_possession import prove, verify_proof
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._identity.keys.jws import par_hash, parse_compact, token_hash
+from agent_identity._identity.keys.jws import par_hash, parse_compact, sign_compact, token_hash
 from agent_identity.canonical import decode
 from agent_identity.constraints import Range
 from agent_identity.errors import AttenuationError, TokenError
@@ -296,7 +306,16 @@ def test_a_chain_belongs_to_its_issuer_task_and_audience() -> None:
 
 ARGUMENTS: dict[str, object] = {"amount": 42.5, "note": ["ä", None, True]}
 CHAIN = Chain((root(),))
-PROOF = prove(CHAIN, HOLDERS[0], tool="pay", arguments=ARGUMENTS, audience="urn:x", now=NOW, id=uuid(9))
+ELSEWHERE = Chain((root(audience="urn:z"),))
+TWIN = Chain((root(ttl=599),))  # A sibling with the same id and holder.
+
+
+def proof_for(chain: Chain) -> str:
+    """Return a proof of the call under a chain."""
+    return prove(chain, HOLDERS[0], tool="pay", arguments=ARGUMENTS, audience="urn:x", now=NOW, id=uuid(9))
+
+
+PROOF = proof_for(CHAIN)
 
 
 def proved(token: str = PROOF, chain: Chain = CHAIN, **changes: object) -> str:
@@ -323,7 +342,8 @@ def test_a_proof_fits_its_call() -> None:
         ({"now": NOW + 31}, "proof_too_old"),
         ({"now": NOW - 31}, "not_yet_valid"),
         ({"chain": Chain((root(id=uuid(2)),))}, "wrong_grant"),
-        ({"chain": Chain((root(audience="urn:z"),))}, "wrong_audience"),
+        ({"chain": ELSEWHERE, "token": proof_for(ELSEWHERE)}, "wrong_audience"),
+        ({"chain": CHAIN, "token": proof_for(TWIN)}, "wrong_grant"),
         ({"chain": CHAIN.extended(child(CHAIN))}, "bad_signature"),
         ({"token": PROOF[:-4] + "AAAA"}, "bad_signature"),
         ({"token": CHAIN.root.token}, "wrong_type"),
@@ -346,3 +366,31 @@ def test_only_the_holder_proves() -> None:
         prove(CHAIN, HOLDERS[0], tool="pay", arguments={}, audience="urn:x", now=NOW, id="9")
     with pytest.raises(ValueError, match="JSON"):
         prove(CHAIN, HOLDERS[0], tool="pay", arguments={"a": object()}, audience="urn:x", now=NOW, id=uuid(9))
+
+
+def test_an_audience_binds_everything_below_it() -> None:
+    """A child that names no audience keeps that of the chain, and no other can be added or accepted."""
+    bound = Chain((root(audience="urn:x"),))
+    assert child(bound).audience == bound.audience == "urn:x"
+    assert CHAIN.audience is None
+    claims = decode(parse_compact(child(bound).token).payload)
+    assert isinstance(claims, dict)
+    silent_claims = {name: value for name, value in claims.items() if name != "aud"}
+    token = sign_compact({"typ": GRANT_TYPE}, silent_claims, HOLDERS[0])
+    silent = bound.extended(grant_of(token, silent_claims))
+    assert (silent.leaf.audience, silent.audience) == (None, "urn:x")
+    assert child(silent).audience == "urn:x"
+    with pytest.raises(AttenuationError) as wider:
+        child(silent, audience="urn:y")
+    assert wider.value.code == "audience_not_attenuated"
+    other = sign_compact({"typ": GRANT_TYPE}, silent_claims | {"aud": "urn:y"}, HOLDERS[0])
+    terms: dict[str, Any] = {"anchors": lambda _: ISSUER.public_key, "issuer": None, "now": NOW + 20}
+    assert verify_chain(silent.tokens, audience="urn:x", **terms) == silent
+    for tokens, audience, code in (
+        (silent.tokens, "urn:y", "wrong_audience"),
+        (silent.tokens, None, "wrong_audience"),
+        ((bound.root.token, other), "urn:y", "audience_not_attenuated"),
+    ):
+        with pytest.raises((TokenError, AttenuationError)) as refused:
+            verify_chain(tokens, audience=audience, **terms)
+        assert refused.value.code == code

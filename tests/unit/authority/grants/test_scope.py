@@ -182,7 +182,7 @@ def test_attenuation_names_what_is_wrong() -> None:
     parent.check_attenuates(Scope("list", anything=1))
     for child, code, word in [
         (Scope("wipe"), "tool_not_attenuated", "wipe"),
-        (Scope("pay"), "argument_not_attenuated", "dropped"),
+        (Scope("pay"), "argument_not_attenuated", "missing"),
         (Scope("pay", amount=1, note=1), "argument_not_attenuated", "added"),
         (Scope("pay", note=1), "argument_not_attenuated", "amount"),
         (Scope("pay", amount=Range(max=101)), "argument_not_attenuated", "amount"),

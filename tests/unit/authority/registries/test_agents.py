@@ -15,7 +15,7 @@ from agent_identity._authority.registries.agents import HEAD_TYPE, MAX_REGISTRY,
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.canonical import decode
-from agent_identity.constraints import OneOf, Range, Wildcard
+from agent_identity.constraints import IfGiven, OneOf, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, OutOfScope, TokenError
 from agent_identity.identity import Agent, AgentRegistry, Registration, SigningKey, TrustStore
 
@@ -176,6 +176,7 @@ def test_the_latest_registration_counts() -> None:
         (Scope("pay", amount=5), "argument_outside_maximum", "currency"),
         (Scope("pay", amount=5, currency="EUR", memo="x"), "argument_outside_maximum", "memo"),
         (Scope("pay", amount=Range(max=101), currency="EUR"), "argument_outside_maximum", "amount"),
+        (Scope("pay", amount=5, currency=IfGiven("EUR")), "argument_outside_maximum", "currency"),
         (Scope({"pay": {"amount": 5, "currency": "EUR", "a b": 1}}), "argument_outside_maximum", None),
         (Scope({"pay": {"amount": 5, "currency": "EUR", "é": 1}}), "argument_outside_maximum", None),
     ],

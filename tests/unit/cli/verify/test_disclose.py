@@ -25,7 +25,7 @@ from agent_identity._evidence.record.disclosures import Disclosure
 from agent_identity._evidence.record.schema import Outcome
 from agent_identity.audit import Shown, Verifier, disclose, prove
 from agent_identity.canonical import encode_record
-from agent_identity.constraints import OneOf, Range
+from agent_identity.constraints import IfGiven, OneOf, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import DigestKeys, Privacy
@@ -392,6 +392,30 @@ def test_disclosed_arguments_are_held_against_the_grants(run: Run, world: Path, 
     ]
     report = check(world / source, world / "kept.json", disclosures=files)
     assert (report.verdict, report.counts["arguments_within_grants"]) == ("verified", 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "judged"), [({"path": "a"}, 0), ({"path": "a", "lines": 9}, 1), ({"path": "a", "more": 5}, 0)]
+)
+def test_no_value_of_an_optional_argument_is_an_accusation(
+    tmp_path: Path, given: dict[str, object], judged: int
+) -> None:
+    """What the tool takes by itself is not what the caller gave, and no record tells the two apart."""
+    with Enforcer.open(tmp_path / "evidence", privacy=Privacy(disclosable=True)) as enforcer:
+
+        @enforcer.tool
+        def head(path: str, lines: int = 100, **more: object) -> None:
+            pass
+
+        scope = Scope({"head": {"path": "a", "lines": IfGiven(Range(max=9)), "*": Wildcard()}})
+        with enforcer.task("p", principal=Human("alice"), agent=Agent("clerk", owner="o"), scope=scope):
+            head(**given)
+    (outcome,) = (record["id"] for record in records(tmp_path, "outcome"))
+    directory = tmp_path / "evidence"
+    shown = disclose(directory, outcome, {"lines": 100} | given)
+    report = check(directory, directory / "trust.json", disclosures=[shown])
+    assert report.findings == ()
+    assert report.counts["arguments_within_grants"] == judged
 
 
 @pytest.mark.parametrize("source", ["evidence", "spans.jsonl"])

@@ -1,6 +1,7 @@
 """Authority that crosses processes: presented with a proof, carried to a child, resumed under the receiver's rules."""
 
 import contextvars
+import json
 import pickle
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from agent_identity._enforcement.tasks.delegation_bundle import ENVIRONMENT
 from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
 from agent_identity._enforcement.tasks.trace_context import remote_parent, traceparent
 from agent_identity.audit import story
+from agent_identity.constraints import IfGiven, Range, Wildcard
 from agent_identity.delegation import DelegationBundle, Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, AttenuationError, ConfigurationError, Denied, NoTask, TokenError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
@@ -587,3 +589,72 @@ def test_a_closed_enforcer_neither_hands_over_nor_takes_up(tmp_path: Path) -> No
     _closed(lambda: enforcer.accept(Grants(())))
     _closed(lambda: enforcer.present(B, **CALL))
     _closed(lambda: enforcer.receive(Presentation((), ""), audience="b", **CALL))
+
+
+def test_a_presentation_is_the_object_of_the_profile(pair: Pair) -> None:
+    """Chain and proof travel as one JSON object, in which others find what they expect."""
+    with pair.task():
+        presentation = pair.a.present(B, **CALL)
+        shown = json.loads(json.dumps(presentation.to_object()))
+        assert shown == {"aat_chain": list(presentation.tokens), "aat_pop": presentation.proof}
+        again = Presentation.from_object(shown | {"more": 1}, onward="o", mark="m")
+        assert again == Presentation(presentation.tokens, presentation.proof, "o", "m")
+        with receive(pair, Presentation.from_object(shown)):
+            assert pair.b.current_task is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "x",
+        {},
+        {"aat_chain": ["a"]},
+        {"aat_pop": "p"},
+        {"aat_chain": [], "aat_pop": "p"},
+        {"aat_chain": "a", "aat_pop": "p"},
+        {"aat_chain": ["a", 1], "aat_pop": "p"},
+        {"aat_chain": ["a"], "aat_pop": None},
+    ],
+)
+def test_what_is_no_presentation_is_refused(value: object) -> None:
+    """A chain or proof that is missing or no text is refused with one code."""
+    with pytest.raises(TokenError) as refused:
+        Presentation.from_object(value)
+    assert refused.value.code == "malformed_token"
+
+
+def test_no_receiver_gets_the_key_of_the_task(pair: Pair) -> None:
+    """Who has the key of the parent could present the parent's grant: a child that leaves has a key of its own."""
+    with pair.task() as task:
+        own = task.grant.holder
+        with pytest.raises(AttenuationError):
+            pair.a.present(Peer("service-b", agent=DESK, key=own), **CALL)
+        with pytest.raises(AttenuationError):
+            task.export(to=own, audience="service-b")
+        assert task.export(to=KEY.public_key, audience="service-b").tokens
+
+
+def test_an_optional_argument_may_be_left_out_of_a_guarded_call(pair: Pair) -> None:
+    """The tool's own default counts where the caller gives nothing, and the evidence verifies."""
+
+    @pair.a.tool
+    def head(path: str, lines: int | None = None, **more: object) -> int | None:
+        return lines
+
+    scope = Scope({"head": {"path": "a", "lines": IfGiven(Range(max=9)), "*": Wildcard()}})
+    with pair.task(scope):
+        assert head("a") is None
+        assert head("a", lines=9, encoding="utf-8") == 9
+        for call in (lambda: head("a", 10), lambda: head("a", lines=None), lambda: head("b")):
+            with pytest.raises(Denied) as refused:
+                call()
+            assert refused.value.code == "argument_out_of_scope"
+        with (
+            pytest.raises(AttenuationError),
+            pair.a.delegate(DESK, scope=Scope({"head": {"path": IfGiven("a"), "lines": 1}})),
+        ):
+            pass
+        with pair.a.delegate(DESK, scope=Scope("head", path="a")), pytest.raises(Denied) as refused:
+            head("a", lines=1)
+        assert refused.value.code == "argument_not_granted"

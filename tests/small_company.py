@@ -59,7 +59,7 @@ def tools_of(enforcer: Enforcer) -> Mapping[str, Any]:
 
 
 def work(
-    directory: Path, *, tasks: int = 1, drafts: bool = False, days: float = 0, start: int = START, **options: Any
+    directory: Path, *, tasks: int = 1, days: float = 0, start: int = START, **options: Any
 ) -> FixedClock:
     """Let the company work, and return the clock.
 
@@ -70,14 +70,13 @@ def work(
     Args:
         directory: The evidence directory.
         tasks: How many tasks of Alice there are.
-        drafts: Write version 2 of the record.
         days: Days between two tasks.
         start: When it begins, in seconds; two directories need two times, since ids follow from them.
         options: Further options of the enforcer.
     """
     clock = FixedClock(start * 10**9)
     given = grouped({"policy": POLICY, "sealing": "inline", **options})
-    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), draft_records=drafts, **given) as enforcer:
+    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), **given) as enforcer:
         tools = tools_of(enforcer)
         for number in range(tasks):
             with enforcer.task("invoices", principal=ALICE, agent=CLERK, scope=SCOPE):

@@ -82,7 +82,7 @@ PUBLIC = {
 SIGNATURES = {
     Enforcer.open: "directory, *, policy=None, inspectors=(), routes=None, agents='any', mode='enforce', nested=(), "
     "state=None, keys=None, trust_root=None, durability=Durability(), privacy=Privacy(), telemetry=Telemetry(), "
-    "transparency=Transparency(), tokens=None, draft_records=False, clock=None, ids=None",
+    "transparency=Transparency(), tokens=None, clock=None, ids=None",
     Enforcer: "*, issuer, recorder, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
     "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "
     "pseudonyms=None, exporter=None, tokens=None, new_key=generate, clock=None, ids=None",
@@ -99,7 +99,7 @@ SIGNATURES = {
     "spans=None",
     Task.export: "self, *, to=None, audience=None, agent=None, scope=None, ttl=None",
     Task.token: "self, *, audience, resource=None, scope=None",
-    Verifier: "trust=None, *, processes=1, witnesses=(), require=None, timestamps=None, drafts=False, progress=None",
+    Verifier: "trust=None, *, processes=1, witnesses=(), require=None, timestamps=None, progress=None",
     Verifier.ledger: "self, path, *, checkpoint=None, archive=None, period=None, disclosures=()",
     Verifier.traces: "self, *paths, ledger=None, redacted=(), disclosures=()",
     Verifier.pasted: "self, *shown, ledger=None, redacted=(), disclosures=()",

@@ -19,7 +19,7 @@ REQUEST = f"Pay Acme's invoice INV-42 to {OWN} and tell bobby@example.com"
 
 def open_office(open_world: Callable[..., Any], **options: Any) -> Any:
     """Return a world that judges by the shipped flow policy."""
-    return open_world(**{"policy": Flow(), "draft_records": True, **options})
+    return open_world(**{"policy": Flow(), **options})
 
 
 def approving(asked: list[ApprovalRequest]) -> Approval:
@@ -57,7 +57,7 @@ def reads(world: Any, content: object, name: str = "read", **options: Any) -> Ca
 
 def of_kind(world: Any, *kinds: type) -> list[Any]:
     """Return the records of a world of these kinds, in their order."""
-    return [one for one in records.read(world.directory, drafts=True) if isinstance(one, kinds)]
+    return [one for one in records.read(world.directory) if isinstance(one, kinds)]
 
 
 def marks(world: Any) -> list[tuple[str, str]]:
@@ -73,9 +73,9 @@ def paid(world: Any) -> list[object]:
 def verified(world: Any) -> Report:
     """Close a world, and return what the verifier says of it."""
     world.enforcer.close()
-    return check(world.directory, drafts=True)
+    return check(world.directory)
 
 
 def codes(report: Report) -> set[str]:
     """Return what a verifier found, but for the notice that drafts are accepted."""
-    return {problem.code for problem in report.findings} - {"draft_records_taken"}
+    return {problem.code for problem in report.findings}

@@ -808,7 +808,7 @@ def operated(
 
 def verified(directory: Path, checkpoint: bytes | None) -> Report:
     """Verify a ledger after a surgery."""
-    return Verifier(clean.TRUST, drafts=True).ledger(directory, checkpoint=checkpoint)
+    return Verifier(clean.TRUST).ledger(directory, checkpoint=checkpoint)
 
 
 def judge(patient: Patient, table: str, name: str, where: tuple[str, int], seed: int = 0) -> str | None:

@@ -55,7 +55,7 @@ def test_the_drafts_under_the_knife_are_sound_and_of_every_kind_that_is_written(
     """What surgery is done to verifies before, if it is asked for as a draft."""
     trust = surgeries.clean.TRUST
     kept = patient.earlier[surgeries.NOTE]
-    assert Verifier(trust, drafts=True).ledger(patient.directory, checkpoint=kept).exit_code == 0
+    assert Verifier(trust).ledger(patient.directory, checkpoint=kept).exit_code == 0
     assert Verifier(trust).ledger(patient.directory, checkpoint=kept).verdict == "cannot_tell"
     assert surgeries.kinds_of(patient) == KINDS | {"detail"}
 

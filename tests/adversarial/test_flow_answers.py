@@ -45,7 +45,7 @@ class Office:
         self.enforcer, self.child = self._open(), self._open()
 
     def _open(self) -> Enforcer:
-        given = {"policy": Flow(), "draft_records": True, "tracer_provider": TracerProvider(), "state": MemoryState()}
+        given = {"policy": Flow(), "tracer_provider": TracerProvider(), "state": MemoryState()}
         return Enforcer.open(self.directory, **grouped(given))
 
     def task(self) -> Any:
@@ -70,7 +70,7 @@ class Office:
         """Close all, and return what the verifier finds."""
         self.child.close()
         self.enforcer.close()
-        return flow.codes(check(self.directory, drafts=True))
+        return flow.codes(check(self.directory))
 
 
 @pytest.fixture

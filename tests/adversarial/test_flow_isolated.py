@@ -224,7 +224,7 @@ def test_an_isolated_delegate_does_not_speak_for_the_principal(office: Any) -> N
 
 def test_without_information_flow_isolation_changes_nothing(open_world: Callable[..., Any]) -> None:
     """No mark is computed or recorded."""
-    world = open_world(draft_records=True)
+    world = open_world()
     with world.task(EVERYTHING), isolated(world) as part:
         assert part.flow is None
     assert flow.marks(world) == []

@@ -61,12 +61,12 @@ def office(open_world: Callable[..., Any]) -> Any:
 def test_version_1_of_the_record_holds_no_marks(open_world: Callable[..., Any]) -> None:
     """A policy that asks about flow says how to write version 2, before anything is written."""
     with pytest.raises(ConfigurationError, match="draft_records=True"):
-        flow.open_office(open_world, draft_records=False)
+        flow.open_office(open_world)
 
 
 def test_flow_is_off_unless_the_policy_asks(open_world: Callable[..., Any]) -> None:
     """Declarations and requests are taken, and no mark, label or provenance is computed or recorded."""
-    world = open_world(draft_records=True, policy=RuleSet(Rule(Effect.BLOCK, tools="other")))
+    world = open_world(policy=RuleSet(Rule(Effect.BLOCK, tools="other")))
     read = flow.reads(world, EVIL, returns="untrusted")
     with world.task(EVERYTHING, request=REQUEST) as task:
         assert task.flow is None
@@ -951,8 +951,8 @@ def test_an_excerpt_says_what_it_does_not_check(office: Any, tmp_path: Path) -> 
         with office.task(EVERYTHING, request=REQUEST) as task:
             read()
     office.enforcer.close()
-    assert main(["bundle", str(office.directory), "--task", task.id, "--drafts", "-o", str(tmp_path / "b.zip")]) == 3
-    report = audit.Verifier(str(office.directory / "trust.json"), drafts=True).ledger(str(tmp_path / "b.zip"))
+    assert main(["bundle", str(office.directory), "--task", task.id, "-o", str(tmp_path / "b.zip")]) == 3
+    report = audit.Verifier(str(office.directory / "trust.json")).ledger(str(tmp_path / "b.zip"))
     assert (report.integrity, flow.codes(report)) == ("verified", {"excerpt", "flow_not_checked"})
 
 
@@ -1009,7 +1009,7 @@ def test_a_call_that_claims_no_task_of_its_own_is_not_excused(office: Any) -> No
 def test_another_policy_in_the_stream_does_not_switch_the_check_off_in_silence(office: Any) -> None:
     """Nobody can tell which of two policies judged a call, and that is said."""
     pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
-    state = policy_state(RuleSet(), drafts=True)
+    state = policy_state(RuleSet())
     office.enforcer._point.ledger.append(partial(records.Policy, time=records.Time.at(0), policy=state))
     with office.task(EVERYTHING, request=REQUEST):
         read()

@@ -46,7 +46,7 @@ class Office:
         self.enforcer, self.child = (self._open(**options) for _ in range(2))
 
     def _open(self, **options: Any) -> Enforcer:
-        given = {"policy": Flow(), "draft_records": True, "tracer_provider": TracerProvider(), **options}
+        given = {"policy": Flow(), "tracer_provider": TracerProvider(), **options}
         return Enforcer.open(self.directory, **grouped(given))
 
     def task(self, **options: Any) -> Any:
@@ -58,7 +58,7 @@ class Office:
         """Close all, and return what the verifier finds."""
         self.child.close()
         self.enforcer.close()
-        return flow.codes(check(self.directory, drafts=True))
+        return flow.codes(check(self.directory))
 
 
 @pytest.fixture

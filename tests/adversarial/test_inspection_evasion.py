@@ -61,7 +61,7 @@ def test_findings_of_one_category_hide_none_of_another(
     """A rule about accounts applies, however many findings of another category come first."""
     when = {"findings.stage": "result", "findings.categories": {"contains": ["pii.iban"]}}
     clean = Rule(Effect.ALLOW, when=when, obligations=[Obligation("redact", "pii.iban")], id="clean")
-    world = open_world(policy=RuleSet(clean), inspectors=[Urls(), inspector], draft_records=True)
+    world = open_world(policy=RuleSet(clean), inspectors=[Urls(), inspector])
 
     @world.enforcer.tool
     def read() -> object:

@@ -24,13 +24,13 @@ ROUTED = RuleSet(Rule(Effect.ROUTE, tools="tool", to="desk", id="four-eyes"))
 
 def read(world: Any, *kinds: type) -> list[Any]:
     """Return the records of these kinds, in their order."""
-    return [one for one in records.read(world.directory, drafts=True) if isinstance(one, kinds)]
+    return [one for one in records.read(world.directory) if isinstance(one, kinds)]
 
 
 @pytest.fixture
 def drafts(open_world: Callable[..., Any]) -> Callable[..., Any]:
     """Opens worlds whose records are of version 2."""
-    return lambda **options: open_world(draft_records=True, **options)
+    return lambda **options: open_world(**options)
 
 
 def test_the_purpose_is_folded_once_and_stands_in_the_start_alone(drafts: Callable[..., Any]) -> None:

@@ -520,8 +520,8 @@ def fresh(tmp_path: Path) -> Pod:
 
 def found_of(pod: Pod, trust: TrustStore | None) -> tuple[int, set[str]]:
     """Verify records of version 2; return the exit code and what was found besides that they are drafts."""
-    report = check(pod.path, trust, drafts=True)
-    return report.exit_code, codes(report) - {"draft_records_taken"}
+    report = check(pod.path, trust)
+    return report.exit_code, codes(report)
 
 
 def test_certificates_in_records_count_from_where_they_stand(fresh: Pod, pod: Pod) -> None:
@@ -534,7 +534,7 @@ def test_certificates_in_records_count_from_where_they_stand(fresh: Pod, pod: Po
     other.draft(other.certificate().sign(STRANGER))
     code, found = found_of(other, roots())
     assert (code, found >= {"certificate_not_counted", "unknown_key"}) == (2, True)
-    report = check(other.path, roots(), drafts=True)
+    report = check(other.path, roots())
     (notice,) = [problem for problem in report.findings if problem.code == "certificate_not_counted"]
     (stream,) = open_ledger(other.path).streams()
     assert (notice.severity, notice.stream, notice.seq) == ("notice", stream, 1)
@@ -547,8 +547,8 @@ def test_spans_beside_their_ledger_verify_from_roots_alone(fresh: Pod, tmp_path:
     fresh.draft(fresh.certificate().sign(ROOT))
     path = tmp_path / "spans.json"
     path.write_bytes(spans(fresh))
-    assert check(path, roots(), drafts=True).exit_code == 2
-    report = check(path, roots(), ledger=fresh.path, drafts=True)
+    assert check(path, roots()).exit_code == 2
+    report = check(path, roots(), ledger=fresh.path)
     assert (report.exit_code, report.counts["verified"]) == (0, report.counts["records"])
 
 
@@ -587,9 +587,9 @@ def test_a_certificate_in_the_log_is_older_than_what_others_saw_of_it(fresh: Pod
     seen = Witnesses((Cosigner("witness.example", WITNESS.public_key),))
 
     def signed_by(pod: Pod, since: int) -> set[str]:
-        report = check(pod.path, revoked(since, witnesses=seen), drafts=True)
+        report = check(pod.path, revoked(since, witnesses=seen))
         found = {problem.code for problem in report.findings if problem.stream is None and problem.record is None}
-        return found - {"draft_records_taken"}
+        return found
 
     assert signed_by(fresh, fresh.now + DAY) == set()
     assert signed_by(fresh, fresh.now + 30) == {"key_revoked"}  # The witness saw it after the theft.
@@ -721,14 +721,14 @@ def test_a_certificate_beside_the_records_of_an_excerpt_is_not_older_than_the_th
     ((stream, start),) = Excerpt.from_bytes((part / "excerpt.json").read_bytes()).streams.items()
     assert start.size > 2
     forged = fresh.certificate().sign(ROOT)
-    assert "key_revoked" in codes(check(part, certified(trust, [forged]), drafts=True))
+    assert "key_revoked" in codes(check(part, certified(trust, [forged])))
     said = KeyTrust(key="k", purpose="recorder", status="trusted", certificate=forged)
     place = Stream(id=stream, seq="2", prev="ab" * 32)
     record = Trust(id=RandomIds().new(1), stream=place, time=Time.at(1), v=DRAFT, trust=said)
     line = stream_line(bytes(32), encode(record))
     put = part / "ledger" / stream / segment_name(2)
     put.write_bytes(line)
-    report = check(part, trust, drafts=True)
+    report = check(part, trust)
     assert (report.exit_code, report.counts["verified"]) == (1, 0)
     assert codes(report) >= {"records_before_start", "unknown_key"}
     put.unlink()
@@ -737,7 +737,7 @@ def test_a_certificate_beside_the_records_of_an_excerpt_is_not_older_than_the_th
     lines = path.read_bytes().splitlines(keepends=True)
     for changed in ([*lines, line], [lines[0], line, *lines[2:]], [line, *lines[1:]], [b"x\n", line, *lines[2:]]):
         path.write_bytes(b"".join(changed))
-        report = check(part, trust, drafts=True)
+        report = check(part, trust)
         assert report.counts["verified"] == 0
         assert codes(report) & {"key_revoked", "unknown_key"}
         places = certificates_proved(open_ledger(part), check_log(open_ledger(part), None, Findings("l", ())).heads)
@@ -750,14 +750,14 @@ def test_an_excerpt_of_a_certified_host_verifies_by_its_root(fresh: Pod, tmp_pat
     for _ in range(3):
         fresh.draft(token)
         fresh.clock.advance(1)
-    chosen = [r.task.id for r in records.read(fresh.path, drafts=True) if isinstance(r, records.TaskStart)]
+    chosen = [r.task.id for r in records.read(fresh.path) if isinstance(r, records.TaskStart)]
     for number, task in enumerate(chosen):
         part = tmp_path / str(number)
         part.mkdir()
         collect(fresh.path, part, Choice(task=task))
-        report = check(part, roots(), drafts=True)
+        report = check(part, roots())
         assert (report.exit_code, report.integrity) == (3, "verified")
-        assert codes(report) == {"excerpt", "valid_by_own_clock", "draft_records_taken"}
+        assert codes(report) == {"excerpt", "valid_by_own_clock"}
         last = number == len(chosen) - 1
         assert (report.counts["streams"], report.kinds["stream_start"]) == ((1, 1) if last else (2, 2))
         assert report.kinds["task_start"] == 1

@@ -90,7 +90,7 @@ class Ledger:
 
     def verify(self) -> Report:
         """Verify, and make every form of the report."""
-        report = Verifier(surgeries.clean.TRUST, drafts=True).ledger(self.directory)
+        report = Verifier(surgeries.clean.TRUST).ledger(self.directory)
         report.to_json()
         return report
 
@@ -156,7 +156,7 @@ def test_a_mark_without_prev_is_a_finding(tmp_path: Path, capsys: pytest.Capture
     del mark["mark"]["prev"]
     ledger.append(mark)
     assert {"malformed_record", "head_mismatch"} & {problem.code for problem in ledger.verify().findings}
-    assert main(["verify", str(ledger.directory), "--trust", str(trust), "--drafts"]) == 1
+    assert main(["verify", str(ledger.directory), "--trust", str(trust)]) == 1
     assert "contradicted" in capsys.readouterr().out
 
 

@@ -36,7 +36,7 @@ class Asked:
 
     def _times(self) -> Iterator[tuple[str, int]]:
         for name in ALL:
-            for record in records.read(self.company.root / name, drafts=True):
+            for record in records.read(self.company.root / name):
                 yield record.id, record.time.start_ns
 
     def sources(self, *places: str, traces: bool = False) -> list[str]:
@@ -53,7 +53,7 @@ class Asked:
 
     def answer(self, *words: str, sources: list[str] | None = None, trust: Path | None = None, code: int = 0) -> Any:
         """Return an answer, with the times of records in the place of their ids."""
-        given = [*words, *(sources or self.sources()), "--drafts", "--json", "--trust", str(trust or self.trust)]
+        given = [*words, *(sources or self.sources()), "--json", "--trust", str(trust or self.trust)]
         key = tuple(given)
         if key not in self._answers:
             found, printed = self.run(*given)
@@ -66,7 +66,7 @@ class Asked:
         given = [str(self.company.root) if one == "ROOT" else one for one in options]
         found, printed = self.run(
             *["ask", str(number), *(sources or self.sources()), *given],
-            *["--drafts", "--json", "--trust", str(self.trust)],
+            *["--json", "--trust", str(self.trust)],
         )
         assert found == 0, printed[:2_000]
         return self.dated(json.loads(printed))

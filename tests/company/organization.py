@@ -170,7 +170,6 @@ class Place:
                 clock=self.clock,
                 ids=self.ids,
                 telemetry=telemetry,
-                draft_records=self.spec.drafts,
                 **options,
             )
         self.enforcer = stack.enter_context(opened)

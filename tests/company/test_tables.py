@@ -24,7 +24,7 @@ def tables(asked: Asked, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     folder, found = tmp_path_factory.mktemp("tables"), {}
     for name in ALL:
         root, found[name] = asked.company.root / name, folder / name
-        export_tables(root, found[name], verify=True, trust=root / "trust.json", drafts=True)
+        export_tables(root, found[name], verify=True, trust=root / "trust.json")
     return found
 
 

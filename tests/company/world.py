@@ -313,7 +313,6 @@ class PlaceSpec:
     name: str
     tools: Mapping[str, ToolSpec]
     service: str | None = None
-    drafts: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     servers: Sequence[str] = ()
 
@@ -362,9 +361,9 @@ PLACES: Final = {
                 "inspectors": [PersonalData("iban")],
             },
         ),
-        PlaceSpec("lab", LAB_TOOLS, drafts=False, options={"policy": LAB_POLICY, "mode": "monitor"}),
+        PlaceSpec("lab", LAB_TOOLS, options={"policy": LAB_POLICY, "mode": "monitor"}),
         PlaceSpec("batch", BATCH_TOOLS, "batch", options={"policy": BATCH_POLICY}),
-        PlaceSpec("vault", VAULT_TOOLS, drafts=False),
+        PlaceSpec("vault", VAULT_TOOLS),
     )
 }
 ALL: Final = tuple(PLACES)

@@ -280,7 +280,7 @@ def opened(way: Way, clock: FixedClock, **options: Any) -> ai.Enforcer:
     """Open the enforcer of a folder."""
     routes = {"person": way.channel()}
     return ai.Enforcer.open(
-        way.folder / "evidence", policy=Flow(), routes=routes, draft_records=True, clock=clock, **options
+        way.folder / "evidence", policy=Flow(), routes=routes, clock=clock, **options
     )
 
 
@@ -307,7 +307,7 @@ async def ask(way: Way) -> dict[str, Any]:
 
 def outcomes(way: Way) -> list[records.Outcome]:
     """Return how the calls have ended; the order is that within each process."""
-    found = records.read(way.folder / "evidence", drafts=True)
+    found = records.read(way.folder / "evidence")
     return [one for one in found if isinstance(one, records.Outcome) and one.action.tool == "send"]
 
 
@@ -368,8 +368,8 @@ def test_another_process_resumes_under_the_same_rules(tmp_path: Path, framework:
         assert sent == ([EVIL] if runs else []), case
         told = [tuple(one) for one in ended]
         assert told[-1] in (*((outcome, code) for code in codes_of), *SUSPENDED.get(case, ())), (case, told)
-        codes = {problem.code for problem in check(tmp_path / case / "evidence", drafts=True).findings}
-        assert codes <= {"draft_records_taken", "flow_not_checked"}, case
+        codes = {problem.code for problem in check(tmp_path / case / "evidence").findings}
+        assert codes <= {"flow_not_checked"}, case
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class Pair:
         self.pay, self.read = pay, read
 
     def _open(self, name: str) -> Enforcer:
-        options = {"policy": Flow(), "draft_records": True, "tracer_provider": TracerProvider()}
+        options = {"policy": Flow(), "tracer_provider": TracerProvider()}
         return Enforcer.open(self.folder / name, **grouped(options))
 
     def task(self) -> Any:
@@ -77,8 +77,8 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     yield found
     for name, enforcer in (("a", found.a), ("b", found.b)):
         enforcer.close()
-        report = check(tmp_path / name, tmp_path / name / "trust.json", drafts=True)
-        assert {one.code for one in report.findings} <= {"draft_records_taken", "flow_not_checked"}
+        report = check(tmp_path / name, tmp_path / name / "trust.json")
+        assert {one.code for one in report.findings} <= {"flow_not_checked"}
 
 
 def application(body: Callable[[], object], *, lazy: bool = False, parts: int = 1) -> Callable[..., Any]:

@@ -84,9 +84,9 @@ def last(result: Any) -> Any:
 
 
 @pytest.mark.parametrize("drafts", [False, True])
-async def test_a_prompt_is_redacted_before_the_model_gets_it(open_desk: Any, drafts: bool) -> None:
+async def test_a_prompt_is_redacted_before_the_model_gets_it(open_desk: Any) -> None:
     """System message, history and arguments of earlier calls are clean; the state of the agent stays as it was."""
-    desk = open_desk(inspectors=[PersonalData("email")], policy=REDACTING, draft_records=drafts)
+    desk = open_desk(inspectors=[PersonalData("email")], policy=REDACTING)
     history = [
         HumanMessage([{"type": "text", "text": f"I am {MAIL}"}]),
         AIMessage("", tool_calls=[{"name": "find", "args": {"q": MAIL}, "id": "1"}]),
@@ -101,7 +101,7 @@ async def test_a_prompt_is_redacted_before_the_model_gets_it(open_desk: Any, dra
         assert MAIL not in repr(prompt)
         assert repr(prompt).count(GONE) == 4
     desk.enforcer.close()
-    records = list(read(desk.directory, drafts=drafts))
+    records = list(read(desk.directory))
     intents = [record for record in records if isinstance(record, Intent)]
     assert [record.decision.enforced for record in intents] == ["modify", "modify"]
     assert [r.decision.enforced for r in records if isinstance(r, Outcome)] == ["modify", "modify"]
@@ -113,7 +113,7 @@ async def test_a_prompt_is_redacted_before_the_model_gets_it(open_desk: Any, dra
         assert transform.original != transform.delivered
         assert transform.original is not None
         assert transform.delivered is not None
-    verifier = Verifier(desk.directory / "trust.json", drafts=drafts)
+    verifier = Verifier(desk.directory / "trust.json")
     assert verifier.ledger(desk.directory).raise_for_status()
 
 

@@ -39,13 +39,13 @@ def find() -> BaseTool:
 
 def read(desk: Any, kind: type) -> list[Any]:
     """Return the records of a kind."""
-    return [one for one in records.read(desk.directory, drafts=True) if isinstance(one, kind)]
+    return [one for one in records.read(desk.directory) if isinstance(one, kind)]
 
 
 @pytest.mark.parametrize("make", [find, Own])
 def test_a_protected_tool_says_what_it_touches_and_in_which_thread(open_desk: Any, make: Any) -> None:
     """Each call names its thread, if it has one, and the resource that its arguments fill."""
-    desk = open_desk(draft_records=True)
+    desk = open_desk()
     found = protect(make(), desk.enforcer, touches=PLACE)
     with desk.task("find"):
         found.invoke({"number": 1}, THREAD)
@@ -63,7 +63,7 @@ def test_a_protected_tool_says_what_it_touches_and_in_which_thread(open_desk: An
 @pytest.mark.parametrize("make", [find, Own])
 def test_a_placeholder_is_an_argument_of_each_tool(open_desk: Any, make: Any) -> None:
     """One that is none is an error before any tool of the list changes, in either version."""
-    for options in ({}, {"draft_records": True}):
+    for options in ({}, {}):
         desk, tools = open_desk(**options), [find(), make()]
         with pytest.raises(ConfigurationError, match="'amount'"):
             protect(tools, desk.enforcer, touches=[PLACE, Touch("file", "/{amount}", "write")])
@@ -92,7 +92,7 @@ Acme.__module__ = "langchain_acme.chat_models"
 
 def test_a_model_call_names_who_was_asked_and_who_answered(open_desk: Any) -> None:
     """The intent has the model of the request, the outcome the one in the metadata of the answer."""
-    desk = open_desk(draft_records=True)
+    desk = open_desk()
     answer = AIMessage("hi", response_metadata={"model_name": "large-2026", "model_provider": "acme"})
     made = create_agent(
         Acme(messages=iter([answer, AIMessage("hi")])),
@@ -112,7 +112,7 @@ def test_a_model_call_names_who_was_asked_and_who_answered(open_desk: Any) -> No
 
 async def test_a_refused_model_call_names_who_was_asked(open_desk: Any) -> None:
     """The refusal takes the place of the answer; no model that answered is named. Models without a name have none."""
-    desk = open_desk(draft_records=True)
+    desk = open_desk()
     models = [Acme(messages=iter([])), GenericFakeChatModel(messages=iter([]))]
     for model in models:
         made = create_agent(model, [], middleware=[AgentIdentityMiddleware(desk.enforcer, model="chat")])

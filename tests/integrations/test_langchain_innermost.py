@@ -88,19 +88,19 @@ def task_of(desk: Any, scope: Scope, request: str | None = REQUEST) -> Any:
 
 def marks(desk: Any) -> list[tuple[str, str]]:
     """Return the causes and labels of all marks."""
-    found = records.read(desk.directory, drafts=True)
+    found = records.read(desk.directory)
     return [(one.mark.cause, one.mark.label) for one in found if isinstance(one, records.Mark)]
 
 
-def verdict(desk: Any, *, drafts: bool = True) -> set[str]:
+def verdict(desk: Any) -> set[str]:
     """Return what the verifier finds in what was written so far."""
     desk.enforcer.close()
-    return {problem.code for problem in check(desk.directory, drafts=drafts).findings} - {"draft_records_taken"}
+    return {problem.code for problem in check(desk.directory).findings}
 
 
 @pytest.fixture
 def flowing(open_desk: Callable[..., Any]) -> Any:
-    return open_desk(draft_records=True, policy=Flow())
+    return open_desk(policy=Flow())
 
 
 PAYING = Scope({"pay": {}, "read": {}})
@@ -258,7 +258,7 @@ async def test_an_answer_in_place_of_a_tool_is_inspected_and_judged(
         end = await run(agent, [HumanMessage("hi")], is_async=is_async)
     (said,) = [one for one in end["messages"] if isinstance(one, ToolMessage)]
     assert said.text.startswith("refused: tool_not_granted")
-    assert verdict(desk, drafts=False) == set()
+    assert verdict(desk) == set()
 
 
 def test_a_result_that_middleware_rewrites_lowers_the_mark(flowing: Any) -> None:
@@ -371,7 +371,7 @@ async def test_text_that_middleware_adds_is_inspected(
     assert MAIL not in repr(got)
     assert f"ask {GONE}" in got["texts"]
     assert desk.outcomes() == ["success"]
-    assert verdict(desk, drafts=False) == set()
+    assert verdict(desk) == set()
 
 
 @both
@@ -583,7 +583,7 @@ async def test_the_tool_that_finally_runs_is_judged(desk: Any, first: bool, is_a
     assert TRANSFERRED == [9]
     assert [one["action"]["tool"] for one in desk.records()] == ["transfer"] * 3
     assert desk.outcomes() == ["denied", "success"]
-    assert verdict(desk, drafts=False) == set()
+    assert verdict(desk) == set()
 
 
 @both
@@ -599,7 +599,7 @@ async def test_a_tool_that_middleware_brings_is_judged_with_its_final_arguments(
         await run(agent, [HumanMessage("hi")], is_async=is_async)
     assert ran == TRANSFERRED
     assert desk.outcomes() == (["success"] if ran else ["denied"])
-    assert verdict(desk, drafts=False) == set()
+    assert verdict(desk) == set()
 
 
 @both

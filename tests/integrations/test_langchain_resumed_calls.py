@@ -74,7 +74,7 @@ class Office:
     def __init__(self, directory: Path, guard: str = "protect", saver: Any = None, **options: Any) -> None:
         self.directory, self.sent, self.clock = directory, list[str](), options.pop("clock", None) or FixedClock()
         channel = options.pop("channel", None) or approval_by_interrupt(approvers=(BOB.id,))
-        given = {"policy": Flow(), "routes": {"person": channel}, "draft_records": True, **options}
+        given = {"policy": Flow(), "routes": {"person": channel}, **options}
         self.enforcer = Enforcer.open(directory, clock=self.clock, ids=given.pop("ids", None), **given)
         self.saver = saver or InMemorySaver()
         self.guard = guard
@@ -123,7 +123,7 @@ class Office:
 
     def outcomes(self, tool: str = "send") -> list[tuple[str, str | None]]:
         """Return the outcomes of a tool with their codes."""
-        found = records.read(self.directory, drafts=True)
+        found = records.read(self.directory)
         return [
             (one.outcome, one.error) for one in found if isinstance(one, records.Outcome) and one.action.tool == tool
         ]
@@ -131,8 +131,8 @@ class Office:
     def verdict(self) -> set[str]:
         """Close, and return what the verifier finds."""
         self.enforcer.close()
-        found = check(self.directory, drafts=True).findings
-        return {problem.code for problem in found} - {"draft_records_taken", "flow_not_checked"}
+        found = check(self.directory).findings
+        return {problem.code for problem in found} - {"flow_not_checked"}
 
 
 @pytest.fixture
@@ -858,7 +858,7 @@ def test_monitor_mode_records_what_it_would_have_refused(office: Any) -> None:
     second = office(saver=first.saver, policy=later, clock=first.clock, mode="monitor")
     second.resume(second.graph(READ, SEND), command)
     assert second.sent == [EVIL]
-    found = [one for one in records.read(second.directory, drafts=True) if isinstance(one, records.Intent)]
+    found = [one for one in records.read(second.directory) if isinstance(one, records.Intent)]
     (decision,) = [one.decision for one in found if one.action.tool == "send"]
     assert (decision.effect, decision.enforced, decision.reason) == ("route", "audit", "call_suspended")
     assert second.verdict() == set()
@@ -937,5 +937,5 @@ def test_another_process_resumes_under_the_same_rules(tmp_path: Path, request_: 
         found = run(how, folder)
         assert found[0] == sent
         assert told in found[1]
-        codes = {problem.code for problem in check(folder / "evidence", drafts=True).findings}
-        assert codes <= {"draft_records_taken", "flow_not_checked"}
+        codes = {problem.code for problem in check(folder / "evidence").findings}
+        assert codes <= {"flow_not_checked"}

@@ -94,7 +94,7 @@ def _verified_by(runner: Callable[..., object]) -> Callable[[Path, bytes | None]
     """Return what verifies a ledger of the surgeries through a runner of jobs."""
 
     def verified(directory: Path, checkpoint: bytes | None) -> Report:
-        return compare(runner, directory, surgeries.clean.TRUST, checkpoint=checkpoint, drafts=True)
+        return compare(runner, directory, surgeries.clean.TRUST, checkpoint=checkpoint)
 
     return verified
 

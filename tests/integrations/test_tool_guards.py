@@ -382,7 +382,7 @@ def test_a_result_that_inspectors_read_is_passed_on_as_it_is(result: object) -> 
 @pytest.mark.parametrize("on_a_loop", [False, True])
 def test_what_a_model_reads_is_known_by_its_content(rehearse: Rehearse, on_a_loop: bool) -> None:
     """Results, refusals and errors are accounted for; other texts are not, and lower the mark once."""
-    world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
+    world = rehearse(policy=Flow())  # type: ignore[call-arg]
     options = {name: ToolOptions(labels=[], returns="trusted") for name in ("read", "fail")}
     guards = ToolGuards(world.enforcer, tool_options=options)
 
@@ -404,7 +404,7 @@ def test_what_a_model_reads_is_known_by_its_content(rehearse: Rehearse, on_a_loo
         raise ValueError("it broke")
 
     def marks() -> list[str]:
-        return [one.mark.label for one in records.read(world.directory, drafts=True) if isinstance(one, records.Mark)]
+        return [one.mark.label for one in records.read(world.directory) if isinstance(one, records.Mark)]
 
     scope = Scope({"read": {"x": 1}, "fail": {}, "chat": {}})
     with world.enforcer.task("look", scope=scope, request="look", **WHO):
@@ -423,7 +423,7 @@ def test_what_a_model_reads_is_known_by_its_content(rehearse: Rehearse, on_a_loo
 
 def test_results_that_are_still_going_to_run_are_left_alone(rehearse: Rehearse) -> None:
     """Accounting does not read a generator, because that would consume it."""
-    world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
+    world = rehearse(policy=Flow())  # type: ignore[call-arg]
     guards = ToolGuards(world.enforcer, tool_options={"read": ToolOptions(labels=[])})
     with world.enforcer.task("look", scope=Scope("read"), request="look", **WHO):
         result: Any = guards.run(asked(), lambda _: (number for number in range(3)))
@@ -443,7 +443,7 @@ class SilentError(Exception):
 @pytest.mark.parametrize("on_a_loop", [False, True])
 def test_what_cannot_be_read_lowers_the_mark_and_ends_no_run(rehearse: Rehearse, on_a_loop: bool) -> None:
     """A part that cannot be written is unknown, a prompt that cannot be read untrusted; errors stay those of tools."""
-    world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
+    world = rehearse(policy=Flow())  # type: ignore[call-arg]
     guards = ToolGuards(world.enforcer, tool_options={"fail": ToolOptions(labels=[], returns="trusted")})
     cyclic: list[Any] = []
     cyclic.append(cyclic)
@@ -461,5 +461,5 @@ def test_what_cannot_be_read_lowers_the_mark_and_ends_no_run(rehearse: Rehearse,
             assert made(guards, asking, on_a_loop=on_a_loop) == {}
         with pytest.raises(SilentError):
             guards.run(asked("fail"), fails)
-    found = [one.mark.label for one in records.read(world.directory, drafts=True) if isinstance(one, records.Mark)]
+    found = [one.mark.label for one in records.read(world.directory) if isinstance(one, records.Mark)]
     assert found[:3] == ["trusted", "unknown", "untrusted"]

@@ -132,7 +132,7 @@ inspector: Inspector = MyInspector()
 handler: Callable[..., object] = print
 assert_type(Reader().read("x"), Iterator[str])
 assert_type(verify("traces.jsonl", TrustStore.load("trust.json")).exit_code, int)
-verifier = Verifier("trust.json", processes=0, drafts=True)
+verifier = Verifier("trust.json", processes=0)
 assert_type(verifier.ledger("evidence", period=(1, 2)), Report)
 assert_type(verifier.traces("a.jsonl", "b.jsonl", ledger="evidence").raise_for_status(), Report)
 assert_type(verifier.pasted('{"spans": []}', b"{}"), Report)
@@ -257,7 +257,7 @@ async def adapter(enforcer: Enforcer) -> object:
     return guard.run(request, body)
 
 
-governed = Enforcer.open("evidence", policy=All(Flow(to="finance"), "policy.yaml"), draft_records=True)
+governed = Enforcer.open("evidence", policy=All(Flow(to="finance"), "policy.yaml"))
 
 
 @governed.tool(returns={"": "trusted", "/note": Label("untrusted", {"finance"})}, destination=("to",), endorses=True)

@@ -123,8 +123,8 @@ def _explained(error: VerificationError | TokenError, payload: object, signature
 
 def _cut(payload: str, signature: object) -> str | None:
     """Return the evidence that a length limit cut an attestation, or ``None``."""
-    if isinstance(signature, str) and len(signature) < 128:
-        return f"its signature has {len(signature)} characters, not 128"
+    if isinstance(signature, str) and len(signature) < 86:
+        return f"its signature has {len(signature)} characters, not 86"
     text, mark, _ = payload.partition("...")
     try:
         body = urlsafe_b64decode(text[: len(text) // 4 * 4])

@@ -305,7 +305,7 @@ def test_results_are_inspected_before_the_model_reads_them(rehearse: Rehearse) -
 
 def test_what_a_tool_returned_counts_for_the_next_call(rehearse: Rehearse) -> None:
     """Under a flow policy the same call needs a person once an undeclared tool has answered."""
-    world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
+    world = rehearse(policy=Flow())  # type: ignore[call-arg]
     llm = scripted([("pay", {"invoice": "A", "amount": 1})], [("pay", {"invoice": "A", "amount": 1})], "done")
     crew = protect(crew_of(member(llm, [Pay()])), world.enforcer)
     with world.enforcer.task("books", scope=Scope("pay"), request="Pay A", **WHO):

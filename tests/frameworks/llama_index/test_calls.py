@@ -253,7 +253,7 @@ async def test_results_lower_the_mark_of_the_task(open_office: Any, tmp_path: An
     """Where a policy asks about information flow, a text that an undeclared tool returned moves no money."""
     office = open_office()
     labels = RuleSet(tools={"read": {"labels": [], "data": []}, "pay": {"labels": ["payment"], "data": []}})
-    with ai.Enforcer.open(tmp_path / "flow", policy=All(Flow(), labels), draft_records=True) as enforcer:
+    with ai.Enforcer.open(tmp_path / "flow", policy=All(Flow(), labels)) as enforcer:
         agent = office.agent(
             [("read", {"invoice": "INV-1"})],
             [("pay", {"invoice": "INV-1 is over 120 EUR", "amount": 1})],
@@ -264,9 +264,9 @@ async def test_results_lower_the_mark_of_the_task(open_office: Any, tmp_path: An
         async with enforcer.task("pay", scope=ai.Scope({"read": {}, "pay": {}}), **parties):
             await outputs(agent.run("go"))
     assert office.ran == [("read", "INV-1")]
-    found = records.read(tmp_path / "flow", drafts=True)
+    found = records.read(tmp_path / "flow")
     assert [one.mark.cause for one in found if isinstance(one, records.Mark)] == ["start", "result"]
-    assert check(tmp_path / "flow", drafts=True).verdict == "verified"
+    assert check(tmp_path / "flow").verdict == "verified"
 
 
 async def test_other_agents_of_the_framework_are_guarded(open_office: Any) -> None:

@@ -425,14 +425,14 @@ async def test_results_carry_flow_labels(tmp_path: Path) -> None:
     ]
     scope = ai.Scope({"read_invoice": None, "pay_invoice": None})
     request = "Pay INV-42 to GB82 WEST 1234 5698 7654 32"
-    with ai.Enforcer.open(tmp_path / "evidence", policy=policy, draft_records=True) as enforcer:
+    with ai.Enforcer.open(tmp_path / "evidence", policy=policy) as enforcer:
         agent = protect(agent_of([read_invoice, pay_invoice], *turns), enforcer)
         with enforcer.task("pay", scope=scope, request=request, **WHO):
             result = await Runner.run(agent, request)
     assert paid == ["GB82 WEST 1234 5698 7654 32"]
     assert outputs(result)[2].startswith("refused: ")
     marks = [
-        one.mark.label for one in records.read(tmp_path / "evidence", drafts=True) if isinstance(one, records.Mark)
+        one.mark.label for one in records.read(tmp_path / "evidence") if isinstance(one, records.Mark)
     ]
     assert any("untrusted" in str(label) for label in marks)
 

@@ -341,7 +341,7 @@ async def test_results_lower_the_mark_of_the_task(open_office: Any, make_call: A
     """Where a policy asks about information flow, a text that an undeclared tool returned moves no money."""
     office = open_office()
     labels = RuleSet(tools={"read": {"labels": [], "data": []}, "pay": {"labels": ["payment"], "data": []}})
-    with ai.Enforcer.open(tmp_path / "flow", policy=All(Flow(), labels), draft_records=True) as enforcer:
+    with ai.Enforcer.open(tmp_path / "flow", policy=All(Flow(), labels)) as enforcer:
         agent = office.agent(
             [make_call("read", invoice="INV-1")],
             [make_call("pay", invoice="INV-1 is over 120 EUR", amount=1)],
@@ -352,9 +352,9 @@ async def test_results_lower_the_mark_of_the_task(open_office: Any, make_call: A
         async with enforcer.task("pay", scope=ai.Scope({"read": {}, "pay": {}}), **parties):
             await agent.run("go")
     assert office.ran == [("read", "INV-1")]
-    found = records.read(tmp_path / "flow", drafts=True)
+    found = records.read(tmp_path / "flow")
     assert [one.mark.cause for one in found if isinstance(one, records.Mark)] == ["start", "result"]
-    assert check(tmp_path / "flow", drafts=True).verdict == "verified"
+    assert check(tmp_path / "flow").verdict == "verified"
 
 
 async def test_a_call_has_one_span(open_office: Any, make_call: Any) -> None:

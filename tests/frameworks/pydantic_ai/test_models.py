@@ -107,12 +107,12 @@ async def test_a_named_agent_asks_the_model_by_a_delegation(open_office: Any, ma
 async def test_the_model_is_on_record(open_office: Any, tmp_path: Any) -> None:
     """Version 2 of the record names the model that was asked, and the one that answered."""
     office = open_office()
-    with ai.Enforcer.open(tmp_path / "drafts", draft_records=True) as enforcer:
+    with ai.Enforcer.open(tmp_path / "drafts") as enforcer:
         agent = office.agent("hello", guarded=False, capabilities=[AgentIdentity(enforcer, model="chat")])
         parties = {"principal": office.alice, "agent": office.clerk}
         async with enforcer.task("ask", scope=ai.Scope("chat"), **parties):
             await agent.run("go")
-    found = list(records.read(tmp_path / "drafts", drafts=True))
+    found = list(records.read(tmp_path / "drafts"))
     named = [one.action.model.name for one in found if isinstance(one, records.Intent | records.Outcome)]
     assert len(named) == 2
     assert all(name.startswith("function:") for name in named)

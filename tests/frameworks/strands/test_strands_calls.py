@@ -353,7 +353,7 @@ def test_a_withheld_result_is_a_refusal(rehearse: Rehearse) -> None:
 
 def test_what_a_tool_returned_counts_for_the_next_call(rehearse: Rehearse) -> None:
     """Under a flow policy the same call needs a person once an undeclared tool has answered."""
-    world = rehearse(policy=Flow(), draft_records=True)  # type: ignore[call-arg]
+    world = rehearse(policy=Flow())  # type: ignore[call-arg]
     again = use("pay", "c1", invoice="A", amount=1), use("pay", "c2", invoice="A", amount=1)
     agent = made(AgentIdentityHooks(world.enforcer), [pay], *again)
     with world.enforcer.task("books", scope=Scope("pay"), request="Pay A", **WHO):

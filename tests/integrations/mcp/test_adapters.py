@@ -234,7 +234,7 @@ async def test_a_prompt_of_a_server_is_not_the_principals_word(pair: Pair, role:
 
     from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 
-    enforcer = pair.open("flow", policy=Flow(), draft_records=True)
+    enforcer = pair.open("flow", policy=Flow())
     paid: list[str] = []
 
     @enforcer.tool(labels=["payment"], destination="to", returns="trusted")
@@ -264,5 +264,5 @@ async def test_a_prompt_of_a_server_is_not_the_principals_word(pair: Pair, role:
                 asked = [AIMessage(asked[0].content)]
             await agent.ainvoke({"messages": [*asked, HumanMessage("Pay to account-1")]})
     assert paid == ["account-1"]
-    found = [one for one in records.read(pair.folder / "flow", drafts=True) if isinstance(one, records.Mark)]
+    found = [one for one in records.read(pair.folder / "flow") if isinstance(one, records.Mark)]
     assert [one.mark.cause for one in found] == ["request", "said", "result"]

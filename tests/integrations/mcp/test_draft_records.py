@@ -17,12 +17,12 @@ PLACE = Touch("file", "/shared/{path}", "read", data=["personal"])
 
 def read(pair: Pair, name: str, kind: type) -> list[Any]:
     """Return the records of a kind in a directory."""
-    return [one for one in records.read(pair.folder / name, drafts=True) if isinstance(one, kind)]
+    return [one for one in records.read(pair.folder / name) if isinstance(one, kind)]
 
 
 async def test_a_client_says_what_tools_touch(pair: Pair) -> None:
     """The client declares it with the server that it calls; a refused call has it in its detail, a prompt has none."""
-    caller = pair.open("caller", draft_records=True)
+    caller = pair.open("caller")
     server = pair.server()
     to = McpServer(NAME, touches={"read": PLACE})
     async with in_memory(server, lambda session: protect_session(session, caller, to)) as session:
@@ -41,7 +41,7 @@ async def test_a_client_says_what_tools_touch(pair: Pair) -> None:
 
 async def test_a_server_says_what_its_tools_touch(pair: Pair) -> None:
     """Calls of strangers are recorded with what they would have touched."""
-    serving = pair.open("serving", draft_records=True)
+    serving = pair.open("serving")
     server = pair.server(protect=lambda it: protect_server(it, serving, name=NAME, touches={"read": [PLACE]}))
     async with in_memory(server) as session:
         result = await session.call_tool("read", {"path": "a"})

@@ -34,7 +34,7 @@ def server(described: list[str]) -> Any:
 async def pays_after_a_read(pair: Pair, folder: str, **stated: object) -> list[str]:
     """Return where money went after one call of the server, under what the policy file states of its tool."""
     tools = {TOOL: {"labels": [], **stated}, "pay": {"labels": ["payment"], "destination": ["iban"]}}
-    enforcer = pair.open(folder, policy=All(Flow(), RuleSet(tools=tools)), draft_records=True)
+    enforcer = pair.open(folder, policy=All(Flow(), RuleSet(tools=tools)))
     paid: list[str] = []
 
     @enforcer.tool(returns="trusted")
@@ -63,7 +63,7 @@ async def test_a_changed_definition_keeps_no_trust(pair: Pair) -> None:
     """What was stated of a tool is not true of a tool that its server has changed since: it is not called."""
     described = ["Find."]
     tools = {TOOL: {"labels": [], "returns": "trusted", "raise": True, "server": NAME}}
-    enforcer = pair.open("changed", policy=All(Flow(), RuleSet(tools=tools)), draft_records=True)
+    enforcer = pair.open("changed", policy=All(Flow(), RuleSet(tools=tools)))
     async with in_memory(server(described), lambda of: protect_session(of, enforcer, McpServer(NAME))) as session:
         with enforcer.task("books", principal=ALICE, agent=CLERK, scope=Scope(TOOL), request="find it"):
             await session.call_tool("find", {})
@@ -72,7 +72,7 @@ async def test_a_changed_definition_keeps_no_trust(pair: Pair) -> None:
             with pytest.raises(Denied) as caught:
                 await session.call_tool("find", {})
     assert caught.value.code == "tool_changed"
-    found = [one.mark.label for one in records.read(pair.folder / "changed", drafts=True) if one.kind == "mark"]
+    found = [one.mark.label for one in records.read(pair.folder / "changed") if one.kind == "mark"]
     assert found == ["trusted"]
 
 
@@ -106,13 +106,13 @@ def test_the_labels_of_a_result_reach_the_guard() -> None:
 async def test_a_server_that_signs_its_mark_is_as_trusted_as_what_it_read(pair: Pair, integrity: str) -> None:
     """The mark of the server's task comes back in the result, signed; the word of the operator bounds the rest."""
     stated = {TOOL: {"labels": [], "returns": "trusted", "raise": True, "server": NAME}}
-    caller = pair.open("caller", policy=All(Flow(), RuleSet(tools=stated)), draft_records=True)
+    caller = pair.open("caller", policy=All(Flow(), RuleSet(tools=stated)))
     pair.trust("serving")
     theirs = TrustStore.load(pair.folder / "caller" / "trust.json")
     (key,) = (trusted.key for trusted in theirs.keys if trusted.purpose == "issuer")
     own = TrustStore.load(pair.folder / "serving" / "trust.json")
     own.with_key(key, "issuer", issuer=theirs.issuer).save(pair.folder / "serving" / "trust.json")
-    serving = pair.open("serving", policy=All(Flow(), RuleSet(tools=stated)), draft_records=True)
+    serving = pair.open("serving", policy=All(Flow(), RuleSet(tools=stated)))
     paid: list[str] = []
 
     @caller.tool(labels=["payment"], destination="iban", returns="trusted")
@@ -141,7 +141,7 @@ async def test_the_flow_of_a_servers_tools_is_declared_in_code(pair: Pair) -> No
     labels = {TOOL: {"labels": ["egress"]}}
     keep = Rule(Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation("placeholder")], id="keep")
     policy = All(Flow(), RuleSet(keep, tools=labels))
-    enforcer = pair.open("declared", policy=policy, draft_records=True, inspectors=[PersonalData("iban")])
+    enforcer = pair.open("declared", policy=policy, inspectors=[PersonalData("iban")])
     sent: list[object] = []
     listed = [types.Tool.model_validate({"name": "find", "inputSchema": {"type": "object"}})]
     to = McpServer(NAME, flow={"find": DeclaredFlow("trusted", "to", restores={"to": "pii.iban"})})
@@ -182,7 +182,7 @@ async def test_a_server_declares_the_flow_of_its_own_tools(pair: Pair) -> None:
     """At the server, what a trusted tool returned leaves its mark as it is."""
     pair.trust("serving")
     theirs = TrustStore.load(pair.folder / "a" / "trust.json")
-    serving = pair.open("serving", policy=All(Flow(), RuleSet(tools={TOOL: {"labels": []}})), draft_records=True)
+    serving = pair.open("serving", policy=All(Flow(), RuleSet(tools={TOOL: {"labels": []}})))
     listed = [types.Tool.model_validate({"name": "find", "inputSchema": {"type": "object"}})]
     declared = {"find": DeclaredFlow("trusted")}
     desk = protect_server(low_level(lambda: listed, lambda *_: "found"), serving, name=NAME, flow=declared)
@@ -190,8 +190,8 @@ async def test_a_server_declares_the_flow_of_its_own_tools(pair: Pair) -> None:
     async with pair.connected(desk) as session:
         with pair.a.task("books", principal=ALICE, agent=CLERK, scope=Scope(TOOL)):
             await session.call_tool("find", {})
-    outcomes = [one for one in records.read(pair.folder / "serving", drafts=True) if one.kind == "outcome"]
-    marks = [one.mark.cause for one in records.read(pair.folder / "serving", drafts=True) if one.kind == "mark"]
+    outcomes = [one for one in records.read(pair.folder / "serving") if one.kind == "outcome"]
+    marks = [one.mark.cause for one in records.read(pair.folder / "serving") if one.kind == "mark"]
     assert ([one.label for one in outcomes], marks) == (["unknown"], ["accept"])
 
 
@@ -205,7 +205,7 @@ async def test_an_optional_destination_is_an_argument_of_the_definition(
     called: list[str] = []
     stranger = low_level(lambda: offered, lambda name, *_: called.append(name) or EVIL)
     tools = {TOOL: {"labels": []}, f"{NAME}/pay": {"labels": ["payment"]}}
-    enforcer = pair.open("bank", policy=All(Flow(), RuleSet(tools=tools)), draft_records=True)
+    enforcer = pair.open("bank", policy=All(Flow(), RuleSet(tools=tools)))
     stated = McpServer(NAME, flow={"pay": DeclaredFlow("untrusted", destination)})
     async with in_memory(stranger, lambda of: protect_session(of, enforcer, stated)) as session:
         with enforcer.task("books", principal=ALICE, agent=CLERK, scope=Scope(dict.fromkeys(tools)), request="find it"):

@@ -35,7 +35,7 @@ CLERK = Agent("clerk", owner="finance@example.com")
 @pytest.fixture
 def enforcer(tmp_path: Path) -> Enforcer:
     """Return an enforcer that asks about information flow, with nobody to ask."""
-    return Enforcer.open(tmp_path / "evidence", policy=Flow(), draft_records=True)
+    return Enforcer.open(tmp_path / "evidence", policy=Flow())
 
 
 def _mails(enforcer: Enforcer) -> BearerTasks:

@@ -368,7 +368,7 @@ def test_an_obligation_of_a_rule_that_cannot_be_decided_blocks(rehearse: Any) ->
 class Foreign:
     """A policy of somebody else with obligations."""
 
-    name, version, digest = "foreign", "1", "sha256:" + "0" * 64
+    name, version, digest = "foreign", "1", "0" * 43
 
     def __init__(self, obligations: Any, stage: str) -> None:
         self.obligations = obligations
@@ -463,15 +463,12 @@ def test_monitor_mode_delivers_the_original(rehearse: Any) -> None:
 # ------------------------------------------------------------------------------------------------- records
 
 
-@pytest.mark.parametrize("drafts", [False, True])
-def test_a_redaction_is_on_record_with_both_digests(tmp_path: Path, drafts: bool) -> None:
-    """The outcome says modify and digests what was delivered; version 2 has both digests, and no record the text."""
+def test_a_redaction_is_on_record_with_both_digests(tmp_path: Path) -> None:
+    """The outcome says modify and digests what was delivered, the detail has both digests, and no record has the text."""
     from agent_identity import Enforcer
     from agent_identity.records import Detail, Outcome, read
 
-    with Enforcer.open(
-        tmp_path, inspectors=[PersonalData()], policy=rules(Obligation("redact")), draft_records=drafts
-    ) as enforcer:
+    with Enforcer.open(tmp_path, inspectors=[PersonalData()], policy=rules(Obligation("redact"))) as enforcer:
 
         @enforcer.tool
         def tool(clean: bool) -> str:
@@ -479,17 +476,16 @@ def test_a_redaction_is_on_record_with_both_digests(tmp_path: Path, drafts: bool
 
         with enforcer.task("p", scope=Scope("tool"), **WHO):
             assert tool(clean=True) == tool(clean=False) == GONE
-    found = list(read(tmp_path, drafts=True))
+    found = list(read(tmp_path))
     clean, changed = (record for record in found if isinstance(record, Outcome))
     assert (changed.decision.enforced, changed.decision.rule, changed.outcome) == ("modify", "clean", "success")
     assert changed.action.result == clean.action.result
     details = [record for record in found if isinstance(record, Detail)]
-    assert len(details) == drafts
-    for detail in details:
-        (transform,) = detail.transforms or ()
-        assert (transform.name, transform.version, transform.delivered) == ("redaction", "1", changed.action.result)
-        assert transform.original != transform.delivered
+    (detail,) = details
+    (transform,) = detail.transforms or ()
+    assert (transform.name, transform.version, transform.delivered) == ("redaction", "1", changed.action.result)
+    assert transform.original != transform.delivered
     assert IBAN.encode() not in b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))
     from agent_identity.audit import Verifier
 
-    assert Verifier(tmp_path / "trust.json", drafts=drafts).ledger(tmp_path).raise_for_status()
+    assert Verifier(tmp_path / "trust.json").ledger(tmp_path).raise_for_status()

@@ -25,13 +25,13 @@ TEMPLATE = "shop.invoices/{number}"
 def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the evidence of a company that declares what its tools touch."""
     directory = tmp_path_factory.mktemp("company") / "evidence"
-    work(directory, tasks=2, days=10, drafts=True)
+    work(directory, tasks=2, days=10)
     return directory
 
 
 def asked(*sources: Path, resource: str | None = None, **options: Any) -> DataReport:
     """Ask about data."""
-    return data(Evidence(sources=sources, drafts=True, **options), resource=resource)
+    return data(Evidence(sources=sources, **options), resource=resource)
 
 
 def row(found: DataReport, agent: str, name: str) -> DataRow:
@@ -82,7 +82,6 @@ def test_one_resource_is_one_in_all_tasks(tmp_path: Path) -> None:
         "clock": clock,
         "ids": SequentialIds(),
         "telemetry": Telemetry(sealing="inline"),
-        "draft_records": True,
     }
     with Enforcer.open(tmp_path / "e", **options) as enforcer:
 
@@ -99,7 +98,7 @@ def test_one_resource_is_one_in_all_tasks(tmp_path: Path) -> None:
 
 def test_after_an_erasure_templates_are_counted(company: Path, tmp_path: Path) -> None:
     """Once the key of the names is gone, one resource may have two digests: the number is not told, and why is."""
-    work(tmp_path / "e", drafts=True)
+    work(tmp_path / "e")
     assert main(["erase", str(tmp_path / "e"), "--resources"]) == 0
     found = asked(tmp_path / "e")
     assert row(found, "clerk", TEMPLATE).resources == 0
@@ -108,7 +107,7 @@ def test_after_an_erasure_templates_are_counted(company: Path, tmp_path: Path) -
 
 def test_resources_of_two_directories_are_not_added_up(company: Path, tmp_path: Path) -> None:
     """Each directory has a key of its own, under which one resource has another digest."""
-    work(tmp_path / "e", drafts=True, start=START + 60 * DAY)
+    work(tmp_path / "e", start=START + 60 * DAY)
     alone, both = asked(company), asked(company, tmp_path / "e")
     assert row(alone, "clerk", TEMPLATE).resources
     assert row(both, "clerk", TEMPLATE).resources == 0
@@ -117,7 +116,7 @@ def test_resources_of_two_directories_are_not_added_up(company: Path, tmp_path: 
 
 def test_an_erasure_elsewhere_takes_no_number(company: Path, tmp_path: Path) -> None:
     """That another directory erased its key says nothing about this one."""
-    with Enforcer.open(tmp_path / "other", draft_records=True) as enforcer:
+    with Enforcer.open(tmp_path / "other") as enforcer:
         tool = enforcer.tool(touches=Touch("s3://bucket", "{key}", "read"), name="peek")(lambda key: None)
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("peek")):
             tool(key="a")
@@ -129,7 +128,7 @@ def test_an_erasure_elsewhere_takes_no_number(company: Path, tmp_path: Path) -> 
 
 def test_a_refused_call_touched_nothing(tmp_path: Path) -> None:
     """Who was refused had no contact: there is no first contact, and no call."""
-    options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds(), "draft_records": True}
+    options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds()}
     with Enforcer.open(tmp_path / "e", telemetry=Telemetry(sealing="inline"), **options) as enforcer:
         tool = enforcer.tool(touches=Touch("s3://bucket", "secret", "read"), name="peek")(lambda: None)
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")), suppress(Denied):
@@ -158,7 +157,7 @@ def test_spans_of_others_are_hints(company: Path, tmp_path: Path) -> None:
 
 def test_two_directories_are_the_sum_of_their_parts(company: Path, tmp_path: Path) -> None:
     """Calls add up, and the first contact is the earlier one."""
-    work(tmp_path / "other", drafts=True, start=START + 86_400 * 50)
+    work(tmp_path / "other", start=START + 86_400 * 50)
     one, two, both = asked(company), asked(tmp_path / "other"), asked(company, tmp_path / "other")
     for total in both.rows:
         parts = [row(part, total.agent, total.name) for part in (one, two)]

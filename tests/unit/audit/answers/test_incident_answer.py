@@ -159,9 +159,9 @@ def test_an_approver_and_an_approval_are_seeds(tmp_path: Path) -> None:
 
 def test_a_resource_leads_to_what_touched_it(tmp_path: Path) -> None:
     """By its template, by system and template, or by its digest; the note says what declares nothing."""
-    work(tmp_path / "e", drafts=True)
+    work(tmp_path / "e")
     for seed in ("shop.invoices/{number}", f"{INVOICES} shop.invoices/{{number}}"):
-        found = asked(f"resource:{seed}", tmp_path / "e", drafts=True)
+        found = asked(f"resource:{seed}", tmp_path / "e")
         assert calls(found) == {("read", "success"): 3}
     assert any("declare no resource" in note for note in found.frame.notes)
 

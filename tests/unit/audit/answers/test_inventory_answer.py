@@ -76,10 +76,10 @@ def test_a_registered_agent_of_two_services_is_neither_idle_nor_unregistered(
     directory = tmp_path / "evidence"
     for number, service in enumerate(("shop", "desk")):
         monkeypatch.setenv("OTEL_SERVICE_NAME", service)
-        work(directory, drafts=True, start=START + number * DAY)
+        work(directory, start=START + number * DAY)
     owned = ("--owner", "finance@example.com", "--purpose", "books", "--tool", "read")
     assert main(["agents", "add", str(directory), "clerk", *owned]) == 0
-    found = taken(directory, drafts=True)
+    found = taken(directory)
     assert {one.service for one in found.items if one.name == "clerk"} == {"shop", "desk", None}
     assert codes(found, "registered_idle") == []
     assert codes(found, "observed_not_registered") == [("agent", "helper"), ("agent", "helper")]

@@ -25,7 +25,7 @@ TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "delete"}
 def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the evidence of a company that worked for a while."""
     directory = tmp_path_factory.mktemp("company") / "evidence"
-    work(directory, tasks=3, drafts=True, days=10)
+    work(directory, tasks=3, days=10)
     return directory
 
 
@@ -35,7 +35,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_pass_gives_the_answers_of_single_reports(company: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     """Each report of the overview equals the report that is made alone, its frame included."""
     file = traces(tmp_path / "other.json", [span(TOOL)])
-    evidence = Evidence(sources=[company, file], trust=company / "trust.json", drafts=True, **options)
+    evidence = Evidence(sources=[company, file], trust=company / "trust.json", **options)
     since = (START + 8 * DAY) * 10**9
     found = overview(evidence, since_ns=since, least=2)
     assert found.inventory == inventory(evidence, since_ns=since)
@@ -48,7 +48,7 @@ def test_one_pass_gives_the_answers_of_single_reports(company: Path, tmp_path: P
 def test_the_evidence_is_read_once(company: Path) -> None:
     """The progress goes up to the total at most, and never goes back."""
     told: list[tuple[int, int]] = []
-    evidence = Evidence(sources=company, drafts=True, progress=lambda done, total: told.append((done, total)))
+    evidence = Evidence(sources=company, progress=lambda done, total: told.append((done, total)))
     overview(evidence)
     done = [number for number, _ in told]
     assert done == sorted(done)

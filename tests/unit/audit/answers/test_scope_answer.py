@@ -227,13 +227,13 @@ def test_first_seen_is_the_first_time(company: Path) -> None:
 
 def test_resources_are_first_seen_with_their_access(tmp_path: Path) -> None:
     """An agent and a resource count once a call; a failed declaration is the unknown resource."""
-    with Enforcer.open(tmp_path / "e", draft_records=True, telemetry=Telemetry(sealing="inline")) as enforcer:
+    with Enforcer.open(tmp_path / "e", telemetry=Telemetry(sealing="inline")) as enforcer:
         touches = [Touch("s3://archive", "log", "send"), file_touches("path", "read")]
         read = enforcer.tool(name="read", touches=touches)(lambda path: path)
         with enforcer.task("t", principal=ALICE, agent=Agent("clerk", owner="o"), scope=Scope("read")):
             for path in ("/a", "/a", "/b", "~/c"):
                 read(path)
-    found = scope(Evidence(sources=tmp_path / "e", drafts=True))
+    found = scope(Evidence(sources=tmp_path / "e"))
     accesses = {"reads", "writes", "deletes", "executes", "sends to"}
     seen = {(one.relation, one.other): one.count for one in found.events if one.relation in accesses}
     assert seen == {("sends to", "s3://archive log"): 4, ("reads", "file {path}"): 3, ("reads", "file unknown"): 1}

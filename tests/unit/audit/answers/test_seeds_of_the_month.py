@@ -14,16 +14,16 @@ from agent_identity._audit.pages.rendering import render
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.cli.company.people import key_of
 
-PAGE = "01a134b4-6500-7000-8000-000000000195"
+PAGE = "AaE0tGUAcACAAAAAAAABlQ"
 """The task in which a page gives orders, on the 13th."""
-REFUSED = "01a134b4-7694-7000-8000-00000000019f"
+REFUSED = "AaE0tHaUcACAAAAAAAABnw"
 """The payment that the page wants."""
 THEFT = "812196b60a9abde02cf278e312d957acc3e89bd2419c33e40cecde1e455345e3"
 """The grant that the thief of the key made, on the 21st."""
-OLD = "sha256:1a86a32372de5539ac6a5f8d12cbbdcf616573cab27ddd24392cf17efd8b5794"
-NEW = "sha256:8b3d3caa51cb27258b64a908f46a0898e75d0aba32c0848ce4c1eb9144e6c65a"
+OLD = "GoajI3LeVTmsal-NEsu9z2Flc8qyfd0kOSzxfv2LV5Q"
+NEW = "iz08qlHLJyWLZKkI9GoImOddCroywISM5MHrkUTmxlo"
 """The definition of search_web until the 15th, and from then on."""
-REJECTED = "01a1586e-a37a-7000-8000-00000000027d"
+REJECTED = "AaFYbqN6cACAAAAAAAACfQ"
 DAY = 86_400 * 10**9
 FIRST = 1_790_812_800 * 10**9
 
@@ -40,7 +40,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drafts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the same month in records of version 2, which name resources."""
     directory = tmp_path_factory.mktemp("drafts") / "evidence"
-    write_month(directory, drafts=True)
+    write_month(directory)
     return directory
 
 
@@ -94,7 +94,7 @@ def test_a_seed_leads_to_its_calls_of_the_month(month: Path, seed: str) -> None:
 
 def test_a_resource_is_a_seed(drafts: Path) -> None:
     """What touched the payments, in records that say so."""
-    found = asked(drafts, "resource:payments", drafts=True)
+    found = asked(drafts, "resource:payments")
     assert {entry.what for entry in found.timeline if entry.kind == "call"} == {"pay_invoice"}
     assert found.calls >= 30
 

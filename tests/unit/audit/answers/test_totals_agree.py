@@ -30,10 +30,10 @@ def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     drafts = request.param == 2
     folder = tmp_path_factory.mktemp("totals")
     directory = folder / "evidence"
-    work(directory, tasks=2, drafts=drafts, days=3)
+    work(directory, tasks=2, days=3)
     clock = FixedClock((START + 20 * 86_400) * 10**9)
     spans = Telemetry(sealing="inline", tracer_provider=TracerProvider())
-    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), draft_records=drafts, telemetry=spans) as enforcer:
+    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), telemetry=spans) as enforcer:
         fetch = enforcer.guard("web/fetch", kind="mcp", server="web")
         chat = enforcer.guard("chat", kind="model")
         scope = SCOPE | Scope("web/fetch") | Scope("chat")
@@ -56,7 +56,7 @@ REFUSED = 3
 
 def test_totals_agree(evidence: tuple[Path, Path, int]) -> None:
     """Refused openings are no calls; what a model is asked is no tool call; each report says so alike."""
-    found = overview(Evidence(sources=evidence[:2], drafts=True))
+    found = overview(Evidence(sources=evidence[:2]))
     items = {kind: [one for one in found.inventory.items if one.kind == kind] for kind in ("tool", "model")}
     models = sum(one.calls for one in items["model"])
     assert models == evidence[2]
@@ -85,8 +85,8 @@ def test_totals_agree(evidence: tuple[Path, Path, int]) -> None:
 
 def test_the_tables_agree_with_the_reports(evidence: tuple[Path, Path, int], tmp_path: Path) -> None:
     """Over the ledger alone, since tables have no spans of other libraries."""
-    found = overview(Evidence(sources=evidence[0], drafts=True))
-    export_tables(evidence[0], tmp_path / "tables", drafts=True)
+    found = overview(Evidence(sources=evidence[0]))
+    export_tables(evidence[0], tmp_path / "tables")
     (total,) = (row for row in query_tables(tmp_path / "tables", "coverage") if row["dimension"] == "total")
     assert total["calls"] == found.coverage.total.calls == TOOLS
     assert total["refused"] == found.coverage.total.refused == REFUSED

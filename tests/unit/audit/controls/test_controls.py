@@ -313,7 +313,7 @@ Changed = Callable[[SourceFrame], SourceFrame]
 
 def answered(directory: Path, change: Changed, **signals: int) -> ControlsReport:
     """Ask about controls over sources that are changed, with further signals."""
-    evidence = Evidence(sources=directory, trust=directory.parent / "kept.json", drafts=True)
+    evidence = Evidence(sources=directory, trust=directory.parent / "kept.json")
     question, of_coverage = ControlsQuestion(), CoverageQuestion()
     of_incident = IncidentQuestion(Seed("everything", ""))
     reading = read(evidence, Distributor((question.take, of_coverage.take, of_incident.take)))
@@ -477,8 +477,8 @@ def test_changes_are_told_from_first_sightings(pass_: tuple[Sequence[Fact], Read
     call = next(fact for fact in pass_[0] if isinstance(fact, CallFact) and fact.agent is not None)
     assert call.agent is not None
     server = Server(name="files", transport="stdio", status="pinned")
-    offered = Offered(name="read", status="changed", pinned="a" * 64, offered="b" * 64)
-    again = replace(policy, policy=PolicyState(name=policy.policy.name, version="4", digest="0" * 64))
+    offered = Offered(name="read", status="changed", pinned="M" * 43, offered="Q" * 43)
+    again = replace(policy, policy=PolicyState(name=policy.policy.name, version="4", digest="A" * 43))
     newer = structs.replace(call, agent=RecordedAgent(id=call.agent.id, owner=call.agent.owner, version="9"))
     other = structs.replace(call, agent=RecordedAgent(id=call.agent.id, owner=call.agent.owner, version="2"))
     assert counted(pass_, lambda fact: fact).get("changes").count == 0
@@ -507,7 +507,7 @@ def test_registrations_count_by_their_last_status(pass_: tuple[Sequence[Fact], R
     call = next(fact for fact in pass_[0] if isinstance(fact, CallFact) and fact.agent is not None)
     more: list[Fact] = []
     for name, status in (("clerk", "registered"), ("old", "retired")):
-        state = AgentRegistration(hash="sha256:" + "0" * 64, purpose="p", status=cast("Any", status))
+        state = AgentRegistration(hash="A" * 43, purpose="p", status=cast("Any", status))
         more.append(RegistrationFact(call.where, 1, RecordedAgent(id=name, owner="o"), state))
     found = counted(pass_, lambda fact: fact, *more)
     assert found.get("registered_agents").count == 2
@@ -523,7 +523,7 @@ def test_an_agent_that_acts_after_its_end_contradicts_offboarding(
     call = next(fact for fact in pass_[0] if isinstance(fact, CallFact) and fact.agent is not None)
     more: list[Fact] = []
     for at, each in ((2, status), (1, "registered")):
-        state = AgentRegistration(hash="sha256:" + "0" * 64, purpose="p", status=cast("Any", each))
+        state = AgentRegistration(hash="A" * 43, purpose="p", status=cast("Any", each))
         more.append(RegistrationFact(call.where, at, RecordedAgent(id="clerk", owner="o"), state))
     found = counted(pass_, lambda fact: fact, *more).get("agents_after_their_end")
     assert (found.count, len(found.records)) == (count, count)

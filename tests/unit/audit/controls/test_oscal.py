@@ -23,10 +23,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> ControlsReport:
     folder = tmp_path_factory.mktemp("company")
     with pytest.MonkeyPatch.context() as patch:  # Service and host, which AU-3 needs.
         patch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop,host.name=one")
-        work(folder / "evidence", tasks=2, drafts=True)
+        work(folder / "evidence", tasks=2)
     shutil.copy(folder / "evidence" / "trust.json", folder / "kept.json")
     kept = folder / "kept.json"
-    return controls(Evidence(sources=folder / "evidence", trust=kept, drafts=True, command="agent-identity x\ny"))
+    return controls(Evidence(sources=folder / "evidence", trust=kept, command="agent-identity x\ny"))
 
 
 def results(report: ControlsReport) -> dict[str, Any]:

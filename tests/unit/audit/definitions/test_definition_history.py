@@ -8,7 +8,7 @@ from agent_identity._audit.definitions import definition_history
 from agent_identity._audit.definitions.definition_history import DefinitionHistory
 from agent_identity._evidence.record.parts import Offered, Server
 
-OLD, NEW, OTHER = (f"sha256:{digit * 64}" for digit in "abc")
+OLD, NEW, OTHER = (letter * 43 for letter in "AEI")
 PINNED = Offered(name="search", status="pinned", pinned=OLD)
 CHANGED = Offered(name="search", status="changed", pinned=OLD, offered=NEW)
 ACCEPTED = Offered(name="search", status="pinned", pinned=NEW)

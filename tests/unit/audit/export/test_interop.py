@@ -29,7 +29,7 @@ from agent_identity.version import VERSION
 SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
 EVIDENCE = Path(__file__).resolve().parents[3] / "vectors" / "evidence"
 KEY = SigningKey.from_seed(b"e" * 32)
-ID = "01a20e43-46d8-715f-9270-91c309b88710"
+ID = "AaIOQ0bYcV-ScJHDCbiHEA"
 
 
 def records() -> list[bytes]:
@@ -44,7 +44,7 @@ def records() -> list[bytes]:
     service = {"id": "spiffe://example.com/batch", "kind": "service", "provenance": "verified"}
     action = {"action": {"tool": "pay", "server": "mcp.example.com"}}
     decision = {"effect": "route", "enforced": "escalate", "mode": "enforce", "reason": "policy_routes", "rule": "r1"}
-    pruned = {"stream": ID, "first": "1", "last": "2", "root": "0" * 64, "checkpoint": "1"}
+    pruned = {"stream": ID, "first": "1", "last": "2", "root": "A" * 43, "checkpoint": "1"}
     revoked = {"kind": "task", "name": "t", "status": "revoked", "version": "1"}
     more = [
         {**common, "kind": "registration", **agent},
@@ -85,8 +85,8 @@ def records() -> list[bytes]:
 
 RECORDS = records()
 ROUTED, BARE = RECORDS[-2], RECORDS[-1]
-STREAM, CALL, TASK = (f"019ab697-e800-7000-8000-00000000000{number}" for number in (1, 7, 4))
-PREV = "4c5a2141e0388931ef1d658052cf095fddb02f17f3e32b0f0028aa0697fbc452"
+STREAM, CALL, TASK = (f"AZq2l-gAcACAAAAAAAAA{letters}" for letters in ("AQ", "Bw", "BA"))
+PREV = "a81f59ed92f274ed0795ef37ebe9e38ccfe986dcee055f1c6ec43da8c8894437"
 
 
 def hashed(data: bytes, **more: object) -> dict[str, object]:
@@ -451,10 +451,10 @@ def test_what_is_not_sealed_or_no_record_is_left_out(tmp_path: Path) -> None:
     stream = tmp_path / "ledger" / ID
     stream.mkdir(parents=True)
     (tmp_path / "log").mkdir()
-    mac = b'{"mac":"' + b"0" * 64 + b'","record":'
+    mac = b'{"mac":"' + b"A" * 43 + b'","record":'
     good = next(data for data in RECORDS if b'"stream_start"' in data)
     (stream / "entries.jsonl").write_bytes(mac + b'{"a":"b"}}\n' + b"x\n" + mac + good + b"}\n")
-    (tmp_path / "log" / "entries.jsonl").write_bytes(b"x\n" + b'{"entry":{"a":"b"},"mac":"' + b"0" * 64 + b'"}\n')
+    (tmp_path / "log" / "entries.jsonl").write_bytes(b"x\n" + b'{"entry":{"a":"b"},"mac":"' + b"A" * 43 + b'"}\n')
     assert len(list(export(tmp_path, "cloudevents"))) == 1
     assert list(export(tmp_path, "cloudevents", only=check_shown(tmp_path)[1])) == []
     assert len(list(export(tmp_path, "cloudevents", only={leaf_hash(good)}.__contains__))) == 1

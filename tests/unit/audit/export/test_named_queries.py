@@ -28,7 +28,7 @@ SCOPE_COLUMNS = (
 
 def nasty(directory: Path) -> None:
     """Write evidence in which every name is an attempt at the reader."""
-    with Enforcer.open(directory, draft_records=True, telemetry=Telemetry(sealing="inline")) as enforcer:
+    with Enforcer.open(directory, telemetry=Telemetry(sealing="inline")) as enforcer:
         for number, name in enumerate(NASTY):
             touched = Touch(f"postgres://{number}", "t'/{key}", "read")
             tool = enforcer.tool(name=f"tool-{number}", touches=touched)(lambda key: key)
@@ -43,7 +43,7 @@ def nasty(directory: Path) -> None:
 
 def company(directory: Path) -> None:
     """Write the evidence of the small company, with approvals and a call that only monitor mode lets through."""
-    work(directory, tasks=3, drafts=True, days=4, policy=ROUTED, routes=DESK)
+    work(directory, tasks=3, days=4, policy=ROUTED, routes=DESK)
 
 
 def demo(directory: Path) -> None:
@@ -72,8 +72,8 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Return evidence, and the tables that were made of it."""
     folder = tmp_path_factory.mktemp("exported")
     request.param(folder / "evidence")
-    export_tables(folder / "evidence", folder / "tables", verify=True, drafts=True)
-    return Evidence(sources=folder / "evidence", drafts=True), folder / "tables"
+    export_tables(folder / "evidence", folder / "tables", verify=True)
+    return Evidence(sources=folder / "evidence"), folder / "tables"
 
 
 def test_every_table_has_its_columns(exported: tuple[Evidence, Path]) -> None:

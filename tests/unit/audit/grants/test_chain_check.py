@@ -17,12 +17,12 @@ from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 
 KEY = SigningKey.from_seed(b"i" * 32).public_key
 TRUST = TrustStore((TrustedKey(KEY, "issuer"),), issuer="urn:example:issuer", origin="test")
-UUID = "019ab5ad-4800-7000-8000-000000000001"
+UUID = "AZq1rUgAcACAAAAAAAAAAQ"
 SAID = {
     "v": "1",
     "id": UUID,
     "kind": "task_start",
-    "stream": {"id": UUID, "seq": "2", "prev": "0" * 64},
+    "stream": {"id": UUID, "seq": "2", "prev": "A" * 43},
     "time": {"start": "7"},
     "task": {"id": "t"},
     "principal": {"id": "p", "kind": "human", "provenance": "asserted"},

@@ -19,7 +19,7 @@ NOW = 1_764_000_000
 NS = 10**9
 ISSUER = SigningKey.from_seed(b"i" * 32)
 HOLDER = SigningKey.from_seed(b"h" * 32)
-TASK = "019ab697-e800-7000-8000-000000000001"
+TASK = "AZq2l-gAcACAAAAAAAAAAQ"
 HERE = Place("first", "a", 2)
 END = Place("end", "a", 9)
 
@@ -66,7 +66,7 @@ def use_of(chain: Chain = CHAIN, /, **changes: Any) -> GrantUsage:
         "v": "1",
         "id": TASK,
         "kind": "task_start",
-        "stream": {"id": TASK, "seq": "2", "prev": "0" * 64},
+        "stream": {"id": TASK, "seq": "2", "prev": "A" * 43},
         "task": {"id": TASK, "expires": str((NOW + 300) * NS)},
         "principal": chain.leaf.principal.to_claim() | {"roles": ["clerk"]},
         "agent": chain.leaf.agent.to_claim(),
@@ -177,7 +177,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "principal": {"principal": {**PRINCIPAL, "id": "mallory@example.com"}},
     "agent": {"agent": {"id": "helper", "owner": "finance@example.org"}},
     "root": {"chain": [{"id": "clerc", "grant": CHAIN.root.hash}, {"id": "helper", "grant": CHAIN.leaf.hash}]},
-    "grant": {"chain": [{"id": "clerk", "grant": "0" * 64}, {"id": "helper", "grant": CHAIN.leaf.hash}]},
+    "grant": {"chain": [{"id": "clerk", "grant": "A" * 43}, {"id": "helper", "grant": CHAIN.leaf.hash}]},
     "task": {"task": {"id": TASK[:-1] + "9"}},
     "expiry": {"task": {"id": TASK, "expires": str((NOW + 300) * NS + 1)}},
 }

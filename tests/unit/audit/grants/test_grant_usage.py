@@ -14,7 +14,7 @@ from agent_identity._evidence.record.schema import OfTask
 from agent_identity.canonical import encode_record
 
 TOOLS = ("pay", "refund", "read", "delete")
-STREAM = "019ab5ad-4800-7000-8000-000000000001"
+STREAM = "AZq1rUgAcACAAAAAAAAAAQ"
 WHERE = Place("first", "a", 1)
 
 
@@ -22,12 +22,12 @@ def record(number: int = 0, **changes: Any) -> OfTask:
     """Return what the records of a task say."""
     members = {
         "v": "1",
-        "id": STREAM[:-1] + "9",
+        "id": STREAM[:-1] + "g",
         "kind": "task_start",
-        "stream": {"id": STREAM, "seq": "2", "prev": "0" * 64},
+        "stream": {"id": STREAM, "seq": "2", "prev": "A" * 43},
         "principal": {"id": "alice@example.com", "kind": "human", "provenance": "asserted"},
         "agent": {"id": "clerk", "owner": "finance@example.com"},
-        "chain": [{"id": "root", "grant": "f" * 64}, {"id": "clerk", "grant": f"{number:064}"}],
+        "chain": [{"id": "root", "grant": "8" * 43}, {"id": "clerk", "grant": f"{number:A>42}A"}],
         "task": {"id": "t", "expires": "9"},
         "time": {"start": "7"},
         **changes,
@@ -88,14 +88,14 @@ def test_a_use_begins_with_what_its_first_record_says() -> None:
     """It is seen when that ended, or else when it began."""
     use = GrantUsage(record(time={"start": "7", "end": "8"}), WHERE)
     assert (use.seen_ns, GrantUsage(record(), WHERE).seen_ns) == (8, 7)
-    assert use.grant == "0" * 64
+    assert use.grant == f"{0:A>42}A"
     assert (use.said.principal, use.said.agent, use.said.chain) == (record().principal, record().agent, record().chain)
 
 
 CHANGES: dict[str, Any] = {
     "principal": {"id": "mallory@example.com", "kind": "human", "provenance": "asserted"},
     "agent": {"id": "clerk", "owner": "finance@example.org"},
-    "chain": [{"id": "roof", "grant": "f" * 64}, {"id": "clerk", "grant": "0" * 64}],
+    "chain": [{"id": "roof", "grant": "8" * 43}, {"id": "clerk", "grant": f"{0:A>42}A"}],
     "task": {"id": "t", "expires": "10"},
 }
 

@@ -24,7 +24,7 @@ from agent_identity.cli.company.month import write_month
 SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
 MADE = 1_800_000_000_123_456_789
 HOSTILE = '=cmd|"/c calc"!A1\x1b[31m\u202e<script>'
-PAGE = "task:01a134b4-6500-7000-8000-000000000195"
+PAGE = "task:AaE0tGUAcACAAAAAAAABlQ"
 """The task of the demo in which a page gives orders."""
 
 
@@ -73,8 +73,8 @@ def test_the_events_of_the_injected_page_are_told_in_order(month: Path) -> None:
         "seed": PAGE,
         "verdict": "verified",
         "proof": "proved",
-        "record": "01a134b4-7694-7000-8000-00000000019f",
-        "task": "01a134b4-6500-7000-8000-000000000195",
+        "record": "AaE0tHaUcACAAAAAAAABnw",
+        "task": "AaE0tGUAcACAAAAAAAABlQ",
         "principal": "carol@example.com",
         "agent": "researcher",
         "chain": "researcher",
@@ -82,7 +82,7 @@ def test_the_events_of_the_injected_page_are_told_in_order(month: Path) -> None:
         "outcome": "denied",
         "why": "tool_not_granted",
         "source": str(month),
-        "stream": "01a1201b-03a6-7000-8000-000000000140",
+        "stream": "AaEgGwOmcACAAAAAAAABQA",
     }
 
 

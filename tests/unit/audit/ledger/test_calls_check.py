@@ -12,17 +12,18 @@ from agent_identity._audit.ledger.open_intents import Call, OpenIntents
 from agent_identity._audit.report.findings import Findings, Place
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.parts import Counts, RecoveredStream
+from agent_identity._identity.common import b64url_encode, bytes_of_id
 from agent_identity.canonical import encode_record
 
-STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
-LEAF = "1" * 64
+STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
+LEAF = "E" * 43
 OF_TASK = {
     "task": {"id": "t"},
     "principal": {"id": "alice@example.com", "kind": "human", "provenance": "asserted"},
     "agent": {"id": "clerk", "owner": "ops@example.com"},
-    "chain": [{"id": "root", "grant": "0" * 64}, {"id": "clerk", "grant": LEAF}],
+    "chain": [{"id": "root", "grant": "A" * 43}, {"id": "clerk", "grant": LEAF}],
 }
-DIGESTS = {letter: "hmac-sha256:" + letter * 64 for letter in "ab"}
+DIGESTS = {"a": "M" * 43, "b": "Q" * 43}
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
 MISSING = "the intent that the outcome names is missing, or has another outcome"
 MISMATCH = "grant, tool or arguments of the outcome differ from its intent"
@@ -32,12 +33,12 @@ OUTSIDE = "a call outside any task was allowed"
 
 def id_of(name: str) -> str:
     """Return the id of a record that goes by a short name here."""
-    return f"01a20e43-46d8-715f-9270-{name.encode().hex():0>12}"
+    return b64url_encode(name.encode().rjust(16, b"\0"))
 
 
 def name_of(record: str | None) -> str:
     """Return the short name of an id."""
-    return "" if record is None else bytes.fromhex(record[-12:]).lstrip(bytes(1)).decode()
+    return "" if record is None else bytes_of_id(record).lstrip(b"\0").decode()
 
 
 class Noted:
@@ -76,7 +77,7 @@ class Reading:
 
     def take(self, kind: str, name: str, seq: int = 1, **body: Any) -> "Reading":
         """Take a record."""
-        place = {"id": STREAM, "seq": "2", "prev": "0" * 64}
+        place = {"id": STREAM, "seq": "2", "prev": "A" * 43}
         facts = OF_TASK if self.use is not None else {"attribution": "none"} if kind in ("intent", "outcome") else {}
         record = {"v": "1", "id": id_of(name), "kind": kind, "stream": place, "time": {"start": "70"}, **facts, **body}
         self.calls.take(decode(encode_record(record)), STREAM, seq)
@@ -142,7 +143,7 @@ def test_an_outcome_of_another_call_is_found(other: dict[str, Any]) -> None:
 def test_an_outcome_under_another_grant_is_found() -> None:
     """The tool may be the same; whose authority it was is not."""
     reading = Reading(use_of()).intent("i")
-    chain = [{**OF_TASK["chain"][0], "grant": "e" * 64}]
+    chain = [{**OF_TASK["chain"][0], "grant": "Y" * 43}]
     assert reading.outcome("o", "i", chain=chain).found == [("intent_mismatch", MISMATCH, "o", 1)]
 
 

@@ -7,12 +7,12 @@ import pytest
 from agent_identity._audit.ledger.erasures import Erasures, erasure_words
 from agent_identity.records import Erased, Erasure, PrunedRange, Stream, Time
 
-UUID = "01957a3f-4e23-7b01-a9d1-000000000001"
+UUID = "AZV6P04jewGp0QAAAAAAAQ"
 
 
 def erasure(start: str, **erased: Any) -> Erasure:
     """Return the record of an erasure."""
-    stream = Stream(id=UUID, seq="2", prev="0" * 64)
+    stream = Stream(id=UUID, seq="2", prev="A" * 43)
     return Erasure(v="1", id=UUID, stream=stream, time=Time(start=start), erasure=Erased(**erased))
 
 
@@ -20,7 +20,7 @@ RECORDS = [
     erasure("1", key="task-1"),
     erasure("100", principal="alice", keys="2"),
     erasure("50", principal="alice", keys="1"),
-    erasure("900", pruned=PrunedRange(stream=UUID, first="1", last="2", root="0" * 64, checkpoint="1")),
+    erasure("900", pruned=PrunedRange(stream=UUID, first="1", last="2", root="A" * 43, checkpoint="1")),
 ]
 
 

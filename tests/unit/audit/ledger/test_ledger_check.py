@@ -24,8 +24,8 @@ from agent_identity._evidence.transparency.log import Head
 from agent_identity.canonical import encode_record
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 
-UUID = "019ab5ad-4800-7000-8000-000000000001"
-ONE, TWO, THREE = (f"01a20e43-46d8-715f-9270-91c309b8871{number}" for number in (1, 2, 3))
+UUID = "AZq1rUgAcACAAAAAAAAAAQ"
+ONE, TWO, THREE = (f"AaIOQ0bYcV-ScJHDCbiHE{letter}" for letter in "AQg")
 KEY = SigningKey.from_seed(bytes([1]) * 32)
 NS = 10**9
 
@@ -356,7 +356,7 @@ def test_what_the_log_proves_of_a_record() -> None:
 
 def end_of_stream(seq: str, start: str = "1", **end: str) -> bytes:
     """Return the last record of a stream."""
-    place, time = {"id": UUID, "seq": seq, "prev": "0" * 64}, {"start": start, **end}
+    place, time = {"id": UUID, "seq": seq, "prev": "A" * 43}, {"start": start, **end}
     said = {"v": "1", "id": UUID, "kind": "stream_end", "stream": place, "time": time, "end": {"size": seq}}
     return encode_record(said)
 

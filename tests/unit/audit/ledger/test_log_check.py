@@ -20,7 +20,7 @@ from agent_identity.identity import MlDsaSigningKey, SecondKey, SigningKey, Take
 ORIGIN = "x.example/log"
 KEY, OTHER, NEXT = (SigningKey.from_seed(bytes([seed]) * 32) for seed in (1, 2, 3))
 TRUST = TrustStore((TrustedKey(KEY.public_key, "recorder"),), origin=ORIGIN)
-ONE, TWO, THREE = (f"01a20e43-46d8-715f-9270-91c309b8871{number}" for number in (1, 2, 3))
+ONE, TWO, THREE = (f"AaIOQ0bYcV-ScJHDCbiHE{letter}" for letter in "AQg")
 SIGNED = f"signed by a trusted recorder key for the origin {ORIGIN}"
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 from checking import check
@@ -37,6 +36,7 @@ from agent_identity._evidence.spans.span_from_record import EXPORTED_KINDS, make
 from agent_identity._evidence.storage.layout import segment_name
 from agent_identity._evidence.transparency import checkpoint as checkpoint_module
 from agent_identity._evidence.transparency.log import Head
+from agent_identity._identity.common import b64url_encode, bytes_of_id
 from agent_identity.audit import Report, export, story
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -175,7 +175,7 @@ def test_the_last_record_that_was_pruned_is_older_and_the_next_one_is_not(room: 
 
     class Index:
         def unmatched(self) -> Iterator[tuple[bytes, bytes, bytes, int]]:
-            yield from ((bytes(15) + bytes([seq]), b"", UUID(stream).bytes, last + seq) for seq in (0, 1))
+            yield from ((bytes(15) + bytes([seq]), b"", bytes_of_id(stream), last + seq) for seq in (0, 1))
 
         def starts_behind(self, name: str) -> int:
             return last if name == stream else 0
@@ -183,7 +183,7 @@ def test_the_last_record_that_was_pruned_is_older_and_the_next_one_is_not(room: 
     assert comparison._report_unmatched(Index()) == 2  # type: ignore[arg-type]
     assert {(found.code, found.record) for found in findings.report().findings} == {
         ("pruned", None),
-        ("not_in_ledger", str(UUID(int=1))),
+        ("not_in_ledger", f"{'A' * 20}AQ"),
     }
 
 
@@ -412,14 +412,14 @@ def test_ac_101_records_that_are_gone_without_a_statement_are_missing(room: Room
     path, note = room.statement(stream), room.statement(stream).read_bytes()
     pruned = unverified_pruned(note)
     stranger = SigningKey.generate()
-    other = PruneStatement.from_claim(pruned.to_claim() | {"stream": "01a20e43-46d8-715f-9270-91c309b88710"})
-    far = PruneStatement.from_claim(pruned.to_claim() | {"size": "255", "peaks": ("00" * 32,) * 8})
+    other = PruneStatement.from_claim(pruned.to_claim() | {"stream": "AaIOQ0bYcV-ScJHDCbiHEA"})
+    far = PruneStatement.from_claim(pruned.to_claim() | {"size": "255", "peaks": ("A" * 43,) * 8})
     foreign = PruneStatement.from_claim(pruned.to_claim() | {"origin": "elsewhere"})
-    swapped = PruneStatement.from_claim(pruned.to_claim() | {"peaks": tuple("11" * 32 for _ in pruned.peaks)})
+    swapped = PruneStatement.from_claim(pruned.to_claim() | {"peaks": tuple("E" * 43 for _ in pruned.peaks)})
     for forged, expected, verdict in (
         (b"", {"bad_pruning", "missing_records"}, "contradicted"),
         (note.replace(b'"open"', b'"Open"').replace(b'"log"', b'"lug"'), {"bad_pruning"}, "contradicted"),
-        (note.replace(pruned.last.hex().encode(), b"0" * 64), {"bad_pruning"}, "contradicted"),
+        (note.replace(b64url_encode(pruned.last).encode(), b"A" * 43), {"bad_pruning"}, "contradicted"),
         (sign_pruned(pruned, stranger), {"unknown_key"}, "cannot_tell"),
         (sign_pruned(other, room.key), {"bad_pruning"}, "contradicted"),
         (sign_pruned(far, room.key), {"bad_pruning"}, "contradicted"),
@@ -460,7 +460,7 @@ class Told:
         self.kept_grants = lambda pruned, most: ((pruned.stream,), "named")
 
 
-STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
 RECORDER, SECOND = SigningKey.from_seed(b"r" * 32), SigningKey.from_seed(b"s" * 32)
 STATEMENT = PruneStatement(
     origin="o",
@@ -558,7 +558,7 @@ def test_where_the_first_record_is_a_statement_is_not_looked_at() -> None:
     """Also one that does not hold: nothing hangs on it; and it says nothing of streams it is not beside."""
     assert found_of(b"garbage", first=1) == ({}, [], "not_checked", 0)
     findings = Findings("ledger", ("step",) * 8)
-    other = f"{STREAM[:-1]}1"
+    other = f"{STREAM[:-1]}Q"
     reader = Told({other: sign_pruned(replace(STATEMENT, stream=other), RECORDER), f"{STREAM[:-1]}2": b"x"})
     heads = {other: Heads()}
     heads[other].add(Head(other, 5, b"h" * 32))
@@ -578,7 +578,7 @@ def test_where_the_first_record_is_a_statement_is_not_looked_at() -> None:
     [
         (STATEMENT, 4, f"{NOT_HELD}the log commits to 4 records, fewer than were pruned"),
         (STATEMENT, None, f"{NOT_HELD}the log commits to 0 records, fewer than were pruned"),
-        (replace(STATEMENT, stream=f"{STREAM[:-1]}1"), 9, ABOUT_ANOTHER),
+        (replace(STATEMENT, stream=f"{STREAM[:-1]}Q"), 9, ABOUT_ANOTHER),
         (replace(STATEMENT, origin="p"), 9, ABOUT_ANOTHER),
     ],
 )
@@ -603,14 +603,14 @@ def test_a_statement_needs_one_sound_key() -> None:
     assert found_of(note, trust=trusted(RECORDER, SECOND, revoked_since=1)) == revoked
     both = note + sign_pruned(STATEMENT, SECOND).splitlines(keepends=True)[-1]
     assert found_of(both, trust=trusted(RECORDER, SECOND, revoked_since=1))[1] == [gone]
-    changed = note.replace(b"6c" * 32, b"6d" * 32)
+    changed = note.replace(b64url_encode(STATEMENT.last).encode(), b64url_encode(b"m" * 32).encode())
     assert found_of(changed, trust=trusted(RECORDER))[1][0][0] == "bad_pruning"
 
 
 def test_an_excerpt_says_what_it_is() -> None:
     """It fails the step, also where it holds, because it is never whole; of streams that are not there it says none."""
     start = Start(1, b"l" * 32, (b"p" * 32,), 3)
-    data = Excerpt({STREAM: start, f"{STREAM[:-1]}1": start}).to_bytes()
+    data = Excerpt({STREAM: start, f"{STREAM[:-1]}Q": start}).to_bytes()
     words = "this is an excerpt; nothing is said about the records that are not in it"
     for given, names, expected, more in (
         (data, [STREAM, f"{STREAM[:-1]}2"], {STREAM: start}, []),
@@ -751,7 +751,7 @@ def test_the_same_content_makes_the_same_bytes(room: Room) -> None:
         pack(room.base / "b.rar", room.path, {})
 
 
-ID = "01957a3f-4e23-7b01-a9d1-000000000001"
+ID = "AZV6P04jewGp0QAAAAAAAQ"
 
 
 @pytest.mark.parametrize(
@@ -771,7 +771,7 @@ ID = "01957a3f-4e23-7b01-a9d1-000000000001"
 )
 def test_a_choice_has_exact_borders(choice: Choice, task: str | None, start: int, taken: bool) -> None:
     """The first moment belongs to it, the last does not, and all that it names has to fit."""
-    head = {"v": "1", "id": ID, "stream": {"id": ID, "seq": "2", "prev": "0" * 64}, "time": {"start": str(start)}}
+    head = {"v": "1", "id": ID, "stream": {"id": ID, "seq": "2", "prev": "A" * 43}, "time": {"start": str(start)}}
     members: dict[str, object] = {"kind": "erasure", "erasure": {"key": "k"}}
     if task is not None:
         members = {
@@ -779,7 +779,7 @@ def test_a_choice_has_exact_borders(choice: Choice, task: str | None, start: int
             "task": {"id": task},
             "principal": {"id": "alice", "kind": "human", "provenance": "asserted"},
             "agent": {"id": "clerk", "owner": "o"},
-            "chain": [{"id": "clerk", "grant": "0" * 64}],
+            "chain": [{"id": "clerk", "grant": "A" * 43}],
         }
     record = decode(encode_record({**head, **members}))
     assert choice.takes(record) is taken
@@ -962,7 +962,7 @@ def test_ac_100_withheld_lines_do_not_hide_records_in_a_ledger(room: Room) -> No
     stream = room.record()
     path = max((room.path / "ledger" / stream).glob("entries-*"))
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b'{"leaf":"' + b"0" * 64 + b'"}\n' + b"".join(lines[1:]))
+    path.write_bytes(b'{"leaf":"' + b"A" * 43 + b'"}\n' + b"".join(lines[1:]))
     report = room.check()
     assert report.verdict == "contradicted"
     assert "malformed_line" in codes(report)
@@ -1178,8 +1178,8 @@ def forged(left: Left) -> bytes:
         lambda left: {2: forged(left)},
         lambda left: {2: b"x\n"},
         lambda left: {left.border: b'{"mac":"'},
-        lambda left: {left.border: b'{"mac":"' + b"0" * 64 + b'","record":[1]}\n'},
-        lambda left: {left.border: b'{"mac":"' + b"0" * 64 + b'","record":{}}\n'},
+        lambda left: {left.border: b'{"mac":"' + b"A" * 43 + b'","record":[1]}\n'},
+        lambda left: {left.border: b'{"mac":"' + b"A" * 43 + b'","record":{}}\n'},
         lambda left: {first(left.files[-1]): left.files[-1].read_bytes() + forged(left)},
         lambda left: {first(left.files[-1]): left.files[-1].read_bytes().replace(b"alice@", b"eve@")},
         lambda left: {first(path): path.read_bytes() for path in (left.files[-3], left.files[-1])},

@@ -21,20 +21,21 @@ from agent_identity._evidence.record.schema import AnyRecord, Registration
 from agent_identity._evidence.storage.lines import Block, stream_line
 from agent_identity._evidence.transparency.log import Head
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
+from agent_identity._identity.common import b64url_encode
 from agent_identity.canonical import decode_record, encode_record
 
-STREAM, OTHER = (f"01a20e43-46d8-715f-9270-91c309b8871{number}" for number in (1, 2))
+STREAM, OTHER = (f"AaIOQ0bYcV-ScJHDCbiHE{letter}" for letter in "AQ")
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 
 
 def record_id(seq: int) -> str:
     """Return the id of a record."""
-    return f"01a20e43-46d8-715f-9270-{seq:012}"
+    return f"AaIOQ0bYcV-ScJHD{seq:05}A"
 
 
 def record(seq: int, prev: bytes | None = None, kind: str = "registration", **body: Any) -> bytes:
     """Return a record at its place, behind the one with this leaf hash."""
-    place = {"id": STREAM, "seq": str(seq), **({} if prev is None else {"prev": prev.hex()})}
+    place = {"id": STREAM, "seq": str(seq), **({} if prev is None else {"prev": b64url_encode(prev)})}
     given = BODY if kind == "registration" else {}
     head = {"v": "1", "id": record_id(seq), "kind": kind, "stream": place, "time": {"start": str(100 + seq)}}
     return encode_record({**head, **given, **body})
@@ -78,7 +79,7 @@ class Reading:
                 assert isinstance(block, CheckedBlock)
                 self.stream.take(block.lines[0])
             else:
-                self.stream.take(RawLine(7, None, "ab" * 32, line, 5))
+                self.stream.take(RawLine(7, None, "A" * 43, line, 5))
         return self
 
     @property
@@ -288,7 +289,7 @@ def test_an_excerpt_has_the_records_of_its_part() -> None:
     stream = reading.stream
     assert (stream.pruned, stream.end, stream.committed, stream.size, stream.sealed) == (1, 4, 4, 1, 1)
     reading.take(FIVE[1])
-    stream.take(RawLine(9, None, LEAVES[2].hex(), "withheld"))
+    stream.take(RawLine(9, None, b64url_encode(LEAVES[2]), "withheld"))
     reading.take(FIVE[3])
     stream.finish()
     assert (reading.found, stream.lines, stream.withheld, stream.size, stream.sealed) == ([], 3, 1, 4, 4)
@@ -304,7 +305,7 @@ def test_an_excerpt_has_the_records_of_its_part() -> None:
 def test_behind_a_record_that_is_withheld_none_is_named() -> None:
     """The one that is not shown has no id, and the next one continues it by its hash."""
     reading = Reading(heads_over(FIVE, 5), start=start_behind(0, 5)).take(FIVE[0])
-    reading.stream.take(RawLine(9, None, "ab" * 32, "withheld"))
+    reading.stream.take(RawLine(9, None, "A" * 43, "withheld"))
     reading.take(FIVE[2])
     words = "record 3 continues another record 2 than the one here; one of the two was changed"
     assert reading.found == [("changed_record", words, None, 2, None)]

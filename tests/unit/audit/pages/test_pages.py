@@ -112,7 +112,7 @@ class Reader(HTMLParser):
 def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with evidence that says what it touches, and spans of another library."""
     folder = tmp_path_factory.mktemp("company")
-    work(folder / "evidence", tasks=3, days=10, drafts=True)
+    work(folder / "evidence", tasks=3, days=10)
     spans = [span({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "browse"}, number=7)]
     traces(folder / "traces.jsonl", spans)
     return folder
@@ -121,9 +121,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def answers(company: Path) -> dict[str, Any]:
     """Return an answer of each kind."""
-    evidence = Evidence(
-        sources=company, trust=company / "evidence" / "trust.json", drafts=True, command="agent-identity report"
-    )
+    evidence = Evidence(sources=company, trust=company / "evidence" / "trust.json", command="agent-identity report")
     return {name: ask(evidence) for name, ask in ASKS.items()}
 
 
@@ -246,15 +244,13 @@ def test_unverified_is_loud(company: Path, name: str) -> None:
 
 def test_keys_from_beside_the_evidence_are_no_green_verdict(company: Path) -> None:
     """Evidence that verifies under its own keys alone says so where the verdict stands."""
-    answer = inventory(Evidence(sources=company / "evidence", drafts=True))
+    answer = inventory(Evidence(sources=company / "evidence"))
     page = render(answer)
     assert b'class="verdict good' not in page.html
     assert "under its own keys" in Reader(page.html).inside["title"][0]
     assert (
         b'class="verdict good'
-        in render(
-            inventory(Evidence(sources=company / "evidence", trust=company / "evidence" / "trust.json", drafts=True))
-        ).html
+        in render(inventory(Evidence(sources=company / "evidence", trust=company / "evidence" / "trust.json"))).html
     )
 
 
@@ -312,7 +308,7 @@ def test_the_same_answer_makes_the_same_bytes(company: Path) -> None:
     """Two readings of the same evidence at the same time make the same pages."""
 
     def made() -> list[str]:
-        evidence = Evidence(sources=company, drafts=True)
+        evidence = Evidence(sources=company)
         found = {name: ask(evidence) for name, ask in ASKS.items()}
         return [page.sha256 for page in pages(company, found).values()]
 
@@ -367,6 +363,6 @@ def test_a_contradicted_source_is_loud(company: Path, tmp_path: Path) -> None:
     target = shutil.copytree(company / "evidence", tmp_path / "evidence")
     entries = next(path for path in sorted(target.glob("ledger/*/entries*.jsonl")) if b'"warn"' in path.read_bytes())
     entries.write_bytes(entries.read_bytes().replace(b'"effect":"warn"', b'"effect":"allow"', 1))
-    page = Reader(render(inventory(Evidence(sources=target, drafts=True))).html)
+    page = Reader(render(inventory(Evidence(sources=target))).html)
     assert page.inside["title"][0].startswith("NOT VERIFIED")
     assert not re.search(r"\bproved\b", page.text.replace("Nothing in it is proved", ""))

@@ -122,7 +122,7 @@ class History:
 
     def records(self) -> list[records.AnyRecord]:
         """Return its records, without details."""
-        found = records.read(self.path, drafts=True)
+        found = records.read(self.path)
         return [record for record in found if record.kind != "detail"]
 
     def of(self, kind: str) -> list[Any]:
@@ -169,7 +169,7 @@ def same(some: list[object]) -> Any:
 
 def test_verification_counts_the_same(both: list[History]) -> None:
     """Verdicts, counts and steps, but for the details, which count as records alone."""
-    reports = [check(history.path, history.trust, drafts=True) for history in both]
+    reports = [check(history.path, history.trust) for history in both]
     assert [report.exit_code for report in reports] == [0, 0]
     details = reports[1].kinds["detail"]
     assert details == 3
@@ -178,7 +178,7 @@ def test_verification_counts_the_same(both: list[History]) -> None:
         assert counts[1].pop(name) == counts[0].pop(name) + details
     kinds = [dict(report.kinds) for report in reports]
     del kinds[1]["detail"]
-    assert [problem.code for problem in reports[1].findings] == ["draft_records_taken"]
+    assert [problem.code for problem in reports[1].findings] == []
     same([[counts[n], kinds[n]] for n in (0, 1)])
     assert reports[0].findings == ()
     same([[(step.name, step.status) for step in report.steps] for report in reports])
@@ -189,13 +189,11 @@ def test_spans_verify_the_same(both: list[History]) -> None:
     found = []
     for history in both:
         spans = history.path / "spans.jsonl"
-        alone = check(spans, history.trust, drafts=True)
-        beside = check(spans, history.trust, ledger=history.path, drafts=True).raise_for_status()
+        alone = check(spans, history.trust)
+        beside = check(spans, history.trust, ledger=history.path).raise_for_status()
         codes = Counter(problem.code for problem in alone.findings)
-        assert codes.pop("draft_records_taken", 0) == (history.version == records.DRAFT)
-        assert [problem.code for problem in beside.findings].count("draft_records_taken") == (
-            history.version == records.DRAFT
-        )
+        assert codes.pop(0) == (history.version == records.DRAFT)
+        assert [problem.code for problem in beside.findings].count() == (history.version == records.DRAFT)
         assert codes.pop("detail_not_checked", 0) == (history.version == records.DRAFT)
         assert "detail_not_checked" not in {problem.code for problem in beside.findings}
         counts = {name: number for name, number in alone.counts.items() if name != "details_not_checked"}
@@ -220,7 +218,7 @@ def test_processes_find_the_same(both: list[History]) -> None:
     """Drafts travel between processes as records of version 1 do."""
     history = both[1]
     for source in (history.path, history.path / "spans.jsonl"):
-        one, two = (check(source, history.trust, processes=number, drafts=True) for number in (1, 2))
+        one, two = (check(source, history.trust, processes=number) for number in (1, 2))
         assert one == two
 
 
@@ -231,7 +229,7 @@ def test_proofs_and_records_by_id(both: list[History]) -> None:
         shown = []
         for record in history.records():
             assert find_record(history.path, record.id) == record
-            checked = Verifier(history.trust, drafts=True).proof(prove(history.path, record.id), record=record.id)
+            checked = Verifier(history.trust).proof(prove(history.path, record.id), record=record.id)
             shown.append((checked.verdict, record.kind))
         with pytest.raises(ConfigurationError):
             find_record(history.path, "no such record")
@@ -252,15 +250,15 @@ def test_disclosures_of_calls_that_ran_and_of_refused_ones(both: list[History]) 
                 file = disclose(history.path, record.id, given, names=names)
                 files.append(file)
                 for where in ({"ledger": history.path}, {"proof": prove(history.path, record.id)}):
-                    told = Verifier(history.trust, drafts=True).disclosure(file, **where)
+                    told = Verifier(history.trust).disclosure(file, **where)
                     shown.append((told.exit_code, dict(told.arguments), told.hidden))
             with pytest.raises(VerificationError) as caught:
                 disclose(history.path, record.id, {**given, "to": "mallory"})
             shown.append(caught.value.code)
         file = disclose(history.path, outcome.id, arguments, names=["to"])
-        told = Verifier(history.trust, drafts=True).disclosure(file, spans=history.path / "spans.jsonl")
+        told = Verifier(history.trust).disclosure(file, spans=history.path / "spans.jsonl")
         shown.append((told.exit_code, dict(told.arguments)))
-        report = check(history.path, history.trust, disclosures=files, drafts=True)
+        report = check(history.path, history.trust, disclosures=files)
         shown.append((report.exit_code, report.counts["arguments_within_grants"]))
         found.append(shown)
         if history.version == records.DRAFT:
@@ -311,7 +309,7 @@ def test_the_command_line_takes_drafts_if_asked(both: list[History], capsys: pyt
     ]
     for command in commands:
         assert main(command) == 2, command
-        assert main([*command, "--drafts"]) == 0, command
+        assert main([*command]) == 0, command
     assert "draft_record" in capsys.readouterr().out
 
 
@@ -349,7 +347,7 @@ def test_records_as_types_are_refused_unless_asked_for(both: list[History]) -> N
     data = encode(new.of("task_start")[0])
     with pytest.raises(ValueError, match="draft"):
         records.decode(data)
-    assert records.decode(data, drafts=True).v == records.DRAFT
+    assert records.decode(data).v == records.DRAFT
     same([[(one.kind, one.time) for one in history.records()] for history in both])
     assert [one.kind for one in old.records()] == [one.kind for one in new.records()]
 
@@ -398,7 +396,7 @@ def test_tables_have_the_same_rows(both: list[History], tmp_path: Path) -> None:
     columns = "kind, time_ns, end_ns, principal_kind, agent, agent_owner, agent_version, chain, tool, outcome, error"
     found = []
     for number, history in enumerate(both):
-        written = export_tables(history.path, folder := tmp_path / str(number), verify=True, drafts=True)
+        written = export_tables(history.path, folder := tmp_path / str(number), verify=True)
         assert written.report is not None
         assert (written.left_out, written.report.exit_code) == (0, 0)
         table = f"read_parquet('{folder}/records/*/*.parquet')"
@@ -427,7 +425,7 @@ def test_spans_are_made_again_from_the_ledger(both: list[History]) -> None:
         copies = [copied.span for copies in followed(history) for copied in copies.read()]
         assert None not in copies
         source = io.BytesIO(as_bytes(encode_request(copies, {}), "json"))
-        report = check(source, history.trust, ledger=history.path, drafts=True)
+        report = check(source, history.trust, ledger=history.path)
         layout = Layout.of(history.path)
         number = sum(count_spans(Files(), layout, stream, after=0, over=True) for stream in history.streams)
         found.append(
@@ -479,8 +477,8 @@ def test_a_process_that_died_is_recovered(both: list[History]) -> None:
         (recovered,) = history.of("recovered")
         (intent,) = [record.id for record in history.of("intent") if record.stream.id == stream]
         assert recovered.recovered.open == (intent,)
-        report = check(history.path, history.trust, drafts=True)
-        codes = sorted({problem.code for problem in report.findings} - {"draft_records_taken"})
+        report = check(history.path, history.trust)
+        codes = sorted({problem.code for problem in report.findings})
         found.append([report.exit_code, report.counts["unknown"], codes, recovered.recovered.torn_bytes])
     assert same(found)[:3] == [0, 1, ["recovered", "unknown_outcome"]]
 
@@ -507,7 +505,7 @@ def test_directories_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with Ledger.open(history.path, origin=history.trust.origin or "", **given) as ledger:
             removed = list(prune(str(history.path), ledger, signer=signer, clock=history.clock, before_ns=1 << 62))
         assert removed
-        report = check(history.path, history.trust, drafts=True)
+        report = check(history.path, history.trust)
         counts = {
             name: report.counts.get(name, 0)
             for name in ("intents_pruned", "details_not_shown", "contradicted", "unknown")
@@ -523,7 +521,7 @@ def test_keys_are_erased(both: list[History], capsys: pytest.CaptureFixture) -> 
         task = history.of("task_start")[0].task.id
         assert main(["erase", str(history.path), "--task", task]) == 0
         told = capsys.readouterr().out
-        report = check(history.path, history.trust, drafts=True)
+        report = check(history.path, history.trust)
         found.append([told, report.exit_code, [one.erased for one in story(history.path)]])
         with pytest.raises(VerificationError):
             disclose(history.path, history.of("intent")[0].id, {"amount": 20, "to": "bob"})

@@ -27,11 +27,11 @@ from agent_identity.identity import TrustStore
 
 EVIDENCE = Path(__file__).parents[3] / "vectors" / "evidence"
 ENVELOPE = json.loads((EVIDENCE.parent / "envelope.json").read_bytes())[0]["dsse"]
-TASK = "019ab697-e800-7000-8000-000000000004"
-RECORD = "019ab697-e8fa-7000-8000-000000000009"
+TASK = "AZq2l-gAcACAAAAAAAAABA"
+RECORD = "AZq2l-j6cACAAAAAAAAACQ"
 TRUST = TrustStore.load(EVIDENCE / "trust.json")
-ID = "01a20e43-46d8-715f-9270-91c309b88710"
-HASH = "ab" * 32
+ID = "AaIOQ0bYcV-ScJHDCbiHEA"
+HASH = "A" * 43
 
 
 UNWRITTEN = {

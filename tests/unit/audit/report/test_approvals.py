@@ -22,6 +22,7 @@ from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.schema import Approval as ApprovalRecord
 from agent_identity._evidence.record.schema import Intent, Outcome
+from agent_identity._identity import common
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvals
 from agent_identity.canonical import encode_record
 from agent_identity.errors import Denied
@@ -34,8 +35,7 @@ CLERK = Agent("clerk", owner="finance@example.com")
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", id="four-eyes", to="desk"))
 START = 1_764_000_000
 HERE = Place("r", "s", 1)
-APPROVAL = "019ab5ad-4800-7000-8000-"
-AGAIN = "019ab5ad-4800-7000-8000-00000000f00d"
+AGAIN = "AZq1rUgAcACAAAAAAADwDQ"
 
 
 def _yes(request: ApprovalRequest) -> Answer:
@@ -183,7 +183,7 @@ def _set(at: int, *path: str, value: object) -> Callable[[list[dict[str, Any]]],
     return change
 
 
-OTHER = "hmac-sha256:" + "0" * 64
+OTHER = "A" * 43
 
 
 @pytest.mark.parametrize("near", [0, 1_024])
@@ -287,7 +287,7 @@ def test_the_memory_for_approvals_is_bounded(
         for number in range(600):
             for record in copy.deepcopy(taken[0]):
                 of, name = ("approval", "id") if record["kind"] == "approval" else ("decision", "approval")
-                record[of][name] = f"{APPROVAL}{0 if is_same else number:012x}"
+                record[of][name] = common.id_of(START * 10**9, (0 if is_same else number).to_bytes(8))
                 checked.take(typed(record), HERE)
             if number in (200, 599):
                 gc.collect()

@@ -30,7 +30,7 @@ NOW = 1_764_000_000
 ALICE = Human("alice@example.com", roles=("clerk",))
 CLERK = Agent("clerk", owner="finance@example.com")
 HELPER = Agent("helper", owner="finance@example.com")
-DIGEST = "hmac-sha256:" + "a" * 64
+DIGEST = "M" * 43
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
 BLOCK = {"effect": "block", "enforced": "block", "mode": "enforce", "reason": "no_task"}
 TRACE = {"trace": "a" * 32, "span": "b" * 16}
@@ -122,9 +122,9 @@ class Recorder:
 
 START = {
     "v": "1",
-    "id": "019ab5ad-4800-7000-8000-000000000001",
+    "id": "AZq1rUgAcACAAAAAAAAAAQ",
     "kind": "task_start",
-    "stream": {"id": "019ab5ad-4800-7000-8000-000000000002", "seq": "2", "prev": "0" * 64},
+    "stream": {"id": "AZq1rUgAcACAAAAAAAAAAg", "seq": "2", "prev": "A" * 43},
     "time": {"start": "1"},
 }
 
@@ -188,7 +188,7 @@ def another_tool(r: Recorder, chain: Chain) -> str:
 
 
 def other_arguments(r: Recorder, chain: Chain) -> str:
-    action = {"tool": "pay", "args": "hmac-sha256:" + "b" * 64, "kind": "function"}
+    action = {"tool": "pay", "args": "Q" * 43, "kind": "function"}
     return r.outcome(chain, r.intent(chain), action=action)
 
 

@@ -13,21 +13,23 @@ from agent_identity._audit.spans import deduplicator
 from agent_identity._audit.spans.deduplicator import Deduplicator
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.schema import AnyRecord
+from agent_identity._identity import common
+from agent_identity._identity.common import b64url_encode, bytes_of_id
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
 
-A, B = (f"019ab5ad-4800-7000-8000-00000000000{letter}" for letter in "ab")
+A, B = (f"AZq1rUgAcACAAAAAAAAA{letter}A" for letter in "AB")
 SDK = {"name": "x", "version": "1"}
 
 
 def id_of(number: int) -> str:
     """Return the id of a record."""
-    return f"019ab5ad-4800-7000-8000-{number:012x}"
+    return common.id_of(0, number.to_bytes(8))
 
 
 def raw(identifier: str) -> bytes:
     """Return the 16 bytes of an id."""
-    return bytes.fromhex(identifier.replace("-", ""))
+    return bytes_of_id(identifier)
 
 
 def leaf_of(number: int) -> bytes:
@@ -42,7 +44,7 @@ def on_span(number: int, leaf: int | None = None, *, stream: str = B, seq: int =
 
 def placed(number: int, stream: str, seq: int, *, after: int | None = None) -> AnyRecord:
     """Return a record with this id, at its place, and behind the one of this hash."""
-    prev = {} if after is None else {"prev": leaf_of(after).hex()}
+    prev = {} if after is None else {"prev": b64url_encode(leaf_of(after))}
     place = {"id": stream, "seq": str(seq), **prev}
     said = {"kind": "stream_end", "end": {"size": "9"}} if prev else {"kind": "stream_start", "sdk": SDK}
     return decode(encode_record({"v": "1", "id": id_of(number), "stream": place, "time": {"start": "1"}, **said}))
@@ -98,8 +100,8 @@ def test_a_record_is_told_from_another_by_128_bits_of_its_hash() -> None:
 
 def test_only_records_under_a_proved_head_are_proved(tmp_path: Path) -> None:
     """What stands behind the last head of its stream needs its signature."""
-    ids = [f"019ab5ad-4800-7000-8000-{number:012x}" for number in range(6)]
-    packed = [bytes.fromhex(name.replace("-", "")) for name in ids]
+    ids = [id_of(number) for number in range(6)]
+    packed = [raw(name) for name in ids]
     index = LedgerIndex(str(tmp_path / "index"))
     for stream, size in (("a", 2), ("b", 3)):
         index.begin(stream)

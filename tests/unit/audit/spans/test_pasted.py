@@ -502,8 +502,8 @@ def test_a_record_of_no_span_belongs_to_the_one_that_is_made_of_it() -> None:
     (item,) = read_pasted(json.dumps(SPAN).encode())
     assert isinstance(item, PastedSpan)
     check = SpanReader(None, ())
-    name = "019ab697-e800-7000-8000-000000000009"
-    stream = {"id": name, "seq": "2", "prev": "0" * 64}
+    name = "AZq2l-gAcACAAAAAAAAACQ"
+    stream = {"id": name, "seq": "2", "prev": "A" * 43}
     revocation = {"kind": "task", "name": "t", "status": "revoked", "version": "1"}
     members = {"v": "1", "id": name, "kind": "revocation", "stream": stream, "time": {"start": "1"}}
     record = decode(encode_record({**members, "revocation": revocation}))

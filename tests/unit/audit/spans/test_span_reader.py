@@ -71,8 +71,8 @@ def test_what_contradicts_an_earlier_block_is_found(run: spans.Run) -> None:
     lines = alone(run.document())
     first = spans.tool_spans(run.document())[0]
     stream = spans.record_on(first)["stream"]
-    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "0" * 64}
-    other = "019ab5ad-4800-7000-8000-00000000f00d"
+    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "A" * 43}
+    other = "AZq1rUgAcACAAAAAAADwDQ"
     for forged, code in (
         (spans.resigned(run, first, outcome="error"), "two_versions"),
         (spans.resigned(run, first, id=other), "two_at_one_place"),
@@ -89,8 +89,8 @@ def test_a_link_that_is_broken_is_found_in_any_order(run: spans.Run, turned: boo
     """A record does not continue the one before it, whichever of the two comes first, in one block or in two."""
     first = spans.tool_spans(run.document())[0]
     stream = spans.record_on(first)["stream"]
-    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "0" * 64}
-    forged = spans.resigned(run, first, id="019ab5ad-4800-7000-8000-00000000f00d", stream=later)
+    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "A" * 43}
+    forged = spans.resigned(run, first, id="AZq1rUgAcACAAAAAAADwDQ", stream=later)
     pair = [forged, first] if turned else [first, forged]
     whole = {"resourceSpans": [{"scopeSpans": [{"spans": pair}]}]}
     for data in (spans.lines(whole), json.dumps(whole).encode()):
@@ -229,7 +229,7 @@ def test_what_the_ledger_proves_needs_no_signature(run: spans.Run) -> None:
     """It is counted and said; the signature on the span is not looked at, and without the ledger it is."""
     document = run.document()
     broken = "agent_identity.attestation.signature"
-    spans.on_each(lambda span: spans.set_value(span, broken, "0" * 128))(document)
+    spans.on_each(lambda span: spans.set_value(span, broken, "A" * 86))(document)
     report = verified(run, spans.lines(document), ledger=run.directory)
     assert (report.verdict, report.completeness, report.counts["proved_by_ledger"]) == ("verified", "complete", 7)
     assert "7 of them, whose signatures on spans were not checked" in report.steps[1].detail
@@ -242,8 +242,8 @@ def test_what_the_ledger_proves_needs_no_signature(run: spans.Run) -> None:
     ("part", "value", "code"),
     [
         ("keyid", "A" * 43, "unknown_key"),
-        ("digest", "sha256:" + "0" * 64, "bad_attestation"),
-        ("signature", "0" * 127, "truncated"),
+        ("digest", "A" * 43, "bad_attestation"),
+        ("signature", "A" * 85, "truncated"),
         ("payload_type", "text/plain", "unknown_payload_type"),
     ],
 )
@@ -278,7 +278,7 @@ def test_a_ledger_that_does_not_verify_proves_nothing(run: spans.Run, tmp_path: 
     (entries,) = copied.glob("ledger/*/entries.jsonl")
     entries.write_bytes(b"".join(entries.read_bytes().splitlines(keepends=True)[:-1]))
     document = run.document()
-    spans.set_value(spans.tool_spans(document)[0], "agent_identity.attestation.signature", "0" * 128)
+    spans.set_value(spans.tool_spans(document)[0], "agent_identity.attestation.signature", "A" * 86)
     report = spans.report_on(run, document, ledger=copied)
     assert spans.codes(report) >= {"bad_signature", "ledger_contradicted"}
     assert not report.counts["proved_by_ledger"]

@@ -30,8 +30,8 @@ from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.spans.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record
 from agent_identity._evidence.spans.otlp_json import SpanData
 from agent_identity._evidence.spans.span_from_record import appearance_of
-from agent_identity._identity.common.encoding import b64url_encode
-from agent_identity.audit import Report, verify
+from agent_identity._identity.common import b64url_encode, digest_of
+from agent_identity.audit import Problem, Report, verify
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
@@ -106,6 +106,13 @@ def report_on(run: Run, document: object, **options: Any) -> Report:
 
 def codes(report: Report) -> set[str]:
     return {problem.code for problem in report.findings}
+
+
+def besides(report: Report) -> tuple[Problem, ...]:
+    """Return what was found, besides the one notice that details of refused calls are in the ledger alone."""
+    told = [problem.code for problem in report.findings].count("detail_not_checked")
+    assert told == (report.counts["details_not_checked"] > 0)
+    return tuple(problem for problem in report.findings if problem.code != "detail_not_checked")
 
 
 def each_span(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -271,7 +278,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], int, str | None]] =
         "bad_attestation",
     ),
     "the digest exchanged": (
-        on_each(lambda span: set_value(span, "agent_identity.attestation.digest", "sha256:" + "0" * 64)),
+        on_each(lambda span: set_value(span, "agent_identity.attestation.digest", "A" * 43)),
         1,
         "bad_attestation",
     ),
@@ -287,7 +294,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], int, str | None]] =
         "truncated",
     ),
     "the signature exchanged": (
-        on_each(lambda span: set_value(span, "agent_identity.attestation.signature", "0" * 128)),
+        on_each(lambda span: set_value(span, "agent_identity.attestation.signature", "A" * 86)),
         1,
         "bad_signature",
     ),
@@ -371,8 +378,9 @@ def test_each_change_on_the_way_gets_its_verdict(run: Run, name: str, form: str)
     report = report_on(run, FORMS[form](document), pasted=form == "pasted")
     assert (report.exit_code, code is None or code in codes(report)) == (exit_code, True), report.findings
     if code is None:
-        assert report.findings == ()
+        assert [problem.code for problem in report.findings] == ["detail_not_checked"]
         assert report.counts["verified"] == report.counts["records"] == 7
+        assert report.counts["details_not_checked"] == 2
 
 
 @pytest.mark.parametrize("framing", ["bare", "delimited", "prefixed"])
@@ -386,7 +394,7 @@ def test_a_change_1_protobuf_gets_its_verdict(run: Run, framing: str) -> None:
         "prefixed": length.to_bytes(4, "big"),
     }
     report = report_on(run, head[framing] + data)
-    assert (report.exit_code, report.findings, report.counts["verified"]) == (0, (), 7)
+    assert (report.exit_code, besides(report), report.counts["verified"]) == (0, (), 7)
     assert report.to_json() == report_on(run, run.document()).to_json()
 
 
@@ -423,10 +431,10 @@ WHOLE = b64url_encode(BODY)
         ("payload", b64url_encode(b"[1,2") + "A", "bad_attestation", "the digest is not that of the payload"),
         ("payload", "\u00e9" * 4 + WHOLE, "bad_attestation", "bad payload"),
         ("payload", 7, "bad_attestation", "the payload of the attestation is not text"),
-        ("signature", "0" * 127, "truncated", "its signature has 127 characters, not 128"),
-        ("signature", "0" * 129, "bad_attestation", "the signature is not 128 lower-case hex digits"),
+        ("signature", "A" * 85, "truncated", "its signature has 85 characters, not 86"),
+        ("signature", "A" * 87, "bad_attestation", "the signature is not 86 base64url characters"),
         ("signature", 7, "bad_attestation", "the signature of the attestation is not text"),
-        ("signature", "0" * 128, "bad_signature", "the signature is not one of the named key"),
+        ("signature", "A" * 86, "bad_signature", "the signature is not one of the named key"),
         ("keyid", "other", "unknown_key", "add it to the trust file if it should be"),
         ("payload_type", "text/plain", "unknown_payload_type", "the payload type is not that of a record"),
     ],
@@ -474,10 +482,10 @@ def test_what_a_collector_is_known_to_rewrite_is_no_contradiction(run: Run) -> N
     report = report_on(run, document)
     assert (report.exit_code, report.counts["verified"], report.counts["contradicted"]) == (1, 0, 7)
     report = report_on(run, document, redacted=["agent_identity.principal.id"])
-    assert (report.exit_code, codes(report)) == (0, {"copy_changed"})
+    assert (report.exit_code, codes(report)) == (0, {"copy_changed", "detail_not_checked"})
     assert (report.counts["verified"], report.counts["contradicted"]) == (7, 0)
     words = "the value of agent_identity.principal.id differs from the signed one; it was changed"
-    assert {problem.message for problem in report.findings} == {words}
+    assert {problem.message for problem in besides(report)} == {words}
 
 
 def test_on_spans_of_others_their_words_are_theirs(run: Run) -> None:
@@ -490,20 +498,23 @@ def test_on_spans_of_others_their_words_are_theirs(run: Run) -> None:
                 set_value(span, name, "theirs")
 
     on_each(differ)(document)
-    assert codes(report_on(run, document)) == {"copy_changed"}
+    assert codes(report_on(run, document)) == {"copy_changed", "detail_not_checked"}
     scopes = [scope["scope"] for resource in document["resourceSpans"] for scope in resource["scopeSpans"]]
     for scope in scopes:  # Where no library is named it may be ours.
         scope["name"] = ""
-    assert codes(report_on(run, document)) == {"copy_changed"}
+    assert codes(report_on(run, document)) == {"copy_changed", "detail_not_checked"}
     for scope in scopes:
         scope["name"] = "another.library"
-    assert (report_on(run, document).exit_code, codes(report_on(run, document))) == (0, set())
+    assert (report_on(run, document).exit_code, codes(report_on(run, document))) == (0, {"detail_not_checked"})
     on_each(lambda span: set_value(span, "user.id", "mallory"))(document)
-    assert (report_on(run, document).exit_code, codes(report_on(run, document))) == (0, {"copy_changed"})
+    assert (report_on(run, document).exit_code, {p.code for p in besides(report_on(run, document))}) == (
+        0,
+        {"copy_changed"},
+    )
     on_each(lambda span: set_value(span, "agent_identity.agent.id", "theirs"))(document)
     assert (report_on(run, document).exit_code, codes(report_on(run, document))) == (
         1,
-        {"copy_changed", "field_changed"},
+        {"copy_changed", "field_changed", "detail_not_checked"},
     )
 
 
@@ -512,7 +523,7 @@ def test_what_is_missing_is_one_notice_for_each_record(run: Run) -> None:
     document = run.document()
     on_each(lambda span: drop(span, "agent_identity.delegation."))(document)
     report = report_on(run, document)
-    assert (report.exit_code, report.counts["redacted"], report.problems["notice"]) == (0, 6, 6 + 2)
+    assert (report.exit_code, report.counts["redacted"], report.problems["notice"]) == (0, 6, 6 + 3)
     named = {found.record for found in report.findings if found.code == "copy_redacted"}
     assert len(named - {None}) == 6
     assert "4 attributes are missing or blanked: agent_identity.delegation.chain" in {
@@ -586,7 +597,7 @@ def test_two_versions_of_a_record_contradict_each_other(run: Run) -> None:
 
 def test_two_records_at_one_place_contradict_each_other(run: Run) -> None:
     """A recorder that fills one place of its stream twice is found out."""
-    forged = resigned(run, tool_spans(run.document())[0], id="019ab5ad-4800-7000-8000-00000000f00d")
+    forged = resigned(run, tool_spans(run.document())[0], id="AZq1rUgAcACAAAAAAADwDQ")
     assert "two_at_one_place" in codes(report_on(run, with_spans(run, forged)))
 
 
@@ -594,8 +605,8 @@ def test_a_record_that_continues_another_past_is_found(run: Run) -> None:
     """Where the record before is in the file, the link between the two is checked."""
     span = tool_spans(run.document())[0]
     stream = record_on(span)["stream"]
-    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "0" * 64}
-    forged = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=later)
+    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "A" * 43}
+    forged = resigned(run, span, id="AZq1rUgAcACAAAAAAADwDQ", stream=later)
     report = report_on(run, with_spans(run, forged))
     assert codes(report) >= {"broken_link"}
 
@@ -612,38 +623,41 @@ def test_a_signed_record_of_another_shape_is_refused(run: Run) -> None:
     document = run.document()
     forged = resigned(run, tool_spans(document)[0], surprise="x")
     report = report_on(run, with_spans(run, forged))
-    assert (report.exit_code, codes(report)) == (1, {"malformed_record"})
+    assert (report.exit_code, codes(report)) == (1, {"malformed_record", "detail_not_checked"})
     assert report.findings[0].message == "record: unknown member"
     assert report.steps[2].status == "failed"
     body = b'{"a": "b"}'
     attestation = Attestation(
         payload=b64url_encode(body),
         payload_type=PAYLOAD_TYPE,
-        signature=run.recorder.sign(pae(PAYLOAD_TYPE, body)).hex(),
+        signature=b64url_encode(run.recorder.sign(pae(PAYLOAD_TYPE, body))),
         keyid=run.recorder.public_key.thumbprint,
-        digest="sha256:" + __import__("hashlib").sha256(body).hexdigest(),
+        digest=digest_of(body),
     )
     for name, value in attestation.to_attributes().items():
         set_value(forged, name, value)
-    assert codes(report_on(run, with_spans(run, forged))) == {"malformed_record"}
+    assert codes(report_on(run, with_spans(run, forged))) == {"malformed_record", "detail_not_checked"}
 
 
 def test_a_tool_outside_the_grant_is_found(run: Run) -> None:
     """A signed record that allows what the grant does not cover contradicts the grant."""
     span = tool_spans(run.document())[0]
     record = record_on(span)
-    place = {"id": record["stream"]["id"], "seq": "900", "prev": "0" * 64}
+    place = {"id": record["stream"]["id"], "seq": "900", "prev": "A" * 43}
     forged = resigned(
         run,
         span,
-        id="019ab5ad-4800-7000-8000-00000000f00d",
+        id="AZq1rUgAcACAAAAAAADwDQ",
         stream=place,
         action={**record["action"], "tool": "delete_all"},
     )
     set_value(forged, "gen_ai.tool.name", "delete_all")
     report = report_on(run, with_spans(run, forged))
-    assert (report.exit_code, codes(report)) == (1, {"tool_outside_grant", "copy_redacted"})
-    assert report.findings[0].record == "019ab5ad-4800-7000-8000-00000000f00d"
+    assert (report.exit_code, codes(report)) == (
+        1,
+        {"tool_outside_grant", "copy_redacted", "detail_not_checked"},
+    )
+    assert report.findings[0].record == "AZq1rUgAcACAAAAAAADwDQ"
 
 
 def test_a_blocked_call_of_another_tool_is_no_use_of_the_grant(tmp_path: Path) -> None:
@@ -659,24 +673,27 @@ def test_a_blocked_call_of_another_tool_is_no_use_of_the_grant(tmp_path: Path) -
     ):
         pass
     report = check(io.BytesIO(text.getvalue().encode()), tmp_path / "trust.json")
-    assert (report.verdict, report.findings, report.counts["denied"]) == ("verified", (), 1)
+    assert (report.verdict, besides(report), report.counts["denied"]) == ("verified", (), 1)
 
 
 def test_an_allowed_call_after_its_grant_is_found(run: Run) -> None:
     """The start of the call counts, as the record states it."""
     span = tool_spans(run.document())[0]
-    expires = int(record_on(span)["task"]["expires"])
-    stream = {"id": record_on(span)["stream"]["id"], "seq": "900", "prev": "0" * 64}
+    tasks = [record_on(one)["task"] for one in each_span(run.document()) if "task" in record_on(one)]
+    (expires,) = {
+        int(task["expires"]) for task in tasks if "expires" in task and task["id"] == record_on(span)["task"]["id"]
+    }
+    stream = {"id": record_on(span)["stream"]["id"], "seq": "900", "prev": "A" * 43}
     for start, found in ((expires, {"outside_grant_time"}), (expires - 1, set[str]())):
         forged = resigned(
             run,
             span,
-            id="019ab5ad-4800-7000-8000-00000000f00d",
+            id="AZq1rUgAcACAAAAAAADwDQ",
             stream=stream,
             time={"start": str(start), "end": str(expires)},
         )
         report = report_on(run, with_spans(run, forged))
-        assert codes(report) - {"copy_redacted"} == found
+        assert codes(report) - {"copy_redacted", "detail_not_checked"} == found
         assert report.counts["contradicted"] == 0  # The record holds; its chain does not cover it.
 
 
@@ -697,7 +714,7 @@ def forged_and_hashed(span: dict[str, Any]) -> None:
     ("change", "code", "step"),
     [
         (lambda span: drop(span, "agent_identity.attestation."), "unsigned", 2),
-        (lambda span: set_value(span, "agent_identity.attestation.signature", "0" * 128), "bad_signature", 2),
+        (lambda span: set_value(span, "agent_identity.attestation.signature", "A" * 86), "bad_signature", 2),
         (moved_to_another_trace, "wrong_span", 4),
         (moved_within_its_trace, "wrong_span", 4),
         (forged_and_hashed, "field_changed", 5),
@@ -714,7 +731,10 @@ def test_a_contradicted_record_is_counted_named_and_attributes_nothing(
     for span in spans[1:3]:
         change(span)
     report = report_on(run, lines(document))
-    assert (report.exit_code, codes(report) - {"copy_changed", "chain_not_checked"}) == (1, {code})
+    assert (report.exit_code, codes(report) - {"copy_changed", "chain_not_checked"}) == (
+        1,
+        {code, "detail_not_checked"},
+    )
     counts = {name: report.counts[name] for name in ("spans", "records", "verified", "contradicted")}
     assert counts == {"spans": 7, "records": 7, "verified": 5, "contradicted": 2}
     assert {step.number for step in report.steps if step.status == "failed"} == {step}
@@ -735,8 +755,8 @@ def test_every_record_without_a_chain_is_counted(run: Run) -> None:
     """Calls outside any task are attributed to nobody, however many there are."""
     span = next(span for span in tool_spans(run.document()) if "chain" not in record_on(span))
     stream = record_on(span)["stream"]
-    elsewhere = {"id": stream["id"], "seq": str(int(stream["seq"]) + 100), "prev": "0" * 64}
-    other = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=elsewhere)
+    elsewhere = {"id": stream["id"], "seq": str(int(stream["seq"]) + 100), "prev": "A" * 43}
+    other = resigned(run, span, id="AZq1rUgAcACAAAAAAADwDQ", stream=elsewhere)
     assert report_on(run, with_spans(run, other)).counts["unattributed"] == 2
 
 
@@ -787,7 +807,7 @@ def test_each_step_says_what_it_took(run: Run) -> None:
         ("passed", "7 records"),
         ("passed", "7 records"),
         ("passed", "7 records"),
-        ("passed", "7 records; 140 of 140 attributes compared, 0 missing or blanked"),
+        ("passed", "7 records; 136 of 136 attributes compared, 0 missing or blanked"),
         ("passed", "2 chains verified"),
         ("passed", "7 records, 0 of them again"),
         ("not_checked", "spans are sampled and dropped; compare with a ledger"),
@@ -799,7 +819,7 @@ def test_each_step_says_what_it_took(run: Run) -> None:
     drop(tool_spans(document)[0], "agent_identity.delegation.")
     data = json.dumps(document).encode()
     report = report_on(run, data + b"\n" + data)
-    assert report.steps[4].detail == "14 records; 272 of 280 attributes compared, 8 missing or blanked"
+    assert report.steps[4].detail == "14 records; 266 of 272 attributes compared, 6 missing or blanked"
     assert report.steps[6].detail == "14 records, 7 of them again"
     assert report.kinds == {"outcome": 5, "task_end": 2}
 
@@ -820,7 +840,7 @@ def test_what_was_added_may_be_known_too(run: Run) -> None:
     on_each(lambda span: set_value(span, "agent_identity.note", "x"))(document)
     on_each(lambda span: drop(span, "user.id"))(document)
     report = report_on(run, document, redacted=["agent_identity.note"])
-    assert (report.exit_code, codes(report)) == (0, {"copy_redacted"})
+    assert (report.exit_code, codes(report)) == (0, {"copy_redacted", "detail_not_checked"})
     document = run.document()
     on_each(lambda span: set_value(span, "agent_identity.note", "x"))(document)
     assert report_on(run, document, redacted=["agent_identity.note"]).findings == ()
@@ -843,9 +863,9 @@ def test_ac_93_nothing_forged_stands_on_the_resource(
     document = run.document()
     on_resource(name, value)(document)
     report = report_on(run, FORMS[form](document))
-    assert [problem.code for problem in report.findings] == [code] * (7 if code else 0)
+    assert [problem.code for problem in besides(report)] == [code] * (7 if code else 0)
     assert (report.exit_code, report.counts["contradicted"]) == ((1, 7) if code else (0, 0))
-    assert report_on(run, FORMS[form](document), redacted=[name]).findings == ()
+    assert besides(report_on(run, FORMS[form](document), redacted=[name])) == ()
 
 
 @pytest.mark.parametrize("form", sorted(FORMS.keys() - {"pasted"}))
@@ -858,7 +878,7 @@ def test_ac_93_what_a_collector_moves_to_the_resource_is_compared(run: Run, form
         on_each(lambda span: drop(span, "agent_identity.principal.id"))(document)
         on_resource("agent_identity.principal.id", value)(document)
         report = report_on(run, FORMS[form](document))
-        assert codes(report) - {"chain_not_checked"} == {"copy_redacted", code}
+        assert codes(report) - {"chain_not_checked"} == {"copy_redacted", "detail_not_checked", code}
         assert report.counts["contradicted"] == (4 if code == "field_added" else 0)
         named = [problem for problem in report.findings if problem.code == code]
         assert len(named) == 4
@@ -888,11 +908,11 @@ def test_of_many_attributes_on_a_resource_one_is_named(run: Run) -> None:
     document = run.document()
     for name in ("b" * 200, "a", "c"):
         on_resource(f"agent_identity.{name}", "x")(document)
-    found = report_on(run, document).findings
+    found = besides(report_on(run, document))
     assert [problem.code for problem in found] == ["field_added"] * 7
     assert "the attribute 'agent_identity.a' on the resource" in found[0].message
     names = ["agent_identity.a", "agent_identity.c", "agent_identity." + "b" * 200]
-    assert report_on(run, document, redacted=names).findings == ()
+    assert besides(report_on(run, document, redacted=names)) == ()
     assert "'agent_identity." + "b" * 113 + "'" in report_on(run, document, redacted=names[:2]).findings[0].message
 
 
@@ -904,12 +924,14 @@ def test_names_in_messages_are_bounded(run: Run) -> None:
     drop(span, "agent_identity.decision.")
     name = "agent_identity." + "\u00e9" * 200
     set_value(span, name, "x")
-    missing = [f"delegation.{part}" for part in ("chain", "task_id", "expires_at", "token_hash")] + ["decision.effect"]
+    missing = [f"delegation.{part}" for part in ("chain", "task_id", "token_hash")]
+    missing += ["decision.effect", "decision.enforced"]
     named = ", ".join("agent_identity." + part for part in missing)
     messages = {problem.code: problem.message for problem in report_on(run, document).findings}
     assert messages == {
         "field_added": f"the attribute {name[:128]!a} is not signed; it was added",
-        "copy_redacted": f"8 attributes are missing or blanked: {named}",
+        "copy_redacted": f"7 attributes are missing or blanked: {named}",
+        "detail_not_checked": "the details of 2 outcomes were not checked (detail in the ledger)",
     }
 
 
@@ -1005,10 +1027,10 @@ def test_lines_that_cannot_be_read_are_named_and_the_rest_is_verified(run: Run) 
     data = b"\n".join([lines[0], b'{"resourceSpans": [{"scopeSpans', *lines[1:], b"[1, 2", b"\xff\xfe"])
     report = report_on(run, data)
     assert (report.exit_code, report.integrity, report.counts["verified"]) == (3, "verified", 7)
-    assert {p.line for p in report.findings} == {2, len(lines) + 2, len(lines) + 3}
+    assert {p.line for p in besides(report)} == {2, len(lines) + 2, len(lines) + 3}
     assert report.counts["malformed"] == 3
     assert report.steps[0].status != "passed"
-    assert {problem.code for problem in report.findings} == {"malformed_document"}
+    assert {problem.code for problem in besides(report)} == {"malformed_document"}
 
 
 @given(st.data())
@@ -1144,12 +1166,12 @@ def test_progress_beside_a_ledger(run: Run, tmp_path: Path) -> None:
 def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
     """A record signed into a stream of the ledger and absent there was removed from it, or never in it."""
     span = tool_spans(run.document())[0]
-    place = {"id": record_on(span)["stream"]["id"], "seq": "900", "prev": "0" * 64}
-    forged = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=place)
+    place = {"id": record_on(span)["stream"]["id"], "seq": "900", "prev": "A" * 43}
+    forged = resigned(run, span, id="AZq1rUgAcACAAAAAAADwDQ", stream=place)
     report = report_on(run, with_spans(run, forged), ledger=run.directory)
     assert (report.exit_code, codes(report)) == (1, {"not_in_ledger", "copy_redacted"})
     (problem,) = [problem for problem in report.findings if problem.code == "not_in_ledger"]
-    assert (problem.record, problem.stream) == ("019ab5ad-4800-7000-8000-00000000f00d", place["id"])
+    assert (problem.record, problem.stream) == ("AZq1rUgAcACAAAAAAADwDQ", place["id"])
     assert problem.message.endswith("; it was removed there")
     assert (report.steps[7].status, report.steps[7].detail) == ("failed", "7 of 8 records are in the ledger as well")
 
@@ -1157,8 +1179,8 @@ def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
 def test_a_record_at_the_last_place_that_its_form_allows_is_held_against_the_ledger(run: Run) -> None:
     """It is said not to be there, like any other."""
     span = tool_spans(run.document())[0]
-    place = {"id": record_on(span)["stream"]["id"], "seq": "9" * 19, "prev": "0" * 64}
-    forged = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=place)
+    place = {"id": record_on(span)["stream"]["id"], "seq": "9" * 19, "prev": "A" * 43}
+    forged = resigned(run, span, id="AZq1rUgAcACAAAAAAADwDQ", stream=place)
     report = report_on(run, with_spans(run, forged), ledger=run.directory)
     assert (report.exit_code, codes(report)) == (1, {"not_in_ledger", "copy_redacted"})
 
@@ -1183,9 +1205,9 @@ def test_records_of_another_ledger_are_told_apart(run: Run, tmp_path: Path) -> N
     with Enforcer.open(tmp_path / "other"):
         pass
     report = report_on(run, run.exported, ledger=tmp_path / "other")
-    assert (report.exit_code, codes(report)) == (3, {"other_ledger", "ledger_not_verified"})
+    assert (report.exit_code, codes(report)) == (3, {"other_ledger", "ledger_not_verified", "detail_not_checked"})
     assert (report.steps[7].status, report.steps[7].detail) == ("failed", "0 of 7 records are in the ledger as well")
-    first, *others = report.findings
+    first, *others = besides(report)
     assert first.message == "the ledger is not whole (cannot_tell); run the verification on it"
     place = record_on(tool_spans(run.document())[0])
     assert {(problem.stream, problem.message) for problem in others} == {

@@ -110,7 +110,7 @@ def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     assert check(one, TRUST, pasted=True, redacted=["r"]) == "_check_spans"
     got, named = asked.pop()
     assert (got, named["pasted"], named["drafts"]) == (((one,), TRUST, None, ["r"], None), True, False)
-    check(one, TRUST, drafts=True)
+    check(one, TRUST)
     assert asked.pop()[1]["drafts"] is True
 
 

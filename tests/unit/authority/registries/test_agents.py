@@ -83,7 +83,7 @@ def test_a_registration_keeps_what_it_says() -> None:
     )
     found = registry(given).get("invoice-clerk")
     assert found is not None
-    assert (found.seq, found.issued_at, len(found.hash)) == (1, NOW, 64)
+    assert (found.seq, found.issued_at, len(found.hash)) == (1, NOW, 43)
     assert dataclasses.replace(found, seq=0, issued_at=0, hash="") == given
 
 

@@ -18,11 +18,11 @@ ISSUER = "https://issuer.example"
 KEY = SigningKey.from_seed(b"i" * 32)
 TRUST = TrustStore((TrustedKey(KEY.public_key, "issuer"),), issuer=ISSUER)
 GOOD: dict[str, Any] = {
-    "id": "01890a5d-ac96-774b-bcce-b302099a8057",
+    "id": "AYkKXayWd0u8zrMCCZqAVw",
     "status": "approved",
-    "task": "01890a5d-ac96-774b-bcce-b302099a8058",
+    "task": "AYkKXayWd0u8zrMCCZqAWA",
     "tool": "pay_invoice",
-    "args": "hmac-sha256:" + "a" * 64,
+    "args": "A" * 43,
     "principal": Human("alice@example.com"),
     "agent": Agent("clerk", owner="finance@example.com"),
     "approver": Human("bob@example.com", roles=("finance",)),
@@ -44,6 +44,7 @@ def _signed(**changes: object) -> str:
     [
         {},
         {"args": None},
+        {"args": "s" + "A" * 43},
         {"status": "rejected", "reason": "a copy"},
         {"principal": Service("svc"), "expires_at": NOW + MAX_WAIT},
     ],
@@ -61,10 +62,15 @@ def test_a_ruling_comes_back_as_it_was_signed(changes: dict[str, object]) -> Non
     [
         ("id", "1"),
         ("id", 1),
+        ("id", "01890a5d-ac96-774b-bcce-b302099a8057"),
+        ("id", "AYkKXayWd0u8zrMCCZqAVx"),
         ("status", "pending"),
         ("task", ""),
         ("tool", "\n"),
-        ("args", "sha256:" + "a" * 64),
+        ("args", "sha256:" + "A" * 43),
+        ("args", "a" * 64),
+        ("args", "A" * 42 + "B"),
+        ("args", "t" + "A" * 43),
         ("args", 1),
         ("approver", Service("svc")),
         ("decided_at", -1),

@@ -1,10 +1,10 @@
 """Inventories of servers: signed, whole, and of a version that is known."""
 
-import hashlib
 
 import pytest
 
 from agent_identity._authority.registries.server_inventories import INVENTORY_TYPE, INVENTORY_VERSION, open_inventory
+from agent_identity._identity.common import digest_of
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.canonical import encode
 from agent_identity.errors import TokenError
@@ -15,7 +15,7 @@ TRUST = TrustStore((TrustedKey(KEY.public_key, "issuer"),))
 
 
 def _inventory(body: bytes, number: int = 3) -> bytes:
-    claims = {"number": number, "digest": hashlib.sha256(body).hexdigest()}
+    claims = {"number": number, "digest": digest_of(body)}
     token = sign_compact({"kid": KEY.public_key.thumbprint, "typ": INVENTORY_TYPE}, claims, KEY)
     return token.encode() + b"\n" + body + b"\n"
 

@@ -16,7 +16,7 @@ from agent_identity.errors import ConfigurationError
 
 Run = Callable[..., tuple[int, str, str]]
 
-TASK = "019ab697-e800-7000-8000-000000000004"
+TASK = "AZq2l-gAcACAAAAAAAAABA"
 TOLD = f"""\
 pay the invoices of Acme  {TASK}
   on behalf of alice@example.com (human, asserted) → invoice-supervisor (owner finance-ops@example.com)

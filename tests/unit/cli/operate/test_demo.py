@@ -137,10 +137,10 @@ def test_nothing_is_written_over(run: Run, month: Path, tmp_path: Path, monkeypa
 def test_records_of_version_2_say_what_was_touched(run: Run, tmp_path: Path) -> None:
     """With ``--draft-records``; whoever reads them has to accept drafts."""
     directory = tmp_path / "drafts"
-    assert run("demo", "--evidence", directory, "--draft-records").code == 0
-    assert json.loads(run("ask", "12", directory, "--drafts", "--json").out)["declaring"] == 198
+    assert run("demo", "--evidence", directory).code == 0
+    assert json.loads(run("ask", "12", directory, "--json").out)["declaring"] == 198
     assert run("verify", directory).code == 2
-    assert run("verify", directory, "--drafts").code == 0
+    assert run("verify", directory).code == 0
 
 
 def test_the_core_is_enough(tmp_path: Path) -> None:

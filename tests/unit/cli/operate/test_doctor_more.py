@@ -429,7 +429,7 @@ def test_records_that_stores_would_cut_are_found(root: Path, version: Any, name:
 
 def test_a_stream_without_a_file_has_no_records_to_measure(root: Path) -> None:
     """A process that just starts has a folder, and nothing in it."""
-    (root / "ledger" / "019ab697-e800-7000-8000-000000000001").mkdir(parents=True)
+    (root / "ledger" / "AZq2l-gAcACAAAAAAAAAAQ").mkdir(parents=True)
     assert [check for _, checks in diagnose(root) for check in checks if check.name == "record length"] == []
 
 
@@ -437,7 +437,7 @@ FLOW = """
 from agent_identity import Enforcer, RuleSet
 from agent_identity.policy import All, Flow
 rules = RuleSet(tools={"read_inbox": {"returns": "trusted"}, "pay": {"destination": ["to"]}})
-enforcer = Enforcer.open("evidence", policy=All(Flow(), rules), draft_records=True)
+enforcer = Enforcer.open("evidence", policy=All(Flow(), rules))
 @enforcer.tool(labels=[])
 def fetch(url: str) -> str: return url
 @enforcer.tool(labels=[], returns="trusted")
@@ -509,7 +509,7 @@ def test_tools_whose_guards_know_no_thread_are_found(program: Run, tmp_path: Pat
 def test_routes_without_a_handler_are_found(program: Run, tmp_path: Path) -> None:
     """A misspelled name in ``routes=`` shows before the first call is refused for it, for rules and for ``Flow``."""
     rule = 'Rule(Effect.ROUTE, tools="pay", to="approvals")'
-    opened = f"All(Flow(to='staff'), RuleSet({rule})), draft_records=True, routes={{'approval': print, 'staff': print}}"
+    opened = f"All(Flow(to='staff'), RuleSet({rule})), routes={{'approval': print, 'staff': print}}"
     office = f"""
 from agent_identity import Effect, Enforcer, Rule, RuleSet
 from agent_identity.policy import All, Flow

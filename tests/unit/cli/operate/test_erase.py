@@ -265,7 +265,7 @@ def test_an_erasure_without_an_author_is_told(directory: Path) -> None:
 
 def test_the_key_of_resources_is_erased(run: Run, tmp_path: Path) -> None:
     """One key of all tasks goes, with a record; those of the tasks stay, and a second time there is nothing left."""
-    with Enforcer.open(tmp_path / "evidence", draft_records=True) as enforcer:
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
 
         @enforcer.tool(touches=Touch("file", "/{name}", "read"))
         def read(name: str) -> str:

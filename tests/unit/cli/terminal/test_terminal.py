@@ -229,7 +229,7 @@ def test_an_option_that_is_given_twice_is_refused(second: tuple[str, ...], capsy
     [
         (("ask", "2", "--json", "b"), 2, "no evidence at 'b'"),
         (("report", "inventory", "a", "--json", "b"), 2, "no evidence at 'b'"),
-        (("verify", "a", "--drafts", "b", "--json"), 2, "the source 'b'"),
+        (("verify", "a", "b", "--json"), 2, "the source 'b'"),
         (("ask", "2", "--json", "a", "--frm", "b"), 2, "unknown option"),
     ],
 )

@@ -303,21 +303,21 @@ def test_a_rotation_is_recorded_if_that_is_asked_for(run: Run, tmp_path: Path, e
     log = tmp_path / "log-there" if elsewhere else directory
     log.mkdir(exist_ok=True)
     more = ["--evidence", log] if elsewhere else []
-    assert run("keys", "rotate", "--all", directory, "--draft-records", *more)[0] == 0
+    assert run("keys", "rotate", "--all", directory, *more)[0] == 0
     trust = TrustStore.load(directory / "trust.json")
-    found = [one.trust for one in records.read(log, drafts=True) if isinstance(one, records.Trust)]
+    found = [one.trust for one in records.read(log) if isinstance(one, records.Trust)]
     assert [(one.key, one.purpose, one.status) for one in found] == [
         (key.key.thumbprint, key.purpose, "trusted") for key in trust.keys if key.not_before is not None
     ]
     assert run("keys", "rotate", "--issuer", directory, *more)[0] == 0
-    assert len([one for one in records.read(log, drafts=True) if isinstance(one, records.Trust)]) == 2
+    assert len([one for one in records.read(log) if isinstance(one, records.Trust)]) == 2
 
 
 def test_a_rotation_that_cannot_be_recorded_changes_nothing(run: Run, tmp_path: Path) -> None:
     """The second key has no such record, and a directory that is not there is not made."""
     run("init", tmp_path)
     before = (tmp_path / "trust.json").read_bytes()
-    assert run("keys", "rotate", "--second", tmp_path, "--draft-records")[0] == 2
-    assert run("keys", "rotate", "--all", tmp_path, "--draft-records", "--evidence", tmp_path / "absent")[0] == 2
+    assert run("keys", "rotate", "--second", tmp_path)[0] == 2
+    assert run("keys", "rotate", "--all", tmp_path, "--evidence", tmp_path / "absent")[0] == 2
     assert (tmp_path / "trust.json").read_bytes() == before
     assert not (tmp_path / "absent").exists()

@@ -17,12 +17,12 @@ PERSONAL = RuleSet(Rule(Effect.BLOCK, when={"data.labels": {"contains": ["person
 @pytest.fixture
 def drafts(opened: Callable[..., Any]) -> Callable[..., Any]:
     """Opens worlds whose records are of version 2."""
-    return lambda **options: opened(draft_records=True, **options)
+    return lambda **options: opened(**options)
 
 
 def resources(world: Any, kind: type = records.Intent) -> list[list[records.Resource]]:
     """Return the resources of the records of one kind."""
-    found = [one for one in records.read(world.directory, drafts=True) if isinstance(one, kind)]
+    found = [one for one in records.read(world.directory) if isinstance(one, kind)]
     return [list(getattr(one, "resources", None) or ()) for one in found]
 
 
@@ -44,7 +44,7 @@ def test_two_spellings_are_one_resource(drafts: Callable[..., Any]) -> None:
     assert (one.name, outside.name) == ("/data/{path}", "{path}")
     assert one.digest is not None
     assert one.digest == two.digest != outside.digest
-    assert not any("secret-name" in str(records.as_dict(one)) for one in records.read(world.directory, drafts=True))
+    assert not any("secret-name" in str(records.as_dict(one)) for one in records.read(world.directory))
 
 
 def test_fixed_and_declared_resources_stand_together(drafts: Callable[..., Any]) -> None:
@@ -80,7 +80,7 @@ def test_policies_see_the_resources_of_the_call(opened: Callable[..., Any]) -> N
             seen.append(tuple(touch.filled for touch in request.tool.touches))
             return RuleSet(Rule(Effect.ALLOW)).decide(request)
 
-    for options in ({}, {"draft_records": True}):
+    for options in ({}, {}):
         world = opened(policy=Policy(), **options)
         with world.task(Scope("read")):
             world.enforcer.tool(name="read", touches=file_touches("path", "read"))(lambda path: path)("/a/../b")

@@ -16,7 +16,7 @@ from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet
 from agent_identity._enforcement.calls import process_facts
 from agent_identity._enforcement.directory import rotation
 from agent_identity._enforcement.directory.erasure import erase
-from agent_identity._enforcement.guard.draft_facts import RESOURCES
+from agent_identity._enforcement.guard.call_facts import RESOURCES
 from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._identity.trust.entries import FileVersion
 from agent_identity.adapters import CallRequest
@@ -45,12 +45,12 @@ ROUTED = RuleSet(Rule(Effect.ROUTE, tools="pay", to="desk"))
 @pytest.fixture
 def drafts(opened: Callable[..., Any]) -> Callable[..., Any]:
     """Opens worlds whose records are of version 2."""
-    return lambda **options: opened(draft_records=True, **options)
+    return lambda **options: opened(**options)
 
 
 def read(world: Any, *kinds: type) -> list[Any]:
     """Return the records of a world of these kinds, in their order."""
-    return [one for one in records.read(world.directory, drafts=True) if not kinds or isinstance(one, kinds)]
+    return [one for one in records.read(world.directory) if not kinds or isinstance(one, kinds)]
 
 
 def intent_of(world: Any) -> records.Intent:
@@ -157,7 +157,7 @@ def test_one_resource_is_one_digest_in_all_tasks(drafts: Callable[..., Any]) -> 
             call(value)
     world.enforcer.close()
     with (
-        Enforcer.open(world.directory, draft_records=True) as again,
+        Enforcer.open(world.directory) as again,
         again.task("again", principal=ALICE, agent=HELPER, scope=Scope("one")),
     ):
         again.guard("one", touches=Touch(INVOICES, "{where}/INV-1", "write")).run(
@@ -206,7 +206,7 @@ def test_the_digests_of_resources_end_with_their_key(drafts: Callable[..., Any])
     with world.task(Scope("read")) as task:
         body("INV-1")
     world.enforcer.close()
-    with Enforcer.open(world.directory, draft_records=True) as again:
+    with Enforcer.open(world.directory) as again:
         made = tool(type("W", (), {"enforcer": again}), touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
         ledger, digests = again._point.ledger, again._point.digests
         done = erase(world.directory, "resources", RESOURCES, ledger=ledger, clock=SystemClock(), by="tester")
@@ -246,7 +246,7 @@ def test_a_placeholder_that_is_no_parameter_is_an_error_at_declaration(
     opened: Callable[..., Any], draft_records: bool
 ) -> None:
     """In both versions, whatever the kind of function; a function of any keywords takes any."""
-    world = opened(draft_records=draft_records)
+    world = opened()
     touch = Touch(INVOICES, "invoices/{number}", "read")
     with pytest.raises(ConfigurationError, match="'number'"):
         tool(world, touches=touch)
@@ -608,7 +608,7 @@ def test_hosts_have_pseudonyms_where_principals_have(
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "host.name=node-7")
     world = drafts(pseudonyms=True)
     world.enforcer.close()
-    with Enforcer.open(world.directory, draft_records=True) as again:
+    with Enforcer.open(world.directory) as again:
         assert again._point.pseudonyms is not None
         names = {start.resource.host for start in read(world, records.StreamStart)}
         assert [again._point.pseudonyms.who(name) for name in names] == [("host", "node-7")]
@@ -646,14 +646,14 @@ def directory(tmp_path: Path) -> Path:
 
 
 def starts(directory: Path) -> list[records.StreamStart]:
-    return [one for one in records.read(directory, drafts=True) if isinstance(one, records.StreamStart)]
+    return [one for one in records.read(directory) if isinstance(one, records.StreamStart)]
 
 
 def test_a_stream_begins_with_the_certificate_of_its_recorder(directory: Path) -> None:
     """A verifier who trusts the root finds the certificate in the first record; version 1 has no member for it."""
     token = certify(directory)
     Enforcer.open(directory).close()
-    Enforcer.open(directory, draft_records=True).close()
+    Enforcer.open(directory).close()
     found = [start.certificate for start in starts(directory)]
     assert found == [None, None, token]
     store = TrustStore(
@@ -682,7 +682,7 @@ def test_a_certificate_that_is_not_ones_own_stops_the_start(directory: Path, cha
         certify(directory, **changes)
     before = len(starts(directory))
     with pytest.raises(ConfigurationError) as caught:
-        Enforcer.open(directory, draft_records=True)
+        Enforcer.open(directory)
     assert code is None or caught.value.code == code
     assert len(starts(directory)) == before
     Enforcer.open(directory).close()
@@ -692,7 +692,7 @@ def test_a_certificate_that_cannot_be_read_stops_the_start(directory: Path) -> N
     """A file that is there and leads nowhere is not taken for none."""
     (directory / "keys" / "recorder.certificate").symlink_to("recorder.certificate")
     with pytest.raises(ConfigurationError, match=r"recorder\.certificate"):
-        Enforcer.open(directory, draft_records=True)
+        Enforcer.open(directory)
 
 
 def test_a_grant_is_no_certificate(directory: Path) -> None:
@@ -703,7 +703,7 @@ def test_a_grant_is_no_certificate(directory: Path) -> None:
     ):
         (directory / "keys" / "recorder.certificate").write_text(task.grant.token)
     with pytest.raises(ConfigurationError) as caught:
-        Enforcer.open(directory, draft_records=True)
+        Enforcer.open(directory)
     assert caught.value.code == "wrong_type"
 
 
@@ -716,7 +716,7 @@ def test_a_renewed_certificate_is_recorded_when_the_next_task_opens(
         with enforcer.task("t", principal=ALICE, agent=HELPER, scope=Scope("read")):
             pass
 
-    with Enforcer.open(directory, draft_records=True) as enforcer:
+    with Enforcer.open(directory) as enforcer:
         work(enforcer)
         first = certify(directory)
         work(enforcer)
@@ -729,7 +729,7 @@ def test_a_renewed_certificate_is_recorded_when_the_next_task_opens(
             work(enforcer)
             (directory / "keys" / "recorder.certificate").unlink()
             work(enforcer)
-    found = [one.trust for one in records.read(directory, drafts=True) if isinstance(one, records.Trust)]
+    found = [one.trust for one in records.read(directory) if isinstance(one, records.Trust)]
     assert [(one.status, one.purpose, one.certificate) for one in found] == [
         ("trusted", "recorder", first),
         ("renewed", "recorder", second),
@@ -750,7 +750,7 @@ def test_a_rotation_is_recorded_under_the_new_keys(directory: Path) -> None:
         directory, signer=recorder, origin=origin or "", clock=clock, ids=ids, beginning=beginning
     ) as ledger:
         rotation.record_rotation(ledger, done)
-    found = [one.trust for one in records.read(directory, drafts=True) if isinstance(one, records.Trust)]
+    found = [one.trust for one in records.read(directory) if isinstance(one, records.Trust)]
     assert [(one.key, one.purpose, one.status) for one in found] == [
         (one.new.key.thumbprint, one.new.purpose, "trusted") for one in done
     ]

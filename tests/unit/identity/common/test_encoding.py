@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode, digest_of
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -75,3 +75,9 @@ def test_errors_keep_the_value_to_themselves() -> None:
         b64url_decode("c2VjcmV0=")
     assert "c2Vj" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_digest_is_sha256_in_base64url() -> None:
+    """43 characters without padding: of nothing, and of FIPS 180-4's first example."""
+    assert digest_of(b"") == "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+    assert digest_of(b"abc") == "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"

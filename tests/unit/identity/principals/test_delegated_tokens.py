@@ -1,12 +1,12 @@
 """Tokens that carry a delegation: the subject is the principal, the actors are history."""
 
-import hashlib
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity._identity.common import digest_of
 from agent_identity.errors import TokenError
 from agent_identity.identity import Human, Inbound, Service, read_inbound
 
@@ -53,7 +53,7 @@ def test_each_kind_of_token_becomes_a_first_hop(issuer: Any, kind: str) -> None:
     assert inbound.actors == ("invoice-clerk", "spiffe://example.org/planner")
     assert (inbound.kind, inbound.expires_at) == (kind, NOW + 300)
     assert inbound.txn == ("tx-1" if kind == "transaction_token" else None)
-    assert inbound.token_hash == hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
+    assert inbound.token_hash == digest_of(token.rpartition(".")[0].encode())
     assert token not in repr(inbound)
 
 

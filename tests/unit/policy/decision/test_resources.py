@@ -123,7 +123,7 @@ def test_policies_see_what_a_tool_touches() -> None:
     seen: list[Tool] = []
 
     class Policy:
-        name, version, digest = "seen", "1", "sha256:" + "0" * 64
+        name, version, digest = "seen", "1", "0" * 43
 
         def decide(self, request: Request) -> object:
             seen.append(request.tool)

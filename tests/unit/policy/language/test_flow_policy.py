@@ -123,7 +123,7 @@ def test_a_policy_of_users_asks_by_its_attribute() -> None:
     """A policy of another class says by ``flow`` that marks have to be kept, and is not taken for ours."""
 
     class Own:
-        name, version, digest, flow = "own", "1", "sha256:" + "0" * 64, True
+        name, version, digest, flow = "own", "1", "0" * 43, True
 
         def decide(self, request: Request) -> Decision:
             return Decision(effect=Effect.ALLOW, reason="default")

@@ -70,6 +70,7 @@ from agent_identity._evidence.record import (
     Transform,
     Trust,
     as_dict,
+    detail_of,
     encode,
 )
 from agent_identity._evidence.record import codec as record_codec
@@ -136,6 +137,7 @@ __all__ = [
     "decode",
     "encode",
     "read",
+    "read_lines",
 ]
 
 
@@ -167,6 +169,22 @@ def read(path: "str | os.PathLike[str]") -> Iterator[AnyRecord]:
         EvidenceError: With code ``malformed_record``: a line is not a record; with code ``unreadable``: a file
             cannot be read to its end. The message names stream and place. The earlier records were yielded.
     """
+    return (record for record, _ in read_lines(path))
+
+
+def read_lines(path: "str | os.PathLike[str]") -> Iterator[tuple[AnyRecord, Detail | None]]:
+    """Yield each record of an evidence directory with its detail, in the order of :func:`read`.
+
+    The detail is ``None`` where the line has none, or not the one that the record commits to.
+
+    Args:
+        path: The directory of an enforcer.
+
+    Raises:
+        OSError: See :func:`read`.
+        ConfigurationError: See :func:`read`.
+        EvidenceError: See :func:`read`.
+    """
     with os.scandir(path) as entries:  # The reader below treats a wrong path as an empty ledger.
         if "ledger" not in {entry.name for entry in entries}:
             raise ConfigurationError(f"{os.fspath(path)!r} has no ledger; name the evidence directory of the enforcer")
@@ -179,7 +197,7 @@ def read(path: "str | os.PathLike[str]") -> Iterator[AnyRecord]:
         for number, line in enumerate(ledger.entries(stream, start=first), first):
             record = _record_of(line, f"{os.fspath(path)}: stream {stream}, record {number}")
             if record is not None:
-                yield record
+                yield record, detail_of(record, line.detail)[0]
 
 
 def _never_began(ledger: LedgerReader, stream: str) -> bool:

@@ -525,7 +525,7 @@ RECORDS: Final[dict[str, Row]] = {
     "forge a grant": Row(forged_grant, 1, ANY, "seal"),
     "forge an erasure": Row(lambda at: forged(at, "erasure", {"erasure": {"key": "all"}}), 1, ANY, "seal"),
     "forge a policy": Row(
-        lambda at: forged(at, "policy", {"policy": {"name": "open", "version": "1", "digest": f"sha256:{'0' * 64}"}}),
+        lambda at: forged(at, "policy", {"policy": {"name": "open", "version": "1", "digest": "A" * 43}}),
         1,
         ANY,
         "seal",

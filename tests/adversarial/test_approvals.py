@@ -498,7 +498,7 @@ def test_ac_63_a_policy_that_changes_its_mind_meanwhile_is_heard(
     """What was approved is the call under the decision of before; under another decision it does not run."""
 
     class Moody:
-        name, version, digest = "moody", "1", "sha256:" + "0" * 64
+        name, version, digest = "moody", "1", "A" * 43
         asked = 0
 
         def decide(self, request: Request) -> Decision:

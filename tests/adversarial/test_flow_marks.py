@@ -652,7 +652,7 @@ def test_an_approval_does_not_cover_what_came_after_the_question(open_world: Cal
 class _Lookup:
     """A policy of the application that reads for the task when it is asked about a payment."""
 
-    name, version, digest = "lookup", "1", f"sha256:{'0' * 64}"
+    name, version, digest = "lookup", "1", "A" * 43
 
     def __init__(self) -> None:
         self.asked = 0

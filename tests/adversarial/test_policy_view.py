@@ -32,7 +32,7 @@ OPEN = Scope("tool")
 class Watches:
     """A policy that allows everything and remembers what it saw, and an inspector that does the same."""
 
-    name, version, digest = "watches", "1", "sha256:" + "0" * 64
+    name, version, digest = "watches", "1", "A" * 43
 
     def __init__(self) -> None:
         self.decided: list[dict[str, object]] = []

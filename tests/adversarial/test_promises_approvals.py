@@ -171,7 +171,7 @@ CHANGES = [
     {"rule": "two-eyes"},
     {"route": "elsewhere"},
     {"arguments": {"amount": 1}},
-    {"digest": "hmac-sha256:" + "0" * 64},
+    {"digest": "A" * 43},
 ]
 
 
@@ -224,7 +224,7 @@ def test_ac_64_an_approval_ends_when_its_request_does(open_world: Callable[..., 
         return "later"
 
     class Router:
-        name, version, digest, route = "router", "1", "sha256:" + "0" * 64, "slow"
+        name, version, digest, route = "router", "1", "A" * 43, "slow"
 
         def decide(self, request: Request) -> Decision:
             return Decision(effect=Effect.ROUTE, reason="policy_routes", route=self.route)

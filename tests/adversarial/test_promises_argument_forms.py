@@ -163,7 +163,7 @@ FORMS: list[tuple[object, object, str]] = [
 class Watch:
     """A policy that allows everything, an inspector that finds nothing, and both remember what they saw."""
 
-    name, version, digest = "watch", "1", f"sha256:{'0' * 64}"
+    name, version, digest = "watch", "1", "A" * 43
 
     def __init__(self) -> None:
         self.decided: list[object] = []
@@ -1000,7 +1000,7 @@ def test_what_is_looked_at_is_no_way_to_what_the_body_gets(open_world: Any, look
     """An inspector or a policy of others that changes what it is shown changes a copy: the grant was checked before."""
 
     class Changing:
-        name, version, digest = "changing", "1", "sha256:" + "0" * 64
+        name, version, digest = "changing", "1", "A" * 43
 
         def inspect(self, content: Content) -> list[Finding]:
             if content.direction == "input":

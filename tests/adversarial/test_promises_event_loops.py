@@ -31,7 +31,7 @@ ROUTED = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id
 class Looking:
     """An inspector and a policy of somebody else, which note on which threads they run."""
 
-    name, version, digest = "looking", "1", "sha256:" + "0" * 64
+    name, version, digest = "looking", "1", "A" * 43
 
     def __init__(self, then: Callable[[], object] = bool) -> None:
         self.threads: set[int] = set()

@@ -36,7 +36,7 @@ def test_everybody_sees_the_same_folded_purpose(open_world: Callable[..., Any]) 
         return request.approve(by=Human("bob@example.com"))
 
     class Policy:
-        name, version, digest = "seen", "1", "sha256:" + "0" * 64
+        name, version, digest = "seen", "1", "A" * 43
         rules = RuleSet(Rule(Effect.ROUTE, to="desk"))
 
         def decide(self, request: Request) -> Any:

@@ -211,7 +211,7 @@ def test_a_task_that_ends_while_a_limit_is_debited_after_an_approval_starts_noth
 class SlowPolicy:
     """A policy engine that takes its time and allows everything."""
 
-    name, version, digest = "slow", "1", "sha256:" + "0" * 64
+    name, version, digest = "slow", "1", "A" * 43
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[], object] = lambda: None

@@ -26,7 +26,7 @@ ALICE = Human("alice@example.com", issuer="https://id.example.com", roles=("paye
 class OnlyAlice:
     """A policy that knows real people."""
 
-    name, version, digest = "only-one", "1", "sha256:" + "0" * 64
+    name, version, digest = "only-one", "1", "A" * 43
 
     def decide(self, request: Request) -> Decision:
         """Return whether it is she."""

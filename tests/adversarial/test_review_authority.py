@@ -147,7 +147,7 @@ def test_a_rate_counts_when_the_body_may_run_not_when_the_call_began(open_world:
     clock = FixedClock()
 
     class Slow:
-        name, version, digest = "slow", "1", f"sha256:{'0' * 64}"
+        name, version, digest = "slow", "1", "A" * 43
 
         def decide(self, _request: object) -> Decision:
             if inner:

@@ -217,7 +217,7 @@ def test_a_result_that_is_a_context_manager_as_well_is_withheld(world: Any) -> N
 class _Asked:
     """A policy and an inspector that does something whenever it is asked."""
 
-    name, version, digest = "asked", "1", "sha256:" + "0" * 64
+    name, version, digest = "asked", "1", "A" * 43
 
     def __init__(self, act: Callable[[], object]) -> None:
         self.act = act

@@ -154,7 +154,7 @@ def test_ac_63_a_revocation_between_decision_and_body_counts(open_world: Any) ->
     """A policy or an inspector takes time; what was revoked meanwhile does not run."""
 
     class Slow:
-        name, version, digest = "slow", "1", f"sha256:{'0' * 64}"
+        name, version, digest = "slow", "1", "A" * 43
 
         def decide(self, request: Any) -> Any:
             world.enforcer.revoke(CLERK)

@@ -25,7 +25,7 @@ def span_of(world: Any) -> Any:
 class Answers:
     """A policy that answers in one way where something was found in a result."""
 
-    name, version, digest = "answers", "1", "sha256:" + "0" * 64
+    name, version, digest = "answers", "1", "A" * 43
 
     def __init__(self, effect: Effect, *obligations: Obligation) -> None:
         self.effect, self.obligations = effect, obligations

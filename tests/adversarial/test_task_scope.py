@@ -664,7 +664,7 @@ def test_ac_38_a_verdict_for_one_tool_is_none_for_another(open_world: Any) -> No
 class Stateful:
     """A policy whose answer changes between two equal requests."""
 
-    name, version, digest = "stateful", "1", "sha256:" + "0" * 64
+    name, version, digest = "stateful", "1", "A" * 43
 
     def __init__(self) -> None:
         self.asked = 0
@@ -923,7 +923,7 @@ class Finder:
         return (Finding(category="pii", inspector="finder"),) if content.direction == "output" else ()
 
 class NoFindings:
-    name, version, digest = "no-findings", "1", "sha256:" + "0" * 64
+    name, version, digest = "no-findings", "1", "A" * 43
 
     def decide(self, request):
         return Decision(effect=Effect.BLOCK if request.findings else Effect.ALLOW, reason="policy_allows")

@@ -137,7 +137,7 @@ def test_monitor_mode_counts_no_refusals(meter: Meter) -> None:
 class Slow:
     """A policy that takes a time, on the clock of the test."""
 
-    name, version, digest = "slow", "1", "sha256:" + "0" * 64
+    name, version, digest = "slow", "1", "A" * 43
 
     def __init__(
         self, clock: FixedClock, seconds: float, effect: Effect = Effect.ALLOW, route: str | None = None
@@ -456,7 +456,7 @@ def test_tools_are_named_one_by_one_and_few(meter: Meter, tools: Any, error: typ
 class Inventing:
     """A policy that makes up a reason for each call."""
 
-    name, version, digest = "inventing", "1", "sha256:" + "0" * 64
+    name, version, digest = "inventing", "1", "A" * 43
 
     def __init__(self) -> None:
         self.calls = 0

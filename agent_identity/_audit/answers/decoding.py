@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Final, NamedTuple, TypeGuard, TypeVar, cast, final
+from typing import Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast, final
 
 import orjson
 
@@ -46,7 +46,9 @@ from agent_identity._evidence.record import (
     TaskEnd,
     TaskStart,
     decode,
+    decode_detail,
     encode,
+    encode_detail,
 )
 from agent_identity._identity.keys import parse_compact
 from agent_identity.canonical import JSON
@@ -54,6 +56,7 @@ from agent_identity.errors import TokenError
 
 __all__ = ["CallJoiner", "Decoder", "Period", "SplitCalls"]
 
+_Ended: TypeAlias = tuple[Outcome, Detail | None]
 _Item = TypeVar("_Item")
 _NS: Final = 1_000_000_000
 _END: Final = 2**64
@@ -92,7 +95,7 @@ class Period:
         return isinstance(fact, _STATES) or fact.at_ns >= start
 
 
-_OF_CALL: Final = (Intent, Outcome, Detail)
+_OF_CALL: Final = (Intent, Outcome)
 _STATES: Final = (ErasureFact, StreamFact, ApprovalFact, RegistrationFact, ServerFact, RevocationFact, PolicyFact)
 
 
@@ -123,7 +126,7 @@ class Decoder:
         self.records = self.first_ns = self.last_ns = 0
         self.undecoded = self.open = self.alone = 0
 
-    def visit(self, record: AnyRecord) -> None:
+    def visit(self, record: AnyRecord, detail: Detail | None = None) -> None:
         """Take a record."""
         self.records += 1
         time = record.time
@@ -133,7 +136,7 @@ class Decoder:
             self.first_ns = start
         self.last_ns = max(self.last_ns, last)
         if isinstance(record, _OF_CALL):
-            call = self._joiner.take(record)
+            call = self._joiner.take(record, detail)
             if call is not None:
                 self._give(call)
             return
@@ -277,16 +280,23 @@ def _unpack_intent(data: bytes) -> Intent:
     return cast("Intent", decode(data))
 
 
-def _unpack_outcome(data: bytes) -> Outcome:
-    return cast("Outcome", decode(data))
+def _pack_ended(ended: "_Ended") -> bytes:
+    outcome, detail = ended
+    return orjson.dumps([encode(outcome).decode(), None if detail is None else encode_detail(detail).decode()])
 
 
-def _unpack_detail(data: bytes) -> Detail:
-    return cast("Detail", decode(data))
+def _unpack_ended(data: bytes) -> "_Ended":
+    outcome, detail = cast("tuple[str, str | None]", orjson.loads(data))
+    return cast("Outcome", decode(outcome.encode())), None if detail is None else decode_detail(detail.encode())
 
 
 def _unpack_approval(data: bytes) -> Approval:
     return cast("Approval", decode(data))
+
+
+def _call_of(record: Intent | Outcome) -> str:
+    """Return the id of a call: that of its intent, or of its outcome where it has none."""
+    return (record.intent or record.id) if isinstance(record, Outcome) else record.id
 
 
 @final
@@ -304,25 +314,21 @@ class CallJoiner:
     def __init__(self, source: int, split: "SplitCalls | None" = None) -> None:
         self._source, self._split = source, split
         self._intents: SpillStore[Intent] = SpillStore(_pack, _unpack_intent, near=_NEAR)
-        self._outcomes: SpillStore[Outcome] = SpillStore(_pack, _unpack_outcome, near=_NEAR)
-        self._details: SpillStore[Detail] = SpillStore(_pack, _unpack_detail, near=_NEAR)
+        self._outcomes: SpillStore[_Ended] = SpillStore(_pack_ended, _unpack_ended, near=_NEAR)
         self._approvals: SpillStore[Approval] = SpillStore(_pack, _unpack_approval, near=_NEAR)
 
-    def take(self, record: Intent | Outcome | Detail) -> CallFact | None:
-        """Add a record, and return the call that it completes."""
-        if isinstance(record, Detail):
-            self._details.put(record.call.encode(), record)
-            return None
+    def take(self, record: Intent | Outcome, detail: Detail | None = None) -> CallFact | None:
+        """Add a record with its detail, and return the call that it completes."""
         if isinstance(record, Intent):
             self._intents.put(record.id.encode(), record)
             return None
         if record.intent is None:
-            return self._call(None, record)
+            return self._call(None, record, detail)
         intent = self._intents.pop(record.intent.encode())
         if intent is None:
-            self._outcomes.put(record.id.encode(), record)
+            self._outcomes.put(record.id.encode(), (record, detail))
             return None
-        return self._call(intent, record)
+        return self._call(intent, record, detail)
 
     def take_approval(self, record: Approval) -> None:
         """Remember who approved calls that are still to come."""
@@ -332,40 +338,32 @@ class CallJoiner:
     def finish(self, *, proved: bool = True) -> Iterator[CallFact]:
         """Yield the calls of which a part is missing, or was in another stream."""
         split = self._split
-        for outcome in self._outcomes.values():
+        for outcome, detail in self._outcomes.values():
             intent = self._intents.pop(cast("str", outcome.intent).encode())
             if intent is None and split is not None:
-                split.put_outcome(self._part(outcome), proved=proved)
+                split.put_outcome(self._part(outcome, detail), proved=proved)
             else:
-                yield self._call(intent, outcome)
+                yield self._call(intent, outcome, detail)
         for intent in self._intents.values():
             if split is not None:
                 split.put_intent(self._part(intent), proved=proved)
             else:
                 yield self._call(intent, None)
 
-    def _call(self, intent: Intent | None, outcome: Outcome | None) -> CallFact:
+    def _call(self, intent: Intent | None, outcome: Outcome | None, detail: Detail | None = None) -> CallFact:
         last = cast("Intent | Outcome", outcome or intent)
         approval = self._approval(last)
         approver = None if approval is None else approval.approval.approver
-        return _joined(self._source, intent, outcome, detail=self._detail(last), approver=approver)
+        return _joined(self._source, intent, outcome, detail=detail, approver=approver)
 
-    def _part(self, last: Intent | Outcome) -> "_Part":
-        return _Part(self._source, last, self._detail(last), self._approval(last))
-
-    def _detail(self, last: Intent | Outcome) -> Detail | None:
-        return self._details.pop(_call_of(last).encode()) if self._details else None
+    def _part(self, last: Intent | Outcome, detail: Detail | None = None) -> "_Part":
+        return _Part(self._source, last, detail, self._approval(last))
 
     def _approval(self, last: Intent | Outcome) -> Approval | None:
         decision = last.decision
         if decision.approval is None or decision.enforced != "allow":
             return None
         return self._approvals.get(decision.approval.encode())
-
-
-def _call_of(record: Intent | Outcome) -> str:
-    """Return the id of a call: that of its intent, or of its outcome where it has none."""
-    return (record.intent or record.id) if isinstance(record, Outcome) else record.id
 
 
 class _Part(NamedTuple):
@@ -383,7 +381,15 @@ class _Part(NamedTuple):
 
 
 def _pack_part(part: _Part) -> bytes:
-    return orjson.dumps([part.source, *(None if one is None else encode(one).decode() for one in part[1:])])
+    detail, approval = part.detail, part.approval
+    return orjson.dumps(
+        [
+            part.source,
+            encode(part.record).decode(),
+            None if detail is None else encode_detail(detail).decode(),
+            None if approval is None else encode(approval).decode(),
+        ]
+    )
 
 
 def _unpack_part(data: bytes) -> _Part:
@@ -391,7 +397,7 @@ def _unpack_part(data: bytes) -> _Part:
     return _Part(
         source,
         cast("Intent | Outcome", decode(record.encode())),
-        None if detail is None else _unpack_detail(detail.encode()),
+        None if detail is None else decode_detail(detail.encode()),
         None if approval is None else _unpack_approval(approval.encode()),
     )
 

@@ -30,7 +30,15 @@ from agent_identity._audit.store import SpillStore
 from agent_identity._audit.verify import check_visited, check_visited_spans
 from agent_identity._common.typed_calls import typed, typed_calls
 from agent_identity._evidence.ledger import open_ledger
-from agent_identity._evidence.record import AnyRecord, Intent, Outcome, Stream, decode
+from agent_identity._evidence.record import (
+    AnyRecord,
+    Detail,
+    Intent,
+    Outcome,
+    Stream,
+    decode,
+    detail_of,
+)
 from agent_identity._evidence.spans import Attestation, SpanData, read_spans
 from agent_identity._evidence.storage import Layout
 from agent_identity._identity.common import b64url_decode
@@ -294,9 +302,9 @@ class _Source:
             processes=evidence.processes,
         )
 
-    def _visit(self, record: AnyRecord, _leaf: bytes = b"") -> None:
+    def _visit(self, record: AnyRecord, _leaf: bytes = b"", detail: Detail | None = None) -> None:
         if self._seen.take(record.stream):
-            self._decoder.visit(record)
+            self._decoder.visit(record, detail)
 
     def _read_unverified(self, directory: str, progress: Progress | None) -> None:
         reader = whole(open_ledger(directory), log=False)
@@ -311,7 +319,7 @@ class _Source:
                 if record is None:
                     self._broken += 1
                 else:
-                    self._visit(record)
+                    self._visit(record, detail=detail_of(record, line.detail)[0])
             if progress is not None:
                 progress(min(done, total), total)
 

@@ -22,7 +22,17 @@ from agent_identity._audit.inputs import PathLike, Trust, directory_of, whole
 from agent_identity._audit.report import Report
 from agent_identity._audit.verify import Verifier
 from agent_identity._evidence.ledger import LedgerReader, open_ledger
-from agent_identity._evidence.record import AnyRecord, Approval, ApprovalState, Detail, Intent, OfTask, Outcome, decode
+from agent_identity._evidence.record import (
+    AnyRecord,
+    Approval,
+    ApprovalState,
+    Detail,
+    Intent,
+    OfTask,
+    Outcome,
+    decode,
+    detail_of,
+)
 from agent_identity._identity.common import digest_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
@@ -236,7 +246,9 @@ def _fill(
 
 
 def _rows(
-    reader: LedgerReader, sizes: Mapping[str, int] | None, visit: Callable[[AnyRecord], None] | None = None
+    reader: LedgerReader,
+    sizes: Mapping[str, int] | None,
+    visit: Callable[[AnyRecord, Detail | None], None] | None = None,
 ) -> Iterator[Row | None]:
     """Yield a row for each record, and ``None`` for each malformed line.
 
@@ -256,21 +268,23 @@ def _rows(
                 continue
             if sizes is not None and record.stream.number > sizes.get(stream, 0):
                 break
+            detail = detail_of(record, line.detail)[0]
             if visit is not None:
-                visit(record)
-            yield _row(line.record, record)
+                visit(record, detail)
+            yield _row(line.record, record, detail)
 
 
 def _answered(asked: ApprovalState) -> Row:
     return {"approval": asked.id, "approver": None if asked.approver is None else asked.approver.id}
 
 
-def _row(data: bytes, record: AnyRecord) -> Row:
+def _row(data: bytes, record: AnyRecord, detail: Detail | None) -> Row:
     """Return the columns of a record.
 
     Args:
         data: Its bytes.
         record: What they say.
+        detail: The detail of the record.
     """
     row: Row = {name: getattr(record, name, None) for name in _TOP}
     for name, (member, inner) in _PLACES.items():
@@ -283,8 +297,8 @@ def _row(data: bytes, record: AnyRecord) -> Row:
     row["approver"] = None
     if isinstance(record, Approval):
         row |= _answered(record.approval)
-    if isinstance(record, Detail):  # Its call, and members that its outcome leaves out.
-        row |= {"intent": record.call, "policy": record.policy, "policy_version": record.version}
+    if detail is not None:  # Members that a refused call leaves out.
+        row |= {"policy": detail.policy, "policy_version": detail.version}
     row["sha256"] = digest_of(data)
     row["record"] = data.decode()
     return row

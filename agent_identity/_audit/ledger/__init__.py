@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         sound_signers,
         with_certificates,
     )
-    from agent_identity._audit.ledger.details_check import conclude_unseen_details, contradicts_detail
+    from agent_identity._audit.ledger.details_check import conclude_unseen_details, count_unseen_detail
     from agent_identity._audit.ledger.erasures import Erasures
     from agent_identity._audit.ledger.external_evidence import ExternalEvidence, Timestamps, check_witnessed
     from agent_identity._audit.ledger.index import HALF, LedgerIndex, Proofs, SpanRecord, ledger_index
@@ -35,7 +35,7 @@ else:
                 "sound_signers",
                 "with_certificates",
             ),
-            "agent_identity._audit.ledger.details_check": ("conclude_unseen_details", "contradicts_detail"),
+            "agent_identity._audit.ledger.details_check": ("conclude_unseen_details", "count_unseen_detail"),
             "agent_identity._audit.ledger.erasures": ("Erasures",),
             "agent_identity._audit.ledger.external_evidence": ("ExternalEvidence", "Timestamps", "check_witnessed"),
             "agent_identity._audit.ledger.index": ("HALF", "LedgerIndex", "Proofs", "SpanRecord", "ledger_index"),
@@ -65,7 +65,7 @@ __all__ = [
     "conclude_clock",
     "conclude_clock_of_spans",
     "conclude_unseen_details",
-    "contradicts_detail",
+    "count_unseen_detail",
     "is_certified",
     "ledger_index",
     "open_checkpoint",

@@ -4,7 +4,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, final
 
 from agent_identity._audit.grants import ApprovalsCheck, Delegations, GrantUsage, is_approved, spent_uses
-from agent_identity._audit.ledger.details_check import DetailsCheck
 from agent_identity._audit.ledger.erasures import erasure_words
 from agent_identity._audit.ledger.flow_check import FlowCheck
 from agent_identity._audit.ledger.open_intents import Call, OpenIntents
@@ -13,6 +12,7 @@ from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._evidence.record import (
     AnyRecord,
     Approval,
+    Detail,
     Erasure,
     Grant,
     Intent,
@@ -63,7 +63,6 @@ class Calls:
         self._findings = findings
         self._approvals = approvals
         self._delegations = delegations
-        self._details = DetailsCheck(findings)
         self._outer = OuterTasks(findings)
         self._flow = FlowCheck(findings)
         self._disclosures = disclosures
@@ -76,21 +75,21 @@ class Calls:
         self.gone: set[str] | None = None
         self.partial = False
 
-    def take(self, record: AnyRecord, stream: str, seq: int) -> None:
+    def take(self, record: AnyRecord, stream: str, seq: int, detail: Detail | None = None) -> None:
         """Check a record against the others.
 
         Args:
             record: A record in its place.
             stream: Its stream.
             seq: Its place.
+            detail: Its detail, if it has one.
         """
-        self._details.take(record, seq)
         call: Call | None = None
         if isinstance(record, _CALLS):
             grant = None if record.chain is None else record.chain[-1].grant
             call = Call(grant, record.action.tool, record.action.args, record.id, stream, seq)
         place = Place(record.id, stream, seq) if call is None else call
-        self._take_flow(record, place.place())
+        self._take_flow(record, place.place(), detail)
         usage = self._delegations.see(record, place)
         if isinstance(record, _CALLS) and call is not None:
             self._take_call(record, call, usage)
@@ -101,9 +100,9 @@ class Calls:
         else:
             self._take_other(record, place.place())
 
-    def _take_flow(self, record: AnyRecord, place: Place) -> None:
+    def _take_flow(self, record: AnyRecord, place: Place, detail: Detail | None) -> None:
         self._flow.partial = self.partial or self.gone is not None
-        self._flow.take(record, place)
+        self._flow.take(record, place, detail)
 
     def _take_other(self, record: AnyRecord, place: Place) -> None:
         """Process a record outside any task."""
@@ -134,7 +133,6 @@ class Calls:
         for call in self._open:
             self._left.put(call)
         self._open = OpenIntents()
-        self._details.end_of_stream()
         self._flow.end_of_stream()
 
     def finish(self) -> None:
@@ -146,10 +144,7 @@ class Calls:
         for intent in self._left:
             findings.counts["unknown"] += 1
             message = f"the call of {intent.tool!a} has no outcome; how it ended is unknown"
-            if (detail := self._details.pop(intent.id)) is not None:
-                message += f"; its detail is record {detail.record}"
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
-        self._details.finish(self.gone or (), partial=self.partial)
         self._outer.finish(partial=self.partial or self.gone is not None)
         self._flow.finish()
         findings.counts.update(self._outcomes)

@@ -112,23 +112,21 @@ class FlowCheck:
         self._started: set[str] = set()
         self._continued: set[str] = set()
         self._rules: set[str | None] = set()
-        self._claimed: tuple[str, str | None] = "", None
 
-    def take(self, record: AnyRecord, place: Place) -> None:
+    def take(self, record: AnyRecord, place: Place, detail: Detail | None = None) -> None:
         """Follow the next record of a stream.
 
         Args:
             record: A record in its place.
             place: That place.
+            detail: Its detail, if it has one.
         """
         if isinstance(record, Mark):
             self._take_mark(record, place)
         elif isinstance(record, Intent):
             self._take_intent(record, place)
         elif isinstance(record, Outcome):
-            self._take_outcome(record, place)
-        elif isinstance(record, Detail):
-            self._claimed = record.call, record.claimed
+            self._take_outcome(record, place, None if detail is None else detail.claimed)
         elif isinstance(record, TaskStart):
             self._take_start(record, place)
         elif isinstance(record, Grant):
@@ -310,7 +308,7 @@ class FlowCheck:
                 "ran_against_mark", f"{record.action.tool!a} ran without the person that its mark needs", place
             )
 
-    def _take_outcome(self, record: Outcome, place: Place) -> None:
+    def _take_outcome(self, record: Outcome, place: Place, claimed: str | None) -> None:
         if record.intent is None or (record.label is None and not self._intents):
             return
         judged = self._intents.pop(record.intent.encode())
@@ -331,8 +329,7 @@ class FlowCheck:
         now = Label.parse(newest.label)
         if not label.is_within(Label.parse(judged.limit)):
             self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
-        call, claimed = self._claimed
-        if call == record.intent and claimed is not None and not label.is_within(_label(claimed) or UNTRUSTED):
+        if claimed is not None and not label.is_within(_label(claimed) or UNTRUSTED):
             self._report("label_mismatch", "a result is less restricted than its server says", place)
         # What was withheld because its mark could not be recorded was not delivered.
         unmarked = record.outcome == "denied" and record.error == _UNRECORDED

@@ -16,7 +16,12 @@ from agent_identity._audit.ledger.stream_check import StreamCheck, Visit
 from agent_identity._audit.report import Findings, Life, Place, counted, judge_period, unknown_period
 from agent_identity._audit.store import Executor, in_process
 from agent_identity._evidence.ledger import LedgerReader, RawLine
-from agent_identity._evidence.record import AnyRecord, RecoveredStream, decode
+from agent_identity._evidence.record import (
+    AnyRecord,
+    Detail,
+    RecoveredStream,
+    decode,
+)
 from agent_identity._evidence.storage import Block
 from agent_identity._identity.trust import TrustedKey, TrustStore
 
@@ -429,13 +434,13 @@ def _showing(
     if start is not None and start.end is not None:  # An excerpt proves nothing after its own end.
         sealed = min(sealed, start.end)
 
-    def show(record: AnyRecord, leaf: bytes) -> None:
+    def show(record: AnyRecord, leaf: bytes, detail: Detail | None) -> None:
         if record.stream.number > sealed:
             return
         if doubts is not None:
             doubts.visit(record)
         if visit is not None:
-            visit(record, leaf)
+            visit(record, leaf, detail)
 
     return show
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from agent_identity._evidence.ledger import RawLine, raw_line
-from agent_identity._evidence.record import AnyRecord, decode, share_parts
-from agent_identity._evidence.storage import Block, record_of
+from agent_identity._evidence.record import AnyRecord, Detail, decode, detail_of, share_parts
+from agent_identity._evidence.storage import Block, stream_parts
 from agent_identity._evidence.transparency import leaf_hash
 
 __all__ = ["CheckedBlock", "CheckedLine", "CheckedRecord", "check_block"]
@@ -19,16 +19,20 @@ class CheckedRecord(NamedTuple):
         leaf: Their leaf hash.
         record: The decoded record; ``None`` for malformed bytes.
         problem: The reason why the bytes are malformed.
+        detail: The detail of the record; ``None`` if its line has none, or not the one that the record commits to.
+        mismatch: The code of the finding if line and record do not say the same about a detail.
     """
 
     data: bytes
     leaf: bytes
     record: AnyRecord | None
     problem: str = ""
+    detail: Detail | None = None
+    mismatch: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the bytes only where they were not decoded: nothing else reads them in another process."""
-        return CheckedRecord, (self.data if self.record is None else b"", self.leaf, self.record, self.problem)
+        return CheckedRecord, (self.data if self.record is None else b"", *self[1:])
 
 
 CheckedLine: TypeAlias = CheckedRecord | RawLine
@@ -57,16 +61,17 @@ def check_block(part: Block | RawLine | None) -> Iterator[CheckedBlock | None]:
         lines: list[CheckedLine] = []
         known: dict[object, object] = {}
         for line in part.each():
-            data = None if line.torn else record_of(line.data)
-            lines.append(raw_line(line) if data is None else _checked(data, known))
+            parts = None if line.torn or line.data is None else stream_parts(line.data)
+            lines.append(raw_line(line) if parts is None else _checked(parts[0], parts[2], known))
         yield CheckedBlock(lines, part.end)
 
 
-def _checked(data: bytes, known: dict[object, object]) -> CheckedRecord:
+def _checked(data: bytes, detail: bytes | None, known: dict[object, object]) -> CheckedRecord:
     leaf = leaf_hash(data)
     try:
         record = decode(data)
     except ValueError as error:
         return CheckedRecord(data, leaf, None, str(error))
     share_parts(record, known)
-    return CheckedRecord(data, leaf, record)
+    told, mismatch = detail_of(record, detail)
+    return CheckedRecord(data, leaf, record, "", told, mismatch)

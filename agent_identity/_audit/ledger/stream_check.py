@@ -1,7 +1,7 @@
 """Checks one stream of a ledger: its heads, records, intents and outcomes (steps 3 to 5)."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
@@ -12,7 +12,13 @@ from agent_identity._audit.ledger.record_check import CheckedLine, CheckedRecord
 from agent_identity._audit.ledger.stream_growth import Growth
 from agent_identity._audit.report import MAX_KEPT, Findings, Place, counted
 from agent_identity._evidence.ledger import RawLine
-from agent_identity._evidence.record import AnyRecord, Stream, StreamEnd, plain_members
+from agent_identity._evidence.record import (
+    AnyRecord,
+    Detail,
+    Stream,
+    StreamEnd,
+    plain_members,
+)
 from agent_identity._identity.common import b64url_decode, b64url_encode
 from agent_identity.canonical import decode_record
 
@@ -22,11 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamCheck", "Visit"]
 
-Visit: TypeAlias = Callable[[AnyRecord, bytes], None]
-"""Receives each record in its place, with its leaf hash."""
+Visit: TypeAlias = Callable[[AnyRecord, bytes, Detail | None], None]
+"""Receives each record in its place, with its leaf hash and its detail."""
 
 _HEADS: Final = 3
 _RECORDS: Final = 4
+_DETAILS: Final[Mapping[str, str]] = {
+    "detail_missing": "the outcome commits to a detail, and its line has none; it was removed",
+    "detail_uncommitted": "the line has a detail to which its record does not commit; it was added",
+    "detail_mismatch": "the line has another detail than the one to which its record commits; it was changed",
+    "detail_malformed": "the detail of the line is not in the form of a detail",
+}
 
 
 @final
@@ -130,7 +142,7 @@ class StreamCheck:
         if record is None:
             self._reject(line)
         elif self._follows(record.stream) or self._explain(record, leaf):
-            self._accept(record, leaf)
+            self._accept(line, record, leaf)
         if len(growth.leaves) >= growth.due:
             self._look()
 
@@ -166,20 +178,22 @@ class StreamCheck:
             self._findings.kinds[cast("str", kind.__struct_config__.tag)] += number
         self._calls.end_of_stream()
 
-    def _accept(self, record: AnyRecord, leaf: bytes) -> None:
+    def _accept(self, line: CheckedRecord, record: AnyRecord, leaf: bytes) -> None:
         if self.ended:
             self._report("after_end", "a record follows the end of the stream", record)
         self._advance(leaf)
         self._last_id = record.id
         self._kinds[type(record)] += 1
         self._growth.times.append(int(record.time.start))
-        self._calls.take(record, self.stream, self._seq)
+        if line.mismatch:
+            self._report(line.mismatch, _DETAILS[line.mismatch], record)
+        self._calls.take(record, self.stream, self._seq, line.detail)
         if self._index is not None:
             self._index.add(self._last_id, record.kind, leaf, self._seq)
         if isinstance(record, StreamEnd):
             self._end(record)
         if self._visit is not None:
-            self._visit(record, leaf)
+            self._visit(record, leaf, line.detail)
 
     def _advance(self, leaf: bytes) -> None:
         self._seq += 1

@@ -19,7 +19,7 @@ from agent_identity._audit.inputs import TAR, PathLike, whole
 from agent_identity._audit.ledger import certificate_in
 from agent_identity._audit.report import Report
 from agent_identity._evidence.ledger import Excerpt, LedgerReader, excerpt_lines, excerpt_of, open_ledger, read_heads
-from agent_identity._evidence.record import AnyRecord, Detail, Grant, Intent, OfTask, Outcome, decode
+from agent_identity._evidence.record import AnyRecord, Grant, Intent, OfTask, Outcome, decode
 from agent_identity._evidence.storage import GRANTS_NAME
 from agent_identity._identity.common import ID_FORM
 from agent_identity._identity.trust import TrustStore
@@ -32,7 +32,6 @@ _MAX_MEMBERS: Final = 1_000_000
 _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-_NAMES_DETAIL: Final = b'"detail":'
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
 _MEMBER: Final = re.compile(
     rf"evidence/(?:ledger/{ID_FORM}/(?:{_SEGMENT.pattern}|pruned|{GRANTS_NAME.pattern})|log/(?:entries\.jsonl|checkpoint)"
@@ -113,12 +112,10 @@ def _copy_all(reader: LedgerReader, target: Path) -> None:
 
 
 def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
-    tasks, details = _tasks(reader, choice), _details(reader, choice)
+    tasks = _tasks(reader, choice)
 
     def chosen(data: bytes) -> bool:
         record = _loaded(data)
-        if isinstance(record, Detail):
-            return record.id in details
         return record is not None and (choice.takes(record) or (isinstance(record, Grant) and record.task.id in tasks))
 
     def wanted(data: bytes) -> bool:
@@ -160,21 +157,6 @@ def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:
     lines = (line for stream in reader.streams() for line in reader.entries(stream) if line.record is not None)
     records = (record for line in lines if (record := _loaded(line.record or b"")) is not None)
     return frozenset(_task_of(record) for record in records if choice.takes(record)) - {None}
-
-
-def _details(reader: LedgerReader, choice: Choice) -> frozenset[str]:
-    """Return the ids of the details of the chosen outcomes; a detail names no task and precedes its outcome."""
-    ids = set[str]()
-    for stream in reader.streams():
-        before = b""
-        for line in reader.entries(stream):
-            data = line.record or b""
-            if _NAMES_DETAIL in data:
-                detail, outcome = _loaded(before), _loaded(data)
-                if isinstance(detail, Detail) and outcome is not None and choice.takes(outcome):
-                    ids.add(detail.id)
-            before = data
-    return frozenset(ids)
 
 
 def _task_of(record: AnyRecord) -> str | None:

@@ -9,7 +9,7 @@ from agent_identity._audit.ledger import (
     check_witnessed,
     conclude_clock,
     conclude_unseen_details,
-    contradicts_detail,
+    count_unseen_detail,
     open_checkpoint,
     sound_signers,
 )
@@ -150,7 +150,7 @@ def _check_form(data: bytes, findings: Findings, wanted: str | None) -> AnyRecor
         findings.add(_RECORD, *malformed(data, str(error)))
         return None
     place = _place(record)
-    contradicts_detail(findings, _RECORD, record, place)
+    count_unseen_detail(findings, record)
     conclude_unseen_details(findings, _RECORD)
     if wanted not in (None, place.record):
         findings.add(_RECORD, "other_record", "the proof is of another record; ask for the right one", place)

@@ -86,7 +86,8 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "unknown_outcome": "notice",
         "detail_missing": "contradicted",
         "detail_mismatch": "contradicted",
-        "detail_without_call": "contradicted",
+        "detail_uncommitted": "contradicted",
+        "detail_malformed": "contradicted",
         "detail_not_checked": "notice",
         # Information flow.
         "mark_out_of_order": "contradicted",

@@ -12,7 +12,7 @@ from agent_identity._audit.ledger import (
     SpanRecord,
     conclude_clock_of_spans,
     conclude_unseen_details,
-    contradicts_detail,
+    count_unseen_detail,
 )
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.spans.coverage import CoverageTable
@@ -268,7 +268,7 @@ class SpansCheck:
         findings.kinds[record.kind] += 1
         if isinstance(record, _ENDS) and record.outcome is not None:
             findings.counts[record.outcome] += 1
-        contradicts_detail(findings, FORM, record, place)
+        count_unseen_detail(findings, record)
         use = self._delegations.see(record, place)
         if self._disclosures is not None and self._disclosures.want(record.id):
             self._disclosures.take(record, use, place)

@@ -29,6 +29,7 @@ from agent_identity._evidence.record import (
     TaskEnd,
     TaskStart,
     decode,
+    detail_of,
 )
 from agent_identity._evidence.storage import ByteLines
 from agent_identity._identity.common import b64url_decode
@@ -175,12 +176,12 @@ def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> 
             yield from story(evidence, wanted=wanted)
         return
     teller = _TimelineBuilder(Erasures(_erasures(source)), wanted)
-    for record in _records(source):
-        yield from teller.take(record)
+    for record, detail in _records(source):
+        yield from teller.take(record, detail)
     yield from teller.finish()
 
 
-def _records(source: Source) -> Iterator[AnyRecord]:
+def _records(source: Source) -> Iterator[tuple[AnyRecord, Detail | None]]:
     directory = directory_of(source)
     if directory is not None:
         yield from _well_formed(_ledger_bytes(directory))
@@ -195,34 +196,35 @@ def _erasures(source: Source) -> Iterator[Erasure]:
     """Yield the records of erasures, which follow the records that they concern; spans carry none."""
     directory = directory_of(source)
     if directory is not None:
-        documents = (data for data in _ledger_bytes(directory) if b'"kind":"erasure"' in data)
-        yield from (record for record in _well_formed(documents) if isinstance(record, Erasure))
+        documents = (both for both in _ledger_bytes(directory) if b'"kind":"erasure"' in both[0])
+        yield from (record for record, _ in _well_formed(documents) if isinstance(record, Erasure))
 
 
-def _ledger_bytes(directory: str) -> Iterator[bytes]:
+def _ledger_bytes(directory: str) -> Iterator[tuple[bytes, bytes | None]]:
     reader = whole(open_ledger(directory), log=False)
     for stream in reader.streams():
         for line in reader.entries(stream):
             if line.record is not None:
-                yield line.record
+                yield line.record, line.detail
 
 
-def _span_bytes(file: ByteLines) -> Iterator[bytes]:
+def _span_bytes(file: ByteLines) -> Iterator[tuple[bytes, None]]:
     from agent_identity._audit.spans import ATTESTATION
     from agent_identity._evidence.spans import Attestation, SpanData, read_spans
 
     for item in read_spans(file):
         if isinstance(item, SpanData) and f"{ATTESTATION}payload" in item.attributes:
             try:
-                yield b64url_decode(Attestation.from_attributes(item.attributes).payload)
+                yield b64url_decode(Attestation.from_attributes(item.attributes).payload), None
             except VerificationError:
                 continue
 
 
-def _well_formed(documents: Iterable[bytes]) -> Iterator[AnyRecord]:
-    for document in documents:
+def _well_formed(documents: Iterable[tuple[bytes, bytes | None]]) -> Iterator[tuple[AnyRecord, Detail | None]]:
+    for data, detail in documents:
         with suppress(ValueError):
-            yield decode(document)
+            record = decode(data)
+            yield record, detail_of(record, detail)[0]
 
 
 _Wanted: TypeAlias = Callable[[Action], bool] | None
@@ -343,10 +345,9 @@ class _TimelineBuilder:
         self._ended: OrderedDict[str, _Draft] = OrderedDict()
         self._outside: _Draft | None = None
         self._registrations: OrderedDict[str, AgentRegistration | None] = OrderedDict()
-        self._detail: Detail | None = None
 
-    def take(self, record: Record) -> Iterator[TaskTimeline]:
-        """Add a record, and yield the stories that it completes."""
+    def take(self, record: Record, detail: Detail | None = None) -> Iterator[TaskTimeline]:
+        """Add a record with its detail, and yield the stories that it completes."""
         if not isinstance(record, OfTask | Intent | Outcome) or record.task is None:
             self._take_outside(record)
             return
@@ -356,8 +357,7 @@ class _TimelineBuilder:
             draft = self._under_way[task] = _Draft(record, self._wanted)
             # The first record of a task is its root grant, which follows the registration of its agent.
             draft.registration = self._registrations.get(_agents(record)[0])
-        detail, self._detail = self._detail, None
-        draft.take(record, detail if isinstance(record, Outcome) and record.detail is not None else None)
+        draft.take(record, detail)
         if draft.ended_ns is not None and task in self._under_way:
             self._ended[task] = self._under_way.pop(task)
         if len(self._ended) > _MAX_ENDED:
@@ -366,7 +366,6 @@ class _TimelineBuilder:
             yield self._under_way.popitem(last=False)[1].finish(self._erasures)
 
     def _take_outside(self, record: Record) -> None:
-        self._detail = record if isinstance(record, Detail) else None  # Its outcome is the very next record.
         if isinstance(record, Registration) and record.agent is not None:
             self._registrations[record.agent.id] = record.registration
             if len(self._registrations) > _MAX_REGISTRATIONS:

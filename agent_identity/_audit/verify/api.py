@@ -334,7 +334,7 @@ def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
         archive=None,
         disclosures=(),
         processes=1,
-        visit=lambda _, leaf: seen.put(leaf, b""),
+        visit=lambda _, leaf, _detail: seen.put(leaf, b""),
     )
     return report, seen.__contains__
 

@@ -791,7 +791,7 @@ class Guard:
             first = True
         span = run.span
         record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
-        detail = self._told.detail(call, end_ns)
+        detail = self._told.detail(call)
         finish = partial(point.spans.finish, span, end_ns=end_ns)
         append = point.ledger.append if self._flow is None else partial(self._flow.conclude, call, point.ledger)
         if point.inline or type(span) in _FINISHED_HERE or (self._flow is not None and self._shown.shows_content):

@@ -2,7 +2,7 @@
 
 import logging
 from functools import partial
-from typing import Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 from agent_identity._enforcement.calls import Call, Inspected, Judgement, canonical_bytes
 from agent_identity._enforcement.common import WITHIN_SCOPE, decision_fact, is_fact, safe_message
@@ -141,36 +141,35 @@ class Description:
             findings=None if call.inspected is None else _categories(call.inspected),
         )
 
-    def detail(self, call: Call, end_ns: int) -> partial[Detail] | None:
+    def detail(self, call: Call) -> partial[Detail] | None:
         """Return the factory of the detail of a call, if its outcome leaves facts out.
 
         Facts known before the body are in the intent; a refused call has no intent.
         """
-        findings = _found(call)
-        time = Time.at(call.start_ns, end_ns)
+        facts: dict[str, Any] = {"findings": _found(call)}
         if call.intent is not None:
-            claimed = _claimed(call)
-            changes = (None if call.inspected is None else call.inspected.transforms) or None
-            if (findings, claimed, changes) == (None, None, None):
-                return None
-            return partial(Detail, time=time, call=call.intent, findings=findings, transforms=changes, claimed=claimed)
+            facts["claimed"] = _claimed(call)
+            facts["transforms"] = (None if call.inspected is None else call.inspected.transforms) or None
+        else:
+            facts |= self._unstated(call)
+        return None if all(fact is None for fact in facts.values()) else partial(Detail, **facts)
+
+    def _unstated(self, call: Call) -> dict[str, Any]:
+        """Return what the intent of a refused call would have said."""
         decision, facts = self._decision(call), None if call.task is None else call.task.facts
         known, judged = call.facts or CallFacts(), None if call.flow is None else call.flow.judged
-        return partial(
-            Detail,
-            time=time,
-            names=call.action.names,
-            labels=call.action.labels,
-            claims=call.action.claims,
-            policy=decision.policy,
-            version=decision.version,
-            roles=None if facts is None else facts.principal.roles,
-            resources=known.resources,
-            workflow=known.workflow,
-            findings=findings,
-            mark=None if judged is None else judged.seen,
-            provenance=None if judged is None else origins_of(judged),
-        )
+        return {
+            "names": call.action.names,
+            "labels": call.action.labels,
+            "claims": call.action.claims,
+            "policy": decision.policy,
+            "version": decision.version,
+            "roles": None if facts is None else facts.principal.roles,
+            "resources": known.resources,
+            "workflow": known.workflow,
+            "mark": None if judged is None else judged.seen,
+            "provenance": None if judged is None else origins_of(judged),
+        }
 
     def _decision(self, call: Call) -> Decision:
         """Return the decision member of a record."""

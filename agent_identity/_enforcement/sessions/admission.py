@@ -271,7 +271,7 @@ def record_denied(
             error=None if monitored else denied.code,
         )
         outcome = partial(outcome, **parties(facts, short=True))
-        detail = None if monitored else _detail(parent, Time.at(start_ns, end_ns))
+        detail = None if monitored else _detail(parent)
         ended = point.ledger.append(outcome, detail=detail, after=lambda entry: point.spans.finish(span, entry, end_ns))
         denied.reference = ended.id
     except BaseException:
@@ -290,10 +290,10 @@ def _decided(point: EnforcementContext, denied: Denied | AttenuationError, *, mo
     return decision_fact(decision, "audit" if monitored else "block", point.mode, argument)
 
 
-def _detail(parent: Task | None, time: Time) -> partial[records.Detail] | None:
+def _detail(parent: Task | None) -> partial[records.Detail] | None:
     """Return the factory of a refusal's detail, if its outcome leaves facts out."""
     roles = None if parent is None else parent.facts.principal.roles
-    return None if roles is None else partial(records.Detail, time=time, roles=roles)
+    return None if roles is None else partial(records.Detail, roles=roles)
 
 
 def _span_of(action: Action) -> tuple[str, dict[str, str]]:

@@ -71,6 +71,6 @@ def excerpt_lines(reader: LedgerReader, stream: str, start: Start, wanted: Calla
         if place <= start.size:
             continue
         if wanted(line.record):
-            yield stream_line(b64url_decode(line.mac or ""), line.record)
+            yield stream_line(b64url_decode(line.mac or ""), line.record, line.detail)
         else:
             yield b'{"leaf":"%s"}\n' % b64url_encode(leaf_hash(line.record)).encode()

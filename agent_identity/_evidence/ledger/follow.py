@@ -90,13 +90,13 @@ class StreamTail:
         for line in LedgerReader(self._layout.root, files=self._files).entries(self._stream):
             if line.problem in ("torn", "unreadable"):
                 return
-            parts = None if line.record is None or line.mac is None else (line.record, line.mac)
+            parts = None if line.record is None or line.mac is None else (line.record, line.mac, line.detail)
             if (proved := self._proved(parts)) is not None:
                 yield proved
 
-    def _proved(self, parts: tuple[bytes, str] | None) -> Proved | None:
+    def _proved(self, parts: tuple[bytes, str, bytes | None] | None) -> Proved | None:
         """Return the record of a new line that the library wrote, or ``None``."""
-        if not parts or not self._mac.fits(*parts):
+        if not parts or not self._mac.fits(parts[0], parts[1]):
             self.rejected += 1
             return None
         body = parts[0]

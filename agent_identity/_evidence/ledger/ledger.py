@@ -337,9 +337,9 @@ class Ledger:
 
         Args:
             make: Makes the record from ``id``, ``stream`` and ``v``, which the ledger adds.
-            detail: Makes the detail of the record, which is written before it, in the same write; the record then
-                gets its hash as ``detail``. Without a ``call``, it gets the id of the record for that.
-            before: A record that is written before these, in the same write, with its id from :meth:`new_id`.
+            detail: Makes the detail of the record of its salt. It stands in the line of the record, which gets its
+                hash as ``detail``.
+            before: A record that is written before this one, in the same write, with its id from :meth:`new_id`.
             after: Called with the record later, by the sealing thread, in the order of appends.
             check: Called when no other record can come in between; if it raises, nothing is written. It must not wait.
 
@@ -358,10 +358,9 @@ class Ledger:
                 stream = self._stream
                 if stream is None or not stream.usable or not stream.seq:
                     stream = self._begun()
-                if detail is None and before is None:
-                    (entry,) = stream.append(make, self.new_id())
-                else:
-                    entry = self._write_together(stream, make, detail, before)
+                *others, entry = stream.append(make, self.new_id(), detail, before)
+                for each in others:
+                    self._sealing.submit(stream, each, None)
                 self._sealing.submit(stream, entry, after)
                 self._fault = None
             except BaseException as error:
@@ -460,14 +459,6 @@ class Ledger:
 
             Finalize(None, self._at_exit, exitpriority=0)
         return stream
-
-    def _write_together(self, stream: StreamWriter, make: Make, detail: Told, before: Before) -> Entry:
-        """Write a record with its detail and what goes before it; return the record, which the caller must submit."""
-        told = None if detail is None else (detail, self.new_id())
-        *others, entry = stream.append(make, self.new_id(), told, before)
-        for each in others:
-            self._sealing.submit(stream, each, None)
-        return entry
 
     def _look(self) -> None:
         """Check a few times a second that what is written is where others look for it, as each look costs some time."""

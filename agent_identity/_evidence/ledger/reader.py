@@ -30,6 +30,7 @@ from agent_identity._evidence.storage import (
     why,
 )
 from agent_identity._evidence.transparency import Head, log_was_removed, read_checkpoint, stream_names
+from agent_identity._identity.common import bytes_of_id
 from agent_identity.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ MAX_EXCERPT: Final = 16 * 1024 * 1024
 """Bytes that the file of an excerpt may have."""
 
 
+_PartsOf: TypeAlias = Callable[[bytes], tuple[bytes, str] | tuple[bytes, str, bytes | None] | None]
+
+
 class RawLine(NamedTuple):
     """One unverified line of a file.
 
@@ -67,6 +71,7 @@ class RawLine(NamedTuple):
         mac: Its MAC, or ``None`` with a problem; of a record that is withheld, its leaf hash.
         problem: Why there is no record, or ``None``.
         size: Of a torn line, its bytes.
+        detail: The bytes of the detail of its record, if it has one.
     """
 
     offset: int
@@ -74,6 +79,7 @@ class RawLine(NamedTuple):
     mac: str | None
     problem: Problem | None
     size: int = 0
+    detail: bytes | None = None
 
 
 class Denied(NamedTuple):
@@ -132,7 +138,9 @@ class LedgerReader:
         for folder in (own.witnesses, own.anchors):
             for name in self._listed(folder, "outside", None, problems):
                 problems += self._opens(f"{folder}/{name}", "outside")
-        for stream in filter(is_stream_id, sorted(self._listed(own.streams, "ledger", None, problems))):
+        for stream in sorted(
+            filter(is_stream_id, self._listed(own.streams, "ledger", None, problems)), key=bytes_of_id
+        ):
             for folder in self._folders(stream):
                 for name in self._listed(folder, "stream", stream, problems):
                     if _READABLE.fullmatch(name):
@@ -360,7 +368,7 @@ def _given(excerpt: bytes | None) -> "Mapping[str, Start]":
     return {}
 
 
-def _split(lines: Iterator[Line], parts_of: Callable[[bytes], tuple[bytes, str] | None]) -> Iterator[RawLine]:
+def _split(lines: Iterator[Line], parts_of: _PartsOf) -> Iterator[RawLine]:
     end = 0
     try:
         for line in lines:
@@ -370,12 +378,12 @@ def _split(lines: Iterator[Line], parts_of: Callable[[bytes], tuple[bytes, str] 
         yield RawLine(end, None, None, "unreadable")
 
 
-def raw_line(line: Line, parts_of: Callable[[bytes], tuple[bytes, str] | None] = stream_parts) -> RawLine:
+def raw_line(line: Line, parts_of: _PartsOf = stream_parts) -> RawLine:
     """Return the parts of a line.
 
     Args:
         line: The line.
-        parts_of: Returns its record and its MAC; by default those of a line of a stream.
+        parts_of: Returns its record, its MAC and perhaps its detail; by default those of a line of a stream.
     """
     if line.torn:
         return RawLine(line.offset, None, None, "torn", line.end - line.offset)
@@ -383,7 +391,7 @@ def raw_line(line: Line, parts_of: Callable[[bytes], tuple[bytes, str] | None] =
         return RawLine(line.offset, None, None, "too_long")
     parts = parts_of(line.data)
     if parts is not None:
-        return RawLine(line.offset, *parts, None)
+        return RawLine(line.offset, parts[0], parts[1], None, detail=parts[2] if len(parts) == 3 else None)
     leaf = leaf_of(line.data)
     return RawLine(line.offset, None, leaf, "malformed" if leaf is None else "withheld")
 

@@ -255,7 +255,7 @@ class _Dead:
     def _take(self, line: Line, mac: Mac) -> bool:
         """Add a line that the process wrote at this place; return whether it did."""
         parts = stream_parts(line.data) if line.data is not None else None
-        if parts is None or not mac.fits(*parts):
+        if parts is None or not mac.fits(parts[0], parts[1]):
             return False
         data = parts[0]
         place = {"id": self.name, "seq": str(self.tree.size + 1)}

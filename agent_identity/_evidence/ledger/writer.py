@@ -17,6 +17,7 @@ from agent_identity._evidence.record import (
     Detail,
     Stream,
     encode,
+    encode_detail,
 )
 from agent_identity._evidence.storage import (
     EDIT,
@@ -34,7 +35,7 @@ from agent_identity._evidence.storage import (
     why,
 )
 from agent_identity._evidence.transparency import CompactRange, leaf_hash
-from agent_identity._identity.common import b64url_encode
+from agent_identity._identity.common import b64url_encode, digest_of
 from agent_identity.errors import EvidenceError
 
 __all__ = [
@@ -56,6 +57,8 @@ _logger: Final = logging.getLogger("agent_identity.evidence")
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """Largest record that is written."""
 
+_SALT_BYTES: Final = 16
+
 Make: TypeAlias = Callable[..., AnyRecord]
 """Makes a record of its facts, given the members that the ledger knows: ``id``, ``stream`` and ``v``.
 
@@ -63,9 +66,7 @@ Usually a :func:`functools.partial` of a kind of record with its facts, which ty
 """
 
 Told: TypeAlias = partial[Detail] | None
-"""Makes the detail of a record, if it has one."""
-
-_PlacedDetail: TypeAlias = tuple[partial[Detail], str] | None
+"""Makes the detail of a record of its salt, if it has one."""
 
 
 class Entry(NamedTuple):
@@ -75,11 +76,13 @@ class Entry(NamedTuple):
         record: The record.
         data: Its canonical bytes.
         leaf: Its leaf hash, 32 bytes.
+        detail: The bytes of its detail, if it has one.
     """
 
     record: AnyRecord
     data: bytes
     leaf: bytes
+    detail: bytes | None = None
 
     @property
     def id(self) -> str:
@@ -246,16 +249,14 @@ class StreamWriter:
             stack.pop_all()
         return made
 
-    def append(
-        self, make: Make, record_id: str, detail: _PlacedDetail = None, before: Before = None
-    ) -> tuple[Entry, ...]:
-        """Append one record, and others before it; once this returns, they survive the death of the process.
+    def append(self, make: Make, record_id: str, detail: Told = None, before: Before = None) -> tuple[Entry, ...]:
+        """Append one record, and another one before it; once this returns, they survive the death of the process.
 
         Args:
             make: Makes the record of its place.
             record_id: Its id.
-            detail: Makes the detail of the record, with the id of the detail; see :meth:`Ledger.append`.
-            before: A record before these.
+            detail: Makes the detail of the record; see :meth:`Ledger.append`.
+            before: A record before this one.
 
         Returns:
             What was written, in the order of the stream. A detail that no ledger can hold is left out.
@@ -266,14 +267,11 @@ class StreamWriter:
         """
         if self.offset >= self.rotate_at:
             self._rotate()
-        entries: tuple[Entry, ...]
-        if detail is None and before is None:
-            place = Stream(id=self.id, seq=str(self.seq + 1), prev=self._prev)
-            last = _entry(make, record_id, place)
-            entries, lines = (last,), stream_line(self._mac.of(last.data), last.data)
-        else:
-            entries = self._together(make, record_id, detail, before)
-            lines = b"".join([stream_line(self._mac.of(entry.data), entry.data) for entry in entries])
+        told, entries = None if detail is None else self._detail(detail), list[Entry]()
+        if before is not None:
+            entries.append(_entry(before.make, before.record_id, self._place(entries)))
+        entries.append(_entry(make, record_id, self._place(entries), told))
+        lines = b"".join([stream_line(self._mac.of(entry.data), entry.data, entry.detail) for entry in entries])
         try:
             written = self._files.write(self._fd, lines)
         except OSError as error:
@@ -285,7 +283,7 @@ class StreamWriter:
         self.offset += written
         if before is not None:
             before.wrote(entries[-1])
-        return entries
+        return tuple(entries)
 
     def check_in_place(self) -> None:
         """Check that the file that is written is where a reader looks for it, and holds all that was written.
@@ -295,19 +293,17 @@ class StreamWriter:
         """
         check_in_place(self._files, self._path, self._file, self.offset - self._base)
 
-    def _together(self, make: Make, record_id: str, detail: _PlacedDetail, before: Before) -> tuple[Entry, ...]:
-        """Return a record after the others of its write; see :meth:`append`."""
-        entries: list[Entry] = []
-        told: Entry | None = None
-        if before is not None:
-            entries.append(_entry(before.make, before.record_id, self._place(entries)))
-        if detail is not None:
-            tell, detail_id = detail
-            of_call = tell if "call" in tell.keywords else partial(tell, call=record_id)
-            told = _detail(of_call, detail_id, self._place(entries))
-        if told is not None:
-            entries.append(told)
-        return (*entries, _entry(make, record_id, self._place(entries), told))
+    def _detail(self, tell: partial[Detail]) -> bytes | None:
+        """Return the bytes of a detail, or nothing if no ledger can hold it: the outcome is not lost with it."""
+        try:
+            data = encode_detail(tell(salt=b64url_encode(self._files.random(_SALT_BYTES))))
+        except (TypeError, ValueError) as error:
+            _logger.error("the detail of a call is not recorded, its outcome is: %s", error)  # noqa: TRY400  A line.
+            return None
+        if len(data) > MAX_RECORD_BYTES:
+            _logger.error("the detail of a call is not recorded, its outcome is: it has %d bytes", len(data))
+            return None
+        return data
 
     def _place(self, before: Sequence[Entry]) -> Stream:
         """Return the place of the next record after others that are not written yet."""
@@ -447,7 +443,7 @@ def fault_of(check: Callable[[], object], lock: threading.RLock) -> str | None:
     return None
 
 
-def _entry(make: Make, record_id: str, place: Stream, detail: Entry | None = None) -> Entry:
+def _entry(make: Make, record_id: str, place: Stream, detail: bytes | None = None) -> Entry:
     """Return a record with its bytes and its leaf hash.
 
     Raises:
@@ -457,7 +453,7 @@ def _entry(make: Make, record_id: str, place: Stream, detail: Entry | None = Non
         if detail is None:
             record = make(id=record_id, stream=place, v=VERSION)
         else:
-            record = make(id=record_id, stream=place, v=VERSION, detail=b64url_encode(detail.leaf))
+            record = make(id=record_id, stream=place, v=VERSION, detail=digest_of(detail))
         data = encode(record)
     except (TypeError, ValueError) as error:  # Lone surrogates included.
         raise EvidenceError(
@@ -474,16 +470,7 @@ def _entry(make: Make, record_id: str, place: Stream, detail: Entry | None = Non
             f"the record has {len(data)} bytes, more than {MAX_RECORD_BYTES}; shorten its fields",
             code="bad_record",
         )
-    return Entry(record, data, leaf_hash(data))
-
-
-def _detail(make: Make, record_id: str, place: Stream) -> Entry | None:
-    """Return a detail, or nothing if no ledger can hold it, so that the outcome is not lost with it."""
-    try:
-        return _entry(make, record_id, place)
-    except EvidenceError as error:
-        _logger.error("the detail of a call is not recorded, its outcome is: %s", error)  # noqa: TRY400  A line.
-        return None
+    return Entry(record, data, leaf_hash(data), detail)
 
 
 def settle(files: Files, lock_fd: int, size: int) -> None:

@@ -3,8 +3,17 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._evidence.record.codec import as_dict, decode, encode, plain_members, share_parts
+    from agent_identity._evidence.record.codec import (
+        as_dict,
+        decode,
+        decode_detail,
+        encode,
+        encode_detail,
+        plain_members,
+        share_parts,
+    )
     from agent_identity._evidence.record.commitments import part
+    from agent_identity._evidence.record.details import detail_of
     from agent_identity._evidence.record.digests import DigestKeys
     from agent_identity._evidence.record.disclosures import (
         MAX_DISCLOSURE_BYTES,
@@ -88,8 +97,17 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._evidence.record.codec": ("as_dict", "decode", "encode", "plain_members", "share_parts"),
+            "agent_identity._evidence.record.codec": (
+                "as_dict",
+                "decode",
+                "decode_detail",
+                "encode",
+                "encode_detail",
+                "plain_members",
+                "share_parts",
+            ),
             "agent_identity._evidence.record.commitments": ("part",),
+            "agent_identity._evidence.record.details": ("detail_of",),
             "agent_identity._evidence.record.digests": ("DigestKeys",),
             "agent_identity._evidence.record.disclosures": (
                 "MAX_DISCLOSURE_BYTES",
@@ -243,7 +261,10 @@ __all__ = [
     "argument_names",
     "as_dict",
     "decode",
+    "decode_detail",
+    "detail_of",
     "encode",
+    "encode_detail",
     "names_arguments",
     "part",
     "plain_members",

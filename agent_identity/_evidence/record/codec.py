@@ -11,12 +11,13 @@ from msgspec.structs import force_setattr
 
 from agent_identity import canonical
 from agent_identity._evidence.record.refusals import explained
-from agent_identity._evidence.record.schema import KIND_TYPES, AnyRecord, Record
+from agent_identity._evidence.record.schema import KIND_TYPES, AnyRecord, Detail, Record
 from agent_identity.canonical import RecordValue
 
-__all__ = ["as_dict", "decode", "encode", "plain_members", "share_parts"]
+__all__ = ["as_dict", "decode", "decode_detail", "encode", "encode_detail", "plain_members", "share_parts"]
 
 _DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
+_DETAILS: Final = msgspec.json.Decoder(Detail)
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")  # Keys are ASCII, so this is the order of RFC 8785.
 _REPEATED: Final = ("agent", "chain", "decision", "principal", "task")
 _OTHER: Final = "the bytes are not the canonical spelling of the record"
@@ -76,6 +77,33 @@ def encode(record: Record) -> bytes:
         return _ENCODER.encode(record)
     except UnicodeEncodeError:
         raise ValueError("a text in the record has a lone surrogate") from None
+
+
+def decode_detail(data: bytes) -> Detail:
+    """Return the detail of an outcome from its canonical bytes.
+
+    Raises:
+        ValueError: The bytes are not the canonical form of a detail.
+    """
+    try:
+        detail = _DETAILS.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # A ValidationError is a DecodeError.
+        raise ValueError("the bytes are not a detail") from None
+    if _ENCODER.encode(detail) != data:
+        raise ValueError("the bytes are not the canonical spelling of the detail")
+    return detail
+
+
+def encode_detail(detail: Detail) -> bytes:
+    """Return the canonical bytes of a detail.
+
+    Raises:
+        ValueError: It holds a lone surrogate.
+    """
+    try:
+        return _ENCODER.encode(detail)
+    except UnicodeEncodeError:
+        raise ValueError("a text in the detail has a lone surrogate") from None
 
 
 def as_dict(record: Record) -> dict[str, RecordValue]:

@@ -9,6 +9,8 @@ verifier's business.
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
 
+import msgspec
+
 from agent_identity._evidence.record.member_forms import (
     Argument,
     Category,
@@ -281,18 +283,18 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
         _check_short(self)
 
 
-class Detail(Record, frozen=True, kw_only=True, tag="detail"):
-    """Facts of a call that do not fit on its span.
+class Detail(Part, frozen=True, kw_only=True):
+    """Facts of a call that do not fit on its span: a second object in the line of its outcome.
 
-    Written together with the outcome of the call and directly before it; ``outcome.detail`` is its leaf hash. For a
-    refused call it says what an intent would have said.
+    ``outcome.detail`` commits to it, as the SHA-256 of its canonical bytes. These begin with the salt, so that nobody
+    who has only the outcome can guess the rest. For a refused call it says what an intent would have said.
 
     Attributes:
-        call: The id of the intent of the call, or of its outcome where it has no intent.
+        salt: 128 random bits; ``_salt`` in the bytes, which sorts before all others.
         claimed: The flow label that the server of the tool gives what it returned; it only restricts.
     """
 
-    call: Id128
+    salt: Id128 = msgspec.field(name="_salt")
     names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
     labels: Annotated[tuple[Name, ...], stated(64)] | None = None
     claims: Annotated[tuple[Name, ...], items(64)] | None = None
@@ -397,7 +399,6 @@ AnyRecord: TypeAlias = (
     | TaskStart
     | Intent
     | Outcome
-    | Detail
     | Mark
     | TaskEnd
     | Registration

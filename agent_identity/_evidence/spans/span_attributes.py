@@ -16,7 +16,16 @@ import msgspec
 import orjson
 
 from agent_identity._common.narrowing import is_array, is_dict, is_list
-from agent_identity._evidence.record import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, Policy, TaskEnd
+from agent_identity._evidence.record import (
+    OF_TASKS,
+    AnyRecord,
+    Intent,
+    OfTask,
+    Outcome,
+    Policy,
+    Record,
+    TaskEnd,
+)
 
 __all__ = [
     "APPROVER_ATTRIBUTE",
@@ -76,7 +85,7 @@ class _Derived(msgspec.Struct):
     error: str | None = None
 
 
-def error_of(record: AnyRecord) -> str | None:
+def error_of(record: Record) -> str | None:
     """Return the error text of the span status, which is ``error.type`` as well; ``None`` unless something failed.
 
     Args:

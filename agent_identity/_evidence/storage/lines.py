@@ -1,7 +1,7 @@
 """Line formats on disk, and bounded-memory reading.
 
-A stream holds ``{"mac":"<MAC>","record":<record>}`` and the log ``{"entry":<entry>,"mac":"<MAC>"}``, both canonical
-JSON, so that the parts stand at fixed places and need no parser.
+A stream holds ``{"detail":<detail>,"mac":"<MAC>","record":<record>}``, mostly without a detail, and the log
+``{"entry":<entry>,"mac":"<MAC>"}``, both canonical JSON, so that the parts stand at fixed places and need no parser.
 """
 
 import re
@@ -20,7 +20,6 @@ __all__ = [
     "log_parts",
     "read_blocks",
     "read_lines",
-    "record_of",
     "split_blocks",
     "stream_line",
     "stream_parts",
@@ -33,6 +32,7 @@ _CHUNK: Final = 256 * 1024
 _BLANK: Final = re.compile(rb"\n*+")
 _LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _LAST: Final = b"AEIMQUYcgkosw048"  # The last character has two bits to spare, which are zero.
+_AFTER_DETAIL: Final = b'},"mac":"'
 _LOG: Final = re.compile(rb'\{"entry":(\{.*\}),"mac":"(' + DIGEST_FORM.encode() + rb')"\}', re.DOTALL)
 
 
@@ -80,9 +80,10 @@ class Block(NamedTuple):
             offset = end
 
 
-def stream_line(mac: bytes, record: bytes) -> bytes:
+def stream_line(mac: bytes, record: bytes, detail: bytes | None = None) -> bytes:
     """Return the line of a record, its newline included."""
-    return b"".join((b'{"mac":"', b64url_encode(mac).encode(), b'","record":', record, b"}\n"))
+    head = b'{"mac":"' if detail is None else b'{"detail":%s,"mac":"' % detail
+    return b"".join((head, b64url_encode(mac).encode(), b'","record":', record, b"}\n"))
 
 
 def log_line(mac: bytes, entry: bytes) -> bytes:
@@ -90,17 +91,20 @@ def log_line(mac: bytes, entry: bytes) -> bytes:
     return b"".join((b'{"entry":', entry, b',"mac":"', b64url_encode(mac).encode(), b'"}\n'))
 
 
-def stream_parts(line: bytes) -> tuple[bytes, str] | None:
-    """Return record and MAC of a line of a stream, or ``None`` if it is malformed."""
-    record = record_of(line)
-    return None if record is None else (record, line[8:51].decode())
-
-
-def record_of(line: bytes | None) -> bytes | None:
-    """Return the record of a line of a stream, or ``None`` if the line is malformed."""
-    if line is None or line[:8] != b'{"mac":"' or line[51:63] != b'","record":{' or line[-2:] != b"}}":
+def stream_parts(line: bytes) -> tuple[bytes, str, bytes | None] | None:
+    """Return record, MAC and detail of a line of a stream, or ``None`` if it is malformed."""
+    detail, at = None, 0
+    if line[:11] == b'{"detail":{':
+        at = line.find(_AFTER_DETAIL) + 1  # In a text the quotes would be escaped, and no detail has such a member.
+        if not at:
+            return None
+        detail = line[10:at]
+    elif line[:8] != b'{"mac":"':
         return None
-    return line[62:-1] if _is_digest(line[8:51]) else None
+    mac = line[at + 8 : at + 51]
+    if line[at + 51 : at + 63] != b'","record":{' or line[-2:] != b"}}" or not _is_digest(mac):
+        return None
+    return line[at + 62 : -1], mac.decode(), detail
 
 
 def _is_digest(text: bytes) -> bool:

@@ -28,6 +28,7 @@ from agent_identity._evidence.transparency.log import (
     unverified_checkpoint,
 )
 from agent_identity._evidence.transparency.merkle import EMPTY_ROOT
+from agent_identity._identity.common import bytes_of_id
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import ConfigurationError, VerificationError
 
@@ -101,7 +102,7 @@ def stream_names(files: Files, layout: Layout) -> tuple[str, ...]:
     Raises:
         OSError: They cannot be listed.
     """
-    return tuple(sorted(filter(is_stream_id, files.listdir(layout.streams))))
+    return tuple(sorted(filter(is_stream_id, files.listdir(layout.streams)), key=bytes_of_id))
 
 
 def _is_fresh(files: Files, layout: Layout) -> bool:

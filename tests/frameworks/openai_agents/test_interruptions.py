@@ -341,7 +341,7 @@ async def test_a_policy_of_the_sdk_and_ours_both_stop_a_run(asking: Rehearsal) -
 class Fickle:
     """Routes the first time that it is asked, and allows afterwards."""
 
-    name, version, digest = "fickle", "1", "sha256:" + "0" * 64
+    name, version, digest = "fickle", "1", "A" * 43
 
     def __init__(self) -> None:
         self.asked = 0

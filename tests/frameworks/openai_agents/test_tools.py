@@ -132,7 +132,7 @@ async def test_parallel_calls_are_judged_one_by_one(world: Rehearsal) -> None:
 class Currency:
     """Blocks payments in euros: a policy about an argument that the model leaves out."""
 
-    name, version, digest = "currency", "1", "sha256:" + "0" * 64
+    name, version, digest = "currency", "1", "A" * 43
 
     def decide(self, request: Request) -> Decision:
         """Block calls in euros."""

@@ -202,7 +202,7 @@ async def test_ac_66_the_definition_is_asked_at_each_call(pair: Pair, changing: 
     async with pair.connected(changing.server, KNOWN) as session:
         with pair.task(SCOPE):
             await session.call_tool("read", {})
-            other = {"digest": "sha256:" + "0" * 64, "definition": None}
+            other = {"digest": "A" * 43, "definition": None}
             servers = {NAME: {"transport": "other", "place": "", "tools": {"read": {"pinned": other}}}}
             file.write_text(json.dumps({"servers": servers}))
             assert main(["inventory", "pin", str(pair.folder / "a"), str(file)]) == 0

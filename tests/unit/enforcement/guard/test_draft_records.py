@@ -532,7 +532,7 @@ def test_a_channel_is_a_short_word(channel: str) -> None:
 
 
 class _Other:
-    name, version, digest = "other", "1", "sha256:" + "0" * 64
+    name, version, digest = "other", "1", "A" * 43
 
     def decide(self, request: Request) -> Decision:
         return RuleSet().decide(request)

@@ -333,7 +333,7 @@ def test_who_waits_for_a_refusal_asks_for_itself(opened: Opened) -> None:
     waiting, calls = threading.Event(), []
 
     class First:
-        name, version, digest = "first", "1", "sha256:" + "0" * 64
+        name, version, digest = "first", "1", "A" * 43
 
         def decide(self, request: Any) -> Any:
             calls.append(request)

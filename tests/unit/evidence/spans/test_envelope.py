@@ -135,7 +135,7 @@ def test_what_is_proved_otherwise_needs_no_good_signature() -> None:
         forged.open(lambda _: KEY.public_key, lambda _: False)
     assert caught.value.code == "bad_signature"
     for changes, code in (
-        ({"digest": "sha256:" + "0" * 64}, "bad_digest"),
+        ({"digest": "A" * 43}, "bad_digest"),
         ({"payload_type": "x"}, "unknown_payload_type"),
     ):
         with pytest.raises(VerificationError) as caught:
@@ -145,7 +145,7 @@ def test_what_is_proved_otherwise_needs_no_good_signature() -> None:
 
 def test_the_digest_must_fit() -> None:
     """A digest that names another record would lead a reader to the wrong one."""
-    assert _refusal(replace(ATTESTATION, digest="sha256:" + "0" * 64)) == "bad_digest"
+    assert _refusal(replace(ATTESTATION, digest="A" * 43)) == "bad_digest"
 
 
 def test_other_payload_types_are_refused() -> None:

@@ -141,7 +141,7 @@ def test_a_task_carries_its_grants() -> None:
 
 def test_what_is_neither_call_nor_task_has_no_span() -> None:
     """Whoever asks for the span of another record made a mistake."""
-    policy = {"name": "p", "version": "1", "digest": f"sha256:{'a' * 64}"}
+    policy = {"name": "p", "version": "1", "digest": "a" * 42 + "A"}
     head = {"v": "1", "id": UUID, "stream": {"id": UUID, "seq": "12", "prev": "b" * 64}, "time": {"start": "5"}}
     with pytest.raises(TypeError, match="call or a task"):
         appearance_of(decode(encode_record({**head, "kind": "policy", "policy": policy})))

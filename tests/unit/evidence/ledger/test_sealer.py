@@ -34,13 +34,13 @@ from agent_identity.testing import FixedClock
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 SIGNER = SigningKey.from_seed(b"r" * 32)
 ORIGIN = "ledger.example/log"
-STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
 Open = Callable[..., Ledger]
 
 RECORDED = Entry(
     StreamEnd(
-        id="01a20e43-46d8-715f-9270-91c309b88710",
-        stream=Place(id="01a20e43-46d8-715f-9270-91c309b88711", seq="2", prev="0" * 64),
+        id="AaIOQ0bYcV-ScJHDCbiHEA",
+        stream=Place(id="AaIOQ0bYcV-ScJHDCbiHEQ", seq="2", prev="0" * 43),
         time=Time.at(1),
         v="1",
         end=End(size="2"),
@@ -930,7 +930,7 @@ def _foreign(directory: Path, data: bytes) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b'{"entry":{"origin":"ledger.example/log"},"mac":"' + b"0" * 64 + b'"}\n',
+        b'{"entry":{"origin":"ledger.example/log"},"mac":"' + b"0" * 43 + b'"}\n',
         b"garbage\n",
         b"\n",
         b"x" * (4 * 1024 * 1024 + 1) + b"\n",

@@ -19,13 +19,13 @@ from agent_identity.identity import SigningKey
 from agent_identity.records import AnyRecord, decode, encode
 
 KEY = SigningKey.from_seed(bytes([7]) * 32)
-UUID = "01957a3f-4e23-7b01-a9d1-0000000000a1"
-TASK = "01957a3f-4e23-7b01-a9d1-0000000000b1"
+UUID = "AZV6P04jewGp0QAAAAAAoQ"
+TASK = "AZV6P04jewGp0QAAAAAAsQ"
 PARTIES: dict[str, Any] = {
     "task": {"id": TASK, "expires": "1764000900000000000"},
     "principal": {"id": "alice", "kind": "human", "provenance": "asserted"},
     "agent": {"id": "clerk", "owner": "finance"},
-    "chain": [{"id": "clerk", "grant": "a" * 64}],
+    "chain": [{"id": "clerk", "grant": "A" * 43}],
 }
 CALL: dict[str, Any] = {
     "action": {"tool": "pay", "kind": "function"},
@@ -38,7 +38,7 @@ COUNTS = {"intents": "0", "outcomes": "0", "open": "0"}
 
 def record(kind: str, **members: Any) -> AnyRecord:
     """Return a record of a kind."""
-    stream = {"id": UUID, "seq": "12", "prev": "b" * 64}
+    stream = {"id": UUID, "seq": "12", "prev": "E" * 43}
     needed: dict[str, Any] = {"task_end": {"counts": COUNTS}, "task_start": {}}.get(kind, CALL)
     if kind == "outcome":
         needed = {**needed, "outcome": "success"}
@@ -141,8 +141,8 @@ def test_a_task_carries_its_grants() -> None:
 
 def test_what_is_neither_call_nor_task_has_no_span() -> None:
     """Whoever asks for the span of another record made a mistake."""
-    policy = {"name": "p", "version": "1", "digest": f"sha256:{'a' * 64}"}
-    head = {"v": "1", "id": UUID, "stream": {"id": UUID, "seq": "12", "prev": "b" * 64}, "time": {"start": "5"}}
+    policy = {"name": "p", "version": "1", "digest": "A" * 43}
+    head = {"v": "1", "id": UUID, "stream": {"id": UUID, "seq": "12", "prev": "E" * 43}, "time": {"start": "5"}}
     with pytest.raises(TypeError, match="call or a task"):
         appearance_of(decode(encode_record({**head, "kind": "policy", "policy": policy})))
 

@@ -16,7 +16,7 @@ from agent_identity.identity import SigningKey
 
 ORIGIN = "ledger.example/log"
 SIGNER = SigningKey.from_seed(b"r" * 32)
-STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
 
 
 @pytest.fixture

@@ -139,13 +139,6 @@ def test_a_refused_call_touched_nothing(tmp_path: Path) -> None:
     assert found.calls == 0
 
 
-def test_without_asking_for_drafts_nothing_is_proved(company: Path) -> None:
-    """Version 2 is a draft: the verification cannot tell, and neither can the report."""
-    found = data(Evidence(sources=company))
-    assert (found.frame.verdict, found.frame.exit_code) == ("cannot_tell", 2)
-    assert {one.proof for one in found.rows} == {"recorded"}
-
-
 def test_spans_of_others_are_hints(company: Path, tmp_path: Path) -> None:
     """A database span says that a service touched a table, and not for whom."""
     said = {"db.system.name": "postgresql", "db.namespace": "shop", "db.collection.name": "users", "db.query.text": "x"}

@@ -27,7 +27,6 @@ FOREIGN = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "shell"}
 @pytest.fixture(scope="module", params=[1, 2], ids=["version 1", "version 2"])
 def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int]:
     """Return a ledger with all that could be taken for a tool call, foreign traces, and the calls of models."""
-    drafts = request.param == 2
     folder = tmp_path_factory.mktemp("totals")
     directory = folder / "evidence"
     work(directory, tasks=2, days=3)

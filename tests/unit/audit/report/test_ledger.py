@@ -19,6 +19,7 @@ from agent_identity._authority.grants.grants import Chain, Grant, derive, issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.storage.os_files import Files
+from agent_identity._identity.common import uuid_of
 from agent_identity.audit import Problem, Report, verify
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -73,7 +74,7 @@ class Recorder:
             scope=scope or Scope("pay"),
             now=NOW,
             ttl=ttl,
-            id=self.new_id(),
+            id=uuid_of(self.new_id()),
         )
         return Chain((root,))
 
@@ -87,7 +88,7 @@ class Recorder:
             scope=chain.leaf.scope,
             now=NOW,
             ttl=300,
-            id=self.new_id(),
+            id=uuid_of(self.new_id()),
         )
         return chain.extended(grant)
 

@@ -36,14 +36,6 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
-def drafts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the same month in records of version 2, which name resources."""
-    directory = tmp_path_factory.mktemp("drafts") / "evidence"
-    write_month(directory)
-    return directory
-
-
 def asked(directory: Path, seed: str, **options: Any) -> IncidentReport:
     """Ask about an incident."""
     return incident(Evidence(sources=directory, **options), Seed.parse(seed))
@@ -92,9 +84,9 @@ def test_a_seed_leads_to_its_calls_of_the_month(month: Path, seed: str) -> None:
         assert outcomes(found) == SEEDS[seed]
 
 
-def test_a_resource_is_a_seed(drafts: Path) -> None:
+def test_a_resource_is_a_seed(month: Path) -> None:
     """What touched the payments, in records that say so."""
-    found = asked(drafts, "resource:payments")
+    found = asked(month, "resource:payments")
     assert {entry.what for entry in found.timeline if entry.kind == "call"} == {"pay_invoice"}
     assert found.calls >= 30
 

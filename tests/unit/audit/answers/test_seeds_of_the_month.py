@@ -14,16 +14,16 @@ from agent_identity._audit.pages.rendering import render
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.cli.company.people import key_of
 
-PAGE = "AaE0tGUAcACAAAAAAAABlQ"
+PAGE = "AaE0tGUAcACAAAAAAAABlw"
 """The task in which a page gives orders, on the 13th."""
-REFUSED = "AaE0tHaUcACAAAAAAAABnw"
+REFUSED = "AaE0tHaUcACAAAAAAAABow"
 """The payment that the page wants."""
-THEFT = "55d0daa9b292293fb7722569789c202cee719053350e4f878ca3ddf2148edde9"
+THEFT = "IA62cRD43o5AtuOyKVOjsQ_bpl2_SRNNP75RMVHjttU"
 """The grant that the thief of the key made, on the 21st."""
 OLD = "GoajI3LeVTmsal-NEsu9z2Flc8qyfd0kOSzxfv2LV5Q"
 NEW = "iz08qlHLJyWLZKkI9GoImOddCroywISM5MHrkUTmxlo"
 """The definition of search_web until the 15th, and from then on."""
-REJECTED = "AaFYbqN6cACAAAAAAAACfQ"
+REJECTED = "AaFYbqN6cACAAAAAAAAChA"
 DAY = 86_400 * 10**9
 FIRST = 1_790_812_800 * 10**9
 

@@ -1,5 +1,6 @@
 """Verifying ledgers: what records say about each other, whose authority they name, and what is not there."""
 
+import copy
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ DIGEST = "M" * 43
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
 BLOCK = {"effect": "block", "enforced": "block", "mode": "enforce", "reason": "no_task"}
 TRACE = {"trace": "a" * 32, "span": "b" * 16}
+LEFT_OUT = {"action": ("names",), "task": ("expires",), "principal": ("roles",)}
+"""What outcomes leave to the intent."""
 
 
 @dataclass
@@ -95,7 +98,11 @@ class Recorder:
     def append(self, kind: str, body: Mapping[str, Any], chain: Chain | None = None, at: int = NOW) -> str:
         """Record anything, and return its id."""
         claims = {"time": {"start": str(at * 10**9)}, **(claims_of(chain) if chain else {})}
-        return append(self.ledger, kind, {**claims, **body}).id
+        facts = copy.deepcopy({**claims, **body})
+        for part, names in LEFT_OUT.items() if kind == "outcome" else ():
+            for name in names:
+                facts.get(part, {}).pop(name, None)
+        return append(self.ledger, kind, facts).id
 
     def open_task(self, chain: Chain) -> None:
         """Record the grant and the start of its task."""

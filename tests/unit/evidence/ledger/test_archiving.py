@@ -67,7 +67,7 @@ def facts(grant: str = "0", above: tuple[str, ...] = ()) -> dict[str, object]:
 
 
 CALL = {
-    "action": {"tool": "pay"},
+    "action": {"tool": "pay", "kind": "function"},
     "decision": {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"},
 }
 
@@ -83,7 +83,7 @@ def written(opened: Open) -> Callable[..., str]:
     """Writes a closed stream of small segments and returns its id."""
 
     def write(count: int = 10, **options: object) -> str:
-        ledger = opened(segments=Segments(max_bytes=700, compression="none"), **options)
+        ledger = opened(segments=Segments(max_bytes=600, compression="none"), **options)
         for _ in range(count):
             append(ledger, "registration", BODY)
         stream = ledger.stream
@@ -230,7 +230,7 @@ def test_a_pruned_stream_leaves_a_statement(opened: Open, written: Callable, dir
 
 def test_a_live_stream_is_pruned_up_to_its_open_segment(opened: Open, directory: Path, crashed: Crash) -> None:
     """The process goes on, its next start recovers the rest, and what was pruned twice is stated once."""
-    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    ledger = opened(segments=Segments(max_bytes=600, compression="none"))
     for _ in range(7):
         append(ledger, "registration", BODY)
     ledger.seal()
@@ -256,7 +256,7 @@ def test_a_statement_that_is_none_recovers_nothing(
     opened: Open, directory: Path, crashed: Crash, break_it: str
 ) -> None:
     """Recovery takes a statement only if the heads of the log fit it, whoever signed."""
-    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    ledger = opened(segments=Segments(max_bytes=600, compression="none"))
     for _ in range(7):
         append(ledger, "registration", BODY)
     ledger.seal()
@@ -395,7 +395,7 @@ def test_grants_stay_as_long_as_a_record_may_name_them(opened: Open, directory: 
     append(ledger, "task_end", {**of("f", "e"), **COUNTS})  # Received: it may begin once more without being written.
     ledger._stream.rotate_at = 0
     clock.advance(5)
-    append(ledger, "outcome", {**of("0"), **CALL, "outcome": "error", "time": {"start": str(now + (1 << 60))}})
+    append(ledger, "outcome", {**facts("0"), **CALL, "outcome": "error", "time": {"start": str(now + (1 << 60))}})
     write("1", "2")
     for name, above in (("1", ()), ("2", ("1",))):
         append(ledger, "task_start", of(name, *above))
@@ -453,7 +453,7 @@ def test_a_stream_is_cut_earlier_where_too_many_grants_are_open(
     ledger, borders = opened(segments=Segments(compression="none")), list[int]()
     for count in (2, 3, 20 if bound == "memory" else 1, 0):
         for number in range(count):
-            own = {**facts(), "chain": [{"id": "clerk", "grant": f"{len(borders):032}{number:032}"}]}
+            own = {**facts(), "chain": [{"id": "clerk", "grant": digest_of(b"%d %d" % (len(borders), number))}]}
             append(ledger, "grant", {**own, "grant": {"token": f"a.{len(borders)}.{number}"}})
             append(ledger, "task_start", own)
         borders.append(rotated(ledger))
@@ -896,7 +896,7 @@ def test_statements_at_their_bounds_are_read() -> None:
 def test_a_statement_has_a_title_of_its_own() -> None:
     """So it is no checkpoint, and no checkpoint is one; what is malformed says so."""
     note = sign_pruned(pruned_of(5), SIGNER)
-    assert note.startswith(b'agent-identity pruned v1\n{"last":"6c')
+    assert note.startswith(b'agent-identity pruned v1\n{"last":"bGxs')
     assert unverified_pruned(note + b"\xff") == pruned_of(5)
     for data, words in (
         (note.replace(b"pruned v1", b"pruned v2"), "the bytes are not a pruning statement"),
@@ -1099,7 +1099,7 @@ def test_an_excerpt_of_what_is_not_sealed_is_refused(opened: Open, directory: Pa
 
 def test_an_excerpt_of_a_pruned_stream_begins_behind_the_border(opened: Open, directory: Path) -> None:
     """What was pruned is not there to be shown, and its compact range is where the excerpt begins to count."""
-    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    ledger = opened(segments=Segments(max_bytes=600, compression="none"))
     for _ in range(7):
         append(ledger, "registration", BODY)
     ledger.seal()
@@ -1116,7 +1116,7 @@ def test_files_that_a_killed_run_left_change_no_excerpt(
     opened: Open, directory: Path, tmp_path: Path, left: str
 ) -> None:
     """With some of them, it begins behind the border as without; with all, where the stream begins."""
-    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    ledger = opened(segments=Segments(max_bytes=600, compression="none"))
     for _ in range(7):
         append(ledger, "registration", BODY)
     ledger.seal()
@@ -1189,9 +1189,9 @@ def test_what_is_wrong_with_an_excerpt_is_told(data: dict[str, object], words: s
 
 def test_an_excerpt_has_one_file() -> None:
     """What comes before each part, by stream; a part that begins the stream has nothing before it."""
-    other = f"{STREAM[:-1]}1"
+    other = f"{STREAM[:-1]}Q"
     excerpt = Excerpt({STREAM: Start(0, b"", (), 3), other: Start(2, b"l" * 32, (b"p" * 32,), 2)})
-    before = b'{"end":"2","last":"%s","peaks":["%s"],"size":"2"}' % (b"6c" * 32, b"70" * 32)
+    before = b'{"end":"2","last":"%s","peaks":["%s"],"size":"2"}' % (b64url_encode(b"l" * 32).encode(), b64url_encode(b"p" * 32).encode())
     assert excerpt.to_bytes() == b'{"streams":{"%s":{"end":"3","size":"0"},"%s":%s},"v":"1"}' % (
         STREAM.encode(),
         other.encode(),
@@ -1227,7 +1227,7 @@ def test_what_a_live_directory_has_beyond_its_checkpoint_is_left(
     opened: Open, crashed: Crash, directory: Path, tmp_path: Path
 ) -> None:
     """Lines of the log behind the checkpoint and records behind the last head neither leave nor disturb."""
-    ledger = opened(segments=Segments(max_bytes=700, compression="none"), seal_interval=3_600.0)
+    ledger = opened(segments=Segments(max_bytes=600, compression="none"), seal_interval=3_600.0)
     for _ in range(4):
         append(ledger, "registration", BODY)
     ledger.seal()
@@ -1249,7 +1249,7 @@ def test_a_directory_that_is_pruned_in_part_is_archived_behind_the_border(
     opened: Open, directory: Path, tmp_path: Path
 ) -> None:
     """Files that a killed run left before the border are not copied, and heads before it are passed over."""
-    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    ledger = opened(segments=Segments(max_bytes=600, compression="none"))
     stream = ledger.stream
     for _ in range(14):
         append(ledger, "registration", BODY)

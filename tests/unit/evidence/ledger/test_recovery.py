@@ -31,7 +31,7 @@ INTENT = {
     "principal": {"id": "alice@example.com", "kind": "human", "provenance": "asserted"},
     **BODY,
     "chain": [{"id": "clerk", "grant": "0" * 43}],
-    "action": {"tool": "pay"},
+    "action": {"tool": "pay", "kind": "function"},
     "decision": {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"},
 }
 Open = Callable[..., Ledger]

@@ -1122,6 +1122,8 @@ def test_heads_have_one_form() -> None:
         {"size": "0"},
         {"size": "03"},
         {"root": "x"},
+        {"root": "0" * 64},
+        {"stream": "01a20e43-46d8-715f-9270-91c309b88710"},
         {"stream": "../x"},
         {"size": ["3"]},
         {"more": "x"},
@@ -1135,7 +1137,7 @@ def test_heads_have_one_form() -> None:
         elif "alive" in change:
             words = "alive in a log entry is not nanoseconds as a decimal number"
         else:
-            words = "a log entry has a size that is not decimal, a root that is not hex, or a stream that is no id"
+            words = "a log entry has a size that is not decimal, a root that is no digest, or a stream that is no id"
         assert str(caught.value) == words
 
 

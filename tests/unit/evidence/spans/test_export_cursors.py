@@ -14,6 +14,7 @@ from agent_identity._evidence.spans import export_cursors as cursors_module
 from agent_identity._evidence.spans.export_cursors import Aside, Cursor, Cursors, destinations
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.os_files import Files
+from agent_identity._identity.common import b64url_encode
 from agent_identity.canonical import encode_record
 from agent_identity.errors import EvidenceError
 
@@ -266,13 +267,13 @@ def test_the_distance_counts_what_is_not_acknowledged(tmp_path: Path, cursors: C
     """Spans are counted, not records: calls and tasks that ended, and those that never will once a stream is over."""
     call = {
         "attribution": "none",
-        "action": {"tool": "pay"},
+        "action": {"tool": "pay", "kind": "function"},
         "decision": {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "r"},
     }
     ended = {**call, "outcome": "success"}
 
     def name(seq: int) -> str:
-        return f"01957a3f-4e23-7b01-a9d1-{seq:012d}"
+        return b64url_encode(seq.to_bytes(16))
 
     def line(seq: int, kind: str, **members: Any) -> str:
         place = {"id": STREAM, "seq": str(seq)} | ({} if seq == 1 else {"prev": "0" * 43})

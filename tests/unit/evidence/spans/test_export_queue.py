@@ -24,7 +24,7 @@ from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 KEY = SigningKey.from_seed(bytes([7]) * 32)
-ACTION: dict[str, Any] = {"tool": "pay"}
+ACTION: dict[str, Any] = {"tool": "pay", "kind": "function"}
 DECISION: dict[str, Any] = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
 CALL: dict[str, Any] = {"attribution": "none", "action": ACTION, "decision": DECISION}
 SPAN = "b7ad6b7169203331"

@@ -22,7 +22,7 @@ KEY = SigningKey.from_seed(bytes([7]) * 32)
 UUID = "AZV6P04jewGp0QAAAAAAoQ"
 TASK = "AZV6P04jewGp0QAAAAAAsQ"
 PARTIES: dict[str, Any] = {
-    "task": {"id": TASK, "expires": "1764000900000000000"},
+    "task": {"id": TASK},
     "principal": {"id": "alice", "kind": "human", "provenance": "asserted"},
     "agent": {"id": "clerk", "owner": "finance"},
     "chain": [{"id": "clerk", "grant": "A" * 43}],
@@ -55,7 +55,7 @@ def test_stated_ids_are_taken_as_they_are() -> None:
 def test_missing_ids_follow_from_the_record() -> None:
     """Without a tracer, the records of a task share a trace, and each has a span of its own; for ever the same."""
     first, second = record("outcome", **PARTIES), record("task_end", **PARTIES, id=TASK)
-    assert span_ids(first) == ("3f321338b879434089b32b5bab8dfc74", "7dddc179efcb9292")
+    assert span_ids(first) == ("4492052f045e05334acee6d0302cdec7", "11d159480fa99121")
     assert span_ids(first)[0] == span_ids(second)[0]
     assert span_ids(first)[1] != span_ids(second)[1]
     assert span_ids(record("outcome", **PARTIES, trace={"trace": "c" * 32})) == ("c" * 32, span_ids(first)[1])
@@ -114,7 +114,7 @@ def test_an_outcome_becomes_the_span_of_its_call() -> None:
 def test_an_intent_alone_is_a_call_whose_outcome_is_unknown() -> None:
     """It begins, is nowhere said to end, and is marked so; a stated parent needs no other."""
     trace = {"trace": "c" * 32, "span": "d" * 16, "parent": "f" * 16}
-    intent = record("intent", trace=trace, action={"tool": "pay"}, **PARTIES)
+    intent = record("intent", trace=trace, action={"tool": "pay", "stage": "prompt"}, **PARTIES)
     span = make_span(intent, encode(intent), KEY)
     assert (span.start, span.end, span.parent_id, span.error) == (5, 5, "f" * 16, "unknown")
     assert span.attributes["agent_identity.outcome"] == "unknown"

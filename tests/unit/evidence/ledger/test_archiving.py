@@ -1191,7 +1191,10 @@ def test_an_excerpt_has_one_file() -> None:
     """What comes before each part, by stream; a part that begins the stream has nothing before it."""
     other = f"{STREAM[:-1]}Q"
     excerpt = Excerpt({STREAM: Start(0, b"", (), 3), other: Start(2, b"l" * 32, (b"p" * 32,), 2)})
-    before = b'{"end":"2","last":"%s","peaks":["%s"],"size":"2"}' % (b64url_encode(b"l" * 32).encode(), b64url_encode(b"p" * 32).encode())
+    before = b'{"end":"2","last":"%s","peaks":["%s"],"size":"2"}' % (
+        b64url_encode(b"l" * 32).encode(),
+        b64url_encode(b"p" * 32).encode(),
+    )
     assert excerpt.to_bytes() == b'{"streams":{"%s":{"end":"3","size":"0"},"%s":%s},"v":"1"}' % (
         STREAM.encode(),
         other.encode(),

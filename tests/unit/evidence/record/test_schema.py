@@ -182,7 +182,7 @@ def test_a_server_is_registered_in_place_of_an_agent() -> None:
         ({"server": {**SERVER, "transport": "pigeon"}}, "record.server.transport"),
         ({"server": {**SERVER, "status": "new"}}, "record.server.status"),
         ({"server": SERVER, "tools": []}, "record.tools"),
-        ({"server": SERVER, "tools": [{**TOOL, "pinned": HASH}]}, "record.tools[0].pinned"),
+        ({"server": SERVER, "tools": [{**TOOL, "pinned": f"sha256:{HASH}"}]}, "record.tools[0].pinned"),
         ({"server": SERVER, "tools": [{"name": "read"}]}, "record.tools[0].status"),
         ({}, "record.agent"),
     ):
@@ -419,7 +419,7 @@ def _set(*path: Any) -> Callable[[dict[str, Any], object], None]:
         (
             _set("action", "args"),
             "record.action.args",
-            ["0" * 64, f"hmac-sha256:{HASH}", f"x{HASH}", f"s{HASH[1:]}", f"ss{HASH}"],
+            ["0" * 64, f"hmac-sha256:{HASH}", f"x{HASH}", f"s{HASH[:-1]}", f"ss{HASH}"],
         ),
         (
             _set("action", "names", 0),

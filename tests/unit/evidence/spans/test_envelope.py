@@ -116,7 +116,9 @@ def test_no_bit_of_record_or_signature_can_change(data: st.DataObject) -> None:
     body, signature = bytearray(RECORD), bytearray(b64url_decode(ATTESTATION.signature))
     target = data.draw(st.sampled_from([body, signature]))
     target[data.draw(st.integers(0, len(target) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    forged = replace(sign_record(bytes(body), OTHER), signature=b64url_encode(bytes(signature)), keyid=ATTESTATION.keyid)
+    forged = replace(
+        sign_record(bytes(body), OTHER), signature=b64url_encode(bytes(signature)), keyid=ATTESTATION.keyid
+    )
     assert _refusal(forged) == "bad_signature"
 
 

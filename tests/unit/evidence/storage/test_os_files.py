@@ -220,7 +220,19 @@ def test_layout_is_absolute_and_stays_inside(tmp_path: Path, monkeypatch: pytest
     assert layout.grants("s", "d") == f"{layout.root}/ledger/s/grants-d.jsonl"
 
 
-@pytest.mark.parametrize("name", ["", "..", "../../etc", "A" * 36, "A" * 21 + "B", "01a20e43-46d8-715f-9270-91c309b88710", "AaIOQ0bYcV-ScJHDCbiHEA\n", "x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "..",
+        "../../etc",
+        "A" * 36,
+        "A" * 21 + "B",
+        "01a20e43-46d8-715f-9270-91c309b88710",
+        "AaIOQ0bYcV-ScJHDCbiHEA\n",
+        "x",
+    ],
+)
 def test_only_ids_name_streams(name: str) -> None:
     """Nothing that could lead out of the folder passes for a stream."""
     assert not is_stream_id(name)

@@ -185,7 +185,7 @@ class _Search:
 def _is_wanted(wanted: Wanted, place: int, data: bytes) -> bool:
     if not isinstance(wanted, str):
         return place + 1 == wanted[1]
-    if wanted.encode() not in data:  # Rules out most records without parsing.
+    if wanted.encode(errors="replace") not in data:  # Rules out most records without parsing.
         return False
     try:
         return plain_members(data).get("id") == wanted

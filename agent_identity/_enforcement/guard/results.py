@@ -221,7 +221,7 @@ class Results:
 
         def token(category: str, text: str) -> str:
             digest = self._point.digests.digest(key, canonical.encode(["token", category, text], surrogates=True))
-            return f"[{category}:{digest.partition(':')[2][:_TOKEN]}]"
+            return f"[{category}:{digest[:_TOKEN]}]"
 
         return token
 

@@ -28,7 +28,7 @@ from agent_identity._evidence.storage import (
     sync_folder,
     write_whole,
 )
-from agent_identity._identity.common import b64url_decode, b64url_encode
+from agent_identity._identity.common import b64url_decode, b64url_encode, is_digest
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["DigestKeys"]
@@ -38,7 +38,8 @@ _KEY_CHARACTERS: Final = 43
 _CHUNK: Final = 1024 * 1024
 _MAX_CACHED: Final = 4_096
 _IN_PLACE: Final = EDIT & ~os.O_CREAT
-_LINE: Final = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*"),"key":"([A-Za-z0-9_-]{1,43})')
+_LINE: Final = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*"),"key":"([A-Za-z0-9_=-]{1,43})')
+_ERASED: Final = b"="  # No key has this character, so that half an erasure is known for one.
 
 
 class _Kept(NamedTuple):
@@ -163,14 +164,15 @@ class DigestKeys:
         """
         wanted = orjson.dumps(key_id)
         entries = [kept for kept in self._read_all() if kept.id == wanted]
-        if any(not kept.text.strip(b"-") for kept in entries):
+        if any(_ERASED in kept.text for kept in entries):
             raise ConfigurationError(
                 "the key of these digests was erased; the digested values cannot be proved any more",
                 code="erased",
             )
         for kept in entries:
-            if len(kept.text) == _KEY_CHARACTERS:
-                return b64url_decode(kept.text.decode())
+            key = _key_in(kept.text)
+            if key is not None:
+                return key
         raise ConfigurationError(
             "the key of these digests is not in keys/digests.jsonl; run this where the calls were recorded",
             code="no_digest_key",
@@ -183,7 +185,7 @@ class DigestKeys:
             EvidenceError: The file cannot be read.
         """
         wanted = frozenset(map(orjson.dumps, key_ids))
-        return len({kept.id for kept in self._read_all() if kept.id in wanted and kept.text.strip(b"-")})
+        return len({kept.id for kept in self._read_all() if kept.id in wanted and kept.text.strip(_ERASED)})
 
     def erase(self, key_ids: Collection[str]) -> None:
         """Overwrite the keys of ids on disk. Their digests cannot be proved afterwards.
@@ -208,10 +210,10 @@ class DigestKeys:
                 return
             try:
                 with locked(self._files, fd):
-                    entries = [kept for kept in self._lines(fd) if kept.id in wanted and kept.text.strip(b"-")]
+                    entries = [kept for kept in self._lines(fd) if kept.id in wanted and kept.text.strip(_ERASED)]
                     for kept in entries:
                         self._files.seek(fd, kept.offset)
-                        write_whole(self._files, fd, b"-" * len(kept.text))
+                        write_whole(self._files, fd, _ERASED * len(kept.text))
                     self._files.fsync(fd)
             finally:
                 self._files.close(fd)
@@ -252,7 +254,7 @@ class DigestKeys:
             text = self._find(fd, _head(key_id))
             if text is None:
                 return self._add(fd, _head(key_id))
-        return None if not text.strip(b"-") else b64url_decode(text.decode())
+        return _key_in(text)
 
     @contextlib.contextmanager
     def _held(self) -> Generator[int]:
@@ -277,8 +279,8 @@ class DigestKeys:
         return os.path.dirname(os.path.abspath(self._path))
 
     def _find(self, fd: int, head: bytes) -> bytes | None:
-        """Return the text of a key; an erased one is dashes."""
-        line = re.compile(b"\n" + re.escape(head) + rb'([A-Za-z0-9_-]{43})"\}\n')
+        """Return the text of a key; an erased one has equals signs."""
+        line = re.compile(b"\n" + re.escape(head) + rb'([A-Za-z0-9_=-]{43})"\}\n')
         overlap = len(head) + _KEY_CHARACTERS + 4
         self._files.seek(fd, 0)
         window = b"\n"
@@ -315,3 +317,9 @@ class DigestKeys:
 
 def _head(key_id: str) -> bytes:
     return b'{"id":%b,"key":"' % orjson.dumps(key_id)
+
+
+def _key_in(text: bytes) -> bytes | None:
+    """Return the key in its one spelling; ``None`` if it is erased or torn."""
+    spelled = text.decode()
+    return b64url_decode(spelled) if is_digest(spelled) else None

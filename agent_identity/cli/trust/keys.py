@@ -108,6 +108,8 @@ def run_rotate(chosen: argparse.Namespace) -> int:
     """Rotate keys of a directory."""
     if not chosen.purposes:
         return _rotate_second(chosen)
+    if chosen.evidence is not None and not Path(chosen.evidence).is_dir():
+        raise ConfigurationError("the path of --evidence is not a directory; name the one with the log")
     now, overlap = int(time.time()), _duration(chosen.overlap)
     root = None if chosen.root is None else SigningKey.load(chosen.root)
     done = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence, root_key=root)

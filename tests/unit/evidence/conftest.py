@@ -13,6 +13,7 @@ from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash, root_of
+from agent_identity._identity.common import b64url_encode
 from agent_identity.canonical import decode_record
 from agent_identity.identity import SigningKey
 from agent_identity.options import Ledger
@@ -91,11 +92,11 @@ def audit_directory(directory: Path) -> Audit:
                 problems.append(str(line.problem))
                 continue
             tag = b"agent-identity/ledger/v1\n" + stream.encode() + b"\n"
-            assert line.mac == hmac.new(key, tag + line.record, "sha256").hexdigest()
+            assert line.mac == b64url_encode(hmac.digest(key, tag + line.record, "sha256"))
             record = decode_record(line.record)
             check_record(record)
             place = {"id": stream, "seq": str(len(records) + 1)}
-            assert record["stream"] == (place | {"prev": hashes[-1].hex()} if hashes else place)
+            assert record["stream"] == (place | {"prev": b64url_encode(hashes[-1])} if hashes else place)
             records.append(record)
             hashes.append(leaf_hash(line.record))
         audit.records[stream], leaves[stream], audit.problems[stream] = records, hashes, problems
@@ -104,8 +105,8 @@ def audit_directory(directory: Path) -> Audit:
     for place, line in enumerate(reader.log_entries(), 1):
         assert line.record is not None
         tag = f"agent-identity/log/v2\n{place}\n{last}\n".encode()
-        assert line.mac == hmac.new(key, tag + line.record, "sha256").hexdigest()
-        last = leaf_hash(line.record).hex()
+        assert line.mac == b64url_encode(hmac.digest(key, tag + line.record, "sha256"))
+        last = b64url_encode(leaf_hash(line.record))
         tree.append(leaf_hash(line.record))
         entry = decode_record(line.record)
         if "lost" in entry:
@@ -115,7 +116,7 @@ def audit_directory(directory: Path) -> Audit:
         stream, size = str(entry["stream"]), int(str(entry["size"]))
         assert entry["origin"] == ORIGIN
         assert size >= audit.sealed.get(stream, 0)
-        assert entry["root"] == root_of(leaves[stream][:size]).hex()
+        assert entry["root"] == b64url_encode(root_of(leaves[stream][:size]))
         audit.sealed[stream] = size
     note = reader.checkpoint()
     if note is not None:

@@ -464,7 +464,7 @@ def test_monitor_mode_delivers_the_original(rehearse: Any) -> None:
 
 
 def test_a_redaction_is_on_record_with_both_digests(tmp_path: Path) -> None:
-    """The outcome says modify and digests what was delivered, the detail has both digests, and no record has the text."""
+    """The outcome says modify and digests what was delivered, the detail has both digests, no record the text."""
     from agent_identity import Enforcer
     from agent_identity.records import Detail, Outcome, read
 

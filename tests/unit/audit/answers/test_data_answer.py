@@ -52,15 +52,10 @@ def test_what_an_agent_touched_is_listed(company: Path) -> None:
     assert {one.proof for one in found.rows} == {"proved"}
 
 
-def test_the_share_of_calls_that_declare_is_a_figure(company: Path, tmp_path: Path) -> None:
-    """All that ran declare here; in records of version 1 none does, and the report says so."""
+def test_the_share_of_calls_that_declare_is_a_figure(company: Path) -> None:
+    """All that ran declare here."""
     found = asked(company)
     assert (found.calls, found.declaring, found.silent) == (7, 7, ())
-    work(tmp_path / "old")
-    old = asked(tmp_path / "old")
-    assert (old.calls, old.declaring) == (4, 0)
-    assert {(one.tool, one.calls) for one in old.silent} == {("read", 3), ("pay", 1)}
-    assert any(note.startswith("what 4 of 4 tool calls") for note in old.frame.notes)
 
 
 def test_what_touched_a_resource_is_a_question(company: Path) -> None:
@@ -137,13 +132,6 @@ def test_a_refused_call_touched_nothing(tmp_path: Path) -> None:
     secret = row(found, "clerk", "secret")
     assert (secret.calls, secret.refused, secret.first_ns, secret.record) == (0, 1, 0, "")
     assert found.calls == 0
-
-
-def test_without_asking_for_drafts_nothing_is_proved(company: Path) -> None:
-    """Version 2 is a draft: the verification cannot tell, and neither can the report."""
-    found = data(Evidence(sources=company))
-    assert (found.frame.verdict, found.frame.exit_code) == ("cannot_tell", 2)
-    assert {one.proof for one in found.rows} == {"recorded"}
 
 
 def test_spans_of_others_are_hints(company: Path, tmp_path: Path) -> None:

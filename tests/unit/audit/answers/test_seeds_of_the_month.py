@@ -14,16 +14,16 @@ from agent_identity._audit.pages.rendering import render
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.cli.company.people import key_of
 
-PAGE = "AaE0tGUAcACAAAAAAAABlQ"
+PAGE = "AaE0tGUAcACAAAAAAAABlw"
 """The task in which a page gives orders, on the 13th."""
-REFUSED = "AaE0tHaUcACAAAAAAAABnw"
+REFUSED = "AaE0tHaUcACAAAAAAAABow"
 """The payment that the page wants."""
-THEFT = "812196b60a9abde02cf278e312d957acc3e89bd2419c33e40cecde1e455345e3"
+THEFT = "IA62cRD43o5AtuOyKVOjsQ_bpl2_SRNNP75RMVHjttU"
 """The grant that the thief of the key made, on the 21st."""
 OLD = "GoajI3LeVTmsal-NEsu9z2Flc8qyfd0kOSzxfv2LV5Q"
 NEW = "iz08qlHLJyWLZKkI9GoImOddCroywISM5MHrkUTmxlo"
 """The definition of search_web until the 15th, and from then on."""
-REJECTED = "AaFYbqN6cACAAAAAAAACfQ"
+REJECTED = "AaFYbqN6cACAAAAAAAAChA"
 DAY = 86_400 * 10**9
 FIRST = 1_790_812_800 * 10**9
 
@@ -32,14 +32,6 @@ FIRST = 1_790_812_800 * 10**9
 def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the evidence of the demo."""
     directory = tmp_path_factory.mktemp("month") / "evidence"
-    write_month(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def drafts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the same month in records of version 2, which name resources."""
-    directory = tmp_path_factory.mktemp("drafts") / "evidence"
     write_month(directory)
     return directory
 
@@ -92,9 +84,9 @@ def test_a_seed_leads_to_its_calls_of_the_month(month: Path, seed: str) -> None:
         assert outcomes(found) == SEEDS[seed]
 
 
-def test_a_resource_is_a_seed(drafts: Path) -> None:
+def test_a_resource_is_a_seed(month: Path) -> None:
     """What touched the payments, in records that say so."""
-    found = asked(drafts, "resource:payments")
+    found = asked(month, "resource:payments")
     assert {entry.what for entry in found.timeline if entry.kind == "call"} == {"pay_invoice"}
     assert found.calls >= 30
 

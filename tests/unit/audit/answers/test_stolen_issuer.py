@@ -7,6 +7,7 @@ from small_company import ALICE, CLERK, DAY, START
 
 from agent_identity import Enforcer, Scope
 from agent_identity._authority.grants import issue
+from agent_identity._identity.common import uuid_of
 from agent_identity.answers import Evidence, Seed, incident
 from agent_identity.cli import main
 from agent_identity.delegation import Grants
@@ -59,7 +60,7 @@ class Company:
             scope=Scope("pay"),
             now=second,
             ttl=3_600,
-            id=self._ids.new(second * 10**9),
+            id=uuid_of(self._ids.new(second * 10**9)),
         ).token
 
 

@@ -19,15 +19,14 @@ from agent_identity.testing import FixedClock, SequentialIds
 TRACED = (1, 2)
 OUTSIDE = 1
 PROMPTS = 1
-"""What a model is asked: a call of it in version 1, a prompt that was judged in version 2."""
+"""What a model is asked: a prompt that was judged, and no call."""
 OPENINGS = 2
 FOREIGN = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "shell"}
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["version 1", "version 2"])
-def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int]:
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return a ledger with all that could be taken for a tool call, foreign traces, and the calls of models."""
-    drafts = request.param == 2
     folder = tmp_path_factory.mktemp("totals")
     directory = folder / "evidence"
     work(directory, tasks=2, days=3)
@@ -45,7 +44,7 @@ def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             with suppress(Denied), enforcer.accept(Grants(task.export().tokens)):
                 pass
             fetch.begin(CallRequest({}))
-    return directory, traces(folder / "t.jsonl", [span(FOREIGN, number=number) for number in TRACED]), 2 - request.param
+    return directory, traces(folder / "t.jsonl", [span(FOREIGN, number=number) for number in TRACED])
 
 
 TOOLS = 13
@@ -59,7 +58,7 @@ def test_totals_agree(evidence: tuple[Path, Path, int]) -> None:
     found = overview(Evidence(sources=evidence[:2]))
     items = {kind: [one for one in found.inventory.items if one.kind == kind] for kind in ("tool", "model")}
     models = sum(one.calls for one in items["model"])
-    assert models == evidence[2]
+    assert models == 0
     assert found.coverage.total.calls - len(TRACED) == TOOLS
     assert found.controls.recorded == TOOLS
     assert found.controls.share == found.coverage.total

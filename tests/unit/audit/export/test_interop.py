@@ -42,7 +42,7 @@ def records() -> list[bytes]:
     agent = {"agent": {"id": "clerk", "owner": "ops", "version": "2"}}
     party = {name: task[name] for name in ("task", "chain", "agent")}
     service = {"id": "spiffe://example.com/batch", "kind": "service", "provenance": "verified"}
-    action = {"action": {"tool": "pay", "server": "mcp.example.com"}}
+    action = {"action": {"tool": "pay", "kind": "mcp", "server": "mcp.example.com"}}
     decision = {"effect": "route", "enforced": "escalate", "mode": "enforce", "reason": "policy_routes", "rule": "r1"}
     pruned = {"stream": ID, "first": "1", "last": "2", "root": "A" * 43, "checkpoint": "1"}
     revoked = {"kind": "task", "name": "t", "status": "revoked", "version": "1"}
@@ -74,7 +74,7 @@ def records() -> list[bytes]:
             **common,
             "kind": "outcome",
             "attribution": "none",
-            "action": {"tool": "pay"},
+            "action": {"tool": "pay", "kind": "function"},
             "decision": {"effect": "block", "enforced": "audit", "mode": "monitor", "reason": "no_task"},
             "outcome": "suspended",
             "trace": {"trace": "a" * 32},

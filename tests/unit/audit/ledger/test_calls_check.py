@@ -85,7 +85,7 @@ class Reading:
 
     def intent(self, name: str, tool: str = "pay", args: str | None = "a", seq: int = 1, **body: Any) -> "Reading":
         """Take an intent."""
-        action = {"tool": tool, **({} if args is None else {"args": DIGESTS[args]})}
+        action = {"tool": tool, "kind": "function", **({} if args is None else {"args": DIGESTS[args]})}
         kind = "outcome" if "outcome" in body else "intent"
         return self.take(kind, name, seq, **{"action": action, "decision": ALLOW, **body})
 
@@ -288,7 +288,7 @@ def test_what_concerns_all_of_the_ledger() -> None:
         reading.take("recovered", "r", recovered=found)
         assert reading.calls.recovered == {STREAM: RecoveredStream(**kept)}
     approvals = Noted()
-    asked = {"action": {"tool": "pay"}, "approval": {"id": STREAM, "status": "pending"}}
+    asked = {"action": {"tool": "pay", "kind": "function"}, "approval": {"id": STREAM, "status": "pending"}}
     Reading(use_of(), approvals=approvals).take("approval", "a", 8, **asked)
     assert [(name, record.id, place) for name, record, place in approvals.said] == [  # type: ignore[attr-defined]
         ("take", id_of("a"), Place(id_of("a"), STREAM, 8))

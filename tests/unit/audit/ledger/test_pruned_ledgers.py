@@ -527,7 +527,7 @@ def test_a_statement_that_holds_says_what_went(committed: int, words: str) -> No
 def test_many_keys_are_not_hashed_for_each_of_many_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trust file of many keys beside many statements costs each key once, not once for each statement."""
     keys = [SigningKey.from_seed(bytes([number]) * 32) for number in range(1, 13)]
-    names = [f"{STREAM[:-2]}{number:02x}" for number in range(20)]
+    names = [f"{STREAM[:-3]}{number:02}A" for number in range(20)]
     notes = {name: sign_pruned(replace(STATEMENT, stream=name), keys[number % 12]) for number, name in enumerate(names)}
     hashed: list[bytes] = []
     key_id = checkpoint_module.note_key_id

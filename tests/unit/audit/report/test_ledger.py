@@ -1,5 +1,6 @@
 """Verifying ledgers: what records say about each other, whose authority they name, and what is not there."""
 
+import copy
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from agent_identity._authority.grants.grants import Chain, Grant, derive, issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.storage.os_files import Files
+from agent_identity._identity.common import uuid_of
 from agent_identity.audit import Problem, Report, verify
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -34,6 +36,8 @@ DIGEST = "M" * 43
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
 BLOCK = {"effect": "block", "enforced": "block", "mode": "enforce", "reason": "no_task"}
 TRACE = {"trace": "a" * 32, "span": "b" * 16}
+LEFT_OUT = {"action": ("names",), "task": ("expires",), "principal": ("roles",)}
+"""What outcomes leave to the intent."""
 
 
 @dataclass
@@ -73,7 +77,7 @@ class Recorder:
             scope=scope or Scope("pay"),
             now=NOW,
             ttl=ttl,
-            id=self.new_id(),
+            id=uuid_of(self.new_id()),
         )
         return Chain((root,))
 
@@ -87,14 +91,18 @@ class Recorder:
             scope=chain.leaf.scope,
             now=NOW,
             ttl=300,
-            id=self.new_id(),
+            id=uuid_of(self.new_id()),
         )
         return chain.extended(grant)
 
     def append(self, kind: str, body: Mapping[str, Any], chain: Chain | None = None, at: int = NOW) -> str:
         """Record anything, and return its id."""
         claims = {"time": {"start": str(at * 10**9)}, **(claims_of(chain) if chain else {})}
-        return append(self.ledger, kind, {**claims, **body}).id
+        facts = copy.deepcopy({**claims, **body})
+        for part, names in LEFT_OUT.items() if kind == "outcome" else ():
+            for name in names:
+                facts.get(part, {}).pop(name, None)
+        return append(self.ledger, kind, facts).id
 
     def open_task(self, chain: Chain) -> None:
         """Record the grant and the start of its task."""

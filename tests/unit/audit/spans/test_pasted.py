@@ -247,7 +247,7 @@ def test_ac_93_a_forged_copy_is_found_in_every_shape(shape: str) -> None:
         assert report.verdict == "contradicted"
         assert codes(report) <= {"field_changed", "field_added"}
     signature = "agent_identity.attestation.signature"
-    swapped = {**FLAT, signature: FLAT[signature][::-1]}
+    swapped = {**FLAT, signature: FLAT[signature][-2::-1] + FLAT[signature][-1]}
     assert codes(judge(SHAPES[shape](swapped))) == {"bad_signature"}
 
 

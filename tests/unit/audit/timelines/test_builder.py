@@ -210,7 +210,7 @@ def test_a_task_ends_where_it_was_opened() -> None:
         record_of("task_start", 1, **party("root", "clerk", purpose="p")),
         record_of("task_start", 2, **party("root", "clerk", "reader", purpose="q")),
         record_of("task_end", 3, **party("root", "clerk", "reader")),
-        record_of("intent", 4, action={"tool": "pay"}, decision=DECIDED, **party("root", "clerk")),
+        record_of("intent", 4, action={"tool": "pay", "kind": "function"}, decision=DECIDED, **party("root", "clerk")),
     )
     assert (told.purpose, told.ended_ns, told.agent) == ("p", None, None)
     assert told.delegations == (Delegation(("root", "clerk", "reader"), "q"),)
@@ -232,8 +232,8 @@ def test_an_opening_that_was_refused_names_the_agent_and_a_call_its_approver() -
     person = {"kind": "human", "provenance": "asserted"}
     approved = {"id": one, "status": "approved", "approver": {"id": "bob", **person}}
     rejected = {"id": two, "status": "rejected", "approver": {"id": "carol", **person}}
-    asked = {"action": {"tool": "pay"}, **party("clerk")}
-    call = {"action": {"tool": "pay", "route": "desk"}, "outcome": "success", **party("clerk")}
+    asked = {"action": {"tool": "pay", "kind": "function"}, **party("clerk")}
+    call = {"action": {"tool": "pay", "kind": "function", "route": "desk"}, "outcome": "success", **party("clerk")}
     (told,) = told_of(
         record_of("approval", 1, approval=approved, **asked),
         record_of("approval", 1, approval=rejected, **asked),
@@ -246,7 +246,7 @@ def test_an_opening_that_was_refused_names_the_agent_and_a_call_its_approver() -
             decision=DECIDED,
             **{
                 **call,
-                "action": {"tool": "invoke_agent", "agent": {"id": "x", "owner": "o"}},
+                "action": {"tool": "invoke_agent", "kind": "function", "agent": {"id": "x", "owner": "o"}},
                 "outcome": "denied",
                 "error": "e",
             },
@@ -308,7 +308,12 @@ def test_a_task_that_ended_waits_for_late_refusals(monkeypatch: pytest.MonkeyPat
     """As long as no more have ended since than are kept."""
     monkeypatch.setattr(stories_module, "_MAX_ENDED", 2)
     late = record_of(
-        "outcome", 9, action={"tool": "pay"}, decision=DECIDED, outcome="denied", **party("clerk", task="a")
+        "outcome",
+        9,
+        action={"tool": "pay", "kind": "function"},
+        decision=DECIDED,
+        outcome="denied",
+        **party("clerk", task="a"),
     )
     ends = [record_of("task_end", second, **party("clerk", task=name)) for second, name in enumerate("abc")]
     assert [len(told.actions) for told in told_of(*ends[:2], late)] == [1, 0]

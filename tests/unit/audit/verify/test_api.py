@@ -78,7 +78,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[object, ...], Map
 
 def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[Any], tmp_path: Path) -> None:
     """Keys, what others say, the period, the archive: nothing that was asked for is left out."""
-    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "progress": tell, "period": PERIOD, "drafts": True}
+    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "progress": tell, "period": PERIOD}
     others = {"checkpoint": b"note", "witnesses": [WITNESS.vkey], "require": 1, "timestamps": stamp}
     expected = {**given, "keys": TRUST, "outside": ExternalEvidence(b"note", Witnesses((WITNESS,), 1), stamp)}
     assert check(directory, TRUST, **given, **others) == "_check_ledger"
@@ -89,7 +89,7 @@ def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[An
     assert check(tmp_path / "b.zip", TRUST, **given, **others) == "_check_ledger"
     assert asked[1][1] == expected
     assert check(directory) == "_check_ledger"
-    nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None, "drafts": False}
+    nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None}
     assert asked[2] == ((str(directory),), {**nothing, "keys": None, "outside": ExternalEvidence()})
     (tmp_path / "note").write_bytes(b"kept")
     check(directory, checkpoint=tmp_path / "note")
@@ -109,9 +109,7 @@ def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     assert (got, named["disclosures"]) == (((one,), None, None, (), None), ())
     assert check(one, TRUST, pasted=True, redacted=["r"]) == "_check_spans"
     got, named = asked.pop()
-    assert (got, named["pasted"], named["drafts"]) == (((one,), TRUST, None, ["r"], None), True, False)
-    check(one, TRUST)
-    assert asked.pop()[1]["drafts"] is True
+    assert (got, named["pasted"]) == (((one,), TRUST, None, ["r"], None), True)
 
 
 def test_pasted_spans_come_as_text_bytes_or_files(asked: list[Any], tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Examinations: with a flag, who asked what and the digest of the answer are recorded; without, nothing is written."""
 
 import hashlib
-from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from small_company import work
 
 from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._identity.common import digest_of
 
 Run = Callable[..., Any]
 
@@ -39,15 +39,10 @@ def files(directory: Path) -> Mapping[Path, bytes]:
 
 
 def examinations(directory: Path) -> list[Mapping[str, Any]]:
-    """Return the examinations that a ledger holds, as version 2 spells them."""
+    """Return the examinations that a ledger holds."""
     reader = open_ledger(directory)
     records = [orjson.loads(line.record or b"{}") for stream in reader.streams() for line in reader.entries(stream)]
     return [record["examination"] for record in records if record.get("kind") == "examination"]
-
-
-def hexadecimal(digest: str) -> str:
-    """Return a digest of version 2 in hexadecimal."""
-    return urlsafe_b64decode(f"{digest}=").hex()
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda words: words[0])
@@ -62,10 +57,10 @@ def test_the_digest_of_the_answer_is_recorded(
     assert (done.code, files(company)) == (0, before)
     (found,) = examinations(mine)
     answer = (tmp_path / "page.html").read_bytes() if form == ("--html",) else done.out.encode()
-    assert hexadecimal(found["digest"]) == hashlib.sha256(answer).hexdigest()
+    assert found["digest"] == digest_of(answer)
     note = (company / "log" / "checkpoint").read_bytes()
-    sources = hashlib.sha256(hashlib.sha256(note).digest()).hexdigest()
-    assert found["question"] == f"report {' '.join(report)} over sha256:{sources}"
+    sources = digest_of(hashlib.sha256(note).digest())
+    assert found["question"] == f"report {' '.join(report)} over {sources}"
     assert found["size"] == note.split(b"\n")[1].decode()
     assert found["by"] == "auditor@example.com"
     verified = run("verify", mine, "--json")
@@ -118,5 +113,5 @@ def test_files_of_spans_have_a_digest_too(run: Run, mine: Path, tmp_path: Path) 
     (tmp_path / "spans.json").write_text("{}\n")
     run("report", "coverage", tmp_path / "spans.json", "--record-examination", mine)
     (found,) = examinations(mine)
-    sources = hashlib.sha256(hashlib.sha256(b"{}\n").digest()).hexdigest()
-    assert (found["question"], found["size"]) == (f"report coverage over sha256:{sources}", "0")
+    sources = digest_of(hashlib.sha256(b"{}\n").digest())
+    assert (found["question"], found["size"]) == (f"report coverage over {sources}", "0")

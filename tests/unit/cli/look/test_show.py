@@ -41,7 +41,7 @@ def test_a_ledger_is_told_task_by_task(run: Run, evidence: Path) -> None:
     """Purpose, principal, agent, owner, times, calls, refusals with their reasons, and what was outside any task."""
     code, out, err = run("show", evidence)
     assert (code, err) == (0, "")
-    assert out.startswith(TOLD + "\nnightly check  019ab697-")
+    assert out.startswith(TOLD + "\nnightly check  AZq2l-")
     assert (
         "\noutside any task\n  16:00:01.000  block  read_invoice  nobody  denied: no_task\n  1 of 1 call refused" in out
     )
@@ -127,7 +127,7 @@ def test_json_is_one_object_and_jsonl_a_line_for_each_task(run: Run, evidence: P
     assert list(stories[0]) == [
         *("source", "task", "purpose", "principal", "principal_kind", "provenance", "agent", "owner"),
         *("started_ns", "expires_ns", "ended_ns", "actions", "omitted", "refused", "withheld", "delegations"),
-        *("registered_for", "registration", "via", "erased", "left_out", "drafts"),
+        *("registered_for", "registration", "via", "erased", "left_out"),
     ]
     assert (stories[0]["started_ns"], stories[0]["ended_ns"]) == ("1764000000000000000", "1764000001000000000")
     assert stories[2]["ended_ns"] is None

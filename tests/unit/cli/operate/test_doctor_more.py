@@ -15,7 +15,6 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.telemetry.diagnosis import Check
-from agent_identity._evidence.record.parts import DRAFT
 from agent_identity.approvals import Approval
 from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.cli.operate.doctor_packages import Installed, examine_versions, installed
@@ -410,12 +409,10 @@ def test_a_name_that_is_not_there_is_told(program: Run, tmp_path: Path) -> None:
     assert program("doctor", "--import", "shop:agent.real")[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("version", "name", "warned"), [("1", 20, False), ("1", 800, True), (DRAFT, 20, False), (DRAFT, 800, True)]
-)
-def test_records_that_stores_would_cut_are_found(root: Path, version: Any, name: int, warned: bool) -> None:
-    """The last outcomes, of either version, are measured as they stand on their spans."""
-    with Enforcer.open(root, draft_records=version == DRAFT) as enforcer:
+@pytest.mark.parametrize(("name", "warned"), [(20, False), (800, True)])
+def test_records_that_stores_would_cut_are_found(root: Path, name: int, warned: bool) -> None:
+    """The last outcomes are measured as they stand on their spans."""
+    with Enforcer.open(root) as enforcer:
         agents = [Agent(f"spiffe://example.org/{number}/" + "x" * name, owner="o") for number in range(2)]
         with (
             enforcer.task("t", principal=Human("alice"), agent=agents[0], scope=Scope("pay")),

@@ -21,8 +21,8 @@ from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.log import Head
 from agent_identity.options import Ledger
 
-STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
-GOOD = b'{"mac":"' + b"0" * 64 + b'","record":{"a":"b"}}\n'
+STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
+GOOD = b'{"mac":"' + b"0" * 43 + b'","record":{"a":"b"}}\n'
 Open = Callable[..., Ledger]
 
 
@@ -79,7 +79,7 @@ def test_each_problem_has_its_name(directory: Path) -> None:
         (size + 8 + len(long), None),
         (2 * size + 8 + len(long), "torn"),
     ]
-    assert lines[3] == RawLine(size + 8 + len(long), b'{"a":"b"}', "0" * 64, None)
+    assert lines[3] == RawLine(size + 8 + len(long), b'{"a":"b"}', "0" * 43, None)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
@@ -176,7 +176,7 @@ def test_the_file_of_an_excerpt_is_read_whole_up_to_its_bound(directory: Path, m
 
 def test_the_log_names_how_many_records_each_stream_had(directory: Path) -> None:
     """The largest number counts, whatever else the lines say, and whatever order they have."""
-    other = f"{STREAM[:-1]}1"
+    other = f"{STREAM[:-1]}Q"
     heads = [Head(STREAM, 7, bytes(32)), Head(other, 2, bytes(32)), Head(STREAM, 5, bytes(32))]
     (directory / "log").mkdir(parents=True)
     lines = [log_line(bytes(32), head.to_entry("o")) for head in heads]
@@ -194,10 +194,10 @@ def test_what_cannot_be_told_of_a_log_is_no_accusation(directory: Path, faulty: 
 
 def test_a_line_that_is_withheld_gives_its_leaf(directory: Path) -> None:
     """As in an excerpt; anything else in such a line makes it malformed."""
-    _stream(directory, b'{"leaf":"%b"}\n{"leaf":"%b"}\n' % (b"a" * 64, b"A" * 64))
+    _stream(directory, b'{"leaf":"%b"}\n{"leaf":"%b"}\n' % (b"A" * 43, b"B" * 43))
     assert list(open_ledger(directory).entries(STREAM)) == [
-        RawLine(0, None, "a" * 64, "withheld"),
-        RawLine(76, None, None, "malformed"),
+        RawLine(0, None, "A" * 43, "withheld"),
+        RawLine(55, None, None, "malformed"),
     ]
 
 
@@ -232,8 +232,8 @@ def test_grants_that_no_statement_names_are_read_within_bounds(directory: Path) 
     path.unlink()
     path.mkdir()
     assert reader.kept_grants(statement) == ((), "unstated")
-    named = SimpleNamespace(kept=SimpleNamespace(digest="0" * 64, number=1, bytes=1), stream=STREAM)
-    Path(Layout.of(directory).grants(STREAM, "0" * 64)).mkdir()
+    named = SimpleNamespace(kept=SimpleNamespace(digest="0" * 43, number=1, bytes=1), stream=STREAM)
+    Path(Layout.of(directory).grants(STREAM, "0" * 43)).mkdir()
     assert reader.kept_grants(named) == ((), "missing")
 
 
@@ -242,7 +242,7 @@ def test_grants_that_no_statement_names_are_read_within_bounds(directory: Path) 
 )
 def test_a_first_record_without_a_place_has_none(directory: Path, record: bytes) -> None:
     """Whatever stands where the place should be."""
-    _stream(directory, b'{"mac":"' + b"0" * 64 + b'","record":' + record + b"}\n")
+    _stream(directory, b'{"mac":"' + b"0" * 43 + b'","record":' + record + b"}\n")
     assert open_ledger(directory).first_place(STREAM) is None
 
 

@@ -27,11 +27,11 @@ from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 INTENT = {
-    "task": {"id": "01a20e43-46d8-715f-9270-91c309b88710"},
+    "task": {"id": "AaIOQ0bYcV-ScJHDCbiHEA"},
     "principal": {"id": "alice@example.com", "kind": "human", "provenance": "asserted"},
     **BODY,
-    "chain": [{"id": "clerk", "grant": "0" * 64}],
-    "action": {"tool": "pay"},
+    "chain": [{"id": "clerk", "grant": "0" * 43}],
+    "action": {"tool": "pay", "kind": "function"},
     "decision": {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"},
 }
 Open = Callable[..., Ledger]
@@ -145,7 +145,7 @@ def test_a_stream_without_bytes_is_nothing_to_recover(
 ) -> None:
     """A process that just starts, or died before its first record, is not reported."""
     opened().close()
-    folder = directory / "ledger" / "01a20e43-46d8-715f-9270-91c309b88710"
+    folder = directory / "ledger" / "AaIOQ0bYcV-ScJHDCbiHEA"
     folder.mkdir()
     if what != "folder":
         (folder / "lock").touch()

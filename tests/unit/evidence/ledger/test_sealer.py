@@ -34,13 +34,13 @@ from agent_identity.testing import FixedClock
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 SIGNER = SigningKey.from_seed(b"r" * 32)
 ORIGIN = "ledger.example/log"
-STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
 Open = Callable[..., Ledger]
 
 RECORDED = Entry(
     StreamEnd(
-        id="01a20e43-46d8-715f-9270-91c309b88710",
-        stream=Place(id="01a20e43-46d8-715f-9270-91c309b88711", seq="2", prev="0" * 64),
+        id="AaIOQ0bYcV-ScJHDCbiHEA",
+        stream=Place(id="AaIOQ0bYcV-ScJHDCbiHEQ", seq="2", prev="0" * 43),
         time=Time.at(1),
         v="1",
         end=End(size="2"),
@@ -930,7 +930,7 @@ def _foreign(directory: Path, data: bytes) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b'{"entry":{"origin":"ledger.example/log"},"mac":"' + b"0" * 64 + b'"}\n',
+        b'{"entry":{"origin":"ledger.example/log"},"mac":"' + b"0" * 43 + b'"}\n',
         b"garbage\n",
         b"\n",
         b"x" * (4 * 1024 * 1024 + 1) + b"\n",
@@ -1122,6 +1122,8 @@ def test_heads_have_one_form() -> None:
         {"size": "0"},
         {"size": "03"},
         {"root": "x"},
+        {"root": "0" * 64},
+        {"stream": "01a20e43-46d8-715f-9270-91c309b88710"},
         {"stream": "../x"},
         {"size": ["3"]},
         {"more": "x"},
@@ -1135,7 +1137,7 @@ def test_heads_have_one_form() -> None:
         elif "alive" in change:
             words = "alive in a log entry is not nanoseconds as a decimal number"
         else:
-            words = "a log entry has a size that is not decimal, a root that is not hex, or a stream that is no id"
+            words = "a log entry has a size that is not decimal, a root that is no digest, or a stream that is no id"
         assert str(caught.value) == words
 
 

@@ -36,12 +36,13 @@ from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.lines import Block
 from agent_identity._evidence.storage.mac import LedgerKey
 from agent_identity._evidence.storage.os_files import EDIT, READ, Files, make_folder, open_regular
+from agent_identity._identity.common import digest_of
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.options import Ledger, Segments
 from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
-STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
 KEY = LedgerKey(b"k" * 32)
 Open = Callable[..., Ledger]
 Crash = Callable[[Ledger], None]
@@ -387,7 +388,7 @@ def test_what_cannot_be_read_ends_the_blocks(directory: Path, tmp_path: Path) ->
     assert raw(reader.blocks("../..")) == raw(reader.blocks(STREAM)) == none
     folder = directory / "ledger" / STREAM
     folder.mkdir(parents=True)
-    whole = b'{"mac":"' + b"0" * 64 + b'","record":{"a":"b"}}\n'
+    whole = b'{"mac":"' + b"0" * 43 + b'","record":{"a":"b"}}\n'
     (folder / "entries-00000000000000000001.jsonl").write_bytes(whole * 3)
     (folder / "entries-00000000000000000004.jsonl.gz").write_bytes(b"no gzip")
     found = raw(reader.blocks(STREAM))
@@ -500,7 +501,7 @@ def test_segments_of_nothing(directory: Path, opened: Open) -> None:
         assert reader.pruned(stream) is None
     folder = directory / "ledger" / STREAM
     folder.mkdir()
-    (folder / "entries.jsonl").write_bytes(b'{"mac":"' + b"0" * 64 + b'","record":{}}\n')
+    (folder / "entries.jsonl").write_bytes(b'{"mac":"' + b"0" * 43 + b'","record":{}}\n')
     assert reader.first_place(STREAM) is None
     assert reader.segments(STREAM) == ()
     assert first_place(Files(), (str(folder),), str(folder / "none")) is None
@@ -779,7 +780,7 @@ def test_a_compressed_segment_is_on_the_disk_before_the_plain_one_goes(tmp_path:
     ]
     with packed.open("rb") as file:
         digest = content_digest(Files(), file.fileno(), "gzip")
-    assert digest == hashlib.sha256(PLAIN).hexdigest()
+    assert digest == digest_of(PLAIN)
 
 
 def test_a_full_disk_leaves_the_plain_segment(tmp_path: Path, faulty: Faulty) -> None:

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._evidence.record.codec import decode
+from agent_identity._evidence.record.codec import as_dict, decode
 from agent_identity._evidence.record.commitments import commit, part, root
 from agent_identity._evidence.record.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_names
-from agent_identity._evidence.record.parts import DRAFT, replaced
-from agent_identity._evidence.record.schema import AnyRecord, Outcome
+from agent_identity._evidence.record.schema import AnyRecord, Intent, Outcome
 from agent_identity._evidence.storage.mac import Mac
+from agent_identity._identity.common import b64url_encode, id_of
 from agent_identity.canonical import encode, encode_record
 from agent_identity.errors import VerificationError
 from agent_identity.options import DigestKeys
 
-R, OTHER = (f"019ab5ad-4800-7000-8000-00000000000{number}" for number in (1, 2))
+R, OTHER = (id_of(1_764_000_000_000_000_000, bytes([number] * 8)) for number in (1, 2))
 SDK, BEGUN = {"name": "x", "version": "1"}, {"id": R, "seq": "1"}
 START = decode(
     encode_record({"v": "1", "id": R, "kind": "stream_start", "stream": BEGUN, "time": {"start": "1"}, "sdk": SDK})
@@ -30,28 +30,35 @@ ARGUMENTS = {"amount": 100, "currency": "EUR", "to": ["a", None]}
 KINDS = {int: "number", float: "number", str: "string", list: "array", bool: "boolean", dict: "object"}
 
 
-def record(arguments: dict = ARGUMENTS, *, salted: bool = True, opaque: tuple[str, ...] = (), name: str = R) -> Outcome:
+def record(arguments: dict = ARGUMENTS, *, salted: bool = True, opaque: tuple[str, ...] = (), name: str = R) -> Intent:
     """Return the record of a call with these arguments."""
     names = [f"{key}:{KINDS.get(type(value), 'null')}" for key, value in arguments.items()]
     names += [f"{key}:opaque" for key in opaque]
     parts = [part(key, arguments[key]) for key in sorted(arguments)]
-    digest = commit(Mac(KEY), parts) if salted else "hmac-sha256:" + Mac(KEY).of(encode(arguments)).hex()
-    return of_call({"tool": "pay", "args": digest, **({"names": sorted(names)} if names else {})}, name)
+    digest = commit(Mac(KEY), parts) if salted else b64url_encode(Mac(KEY).of(encode(arguments)))
+    return of_call(
+        {"tool": "pay", "kind": "function", "args": digest, **({"names": sorted(names)} if names else {})}, name
+    )
 
 
-def of_call(action: dict, name: str = R) -> Outcome:
+def of_call(action: dict, name: str = R) -> Intent:
     """Return the record of a call."""
     members = {
         "v": "1",
         "id": name,
-        "kind": "outcome",
-        "stream": {"id": R, "seq": "2", "prev": "0" * 64},
+        "kind": "intent",
+        "stream": {"id": R, "seq": "2", "prev": "0" * 43},
         "time": {"start": "1"},
         "action": action,
         "attribution": "none",
         "decision": {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"},
-        "outcome": "success",
     }
+    return decode(encode_record(members))
+
+
+def outcome_of(action: dict) -> Outcome:
+    """Return the outcome of a call, which names no arguments."""
+    members = as_dict(of_call(action)) | {"kind": "outcome", "outcome": "success"}
     return decode(encode_record(members))
 
 
@@ -69,9 +76,9 @@ def test_the_digest_is_what_the_reference_says() -> None:
     call = hmac.digest(KEY, b"agent-identity/arguments/v1\n" + b"\n".join(parts), "sha256")
     salts = [hmac.digest(call, str(index).encode(), "sha256") for index in range(3)]
     leaves = [hashlib.sha256(b"\0" + salt + data).digest() for salt, data in zip(salts, parts, strict=True)]
-    expected = hashlib.sha256(b"\x013\n" + b"".join(leaves)).hexdigest()
-    assert record().action.args == f"salted-sha256:{expected}"
-    assert expected == "910a5e4cc71c1f62946d3c97cd86a13b788b9c453d43dea8a6a880dbfe1af38a"
+    expected = hashlib.sha256(b"\x013\n" + b"".join(leaves)).digest()
+    assert record().action.args == f"s{b64url_encode(expected)}"
+    assert expected.hex() == "910a5e4cc71c1f62946d3c97cd86a13b788b9c453d43dea8a6a880dbfe1af38a"
 
 
 def test_the_keys_of_a_directory_commit_likewise(tmp_path: Path) -> None:
@@ -93,7 +100,7 @@ def test_what_is_shown_is_checked_and_the_rest_stays_hidden(names: list[str] | N
     assert set(again.shown) == shown
     assert again.hidden == 3 - len(shown)
     assert (b"EUR" in data) is ("currency" in shown)
-    assert KEY.hex().encode() not in data
+    assert b64url_encode(KEY).encode() not in data
 
 
 def test_a_shown_argument_is_bound_to_everything() -> None:
@@ -110,11 +117,11 @@ def test_a_shown_argument_is_bound_to_everything() -> None:
         lambda d: entry(d).update(value=101),
         lambda d: entry(d).update(value="100"),
         lambda d: entry(d).update(name="amounts"),
-        lambda d: entry(d).update(salt="0" * 64),
+        lambda d: entry(d).update(salt="0" * 43),
         lambda d: d["arguments"].reverse(),
         lambda d: d["arguments"].pop(),
-        lambda d: d["arguments"].append({"hash": "0" * 64}),
-        lambda d: d["arguments"][1].update(hash="0" * 64),
+        lambda d: d["arguments"].append({"hash": "0" * 43}),
+        lambda d: d["arguments"][1].update(hash="0" * 43),
     ):
         refused("other_arguments", changed(change), record())
     refused("other_record", changed(lambda d: None), record(name=OTHER))
@@ -122,9 +129,10 @@ def test_a_shown_argument_is_bound_to_everything() -> None:
 
 
 def test_a_record_without_names_is_held_against_its_digest_alone() -> None:
-    """Outcomes of version 2 leave the names to the intent; the digest is over them as well."""
+    """Outcomes leave the names to the intent; the digest is over them as well."""
     whole = record()
-    bare = replaced(whole, v=DRAFT, action=replaced(whole.action, kind="function", names=None))
+    action = {"tool": "pay", "kind": "function", "args": whole.action.args}
+    bare = outcome_of(action)
     Disclosure.of(whole, ARGUMENTS, KEY, ["amount"]).check(bare)
     other = record({**ARGUMENTS, "amount": 101})
     refused("other_arguments", Disclosure.of(other, {**ARGUMENTS, "amount": 101}, KEY, ["amount"]), bare)
@@ -151,7 +159,7 @@ def test_only_the_arguments_that_ran_make_a_disclosure() -> None:
             Disclosure.of(record(), arguments, KEY, names)
         assert caught.value.code == code
     with pytest.raises(VerificationError) as caught:
-        Disclosure.of(of_call({"tool": "pay"}), {}, KEY, None)
+        Disclosure.of(of_call({"tool": "pay", "kind": "function"}), {}, KEY, None)
     assert caught.value.code == "no_arguments"
 
 
@@ -194,13 +202,13 @@ MALFORMED = [
     b'{"disclosure":{"arguments":[1],"record":"r"},"v":"1"}',
     b'{"disclosure":{"arguments":[{"hash":"0"}],"record":"r"},"v":"1"}',
     b'{"disclosure":{"arguments":[{"name":"a","value":1}],"record":"r"},"v":"1"}',
-    b'{"disclosure":{"arguments":[{"name":1,"value":1}],"record":"r"},"key":"%s","v":"1"}' % (b"0" * 64),
-    b'{"disclosure":{"arguments":[{"hash":"%s"}],"record":"r"},"key":"%s","v":"1"}' % (b"0" * 64, b"0" * 64),
+    b'{"disclosure":{"arguments":[{"name":1,"value":1}],"record":"r"},"key":"%s","v":"1"}' % (b"0" * 43),
+    b'{"disclosure":{"arguments":[{"hash":"%s"}],"record":"r"},"key":"%s","v":"1"}' % (b"0" * 43, b"0" * 43),
     b'{"disclosure":{"arguments":[{"name":"b","value":1},{"name":"a","value":1}],"record":"r"},"key":"%s","v":"1"}'
-    % (b"0" * 64),
+    % (b"0" * 43),
     b'{"disclosure":{"arguments":[{"name":"a","value":1},{"name":"a","value":1}],"record":"r"},"key":"%s","v":"1"}'
-    % (b"0" * 64),
-    b'{"disclosure":{"arguments":[' + b",".join([b'{"hash":"%s"}' % (b"0" * 64)] * 257) + b'],"record":"r"},"v":"1"}',
+    % (b"0" * 43),
+    b'{"disclosure":{"arguments":[' + b",".join([b'{"hash":"%s"}' % (b"0" * 43)] * 257) + b'],"record":"r"},"v":"1"}',
     b"[" * 100_000,
     b"\xff",
     b" " * (MAX_DISCLOSURE_BYTES + 1),
@@ -233,7 +241,7 @@ def test_each_refusal_says_what_was_expected() -> None:
         "its version is not 1",
         *["it does not have the id of a record, and an array of at most 256 arguments"] * 2,
         "a part is not an object with name, salt, value",
-        "a hash is not 64 lower-case hex digits",
+        "a hash is not 43 base64url characters",
         "a part is not an object with name, salt, value",
         "an argument has no name, or one that is repeated or out of order",
         "a part is not an object with name, value",
@@ -260,7 +268,7 @@ def test_each_refusal_says_what_was_expected() -> None:
             f"the call has no argument '{long}'; it has: {names}",
         ),
         (lambda: Disclosure.of(START, {}, KEY, None), no_digest),
-        (lambda: whole.check(of_call({"tool": "pay"})), no_digest),
+        (lambda: whole.check(of_call({"tool": "pay", "kind": "function"})), no_digest),
         (
             lambda: Disclosure.of(record(salted=False), ARGUMENTS, KEY, ["amount"]),
             (
@@ -305,8 +313,8 @@ def test_what_is_just_within_its_bounds_is_read() -> None:
 def test_names_are_what_stands_before_the_last_colon() -> None:
     """A name may have colons, and a kind is never part of it."""
     names = ["b:x:opaque:number", "b:opaque", "a::string", "::null"]
-    assert argument_names(of_call({"tool": "pay", "names": names})) == (":", "a:", "b:x:opaque")
-    assert argument_names(START) == argument_names(of_call({"tool": "pay"})) == ()
+    assert argument_names(of_call({"tool": "pay", "kind": "function", "names": names})) == (":", "a:", "b:x:opaque")
+    assert argument_names(START) == argument_names(of_call({"tool": "pay", "kind": "function"})) == ()
 
 
 KEYS = st.text("abé\U0001f600", max_size=3)

@@ -14,11 +14,12 @@ from agent_identity._evidence.spans import export_cursors as cursors_module
 from agent_identity._evidence.spans.export_cursors import Aside, Cursor, Cursors, destinations
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.os_files import Files
+from agent_identity._identity.common import b64url_encode
 from agent_identity.canonical import encode_record
 from agent_identity.errors import EvidenceError
 
-STREAM = "01957a3f-4e23-7b01-a9d1-0000000000a1"
-OTHER = "01957a3f-4e23-7b01-a9d1-0000000000a2"
+STREAM = "AZV6P04jewGp0QAAAAAAoQ"
+OTHER = "AZV6P04jewGp0QAAAAAAog"
 NAME = "http://collector:4318/v1/traces"
 ASIDE = Aside(STREAM, 7, OTHER, "HTTP 400")
 
@@ -266,18 +267,18 @@ def test_the_distance_counts_what_is_not_acknowledged(tmp_path: Path, cursors: C
     """Spans are counted, not records: calls and tasks that ended, and those that never will once a stream is over."""
     call = {
         "attribution": "none",
-        "action": {"tool": "pay"},
+        "action": {"tool": "pay", "kind": "function"},
         "decision": {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "r"},
     }
     ended = {**call, "outcome": "success"}
 
     def name(seq: int) -> str:
-        return f"01957a3f-4e23-7b01-a9d1-{seq:012d}"
+        return b64url_encode(seq.to_bytes(16))
 
     def line(seq: int, kind: str, **members: Any) -> str:
-        place = {"id": STREAM, "seq": str(seq)} | ({} if seq == 1 else {"prev": "0" * 64})
+        place = {"id": STREAM, "seq": str(seq)} | ({} if seq == 1 else {"prev": "0" * 43})
         record = {"v": "1", "id": name(seq), "kind": kind, "time": {"start": "1"}, **members, "stream": place}
-        return f'{{"mac":"{"0" * 64}","record":{encode_record(record).decode()}}}\n'
+        return f'{{"mac":"{"0" * 43}","record":{encode_record(record).decode()}}}\n'
 
     for stream in (STREAM, OTHER):
         place = tmp_path / "ledger" / stream

@@ -17,13 +17,14 @@ from agent_identity._evidence.storage.lines import stream_line
 from agent_identity._evidence.storage.mac import load_ledger_key
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.merkle import leaf_hash
+from agent_identity._identity.common import digest_of
 from agent_identity.canonical import encode_record
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 KEY = SigningKey.from_seed(bytes([7]) * 32)
-ACTION: dict[str, Any] = {"tool": "pay"}
+ACTION: dict[str, Any] = {"tool": "pay", "kind": "function"}
 DECISION: dict[str, Any] = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
 CALL: dict[str, Any] = {"attribution": "none", "action": ACTION, "decision": DECISION}
 SPAN = "b7ad6b7169203331"
@@ -64,7 +65,7 @@ class World:
             "task": {"id": "t", "expires": "1764000900000000000"},
             "principal": {"id": "alice", "kind": "human", "provenance": "asserted"},
             "agent": {"id": "clerk", "owner": "finance"},
-            "chain": [{"id": "clerk", "grant": grant * 64} for grant in grants],
+            "chain": [{"id": "clerk", "grant": digest_of(grant.encode())} for grant in grants],
         }
         if kind == "grant":
             more["grant"] = {"token": f"eyJ{grants[-1]}.eyJi.c2ln"}
@@ -180,10 +181,10 @@ def test_a_record_that_was_copied_within_its_stream_counts_once(world: World) ->
 
 def test_a_stream_without_a_file_holds_nothing(world: World) -> None:
     """A process that is just starting, or a folder without a readable file, yields nothing and fails nothing."""
-    tail = StreamTail(world.files, world.layout, "01957a3f-4e23-7b01-a9d1-0000000000ff", world.key)
+    tail = StreamTail(world.files, world.layout, "AZV6P04jewGp0QAAAAAA_w", world.key)
     assert list(tail.read()) == []
     assert tail.is_over()
-    empty = world.path.parent.with_name("01957a3f-4e23-7b01-a9d1-0000000000fe") / world.path.name
+    empty = world.path.parent.with_name("AZV6P04jewGp0QAAAAAA_g") / world.path.name
     empty.parent.mkdir()
     empty.touch()
     assert list(StreamTail(world.files, world.layout, empty.parent.name, world.key).read()) == []

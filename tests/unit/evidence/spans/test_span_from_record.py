@@ -19,13 +19,13 @@ from agent_identity.identity import SigningKey
 from agent_identity.records import AnyRecord, decode, encode
 
 KEY = SigningKey.from_seed(bytes([7]) * 32)
-UUID = "01957a3f-4e23-7b01-a9d1-0000000000a1"
-TASK = "01957a3f-4e23-7b01-a9d1-0000000000b1"
+UUID = "AZV6P04jewGp0QAAAAAAoQ"
+TASK = "AZV6P04jewGp0QAAAAAAsQ"
 PARTIES: dict[str, Any] = {
-    "task": {"id": TASK, "expires": "1764000900000000000"},
+    "task": {"id": TASK},
     "principal": {"id": "alice", "kind": "human", "provenance": "asserted"},
     "agent": {"id": "clerk", "owner": "finance"},
-    "chain": [{"id": "clerk", "grant": "a" * 64}],
+    "chain": [{"id": "clerk", "grant": "A" * 43}],
 }
 CALL: dict[str, Any] = {
     "action": {"tool": "pay", "kind": "function"},
@@ -38,7 +38,7 @@ COUNTS = {"intents": "0", "outcomes": "0", "open": "0"}
 
 def record(kind: str, **members: Any) -> AnyRecord:
     """Return a record of a kind."""
-    stream = {"id": UUID, "seq": "12", "prev": "b" * 64}
+    stream = {"id": UUID, "seq": "12", "prev": "E" * 43}
     needed: dict[str, Any] = {"task_end": {"counts": COUNTS}, "task_start": {}}.get(kind, CALL)
     if kind == "outcome":
         needed = {**needed, "outcome": "success"}
@@ -55,7 +55,7 @@ def test_stated_ids_are_taken_as_they_are() -> None:
 def test_missing_ids_follow_from_the_record() -> None:
     """Without a tracer, the records of a task share a trace, and each has a span of its own; for ever the same."""
     first, second = record("outcome", **PARTIES), record("task_end", **PARTIES, id=TASK)
-    assert span_ids(first) == ("3f321338b879434089b32b5bab8dfc74", "7dddc179efcb9292")
+    assert span_ids(first) == ("4492052f045e05334acee6d0302cdec7", "11d159480fa99121")
     assert span_ids(first)[0] == span_ids(second)[0]
     assert span_ids(first)[1] != span_ids(second)[1]
     assert span_ids(record("outcome", **PARTIES, trace={"trace": "c" * 32})) == ("c" * 32, span_ids(first)[1])
@@ -114,7 +114,7 @@ def test_an_outcome_becomes_the_span_of_its_call() -> None:
 def test_an_intent_alone_is_a_call_whose_outcome_is_unknown() -> None:
     """It begins, is nowhere said to end, and is marked so; a stated parent needs no other."""
     trace = {"trace": "c" * 32, "span": "d" * 16, "parent": "f" * 16}
-    intent = record("intent", trace=trace, action={"tool": "pay"}, **PARTIES)
+    intent = record("intent", trace=trace, action={"tool": "pay", "stage": "prompt"}, **PARTIES)
     span = make_span(intent, encode(intent), KEY)
     assert (span.start, span.end, span.parent_id, span.error) == (5, 5, "f" * 16, "unknown")
     assert span.attributes["agent_identity.outcome"] == "unknown"
@@ -141,8 +141,8 @@ def test_a_task_carries_its_grants() -> None:
 
 def test_what_is_neither_call_nor_task_has_no_span() -> None:
     """Whoever asks for the span of another record made a mistake."""
-    policy = {"name": "p", "version": "1", "digest": "a" * 42 + "A"}
-    head = {"v": "1", "id": UUID, "stream": {"id": UUID, "seq": "12", "prev": "b" * 64}, "time": {"start": "5"}}
+    policy = {"name": "p", "version": "1", "digest": "A" * 43}
+    head = {"v": "1", "id": UUID, "stream": {"id": UUID, "seq": "12", "prev": "E" * 43}, "time": {"start": "5"}}
     with pytest.raises(TypeError, match="call or a task"):
         appearance_of(decode(encode_record({**head, "kind": "policy", "policy": policy})))
 

@@ -7,6 +7,7 @@ import pytest
 
 from agent_identity._evidence.record import digests as digests_module
 from agent_identity._evidence.storage.os_files import Files
+from agent_identity._identity.common import b64url_encode
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.options import DigestKeys
 
@@ -27,7 +28,7 @@ def test_the_key_is_gone_and_the_others_stay(path: Path, chunk: int, monkeypatch
     keys.erase(["two", 'a "quoted" \\ id', "unknown"])
     text = path.read_text()
     assert path.stat().st_size == size
-    assert made["two"].hex() not in text
+    assert b64url_encode(made["two"]) not in text
     assert keys.count(made) == 2
     fresh = DigestKeys(path)
     assert (fresh.key_for("one"), fresh.kept("four")) == (made["one"], made["four"])
@@ -112,9 +113,9 @@ def test_only_what_an_erased_key_left_is_overwritten(path: Path, faulty: type) -
     DigestKeys(path, files=files).erase(["one", "three"])
     assert files.calls.count("write") == 2
     assert path.read_text().splitlines() == [
-        f'{{"id":"one","key":"{"-" * 64}"}}',
-        f'{{"id":"two","key":"{made["two"].hex()}"}}',
-        f'{{"id":"three","key":"{"-" * 64}"}}',
+        f'{{"id":"one","key":"{"=" * 43}"}}',
+        f'{{"id":"two","key":"{b64url_encode(made["two"])}"}}',
+        f'{{"id":"three","key":"{"=" * 43}"}}',
     ]
 
 
@@ -128,19 +129,19 @@ def test_a_torn_key_is_erased_as_well(path: Path) -> None:
     assert torn.kept("two") == key
     torn.erase(["two"])
     assert b"ab" * 5 not in path.read_bytes()
-    assert key.hex().encode() not in path.read_bytes()
+    assert b64url_encode(key).encode() not in path.read_bytes()
     assert torn.count(["one", "two"]) == 1
 
 
 def test_a_torn_erasure_counts_as_one_and_is_finished(path: Path) -> None:
     """Power loss inside the write leaves half a key: nobody uses it, and the next attempt takes the rest."""
     keys = DigestKeys(path)
-    key = keys.key_for("task").hex().encode()
-    path.write_bytes(path.read_bytes().replace(key, b"-" * 30 + key[30:]))
+    key = b64url_encode(keys.key_for("task")).encode()
+    path.write_bytes(path.read_bytes().replace(key, b"=" * 30 + key[30:]))
     with pytest.raises(ConfigurationError) as caught:
         keys.kept("task")
     assert caught.value.code == "erased"
-    assert DigestKeys(path).key_for("task").hex().encode()[30:] != key[30:]
+    assert b64url_encode(DigestKeys(path).key_for("task")).encode()[30:] != key[30:]
     assert keys.count(["task"]) == 1
     keys.erase(["task"])
     assert keys.count(["task"]) == 0

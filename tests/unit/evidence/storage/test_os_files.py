@@ -39,6 +39,7 @@ from agent_identity._evidence.storage.os_files import (
     recording,
     write_whole,
 )
+from agent_identity._identity.common import b64url_encode
 from agent_identity.errors import ConfigurationError, EvidenceError
 
 
@@ -219,11 +220,23 @@ def test_layout_is_absolute_and_stays_inside(tmp_path: Path, monkeypatch: pytest
     assert layout.grants("s", "d") == f"{layout.root}/ledger/s/grants-d.jsonl"
 
 
-@pytest.mark.parametrize("name", ["", "..", "../../etc", "A" * 36, "01a20e43-46d8-715f-9270-91c309b88710\n", "x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "..",
+        "../../etc",
+        "A" * 36,
+        "A" * 21 + "B",
+        "01a20e43-46d8-715f-9270-91c309b88710",
+        "AaIOQ0bYcV-ScJHDCbiHEA\n",
+        "x",
+    ],
+)
 def test_only_ids_name_streams(name: str) -> None:
     """Nothing that could lead out of the folder passes for a stream."""
     assert not is_stream_id(name)
-    assert is_stream_id("01a20e43-46d8-715f-9270-91c309b88710")
+    assert is_stream_id("AaIOQ0bYcV-ScJHDCbiHEA")
 
 
 @given(key=st.binary(min_size=32, max_size=32), tag=st.binary(max_size=200), data=st.binary(max_size=300))
@@ -232,8 +245,8 @@ def test_mac_is_hmac_sha256(key: bytes, tag: bytes, data: bytes) -> None:
     expected = hmac.new(key, tag + data, "sha256")
     mac = Mac(key, tag)
     assert mac.of(data) == expected.digest()
-    assert mac.fits(data, expected.hexdigest())
-    assert not mac.fits(data + b"x", expected.hexdigest())
+    assert mac.fits(data, b64url_encode(expected.digest()))
+    assert not mac.fits(data + b"x", b64url_encode(expected.digest()))
 
 
 def test_ledger_key_shows_nothing_and_has_one_length() -> None:
@@ -323,8 +336,8 @@ def test_lines_come_apart_as_they_were_put_together() -> None:
     """Both forms give back exactly their parts, and neither is read as the other."""
     mac = bytes(range(32))
     stream, log = stream_line(mac, b'{"a":"b"}'), log_line(mac, b'{"a":"b"}')
-    assert stream_parts(stream[:-1]) == (b'{"a":"b"}', mac.hex())
-    assert log_parts(log[:-1]) == (b'{"a":"b"}', mac.hex())
+    assert stream_parts(stream[:-1]) == (b'{"a":"b"}', b64url_encode(mac))
+    assert log_parts(log[:-1]) == (b'{"a":"b"}', b64url_encode(mac))
     assert stream_parts(log[:-1]) is None
     assert log_parts(stream[:-1]) is None
 
@@ -336,9 +349,9 @@ def test_only_lines_of_the_form_come_apart(data: st.DataObject) -> None:
         stream_line(bytes(range(32)), data.draw(st.sampled_from([b"{}", b'{"a":"b"}', b'{"}}":{}}'])))[:-1]
     )
     for _ in range(data.draw(st.integers(0, 2))):
-        line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.sampled_from(b'0afAF{}":,\r\x00\xff'))
-    cut = bytes(line[: data.draw(st.sampled_from([len(line), len(line) - 1, 84, 83, 72, 8, 0]))])
-    match = re.fullmatch(rb'\{"mac":"([0-9a-f]{64})","record":(\{.*\})\}', cut, re.DOTALL)
+        line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.sampled_from(b'0aBE-+={}":,\r\x00\xff'))
+    cut = bytes(line[: data.draw(st.sampled_from([len(line), len(line) - 1, 63, 62, 51, 8, 0]))])
+    match = re.fullmatch(rb'\{"mac":"([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])","record":(\{.*\})\}', cut, re.DOTALL)
     assert stream_parts(cut) == ((match[2], match[1].decode()) if match else None)
 
 

@@ -11,7 +11,7 @@ from agent_identity._evidence.storage import lines as lines_module
 from agent_identity._evidence.storage.lines import Block, split_blocks
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
 
-STREAM = "019ab697-e800-7000-8000-000000000001"
+STREAM = "AZq2l-gAcACAAAAAAAAAAQ"
 LINES = st.lists(st.binary(max_size=40).map(lambda data: data.replace(b"\n", b"-")), max_size=30)
 
 

@@ -16,7 +16,7 @@ from agent_identity.identity import SigningKey
 
 ORIGIN = "ledger.example/log"
 SIGNER = SigningKey.from_seed(b"r" * 32)
-STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_a_link_or_socket_is_none_of_our_doing(layout: Layout, faulty: Callable,
 
 def test_streams_are_named_in_their_order(layout: Layout) -> None:
     """Other names are none."""
-    later = f"{STREAM[:-1]}1"
-    for name in (later, STREAM, "x", f"{STREAM}x", "segments.lock"):
+    later = f"{STREAM[:-1]}Q"
+    for name in (later, STREAM, "x", f"{STREAM}x", f"{STREAM[:-1]}B", "segments.lock"):
         Path(layout.streams, name).mkdir()
     assert stream_names(Files(), layout) == (STREAM, later)

@@ -66,7 +66,7 @@ def test_what_was_written_is_read_again() -> None:
 
 def extra(change: Callable[[dict], object]) -> bytes:
     """Return the file with other extra data."""
-    fields = {"entry": {"a": "b"}, "hashes": ["0" * 64], "record": {"a": "b"}, "v": "1"}
+    fields = {"entry": {"a": "b"}, "hashes": ["0" * 43], "record": {"a": "b"}, "v": "1"}
     change(fields)
     return RecordProof(b"", (), b"", LogProof(0, (), NOTE, encode_record(fields))).to_bytes()
 
@@ -83,9 +83,9 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "a record that is text": (extra(lambda e: e.update(record="x")), "are not objects"),
     "an entry that is text": (extra(lambda e: e.update(entry="x")), "are not objects"),
     "hashes that are text": (extra(lambda e: e.update(hashes="x")), "are not objects"),
-    "a hash that is none": (extra(lambda e: e.update(hashes=["x"])), "63 hashes, or one that is not hex"),
-    "a hash that is an object": (extra(lambda e: e.update(hashes=[{}])), "63 hashes, or one that is not hex"),
-    "64 hashes": (extra(lambda e: e.update(hashes=["0" * 64] * 64)), "63 hashes, or one that is not hex"),
+    "a hash that is none": (extra(lambda e: e.update(hashes=["x"])), "63 hashes, or one in another form"),
+    "a hash that is an object": (extra(lambda e: e.update(hashes=[{}])), "63 hashes, or one in another form"),
+    "64 hashes": (extra(lambda e: e.update(hashes=["0" * 43] * 64)), "63 hashes, or one in another form"),
     "another spelling": (
         RecordProof(b"", (), b"", LogProof(0, (), NOTE, b'{"v": "1"}')).to_bytes(),
         "not in canonical form",

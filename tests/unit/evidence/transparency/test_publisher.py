@@ -232,7 +232,7 @@ def test_a_ledger_offers_each_of_its_checkpoints(tmp_path: Path, place: Place) -
     with Ledger.open(tmp_path, signer=signer, origin="x.example/log", publishers=[publisher], **given) as ledger:
         assert ledger.publishers == (publisher,)
         for _ in range(3):
-            append(ledger, "policy", {"policy": {"name": "p", "digest": "A" * 43}})
+            append(ledger, "policy", {"policy": {"name": "p", "digest": "0" * 43}})
             ledger.seal()
             seen.append((tmp_path / "log" / "checkpoint").read_bytes())
     seen.append((tmp_path / "log" / "checkpoint").read_bytes())
@@ -264,5 +264,5 @@ def test_a_forked_ledger_publishes_by_itself(tmp_path: Path, place: Place) -> No
         before = publisher._changed
         ledger.after_fork_in_child()
         assert publisher._changed is not before
-        append(ledger, "policy", {"policy": {"name": "p", "digest": "A" * 43}})
+        append(ledger, "policy", {"policy": {"name": "p", "digest": "0" * 43}})
     assert place.got[-1] == (tmp_path / "log" / "checkpoint").read_bytes()

@@ -47,14 +47,16 @@ from agent_identity._evidence.transparency.merkle import (
     verify_consistency,
     verify_inclusion,
 )
+from agent_identity._identity.common import b64url_decode
 from agent_identity._identity.keys.cosigners import check_note_name as check_name
 from agent_identity.errors import ConfigurationError, TokenError, VerificationError
 from agent_identity.identity import PublicKey, SigningKey
 
 KEY = SigningKey.from_seed(bytes([5]) * 32)
 OTHER = SigningKey.from_seed(bytes([6]) * 32)
-HEX = "0123456789abcdef" * 4
-UUID = "01957a3f-4e23-7b01-a9d1-0000000000a1"
+HEX = "0123456789abcdef" * 2
+HASH = "ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8"
+UUID = "AZV6P04jewGp0QAAAAAAoQ"
 
 Refusal = tuple[Callable[[], object], type[Exception], str | None, str]
 
@@ -492,16 +494,16 @@ ENVELOPES: dict[str, Refusal] = {
     "keyid too long": (opened(keyid="x" * 257), ValueError, None, NO_NAME),
     "keyid beyond ASCII": (opened(keyid="ä"), ValueError, None, NO_NAME),
     "signature": (
-        opened(signature="A" * 128),
+        opened(signature="00" * 64),
         ValueError,
         None,
-        "the signature is not 128 lower-case hex digits",
+        "the signature is not 86 base64url characters",
     ),
     "digest": (
         opened(digest=HEX),
         ValueError,
         None,
-        "the digest is not of the form sha256:<64 lower-case hex digits>",
+        "the digest is not 43 base64url characters",
     ),
     "another type": (
         opened(payload_type="text/plain"),
@@ -510,13 +512,13 @@ ENVELOPES: dict[str, Refusal] = {
         "the payload type is not that of a record",
     ),
     "another digest": (
-        opened(digest=f"sha256:{HEX}"),
+        opened(digest=HASH),
         VerificationError,
         "bad_digest",
         "the digest is not that of the payload; one was changed",
     ),
     "another signature": (
-        opened(signature="00" * 64),
+        opened(signature="A" * 86),
         VerificationError,
         "bad_signature",
         "the signature is not one of the named key over this record; one was changed",
@@ -536,7 +538,7 @@ ENVELOPES: dict[str, Refusal] = {
     ),
     "a scrubbed part": (
         lambda: Attestation.from_attributes(ATTRIBUTES | {"agent_identity.attestation.signature": "****"}),
-        *bad_attestation("the signature is not 128 lower-case hex digits"),
+        *bad_attestation("the signature is not 86 base64url characters"),
     ),
     "envelope too large": (
         lambda: Attestation.from_envelope(b" " * 11_184_819),
@@ -614,7 +616,7 @@ def test_attestations_at_their_bounds() -> None:
 def test_both_alphabets_of_an_envelope_are_read(body: bytes) -> None:
     """DSSE accepts standard and url-safe base64, with padding or without."""
     attestation = sign_record(body, KEY)
-    raw = bytes.fromhex(attestation.signature)
+    raw = b64url_decode(attestation.signature)
     for encode in (b64encode, urlsafe_b64encode):
         for strip in (b"", b"="):
             payload, signature = (encode(data).rstrip(strip).decode() for data in (body, raw))
@@ -632,7 +634,7 @@ def test_records_of_any_length_open(length: int) -> None:
     body = b"x" * length
     attestation = sign_record(body, KEY)
     assert attestation.open(trusted) == body
-    KEY.public_key.verify(bytes.fromhex(attestation.signature), pae(PAYLOAD_TYPE, body))
+    KEY.public_key.verify(b64url_decode(attestation.signature), pae(PAYLOAD_TYPE, body))
 
 
 def test_the_mac_of_a_line_is_that_of_its_format() -> None:
@@ -682,23 +684,23 @@ def test_what_a_key_of_another_length_says() -> None:
     "change",
     [
         lambda line: b"X" + line[1:],
-        lambda line: line[:72] + b"X" + line[73:],
+        lambda line: line[:51] + b"X" + line[52:],
         lambda line: line[:-1] + b"X",
         lambda line: line[:-2] + b"X}",
-        lambda line: line[:8] + b"X" + line[9:],
-        lambda line: line[:71] + b"F" + line[72:],
+        lambda line: line[:8] + b"+" + line[9:],
+        lambda line: line[:50] + b"B" + line[51:],
     ],
     ids=["start", "middle", "end", "end of the record", "start of the MAC", "end of the MAC"],
 )
 def test_each_place_of_a_line_counts(change: Callable[[bytes], bytes]) -> None:
     """One wrong byte at any of the fixed places, and the line has not the form."""
     line = stream_line(bytes(32), b'{"a":"b"}')[:-1]
-    assert stream_parts(line) == (b'{"a":"b"}', "00" * 32)
+    assert stream_parts(line) == (b'{"a":"b"}', "A" * 43)
     assert stream_parts(change(line)) is None
 
 
 STRINGS = "a log entry does not have exactly the strings origin, root, size and stream"
-FORMS = "a log entry has a size that is not decimal, a root that is not hex, or a stream that is no id"
+FORMS = "a log entry has a size that is not decimal, a root that is no digest, or a stream that is no id"
 
 
 @pytest.mark.parametrize(
@@ -707,7 +709,7 @@ FORMS = "a log entry has a size that is not decimal, a root that is not hex, or 
         ({"more": "x"}, STRINGS),
         ({"size": True}, STRINGS),
         ({"size": "01"}, FORMS),
-        ({"root": HEX[1:]}, FORMS),
+        ({"root": HASH[1:]}, FORMS),
         ({"stream": "../x"}, FORMS),
         ({"alive": True}, STRINGS),
         ({"alive": "01"}, "alive in a log entry is not nanoseconds as a decimal number"),
@@ -716,7 +718,7 @@ FORMS = "a log entry has a size that is not decimal, a root that is not hex, or 
 )
 def test_what_a_refused_log_entry_says(changes: dict[str, object], message: str) -> None:
     """An entry of another form is refused with the form that it should have."""
-    entry: dict[str, object] = {"origin": "log", "root": HEX, "size": "1", "stream": UUID}
+    entry: dict[str, object] = {"origin": "log", "root": HASH, "size": "1", "stream": UUID}
     assert Head.from_entry(json.dumps(entry, separators=(",", ":")).encode())[1] == "log"
     changed = json.dumps(dict(sorted((entry | changes).items())), separators=(",", ":")).encode()
     check_refusal(lambda: Head.from_entry(changed), ValueError, None, message)
@@ -724,7 +726,7 @@ def test_what_a_refused_log_entry_says(changes: dict[str, object], message: str)
 
 def span(**changes: object) -> dict[str, object]:
     """Return an export of one span with other members."""
-    whole = {"traceId": HEX[:32], "spanId": HEX[:16]} | changes
+    whole = {"traceId": HEX, "spanId": HEX[:16]} | changes
     return {"resourceSpans": [{"scopeSpans": [{"spans": [whole]}]}]}
 
 

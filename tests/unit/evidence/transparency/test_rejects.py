@@ -13,7 +13,7 @@ from agent_identity._evidence.transparency.log import DirectoryLog, Head
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import SigningKey
 
-STREAM = "01957a3f-4e23-7b01-a9d1-0000000000a1"
+STREAM = "AZV6P04jewGp0QAAAAAAoQ"
 ORIGIN = "ledger.example/log"
 SIGNER = SigningKey.from_seed(b"r" * 32)
 LONG = b"y" * 600_000 + b"\n"
@@ -145,7 +145,7 @@ def test_the_search_for_later_entries_has_an_end(
     monkeypatch.setattr("agent_identity._evidence.transparency.rejects._LOOKS", looks)
     lines = longer(tmp_path)
     assert lines[:5] == good
-    forged = [b'{"entry":{"n":"%d"},"mac":"%s"}\n' % (number, b"0" * 64) for number in range(9)]
+    forged = [b'{"entry":{"n":"%d"},"mac":"%s"}\n' % (number, b"0" * 43) for number in range(9)]
     path = Path(Layout.of(tmp_path).log_entries)
     path.write_bytes(b"".join([*lines[:3], *forged, *lines[4:]]))
     log = directory_log(tmp_path, Files())

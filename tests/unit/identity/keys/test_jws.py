@@ -12,7 +12,7 @@ from joserfc.jwk import OKPKey
 from jwt.algorithms import OKPAlgorithm
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.keys.jws import (
     MAX_TOKEN,
     par_hash,
@@ -65,7 +65,8 @@ def test_the_published_hashes_are_reproduced(published: dict[str, Any]) -> None:
     root, leaf = published["delegation"]["root_token"], published["delegation"]["leaf_token"]
     assert par_hash(root) == published["delegation"]["root_par_hash"]
     chain = json.loads(published["records"][0]["payload_jcs"])["delegation"]["chain"]
-    assert [f"sha256:{token_hash(token)}" for token in (root, leaf)] == [chain[1]["token"], chain[2]["token"]]
+    found = [f"sha256:{b64url_decode(token_hash(token)).hex()}" for token in (root, leaf)]
+    assert found == [chain[1]["token"], chain[2]["token"]]
 
 
 def test_the_published_attenuation_holds(published: dict[str, Any]) -> None:

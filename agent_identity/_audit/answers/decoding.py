@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast, final
 
 import orjson
+from msgspec import structs
 
 from agent_identity._audit.answers.facts import (
     ApprovalFact,
@@ -31,6 +32,7 @@ from agent_identity._authority.grants import GRANT_TYPE
 from agent_identity._evidence.record import (
     AnyRecord,
     Approval,
+    Decision,
     Detail,
     Erasure,
     Grant,
@@ -504,7 +506,7 @@ def _joined(  # budget: one line for each attribute of a call
         opened=last.action.agent,
         model=last.action.model or action.model,
         labels=action.labels or (detail and detail.labels) or (),
-        decision=last.decision,
+        decision=_decided(first, last, detail),
         outcome="unknown" if outcome is None else outcome.outcome,
         error=None if outcome is None else outcome.error,
         findings=_different(first.findings, last.findings),
@@ -516,6 +518,12 @@ def _joined(  # budget: one line for each attribute of a call
         span=None if trace is None or trace.span is None else (trace.trace, trace.span),
         above=_above(last, first),
     )
+
+
+def _decided(first: Intent | Outcome, last: Intent | Outcome, detail: Detail | None) -> Decision:
+    """Return the decision of a call, with the policy that an outcome leaves to its intent or detail."""
+    told = first.decision if detail is None or first.decision.policy is not None else detail
+    return structs.replace(last.decision, policy=told.policy, version=told.version)
 
 
 def _above(*records: Intent | Outcome) -> str | None:

@@ -15,6 +15,7 @@ from agent_identity._evidence.record import (
     action_of,
     argument_names,
 )
+from agent_identity._identity.common import is_digest
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
 
@@ -51,7 +52,7 @@ def disclose(
     found = find_record(directory, record)
     action = action_of(found)
     digest = None if action is None else action.args
-    if digest is not None and digest.startswith("hmac-") and not show_task_key:
+    if digest is not None and is_digest(digest) and not show_task_key:
         raise VerificationError(
             "the record was made without Privacy(disclosable=True), so its arguments can be shown only with the key of "
             "their task, which opens all digests of the task to guessing; --with-task-key does that",

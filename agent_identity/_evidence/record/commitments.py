@@ -12,10 +12,10 @@ from typing import Final
 
 from agent_identity import canonical
 from agent_identity._evidence.storage import Mac
-from agent_identity._identity.common import digest_of
+from agent_identity._identity.common import digest_of, is_digest
 from agent_identity.canonical import JSON
 
-__all__ = ["PREFIX", "commit", "leaf", "part", "root", "salts"]
+__all__ = ["PREFIX", "commit", "is_salted", "leaf", "part", "root", "salts"]
 
 PREFIX: Final = "s"
 """The first character of digests of arguments that can be shown one at a time."""
@@ -44,6 +44,11 @@ def salts(mac: Mac, parts: Sequence[bytes]) -> Iterator[bytes]:
     key = mac.of(_TAG + b"\n".join(parts))  # Canonical JSON holds no line feed.
     for index in range(len(parts)):
         yield hmac.digest(key, b"%d" % index, "sha256")
+
+
+def is_salted(digest: str) -> bool:
+    """Return whether a digest of arguments can show them one at a time; a MAC may begin with the prefix by chance."""
+    return digest.startswith(PREFIX) and not is_digest(digest)
 
 
 def leaf(salt: bytes, data: bytes) -> bytes:

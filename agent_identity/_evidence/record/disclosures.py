@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Self, final
 
 from agent_identity import canonical
-from agent_identity._evidence.record.commitments import PREFIX, leaf, part, root, salts
+from agent_identity._evidence.record.commitments import is_salted, leaf, part, root, salts
 from agent_identity._evidence.record.parts import Action
 from agent_identity._evidence.record.schema import AnyRecord, Approval, Intent, Outcome
 from agent_identity._evidence.storage import Mac
@@ -74,7 +74,7 @@ class Disclosure:
                 f"the call has no argument {unknown[0][:64]!a}; it has: {', '.join(known)[:512]}",
                 code="unknown_argument",
             )
-        whole = not _digest(record).startswith(PREFIX)
+        whole = not is_salted(_digest(record))
         if whole and names is not None and set(names) != set(known):
             raise VerificationError(
                 "the record has one digest of all arguments; show them all, or open the enforcer with "
@@ -112,7 +112,7 @@ class Disclosure:
                 "the disclosure is of another record; give the record that it names", code="other_record"
             )
         expected, names = _digest(record), _stated_names(record)
-        if expected.startswith(PREFIX) is (self.key is not None):
+        if is_salted(expected) is (self.key is not None):
             raise VerificationError(
                 "the record has the other form of digest than the disclosure; make the disclosure again "
                 "from the record",

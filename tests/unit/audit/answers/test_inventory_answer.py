@@ -273,7 +273,10 @@ def test_a_cyclonedx_document_fits_the_schema(company: Path, tmp_path: Path) -> 
     )
     document = cyclonedx(taken(company, path))
     jsonschema.Draft7Validator(json.loads(SCHEMA.read_text("utf-8"))).validate(document)
-    assert {part["name"] for part in _objects(document["components"])} == {"clerk", "helper", "gpt", "redis"}
+    assert {part["name"] for part in _objects(document["components"])} == {
+        *("clerk", "helper", "gpt", "redis", "https://bank.example.com payments"),
+        "postgres://db.example.com:5432 shop.invoices/{number}",
+    }
     assert {"pay", "api.openai.com", "mcp.example.com"} <= {part["name"] for part in _objects(document["services"])}
     assert "private@example.com" not in json.dumps(document)
     assert document == cyclonedx(taken(company, path))

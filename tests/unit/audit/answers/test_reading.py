@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,23 @@ def test_the_order_of_records_does_not_matter(company: Path, data: st.DataObject
     """Streams are read one after the other, so an outcome may come before its intent: the facts are the same."""
     records = records_of(company)
     kept, shuffled = Kept(), Kept()
-    for order, facts in ((records, kept), (data.draw(st.permutations(records)), shuffled)):
+    for order, facts in ((units_of(records), kept), (data.draw(st.permutations(units_of(records))), shuffled)):
         decoder = Decoder(0, facts.take, Period())
-        for record in order:
+        for record in chain.from_iterable(order):
             decoder.visit(record)
         decoder.finish()
     assert keys(kept.facts) == keys(shuffled.facts)
+
+
+def units_of(records: Sequence[AnyRecord]) -> list[tuple[AnyRecord, ...]]:
+    """Return the records, each detail together with its outcome, which stands directly behind it."""
+    units: list[tuple[AnyRecord, ...]] = []
+    for record in records:
+        if units and units[-1][-1].kind == "detail":
+            units[-1] += (record,)
+        else:
+            units.append((record,))
+    return units
 
 
 def apart(records: Sequence[AnyRecord], places: Sequence[int], proved: Sequence[bool]) -> list[Any]:
@@ -163,7 +175,9 @@ def test_a_call_counts_once_wherever_its_records_are(company: Path, data: st.Dat
     """Intent and outcome may stand in any of several sources of one weight: the calls are those of one source."""
     records = records_of(company)
     whole = apart(records, [0] * len(records), [True])
-    places = data.draw(st.lists(st.integers(0, 2), min_size=len(records), max_size=len(records)))
+    units = units_of(records)
+    drawn = data.draw(st.lists(st.integers(0, 2), min_size=len(units), max_size=len(units)))
+    places = [place for unit, place in zip(units, drawn, strict=True) for _ in unit]
     weight = data.draw(st.booleans())
     found = apart(records, places, [weight] * 3)
     assert Counter(map(call_of, found)) == Counter(map(call_of, whole))
@@ -227,7 +241,7 @@ def test_what_waits_may_go_to_the_disk(company: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(decoding, "_NEAR", 2)
     kept = Kept()
     decoder = Decoder(0, kept.take, Period())
-    for record in reversed(records_of(company)):
+    for record in chain.from_iterable(reversed(units_of(records_of(company)))):
         decoder.visit(record)
     decoder.finish()
     assert keys(kept.facts) == keys(whole.facts)

@@ -217,6 +217,8 @@ def test_first_seen_is_the_first_time(company: Path) -> None:
         ("delegates to", "clerk", "helper"): 4,
         ("passes", "clerk", "read(number)"): 9,
         ("passes", "helper", "pay(amount)"): 4,
+        ("reads", "clerk", "postgres://db.example.com:5432 shop.invoices/{number}"): 9,
+        ("sends to", "helper", "https://bank.example.com payments"): 4,
     }
     late = asked(company, since_ns=(START + 35 * DAY) * 10**9)
     assert [(one.relation, one.other) for one in late.events] == [

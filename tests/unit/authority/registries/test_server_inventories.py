@@ -1,6 +1,5 @@
 """Inventories of servers: signed, whole, and of a version that is known."""
 
-
 import pytest
 
 from agent_identity._authority.registries.server_inventories import INVENTORY_TYPE, INVENTORY_VERSION, open_inventory

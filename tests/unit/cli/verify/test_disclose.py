@@ -164,7 +164,8 @@ def test_other_values_are_not_written_down(run: Run, world: Path) -> None:
     cases = [
         (first, ("--argument", "amount", "--from", world / "wrong.json"), 1, "other_arguments"),
         (first, ("--argument", "amount", "--value", "4711"), 1, "other_arguments"),
-        (first, ("--argument", "secret", "--value", "4711"), 1, "unknown_argument"),
+        (first, ("--argument", "secret", "--value", "4711"), 1, "other_arguments"),
+        (records(world, "intent")[0]["id"], ("--argument", "secret", "--value", "4711"), 1, "unknown_argument"),
         (ping, ("--argument", "x", "--value", "4711"), 2, "no_arguments"),
         (records(world, "task_start")[0]["id"], ("--argument", "x", "--value", "1"), 2, "no_arguments"),
         (first, ("--argument", "x", "--value", "4711x"), 2, "JSON"),
@@ -463,7 +464,7 @@ def test_a_call_outside_its_grant_is_found(tmp_path: Path, monkeypatch: pytest.M
         with enforcer.task("p", principal=Human("alice"), agent=Agent("clerk", owner="o"), scope=scope):
             pay(amount=51)
             pay(other=1)
-    first, second = (record["id"] for record in records(tmp_path, "outcome"))
+    first, second = (record["id"] for record in records(tmp_path, "intent"))  # Which list the names.
     directory = tmp_path / "evidence"
     files = [disclose(directory, first, {"amount": 51}), disclose(directory, second, {"other": 1})]
     report = check(directory, directory / "trust.json", disclosures=files)

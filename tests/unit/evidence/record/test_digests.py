@@ -1,7 +1,6 @@
 """Digest keys: one for each id, everywhere the same, gone for good when erased."""
 
 import errno
-import hashlib
 import hmac
 import os
 import threading
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from agent_identity._evidence.record import digests as digests_module
 from agent_identity._evidence.storage.os_files import Files
+from agent_identity._identity.common import b64url_encode, digest_of
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.options import DigestKeys
 
@@ -26,11 +26,12 @@ def test_a_digest_is_an_hmac_under_the_key_of_its_id(path: Path) -> None:
     """The digest can be recomputed from the key that the file holds, and from nothing else."""
     keys = DigestKeys(path)
     key = keys.key_for("task")
-    expected = "hmac-sha256:" + hmac.new(key, b"data", "sha256").hexdigest()
+    expected = b64url_encode(hmac.digest(key, b"data", "sha256"))
     assert keys.digest("task", b"data") == expected
     assert keys.digest("task", b"data") == expected
     assert keys.digest("other", b"data") != expected
-    assert path.read_text().splitlines()[0] == f'{{"id":"task","key":"{key.hex()}"}}'
+    assert keys.link("task", b"data") == expected
+    assert path.read_text().splitlines()[0] == f'{{"id":"task","key":"{b64url_encode(key)}"}}'
 
 
 def test_the_file_is_closed_to_others(path: Path) -> None:
@@ -99,9 +100,9 @@ def test_ac_105_likely_values_cannot_be_tried(path: Path) -> None:
     """Whoever has a digest and not the key learns nothing by hashing every amount."""
     data = [b'{"amount":%d}' % amount for amount in range(1000)]
     digest = DigestKeys(path).digest("task", data[100])
-    plain = {hashlib.sha256(value).hexdigest() for value in data}
-    unkeyed = {hmac.new(b"task", value, "sha256").hexdigest() for value in data}
-    assert digest.removeprefix("hmac-sha256:") not in plain | unkeyed
+    plain = {digest_of(value) for value in data}
+    unkeyed = {b64url_encode(hmac.digest(b"task", value, "sha256")) for value in data}
+    assert digest not in plain | unkeyed
 
 
 def test_memory_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

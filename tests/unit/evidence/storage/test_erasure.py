@@ -148,6 +148,28 @@ def test_a_torn_erasure_counts_as_one_and_is_finished(path: Path) -> None:
     assert key[30:] not in path.read_bytes()
 
 
+@pytest.mark.parametrize("raw", [b"\xfb\xef\xbe" * 10 + b"\xfb\xef", bytes(32)])
+def test_no_key_is_taken_for_an_erased_one(path: Path, faulty: type, raw: bytes) -> None:
+    """A key whose text is dashes but for its end, and what a process that died left of it, are not erased."""
+    files = faulty()
+    files.random = lambda size: raw
+    assert DigestKeys(path, files=files).key_for("task") == raw
+    assert DigestKeys(path).key_for("task") == DigestKeys(path).kept("task") == raw
+    path.write_bytes(b'{"id":"task","key":"-\n' + path.read_bytes())
+    assert DigestKeys(path).kept("task") == raw
+    assert DigestKeys(path).count(["task"]) == 1
+
+
+def test_a_key_in_another_spelling_is_none(path: Path) -> None:
+    """Bits after its last byte make it no key: it is not used, and no other takes its place."""
+    DigestKeys(path).key_for("one")
+    path.write_bytes(path.read_bytes() + b'{"id":"task","key":"%s"}\n' % (b"A" * 42 + b"B"))
+    with pytest.raises(ConfigurationError) as caught:
+        DigestKeys(path).kept("task")
+    assert caught.value.code == "no_digest_key"
+    assert DigestKeys(path).link("task", b"data") is None
+
+
 def test_a_kill_at_any_step_loses_no_other_key(path: Path, faulty: type) -> None:
     """Whatever the last call was: the keys that were not named are there, and the next attempt erases the rest."""
     base = DigestKeys(path)

@@ -137,7 +137,17 @@ def test_any_256_bits_have_one_digest(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "A" * 42, "A" * 44, "s" + "A" * 43, "A" * 42 + "B", "A" * 43 + "=", "A" * 43 + "\n", "A" * 41 + "+A", "0" * 64],
+    [
+        "",
+        "A" * 42,
+        "A" * 44,
+        "s" + "A" * 43,
+        "A" * 42 + "B",
+        "A" * 43 + "=",
+        "A" * 43 + "\n",
+        "A" * 41 + "+A",
+        "0" * 64,
+    ],
 )
 def test_other_spellings_are_no_digest(text: str) -> None:
     """Neither hexadecimal digits nor padding, nor bits after the last byte."""

@@ -58,9 +58,7 @@ def tools_of(enforcer: Enforcer) -> Mapping[str, Any]:
     return {body.__name__: enforcer.tool(touches=touches[body.__name__])(body) for body in bodies}
 
 
-def work(
-    directory: Path, *, tasks: int = 1, days: float = 0, start: int = START, **options: Any
-) -> FixedClock:
+def work(directory: Path, *, tasks: int = 1, days: float = 0, start: int = START, **options: Any) -> FixedClock:
     """Let the company work, and return the clock.
 
     In each task, on behalf of Alice, the clerk reads two invoices (and is warned), and hands paying over to the helper,

@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from draft_records import append_draft
 from plain_records import append
+from record_writing import append_record
 
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.grants.scope import Scope
@@ -127,7 +127,7 @@ class Writer:
         """Write a record a moment later; return its id."""
         self.clock.advance(self.rng.choice((0, 0.001, 0.25, 3)))
         if self.version != VERSION:
-            return append_draft(self.ledger, kind, body, self._detail(kind, body)).id
+            return append_record(self.ledger, kind, body, self._detail(kind, body)).id
         return append(self.ledger, kind, body).id
 
     def _detail(self, kind: str, body: dict) -> dict | None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from checking import check
-from draft_records import drafts_written
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import append
+from record_writing import streams_begin
 
 from agent_identity import records
 from agent_identity._audit.ledger.certificates_check import certificates_proved
@@ -122,13 +122,13 @@ class Pod:
     def draft(self, *tokens: str) -> None:
         """Have a process come that writes version 2: a certificate in its first record, others in records of trust."""
         first, *renewals = tokens or (None,)
-        with drafts_written(certificate=first):
+        with streams_begin(certificate=first):
             self.work()
         self.trusted(*renewals)
 
     def trusted(self, *tokens: str, **changes: str) -> None:
         """Have a process come that trusts its key by a certificate."""
-        signer, beginning = self.key("recorder"), Beginning(records=DRAFT)
+        signer, beginning = self.key("recorder"), Beginning()
         given = {"signer": signer, "clock": self.clock, "ids": RandomIds(), "beginning": beginning}
         for token in tokens:
             with Ledger.open(self.path, origin=self.origin, **given) as ledger:
@@ -598,7 +598,7 @@ def test_a_certificate_in_the_log_is_older_than_what_others_saw_of_it(fresh: Pod
     assert found_of(fresh, revoked(fresh.now + DAY, witnesses=seen)) == (0, set())
     # A record of trust, once it stands behind what a witness saw, and once before that.
     late = Pod(fresh.path.with_name("late"))
-    with drafts_written():
+    with streams_begin():
         late.work()
     kept = Path(cosigned_file(Layout.of(late.path), seen.keys[0]))
     kept.parent.mkdir(exist_ok=True)
@@ -708,7 +708,7 @@ def test_two_roots_for_one_log_are_a_conflict() -> None:
 def test_a_certificate_beside_the_records_of_an_excerpt_is_not_older_than_the_theft(fresh: Pod, tmp_path: Path) -> None:
     """Nobody signs where an excerpt begins: a file before it counts for nothing, nor a place that no head proves."""
     given = {"principal": ALICE, "agent": CLERK, "scope": Scope("tool")}
-    with drafts_written(), Enforcer.open(fresh.path, clock=fresh.clock) as enforcer:
+    with streams_begin(), Enforcer.open(fresh.path, clock=fresh.clock) as enforcer:
         for _ in range(2):
             with enforcer.task("a purpose", **given) as task:
                 enforcer.tool(name="tool")(lambda: None)()

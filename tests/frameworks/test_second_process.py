@@ -279,9 +279,7 @@ SUSPENDED = {"missing": (("suspended", None),)}
 def opened(way: Way, clock: FixedClock, **options: Any) -> ai.Enforcer:
     """Open the enforcer of a folder."""
     routes = {"person": way.channel()}
-    return ai.Enforcer.open(
-        way.folder / "evidence", policy=Flow(), routes=routes, clock=clock, **options
-    )
+    return ai.Enforcer.open(way.folder / "evidence", policy=Flow(), routes=routes, clock=clock, **options)
 
 
 def task(enforcer: ai.Enforcer, request: str | None, principal: ai.Human = ALICE) -> Any:

@@ -431,9 +431,7 @@ async def test_results_carry_flow_labels(tmp_path: Path) -> None:
             result = await Runner.run(agent, request)
     assert paid == ["GB82 WEST 1234 5698 7654 32"]
     assert outputs(result)[2].startswith("refused: ")
-    marks = [
-        one.mark.label for one in records.read(tmp_path / "evidence") if isinstance(one, records.Mark)
-    ]
+    marks = [one.mark.label for one in records.read(tmp_path / "evidence") if isinstance(one, records.Mark)]
     assert any("untrusted" in str(label) for label in marks)
 
 

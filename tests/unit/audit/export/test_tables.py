@@ -41,7 +41,7 @@ def recorded(directory: Path) -> list[str]:
 
 def row_of(data: bytes) -> Row:
     """Return the columns of a record."""
-    return tables._row(data, decode(data))
+    return tables._row(data, decode(data), None)
 
 
 def opened(folder: Path, about: Mapping[str, str]) -> ParquetTable:

@@ -67,7 +67,7 @@ class Reading:
         self.visited: list[tuple[str, bytes]] = []
         self.stream = StreamCheck(STREAM, heads, self.findings, self.calls, options.pop("visit", self.visit), **options)
 
-    def visit(self, seen: AnyRecord, leaf: bytes) -> None:
+    def visit(self, seen: AnyRecord, leaf: bytes, _: object) -> None:
         """Note it."""
         self.visited.append((seen.id, leaf))
 

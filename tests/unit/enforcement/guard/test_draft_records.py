@@ -745,7 +745,7 @@ def test_a_rotation_is_recorded_under_the_new_keys(directory: Path) -> None:
         SigningKey.load(directory / "keys" / "recorder.pem"),
         TrustStore.load(directory / "trust.json").origin,
     )
-    beginning = Beginning(records=records.DRAFT)
+    beginning = Beginning()
     with Ledger.open(
         directory, signer=recorder, origin=origin or "", clock=clock, ids=ids, beginning=beginning
     ) as ledger:

@@ -169,6 +169,7 @@ def test_a_task_of_an_agent_that_may_not_act_does_not_open(
         "kind": "task",
         "agent": agent.to_claim(),
         "principal": ALICE.to_claim(),
+        "stage": "open",
     }
     assert world.records("grant", "task_start", "registration") == []
     (span,) = world.spans("invoke_agent")

@@ -1,4 +1,4 @@
-"""Records of version 2 for tests that are written for version 1: the same facts, cut as the writers cut them."""
+"""Records from plain facts, cut as the writers cut them."""
 
 import copy
 from collections.abc import Generator, Mapping
@@ -13,7 +13,7 @@ import pytest
 from agent_identity._enforcement.directory import open as directory
 from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.writer import Entry
-from agent_identity._evidence.record.parts import DRAFT, Time
+from agent_identity._evidence.record.parts import Time
 from agent_identity._evidence.record.schema import AnyRecord, Detail
 from agent_identity.options import Ledger
 
@@ -23,11 +23,11 @@ SHORTENED = {
     "task": ("expires", "purpose"),
     "principal": ("roles",),
 }
-"""What outcomes of version 2 leave to the intent, or to the detail of a refused call."""
+"""What outcomes leave to the intent, or to the detail of a refused call."""
 
 
 def facts_of(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of a record of version 2 that says what one of version 1 says."""
+    """Return the members of a record that says these facts."""
     facts = copy.deepcopy(dict(body))
     if "action" in facts:
         facts["action"].setdefault("kind", "function")
@@ -37,8 +37,8 @@ def facts_of(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def append_draft(ledger: Ledger, kind: str, body: Mapping[str, Any], detail: Mapping[str, Any] | None = None) -> Entry:
-    """Append a record of version 2, by default of now, with a detail before it if there is one."""
+def append_record(ledger: Ledger, kind: str, body: Mapping[str, Any], detail: Mapping[str, Any] | None = None) -> Entry:
+    """Append a record, by default of now, with its detail if there is one."""
     now = {"time": {"start": Time.at(ledger.clock.wall_ns()).start}}
     facts = facts_of(kind, {**now, **body})
 
@@ -46,18 +46,17 @@ def append_draft(ledger: Ledger, kind: str, body: Mapping[str, Any], detail: Map
         stream = msgspec.to_builtins(members.pop("stream"))
         return msgspec.convert({**facts, **members, "kind": kind, "stream": stream}, AnyRecord)
 
-    time = msgspec.convert(facts["time"], Time)
-    return ledger.append(make, detail=None if detail is None else partial(Detail, time=time, **detail))
+    return ledger.append(make, detail=None if detail is None else partial(Detail, **detail))
 
 
 @contextmanager
-def drafts_written(**more: Any) -> Generator[None]:
-    """Have each ledger that an enforcer opens in the block written in version 2.
+def streams_begin(**more: Any) -> Generator[None]:
+    """Have each stream that an enforcer opens in the block begin with these facts.
 
     Args:
         more: What the streams say first, besides.
     """
-    beginning = Beginning(records=DRAFT, **more)
+    beginning = Beginning(**more)
 
     def opened(*arguments: Any, **options: Any) -> Ledger:
         return Ledger.open(*arguments, **{**options, "beginning": beginning})

@@ -112,7 +112,7 @@ class World:
         assert (record["decision"]["effect"], record["decision"]["enforced"]) == ("block", "block")
         assert record["decision"]["reason"] == caught.value.decision.reason
         assert record["action"]["tool"] == tool
-        assert record["action"].get("args", "").startswith("hmac-sha256:") is digest
+        assert ("args" in record["action"]) is digest
         if chain is None:
             assert record["attribution"] == "none"
             assert not {"principal", "agent", "task", "chain"} & record.keys()

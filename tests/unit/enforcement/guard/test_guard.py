@@ -19,6 +19,7 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.common.recorded_decisions import decision_fact
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.guard.guard import Guard
+from agent_identity._identity.common import is_digest
 from agent_identity.adapters import CallRequest
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import (
@@ -634,7 +635,7 @@ def test_an_action_guards_a_block(world: Any) -> None:
         assert trace.get_current_span() is not call.execution.span
     (outcome,) = world.records("outcome")
     assert (outcome["outcome"], outcome["action"]["names"]) == ("success", ["amount:number", "to:array"])
-    assert outcome["action"]["result"].startswith("hmac-sha256:")
+    assert is_digest(outcome["action"]["result"])
 
 
 def test_an_action_without_result_has_no_digest_of_one(world: Any) -> None:

@@ -19,16 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from plain_records import append
 from record_writing import append_record
 
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling
-from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.sealer import Sealing
-from agent_identity._evidence.record.parts import VERSION, Version
 from agent_identity._evidence.storage.os_files import Files
+from agent_identity._identity.common import digest_of, uuid_of
 from agent_identity.audit import Verifier
 from agent_identity.identity import Agent, Human, Principal, Service, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger
@@ -70,7 +68,6 @@ class Writer:
         rng: Decides about everything.
         signer: The recorder key.
         origin: The name of the log.
-        version: The version of the records.
     """
 
     def __init__(
@@ -80,9 +77,7 @@ class Writer:
         *,
         signer: SigningKey = RECORDER,
         origin: str = ORIGIN,
-        version: Version = VERSION,
     ) -> None:
-        self.version = version
         self.directory = directory
         self.rng = rng
         self.clock = FixedClock(1_764_000_000_000_000_000 + rng.randrange(10**15))
@@ -102,7 +97,6 @@ class Writer:
             ids=self.ids,
             files=Quick(),
             seal_interval=3600.0,
-            beginning=Beginning(records=self.version),
         )
         self._ledgers.append(ledger)
         self.ledger = ledger
@@ -126,19 +120,21 @@ class Writer:
     def add(self, kind: str, body: dict) -> str:
         """Write a record a moment later; return its id."""
         self.clock.advance(self.rng.choice((0, 0.001, 0.25, 3)))
-        if self.version != VERSION:
-            return append_record(self.ledger, kind, body, self._detail(kind, body)).id
-        return append(self.ledger, kind, body).id
+        return append_record(self.ledger, kind, body, self._detail(kind, body)).id
 
     def _detail(self, kind: str, body: dict) -> dict | None:
         """Return what the detail of an outcome says, where it has one: each refused call, and some others."""
         if kind != "outcome" or ("intent" in body and self.rng.random() < 0.5):
             return None
-        return {"policy": "invoices", **({"call": body["intent"]} if "intent" in body else {})}
+        return {"policy": "invoices"}
 
     def id(self) -> str:
         """Return a new id."""
         return self.ids.new(self.clock.wall_ns())
+
+    def digest(self) -> str:
+        """Return a digest by chance."""
+        return digest_of(self.rng.randbytes(9))
 
     def hex(self, digits: int) -> str:
         """Return hex digits that are not all zero."""
@@ -160,7 +156,7 @@ class Writer:
             scope=Scope(TOOLS[0]) | Scope(TOOLS[1]) | Scope(TOOLS[2]) | Scope(TOOLS[3]),
             now=now,
             ttl=90_000,
-            id=self.id(),
+            id=uuid_of(self.id()),
         )
         chain = Chain((grant,))
         facts = self.facts(chain, task)
@@ -178,7 +174,7 @@ class Writer:
                 scope=Scope(TOOLS[0]),
                 now=now,
                 ttl=60_000,
-                id=self.id(),
+                id=uuid_of(self.id()),
             )
             less = self.facts(Chain((grant, part)), {**task, "expires": str((now + 60_000) * 10**9)})
             self.add("grant", {**less, "grant": {"token": part.token}})
@@ -214,7 +210,7 @@ class Writer:
         rng = self.rng
         effect = rng.choice(tuple(DECIDED)) if facts.get("task") else "block"
         enforced, reason = DECIDED[effect]
-        action = {"tool": tool or rng.choice(TOOLS), "args": f"hmac-sha256:{self.hex(64)}"}
+        action = {"tool": tool or rng.choice(TOOLS), "args": self.digest()}
         decision = {"effect": effect, "enforced": enforced, "mode": "enforce", "reason": reason}
         body = {**facts, "action": action, "decision": decision, **self.trace()}
         start = self.clock.wall_ns()
@@ -238,9 +234,9 @@ class Writer:
         if kind == "unattributed":
             self.call({"attribution": "none"}, [0, 0])
         else:
-            registration = {"hash": self.hex(64), "purpose": "invoices", "status": "registered"}
+            registration = {"hash": self.digest(), "purpose": "invoices", "status": "registered"}
             revocation = {"kind": "task", "name": number, "status": "revoked", "version": number}
-            policy = {"name": "invoices", "version": number, "digest": f"sha256:{self.hex(64)}"}
+            policy = {"name": "invoices", "version": number, "digest": self.digest()}
             bodies = {
                 "policy": {"policy": policy},
                 "registration": {"agent": agent, "registration": registration},
@@ -262,7 +258,7 @@ class Writer:
             scope=Scope(TOOLS[0]),
             now=self.clock.wall_ns() // 10**9,
             ttl=600,
-            id=self.id(),
+            id=uuid_of(self.id()),
         )
         facts = self.facts(Chain((grant,)), task)
         self.add("grant", {**facts, "grant": {"token": grant.token}})
@@ -296,14 +292,14 @@ def without_threads() -> None:
     Sealing._ensure_thread = lambda self: False  # type: ignore[method-assign]
 
 
-def make(directory: Path, seed: int, version: Version = VERSION) -> None:
+def make(directory: Path, seed: int) -> None:
     """Make the ledger of a seed: one to four processes, some of them killed, some at the same time."""
     rng = random.Random(seed)  # noqa: S311  Nothing here is a secret.
-    writer = Writer(directory, rng, version=version)
+    writer = Writer(directory, rng)
     for process in range(rng.randrange(1, 5)):
         if process:
             if rng.random() < 0.6:
-                torn = rng.choice((b"", b"{", b'{"mac":"00', b'{"mac":"' + b"0" * 64 + b'","record":{"a":"\xff'))
+                torn = rng.choice((b"", b"{", b'{"mac":"00', b'{"mac":"' + b"A" * 43 + b'","record":{"a":"\xff'))
                 writer.kill(torn)
             writer.start()
         for _ in range(rng.randrange(4)):
@@ -321,11 +317,11 @@ def make(directory: Path, seed: int, version: Version = VERSION) -> None:
     writer.close()
 
 
-def alarms(seed: int, room: Path, version: Version = VERSION) -> tuple[Counter[str], list[str]]:
+def alarms(seed: int, room: Path) -> tuple[Counter[str], list[str]]:
     """Make the ledger of a seed in a folder and verify it; return what it holds, and the false alarms."""
     directory = room / str(seed)
     try:
-        make(directory, seed, version)
+        make(directory, seed)
         report = Verifier(TRUST).ledger(directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -337,7 +333,7 @@ def alarms(seed: int, room: Path, version: Version = VERSION) -> tuple[Counter[s
     return facts, wrong
 
 
-def many(seeds: range, version: Version = VERSION) -> tuple[Counter[str], list[str]]:
+def many(seeds: range) -> tuple[Counter[str], list[str]]:
     """Do that for many seeds, in memory where there is a disk that is none."""
     without_threads()
     total: Counter[str] = Counter()
@@ -345,7 +341,7 @@ def many(seeds: range, version: Version = VERSION) -> tuple[Counter[str], list[s
     memory = Path("/dev/shm")  # noqa: S108  A folder of our own in it.
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as room:
         for seed in seeds:
-            facts, found = alarms(seed, Path(room), version)
+            facts, found = alarms(seed, Path(room))
             total += facts
             wrong += found
     return total, wrong

@@ -10,7 +10,6 @@ holds every kind of record, with the ledger's own MAC key where a row says so, n
 import argparse
 import base64
 import contextlib
-import hashlib
 import importlib.util
 import os
 import random
@@ -26,15 +25,14 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from agent_identity._evidence.record.parts import VERSION, Version
-from agent_identity._evidence.record.spelling import full_spelling, short_spelling
 from agent_identity._evidence.storage.layout import Layout
-from agent_identity._evidence.storage.lines import log_line, stream_line
+from agent_identity._evidence.storage.lines import log_line, stream_line, stream_parts
 from agent_identity._evidence.storage.mac import LedgerKey, load_ledger_key, log_message
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._evidence.transparency.log import Head
 from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
+from agent_identity._identity.common import b64url_encode, bytes_of_id, id_of
 from agent_identity.audit import Problem, Report, Verifier
 from agent_identity.identity import SigningKey
 
@@ -47,7 +45,7 @@ _spec.loader.exec_module(clean)
 STRANGER: Final = SigningKey.from_seed(b"s" * 32)
 LOG: Final = "log/entries.jsonl"
 NOTE: Final = "log/checkpoint"
-FORGED_ID: Final = "019ab5ad-4800-7000-8000-00000000f00d"
+FORGED_ID: Final = id_of(1_764_000_000_000_000_000, b"f00df00d")
 
 
 class Special(NamedTuple):
@@ -67,16 +65,16 @@ def build(
     *,
     signer: SigningKey = clean.RECORDER,
     origin: str = clean.ORIGIN,
-    version: Version = VERSION,
-) -> None:
-    """Make a ledger with every kind of record in three streams, one of which ends by SIGKILL."""
+) -> dict[str, bytes]:
+    """Make a ledger with every kind of record in three streams, one killed; return an earlier state."""
     clean.without_threads()
-    writer = clean.Writer(directory, random.Random(seed), signer=signer, origin=origin, version=version)  # noqa: S311
+    writer = clean.Writer(directory, random.Random(seed), signer=signer, origin=origin)  # noqa: S311
     first = writer.ledger
     for kind in clean.OTHERS[:3]:
         writer.other(kind)
     writer.task(2)
     first.seal()
+    earlier = files_in(directory)
     writer.approval()
     writer.other("unattributed")
     first.seal()
@@ -84,13 +82,14 @@ def build(
     writer.task(1)
     writer.ledger.seal()
     writer.other("policy")
-    writer.kill(b'{"mac":"00')
+    writer.kill(b'{"mac":"AA')
     writer.start()
     writer.other("erasure")
     writer.task(3)
     writer.ledger.seal()
     writer.call({"attribution": "none"}, [0, 0])
     writer.close()
+    return earlier
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Patient:
     @property
     def streams(self) -> list[str]:
         """Its streams in the order of their start."""
-        return sorted({name.split("/")[1] for name in self.files if name.startswith("ledger/")})
+        return sorted({name.split("/")[1] for name in self.files if name.startswith("ledger/")}, key=bytes_of_id)
 
 
 @dataclass(frozen=True)
@@ -164,33 +163,50 @@ def record_of(line: bytes) -> dict:
     return orjson.loads(line)["record"]
 
 
+def bytes_of(line: bytes) -> bytes:
+    """Return the bytes of the record of a line."""
+    parts = stream_parts(line.rstrip(b"\n"))
+    assert parts is not None
+    return parts[0]
+
+
 def data_of(record: object) -> bytes:
     """Return canonical bytes."""
     return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
 
 
-def line_of(data: bytes, mac: bytes = b"\0" * 32) -> bytes:
-    """Return a line without knowledge of the MAC key."""
-    return stream_line(mac, data)
+def detail_in(line: bytes) -> bytes | None:
+    """Return the bytes of the detail of a line, if it is whole and has one."""
+    parts = stream_parts(line.rstrip(b"\n"))
+    return parts[2] if parts else None
 
 
-def maced(at: Place, data: bytes) -> bytes:
+def record_at(line: bytes) -> int:
+    """Return where the record of a line begins."""
+    return len(line.rstrip(b"\n")) - 1 - len(bytes_of(line)) if line.endswith(b"}}\n") else 62
+
+
+def framed(at: Place, data: bytes | None = None, *, mac: bytes = bytes(32)) -> bytes:
+    """Return the line here with another record or MAC, without knowledge of the MAC key; its detail stays."""
+    line = at.lines[at.k]
+    return stream_line(mac, bytes_of(line) if data is None else data, detail_in(line))
+
+
+def maced(at: Place, data: bytes, detail: bytes | None = None) -> bytes:
     """Return a line as whoever stole the MAC key writes it."""
-    return stream_line(at.key().stream_mac(at.stream).of(data), data)
+    return stream_line(at.key().stream_mac(at.stream).of(data), data, detail)
 
 
 def rehashed(at: Place, records: list[dict], *, keyed: bool) -> Changed:
     """Number and link records anew."""
     prev, out = None, []
+    details = {record_of(line)["id"]: detail_in(line) for line in at.whole}
     for number, record in enumerate(records, 1):
         stream = {"id": at.stream, "seq": str(number), **({"prev": prev} if prev else {})}
-        if record["v"] != VERSION:
-            stream = short_spelling({"stream": stream})["stream"]
-        # Whoever hashes anew knows what the detail of an outcome is for.
-        detail = {"detail": stream["prev"]} if "detail" in record else {}
-        data = data_of({**record, **detail, "stream": stream})
-        prev = hashlib.sha256(b"\0" + data).hexdigest()
-        out.append(maced(at, data) if keyed else line_of(data))
+        data = data_of({**record, "stream": stream})
+        prev = b64url_encode(leaf_hash(data))
+        detail = details.get(record["id"])
+        out.append(maced(at, data, detail) if keyed else stream_line(bytes(32), data, detail))
     return at.put([*out, *at.lines[len(at.whole) :]])
 
 
@@ -229,7 +245,7 @@ def rebuilt(at: Place, changed: Changed, signer: SigningKey, *, as_ours: bool = 
         lines = [
             line for line in files[f"ledger/{stream}/entries.jsonl"].splitlines(keepends=True) if line[-1:] == b"\n"
         ]
-        leaf = [leaf_hash(line[83:-2]) for line in lines]
+        leaf = [leaf_hash(bytes_of(line)) for line in lines]
         entries.append(Head(stream, len(leaf), root_of(leaf)).to_entry(clean.ORIGIN))
     text = Checkpoint(clean.ORIGIN, len(entries), root_of(map(leaf_hash, entries)))
     note = sign_note(text.to_text(), clean.ORIGIN, signer)
@@ -287,7 +303,25 @@ def with_member(at: Place, change: Callable[[dict], object]) -> Changed:
     """Change the record as an object."""
     record = record_of(at.lines[at.k])
     change(record)
-    return at.instead(line_of(data_of(record)))
+    return at.instead(framed(at, data_of(record)))
+
+
+def with_detail(at: Place, change: Callable[[dict], dict | None]) -> Changed | None:
+    """Change the detail of the line as an object, with the MAC of the line; ``None`` where it has no detail."""
+    line = at.lines[at.k]
+    detail = detail_in(line)
+    if detail is None:
+        return None
+    facts = change(orjson.loads(detail))
+    return at.instead(maced(at, bytes_of(line), None if facts is None else data_of(facts)))
+
+
+def detail_added(at: Place) -> Changed | None:
+    """Give the line a detail, with the MAC of the line, where its record commits to none."""
+    line = at.lines[at.k]
+    if detail_in(line) is not None:
+        return None
+    return at.instead(maced(at, bytes_of(line), data_of({"_salt": "A" * 22, "policy": "open"})))
 
 
 def inserted(at: Place, line: bytes) -> Changed:
@@ -301,8 +335,6 @@ def forged(at: Place, kind: str, body: dict, *, truncate: bool = False) -> Chang
         return None
     records = [record_of(line) for line in at.whole]
     new = {"v": records[at.k]["v"], "id": FORGED_ID, "kind": kind, "time": records[at.k]["time"], **body}
-    if new["v"] != VERSION:
-        new = short_spelling(new)
     rest = [] if truncate else records[at.k :]
     return rehashed(at, [*records[: at.k], new, *rest], keyed=True)
 
@@ -326,13 +358,23 @@ def swapped(at: Place) -> Changed | None:
     return at.put(lines)
 
 
+def mac_of(line: bytes) -> bytes:
+    """Return the text of the MAC of a line."""
+    return line[record_at(line) - 54 : record_at(line) - 11]
+
+
+def with_mac(line: bytes, mac: bytes) -> bytes:
+    """Return a line with the text of another MAC."""
+    return line[: record_at(line) - 54] + mac + line[record_at(line) - 11 :]
+
+
 def swapped_macs(at: Place) -> Changed | None:
     """Swap the MACs of two records."""
     lines = at.lines
     if at.k + 1 >= len(at.whole):
         return None
     one, two = lines[at.k], lines[at.k + 1]
-    lines[at.k], lines[at.k + 1] = one[:8] + two[8:72] + one[72:], two[:8] + one[8:72] + two[72:]
+    lines[at.k], lines[at.k + 1] = with_mac(one, mac_of(two)), with_mac(two, mac_of(one))
     return at.put(lines)
 
 
@@ -377,8 +419,10 @@ def foreign_line(at: Place) -> bytes:
 
 RECORDS: Final[dict[str, Row]] = {
     # The content of a record.
-    "edit a fact": Row(lambda at: at.instead(line_of(data_of(edited(at)))), 1, ANY),
-    "edit a fact, with the MAC key": Row(lambda at: at.instead(maced(at, data_of(edited(at)))), 1, ANY),
+    "edit a fact": Row(lambda at: at.instead(framed(at, data_of(edited(at)))), 1, ANY),
+    "edit a fact, with the MAC key": Row(
+        lambda at: at.instead(maced(at, data_of(edited(at)), detail_in(at.lines[at.k]))), 1, ANY
+    ),
     "edit a fact and hash the rest anew": Row(lambda at: edited_and_rehashed(at, keyed=False), 1, ANY, "seal"),
     "the same with the MAC key": Row(lambda at: edited_and_rehashed(at, keyed=True), 1, ANY, "seal"),
     "the same, signed by a stranger": Row(
@@ -419,32 +463,46 @@ RECORDS: Final[dict[str, Row]] = {
     "a NUL at the end": Row(lambda at: at.instead(at.lines[at.k][:-1] + b"\0\n"), 1, LINE),
     "a NUL in a text": Row(lambda at: text_of(at, b'"kind":"', b'"kind":"\0'), 1, FORM),
     "an escaped letter": Row(lambda at: text_of(at, b'"kind":', b'"\\u006bind":'), 1, FORM),
-    "an escaped slash or dash": Row(lambda at: text_of(at, b"-7000-", b"\\u002d7000-"), 1, FORM),
+    "an escaped slash or dash": Row(lambda at: text_of(at, b'"id":"A', b'"id":"\\u0041'), 1, FORM),
     "a lone surrogate": Row(lambda at: text_of(at, b'"kind":"', b'"kind":"\\ud800'), 1, FORM),
     "bytes that are no UTF-8": Row(lambda at: text_of(at, b'"kind":"', b'"kind":"\xff\xfe'), 1, FORM),
     "a letter that looks the same": Row(lambda at: text_of(at, b'"kind":"', '"kind":"\u0430'.encode()), 1, FORM),
     "a member twice": Row(lambda at: text_of(at, b'"v":"1"', b'"v":"1","v":"1"'), 1, FORM),
     "a member twice, the first one false": Row(lambda at: text_of(at, b'"id":"', b'"id":"mallory","id":"'), 1, FORM),
     "members in another order": Row(
-        lambda at: at.instead(line_of(orjson.dumps(dict(reversed(record_of(at.lines[at.k]).items()))))), 1, FORM
+        lambda at: at.instead(framed(at, orjson.dumps(dict(reversed(record_of(at.lines[at.k]).items()))))), 1, FORM
     ),
     "two members in upper case": Row(lambda at: text_of(at, b'"id":"', b'"ID":"'), 1, FORM),
     # Bytes of the line.
-    "flip a bit of the record": Row(lambda at: flip(at, 84, len(at.lines[at.k]) - 3), 1, ANY),
-    "flip a bit of the frame": Row(lambda at: flip(at, 72, 83), 1, LINE),
-    "write the MAC in capitals": Row(
-        lambda at: at.instead(at.lines[at.k][:8] + b"A" * 64 + at.lines[at.k][72:]), 1, LINE
+    "flip a bit of the record": Row(
+        lambda at: flip(at, record_at(at.lines[at.k]) + 1, len(at.lines[at.k]) - 3), 1, ANY
     ),
-    "put another MAC": Row(lambda at: at.instead(line_of(at.lines[at.k][83:-2])), 0, frozenset()),
+    "flip a bit of the frame": Row(
+        lambda at: flip(at, record_at(at.lines[at.k]) - 11, record_at(at.lines[at.k])), 1, LINE
+    ),
+    "write the MAC in hex": Row(lambda at: at.instead(with_mac(at.lines[at.k], b"a" * 64)), 1, LINE),
+    "put another MAC": Row(lambda at: at.instead(framed(at, mac=bytes(32))), 0, frozenset()),
     "swap two MACs": Row(swapped_macs, 0, frozenset()),
     "tear the line": Row(
         lambda at: at.instead(at.lines[at.k][: at.rng.randrange(1, len(at.lines[at.k]) - 1)]), 1, LINE | {"records_cut"}
     ),
     "join the line with the next": Row(lambda at: at.instead(at.lines[at.k][:-1]), 1, LINE | {"records_cut"}),
-    "break the line in two": Row(lambda at: at.instead(at.lines[at.k][:90] + b"\n" + at.lines[at.k][90:]), 1, LINE),
+    "break the line in two": Row(lambda at: at.instead(at.lines[at.k][:65] + b"\n" + at.lines[at.k][65:]), 1, LINE),
     "an empty line before it": Row(lambda at: inserted(at, b"\n"), 1, LINE),
     "garbage before it": Row(lambda at: inserted(at, bytes(range(11, 250)) + b"\n"), 1, LINE),
     "a line of 5 MiB before it": Row(lambda at: inserted(at, b"x" * (5 << 20) + b"\n"), 1, LINE),
+    # The detail of an outcome.
+    "take the detail away": Row(lambda at: with_detail(at, lambda _: None), 1, frozenset({"detail_missing"})),
+    "add a detail": Row(detail_added, 1, frozenset({"detail_uncommitted"})),
+    "change the detail": Row(
+        lambda at: with_detail(at, lambda facts: {**facts, "policy": "open"}), 1, frozenset({"detail_mismatch"})
+    ),
+    "change the salt of the detail": Row(
+        lambda at: with_detail(at, lambda facts: {**facts, "_salt": "A" * 22}), 1, frozenset({"detail_mismatch"})
+    ),
+    "add a member to the detail": Row(
+        lambda at: with_detail(at, lambda facts: {**facts, "note": "x"}), 1, frozenset({"detail_mismatch"})
+    ),
     # Order and number.
     "delete": Row(dropped, 1, ORDER),
     "delete and hash the rest anew": Row(lambda at: deleted_and_rehashed(at, keyed=False), 1, ORDER, "seal"),
@@ -554,7 +612,7 @@ def log_flip(at: Place) -> Changed:
 
 LOG_CHANGED: Final = frozenset({"log_changed", "log_cut", "log_malformed", "log_shrank"})
 ENTRIES: Final[dict[str, Row]] = {
-    "edit the root": Row(lambda at: log_edit(at, root="0" * 64), 1, frozenset({"log_changed"}), "any"),
+    "edit the root": Row(lambda at: log_edit(at, root="A" * 43), 1, frozenset({"log_changed"}), "any"),
     "edit the size": Row(lambda at: log_edit(at, size="1"), 1, LOG_CHANGED, "any"),
     "edit the stream": Row(lambda at: log_edit(at, stream=FORGED_ID), 1, frozenset({"log_changed"}), "any"),
     "edit the origin": Row(lambda at: log_edit(at, origin="mallory"), 1, frozenset({"wrong_origin"}), "any"),
@@ -735,20 +793,11 @@ WHOLE: Final[dict[str, Row]] = {
 }
 
 
-def patient_in(room: Path, version: Version = VERSION) -> Patient:
+def patient_in(room: Path) -> Patient:
     """Make the patient and its relatives below a folder."""
     ours, theirs = room / "ours", room / "theirs"
-    build(ours, 1, version=version)
-    build(theirs, 2, signer=STRANGER, origin="ledger.example/theirs", version=version)
-    early = room / "earlier"
-    clean.without_threads()
-    writer = clean.Writer(early, random.Random(1), version=version)  # noqa: S311
-    for kind in clean.OTHERS[:3]:
-        writer.other(kind)
-    writer.task(2)
-    writer.ledger.seal()
-    earlier = files_in(early)
-    writer.close()
+    earlier = build(ours, 1)
+    build(theirs, 2, signer=STRANGER, origin="ledger.example/theirs")
     return Patient(files_in(ours), earlier, files_in(theirs), ours)
 
 
@@ -875,10 +924,7 @@ def _entry(line: bytes) -> dict[str, str]:
 
 
 def _id(at: Place) -> str:
-    found = re.search(rb'"id":"([0-9a-f-]{36})","(?:kind|intent)', at.lines[at.k])
-    short = re.search(rb'"id":"([A-Za-z0-9_-]{22})","(?:kind|intent)', at.lines[at.k])
-    if short:
-        return str(full_spelling({"id": short[1].decode()})["id"])
+    found = re.search(rb'"id":"([A-Za-z0-9_-]{22})","(?:kind|intent)', at.lines[at.k])
     return found[1].decode() if found else ""
 
 

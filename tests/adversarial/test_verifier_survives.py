@@ -12,9 +12,9 @@ import orjson
 import pytest
 
 from agent_identity._evidence.ledger.sealer import Sealing
-from agent_identity._evidence.record.parts import DRAFT, VERSION
-from agent_identity._evidence.record.spelling import short_spelling
+from agent_identity._evidence.storage.lines import stream_line, stream_parts
 from agent_identity._evidence.transparency.merkle import leaf_hash
+from agent_identity._identity.common import b64url_encode, bytes_of_id
 from agent_identity.audit import Report, Verifier
 from agent_identity.cli import main
 
@@ -24,28 +24,28 @@ assert _spec.loader is not None
 surgeries = sys.modules.setdefault("surgeries", importlib.util.module_from_spec(_spec))
 _spec.loader.exec_module(surgeries)
 
-HEX = "0123456789abcdef" * 4
-UUID = "019ab5ad-4800-7000-8000-00000000f00d"
+DIGEST = "A" * 43
+ID = surgeries.FORGED_ID
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1.5, "", "x", "0", "1", "9" * 19, "\u3164", "a\u0000b", "\n", "é" * 5_000),
     *([], [None], [[]], [{}], ["x"], ["x", "x"], {}, {"a": 1}, {"id": "x"}),
 )
-DRAFTS: dict[str, dict[str, Any]] = {
+OTHERS: dict[str, dict[str, Any]] = {
     "mark": {
         "mark": {
-            "hop": HEX,
+            "hop": DIGEST,
             "seq": "2",
             "label": "untrusted",
             "cause": "result",
-            "prev": UUID,
+            "prev": ID,
             "joined": "untrusted",
-            "sources": [UUID],
-            "origin": HEX,
-            "digest": f"hmac-sha256:{HEX}",
+            "sources": [ID],
+            "origin": DIGEST,
+            "digest": DIGEST,
             "token": "eyJh.eyJi.c2ln",
         },
     },
-    "examination": {"examination": {"question": "q", "digest": f"sha256:{HEX}", "size": "1"}},
+    "examination": {"examination": {"question": "q", "digest": DIGEST, "size": "1"}},
     "trust": {"trust": {"key": "k", "purpose": "recorder", "status": "trusted"}},
 }
 """Kinds of which the ledger under the knife has none."""
@@ -54,10 +54,13 @@ DRAFTS: dict[str, dict[str, Any]] = {
 class Ledger:
     """A sealed ledger, into which anybody writes."""
 
-    def __init__(self, directory: Path, version: str) -> None:
-        surgeries.build(directory, 1, version=version)
-        self.directory, self.version = directory, version
-        paths = [path / "entries.jsonl" for path in sorted((directory / "ledger").iterdir())]
+    def __init__(self, directory: Path) -> None:
+        surgeries.build(directory, 1)
+        self.directory = directory
+        paths = [
+            path / "entries.jsonl"
+            for path in sorted((directory / "ledger").iterdir(), key=lambda each: bytes_of_id(each.name))
+        ]
         self.path, self.log = paths[-1], directory / "log" / "entries.jsonl"
         self.bytes, self.log_bytes = self.path.read_bytes(), self.log.read_bytes()
         self.records: list[dict[str, Any]] = [
@@ -66,26 +69,24 @@ class Ledger:
             for line in path.read_bytes().splitlines()
             if line.endswith(b"}}")
         ]
-        if version == DRAFT:
-            of_task = next(record for record in self.records if record["kind"] == "task_start")
-            for kind, body in DRAFTS.items():
-                more = of_task if kind == "mark" else {name: of_task[name] for name in ("id", "stream", "time", "v")}
-                self.records.append({**more, **short_spelling(copy.deepcopy(body)), "kind": kind})  # type: ignore[dict-item]
+        of_task = next(record for record in self.records if record["kind"] == "task_start")
+        for kind, body in OTHERS.items():
+            more = of_task if kind == "mark" else {name: of_task[name] for name in ("id", "stream", "time", "v")}
+            self.records.append({**more, **copy.deepcopy(body), "kind": kind})
 
     def append(self, *records: Any, members: str = "") -> None:
         """Append lines in the places that follow, without a key; ``members`` stand in each once more."""
         lines = self.bytes.splitlines()
-        prev = leaf_hash(_record_of(lines[-1])).hex()
+        prev = b64url_encode(leaf_hash(_record_of(lines[-1])))
         written = [self.bytes]
         for seq, record in enumerate(records, len(lines) + 1):
             value = copy.deepcopy(record)
             if isinstance(value.get("stream"), dict) and "id" in value["stream"]:
-                place: Any = {"stream": {"id": self.path.parent.name, "seq": str(seq), "prev": prev}}
-                value["stream"] = (short_spelling(place) if self.version == DRAFT else place)["stream"]
+                value["stream"] = {"id": self.path.parent.name, "seq": str(seq), "prev": prev}
             data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
             data = data[:-1] + members.encode() + b"}"
-            prev = leaf_hash(data).hex()
-            written.append(b'{"mac":"' + b"0" * 64 + b'","record":' + data + b"}\n")
+            prev = b64url_encode(leaf_hash(data))
+            written.append(stream_line(bytes(32), data))
         self.path.write_bytes(b"".join(written))
 
     def verify(self) -> Report:
@@ -96,7 +97,9 @@ class Ledger:
 
 
 def _record_of(line: bytes) -> bytes:
-    return line[len(b'{"mac":"","record":') + 64 : -1]
+    parts = stream_parts(line)
+    assert parts is not None
+    return parts[0]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,9 +110,9 @@ def threads_again() -> Iterator[None]:
     Sealing._ensure_thread = ensure  # type: ignore[method-assign]
 
 
-@pytest.fixture(scope="module", params=[VERSION, DRAFT])
-def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    return Ledger(tmp_path_factory.mktemp("survives") / "evidence", request.param)
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    return Ledger(tmp_path_factory.mktemp("survives") / "evidence")
 
 
 def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -148,7 +151,7 @@ def changed(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def test_a_mark_without_prev_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One appended line leaves a tampered ledger contradicted, on the command line as well."""
-    ledger = Ledger(tmp_path / "evidence", DRAFT)
+    ledger = Ledger(tmp_path / "evidence")
     trust = tmp_path / "trust.json"
     surgeries.clean.TRUST.save(trust)
     ledger.bytes = ledger.bytes.replace(b'"allow"', b'"warn"', 1)
@@ -182,7 +185,7 @@ def test_no_edited_line_ends_the_verification(ledger: Ledger) -> None:
             data = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
             if data == _record_of(line[:-1]):
                 continue
-            edited = line[: len(b'{"mac":"","record":') + 64] + data + b"}\n"
+            edited = stream_line(bytes(32), data, surgeries.detail_in(line))
             ledger.path.write_bytes(b"".join([*lines[:number], edited, *lines[number + 1 :]]))
             assert ledger.verify().exit_code == 1
 
@@ -193,7 +196,7 @@ def test_no_line_of_the_log_ends_the_verification(ledger: Ledger) -> None:
     lines = ledger.log_bytes.splitlines(keepends=True)
     entry = orjson.loads(lines[-1])["entry"]
     for value in changed(entry):
-        forged = orjson.dumps({"entry": value, "mac": "0" * 64}, option=orjson.OPT_SORT_KEYS) + b"\n"
+        forged = orjson.dumps({"entry": value, "mac": "A" * 43}, option=orjson.OPT_SORT_KEYS) + b"\n"
         ledger.log.write_bytes(ledger.log_bytes + forged)
         assert ledger.verify().exit_code in (0, 1, 3)  # What no checkpoint covers proves nothing.
         if value != entry:

@@ -797,11 +797,12 @@ def test_a_guarded_function_is_not_suspended_for_a_person(office: Any, policy: A
     desk = office(policy=policy)
     graph = of_functions(desk, is_async=is_async)
     given: Any = {"messages": [HumanMessage("handle the mail")]}
+
+    def go() -> Any:
+        return asyncio.run(graph.ainvoke(given, THREAD)) if is_async else graph.invoke(given, THREAD)
+
     with desk.task(), pytest.raises(Denied) as caught:
-        if is_async:
-            asyncio.run(graph.ainvoke(given, THREAD))
-        else:
-            graph.invoke(given, THREAD)
+        go()
     assert (caught.value.code, desk.sent) == ("approval_failed", [])
     assert desk.verdict() == set()
 

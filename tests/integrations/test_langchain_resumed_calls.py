@@ -792,31 +792,19 @@ def of_functions(desk: Office, *, is_async: bool = False) -> Any:
 
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("policy", ROUTES)
-@pytest.mark.parametrize("later", ["same", None])
-@pytest.mark.parametrize(("how", "code"), [("rejected", "approval_rejected"), ("none", None), ("approved", None)])
-def test_a_guarded_function_of_a_node_runs_by_a_ruling_alone(
-    office: Any, policy: Any, later: Any, how: str, code: str | None, *, is_async: bool
-) -> None:
-    """A call of a function has no id, and is known by its arguments in a new task with a request."""
-    first = office(policy=policy)
+def test_a_guarded_function_is_not_suspended_for_a_person(office: Any, policy: Any, *, is_async: bool) -> None:
+    """A call that no other process could know again is refused, instead of paused until somebody frees it."""
+    desk = office(policy=policy)
+    graph = of_functions(desk, is_async=is_async)
+    given: Any = {"messages": [HumanMessage("handle the mail")]}
 
-    def go(desk: Office, given: Any) -> Any:
-        graph = of_functions(desk, is_async=is_async)
-        with desk.task():
-            return asyncio.run(graph.ainvoke(given, THREAD)) if is_async else graph.invoke(given, THREAD)
+    def go() -> Any:
+        return asyncio.run(graph.ainvoke(given, THREAD)) if is_async else graph.invoke(given, THREAD)
 
-    asked = go(first, {"messages": [HumanMessage("handle the mail")]})["__interrupt__"]
-    command = None if how == "none" else ruling(first, asked, reject=how == "rejected")
-    first.enforcer.close()
-    second = office(saver=first.saver, policy=policy if later == "same" else later, clock=first.clock)
-    if code is None:
-        go(second, command)
-    else:
-        with pytest.raises(Denied) as caught:
-            go(second, command)
-        assert caught.value.code == code
-    assert second.sent == ([EVIL] if how == "approved" else [])
-    assert second.verdict() == set()
+    with desk.task(), pytest.raises(Denied) as caught:
+        go()
+    assert (caught.value.code, desk.sent) == ("approval_failed", [])
+    assert desk.verdict() == set()
 
 
 @GUARDS

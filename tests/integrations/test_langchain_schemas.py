@@ -45,7 +45,7 @@ class Address(BaseModel):
 LEAVES = [
     (str, st.text(max_size=4)),
     (int, st.integers(-5, 5)),
-    (float, st.floats(allow_nan=False, width=16)),
+    (float, st.floats(allow_nan=False, allow_infinity=False, width=16)),
     (bool, st.booleans()),
     (Optional[int], st.none() | st.integers(-5, 5)),  # noqa: UP045  As many write it.
     (int | str, st.integers(-5, 5) | st.text(max_size=2)),

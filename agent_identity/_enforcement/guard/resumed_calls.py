@@ -67,7 +67,7 @@ class ResumedCalls:
 
     def _is_told_by_arguments(self, thread: str | None) -> bool:
         """Return whether a call without an id may be a suspended one; a process may no longer ask people."""
-        return self._asks_people or (self._resumable and (self._thread is None or thread is not None))
+        return self._resumable and (self._thread is None or thread is not None or self._asks_people)
 
     def _keys(self, call: Call, task: Task, thread: str | None) -> tuple[str, str] | None:
         """Return the keys of a call here and elsewhere; one without an id is known by its arguments."""
@@ -119,6 +119,8 @@ class ResumedCalls:
     def keep(self, call: Call) -> Denied | None:
         """Remember a call that is suspended; return its refusal if that cannot be, and a person was asked.
 
+        A process that asks nobody looks for suspended calls only where the guard knows calls that are made again.
+
         Args:
             call: The call.
         """
@@ -129,7 +131,10 @@ class ResumedCalls:
             thread = None if self._thread is None else self._thread()
             by, new = key_of(*_parties(task)), _fact_of(call, task)
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
-            for key in dict.fromkeys(self._keys(call, task, thread) or ()):
+            keys = self._keys(call, task, thread) if self._resumable or self._thread is not None else None
+            if keys is None and call.routing is not None:
+                return _unknowable(self._tool)
+            for key in dict.fromkeys(keys or ()):
                 self._calls.change(key, partial(_with, by, new, call.taken_up), seconds=ttl + MAX_WAIT)
         except Exception as error:  # noqa: BLE001 - As above.
             _LOG.error("a suspended call of %s cannot be remembered: %s", self._tool, safe_message(error))
@@ -223,6 +228,14 @@ def _with(by: str, new: Fact, taken_up: TakenUp | None, before: Fact | None) -> 
     merged: Fact = {**(before or {})}
     merged[by] = new
     return merged
+
+
+def _unknowable(tool: str) -> Denied:
+    return Denied(
+        f"{tool}: the call would wait for a person, and has neither an id nor a thread by which another process could "
+        "know it again; guard the tool by the adapter of its framework, or ask with an Approval that waits",
+        code="approval_failed",
+    )
 
 
 def _unanswered(tool: str) -> Denied:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Decision, Effect, Scope
+from agent_identity import Decision, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.adapters import CallRequest, SpanOptions
+from agent_identity.approvals import Approval
 from agent_identity.errors import Denied
-from agent_identity.inspection import Finding, SecretInspector
-from agent_identity.policy import Obligation, Request
+from agent_identity.inspection import Secrets
+from agent_identity.policy import Finding, Obligation, Request
 
 VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 ARGUMENTS, RESULT = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result"
@@ -77,7 +78,7 @@ def test_the_option_of_a_tool_counts_more(opened: Any, monkeypatch: Any, word: s
 
 def test_what_was_found_is_replaced_whatever_the_policy_says(opened: Any) -> None:
     """A secret that a policy lets through stands on no span."""
-    world = opened(inspectors=[SecretInspector()])
+    world = opened(inspectors=[Secrets()])
     with world.task(Scope("tool")):
         result = world.enforcer.tool(name="tool", content_on_spans=True)(lambda text: {"said": text})(f"key {SECRET}!")
     assert result == {"said": f"key {SECRET}!"}
@@ -91,7 +92,7 @@ def test_what_was_found_is_replaced_whatever_the_policy_says(opened: Any) -> Non
 @pytest.mark.parametrize("answer", [Answers(Effect.BLOCK), Answers(Effect.ALLOW, Obligation("withhold"))])
 def test_no_span_shows_a_withheld_result(opened: Any, answer: Answers, mode: str) -> None:
     """A result that the policy withholds, or would in monitor mode, is on no span."""
-    world = opened(inspectors=[SecretInspector()], policy=answer, mode=mode)
+    world = opened(inspectors=[Secrets()], policy=answer, mode=mode)
     tool = world.enforcer.tool(name="tool", content_on_spans=True)(lambda: {"head": "quarterly", "key": SECRET})
     with world.task(Scope("tool")):
         if mode == "enforce":
@@ -120,7 +121,7 @@ def test_content_that_could_not_be_inspected_is_not_shown(opened: Any) -> None:
 
         def inspect(self, content: Any) -> list[Finding]:
             self.times += 1
-            if self.times > 2:
+            if self.times > 3:
                 raise ValueError("tired")
             return []
 
@@ -164,12 +165,14 @@ def test_a_long_description_is_cut(opened: Any) -> None:
 
 def test_the_person_who_approved_stands_on_the_span(opened: Any) -> None:
     """The span of an approved call names the approval and the person; that of a rejected one names no approver."""
-    from agent_identity import Human, Rule, RuleSet  # noqa: PLC0415
-    from agent_identity.approvals import Answer, Approval  # noqa: PLC0415
+    policy = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="a person decides", id="ask", to="desk"))
+    bob, asked = Human("bob@example.com"), list[object]()
 
-    policy = RuleSet([Rule("ask", Effect.ROUTE, tools="*", route="desk")], name="asks", version="1")
-    answers = iter((Answer.approve(Human("bob@example.com")), Answer.reject(Human("bob@example.com"))))
-    world = opened(policy=policy, routes={"desk": Approval(ask=lambda request: next(answers))})
+    def ask(request: Any) -> Any:
+        asked.append(request)
+        return request.approve(by=bob) if len(asked) == 1 else request.reject(by=bob)
+
+    world = opened(policy=policy, routes={"desk": Approval(ask=ask)})
     tool = world.enforcer.tool(name="tool")(lambda: "done")
     with world.task(Scope("tool")):
         tool()
@@ -177,5 +180,5 @@ def test_the_person_who_approved_stands_on_the_span(opened: Any) -> None:
             tool()
     approved, rejected = (span.attributes for span in world.spans())
     assert approved["agent_identity.approval.approver"] == "bob@example.com"
-    assert approved["agent_identity.approval.id"] == world.records("approval")[-3]["approval"]["id"]
+    assert approved["agent_identity.approval.id"] == world.records("approval")[0]["approval"]["id"]
     assert "agent_identity.approval.approver" not in rejected

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, final
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, TaskEnd, TaskStart, Time
+from agent_identity._evidence.record import AnyRecord, Intent, Outcome, TaskEnd, TaskStart, Time
 from agent_identity._evidence.spans import error_of
 
 __all__ = ["Invocations", "Operations"]
@@ -98,7 +98,7 @@ class Invocations:
         }
         self._operations.tools(_seconds(record.time), self._with_error(record, attributes), Context())
 
-    def _invoked(self, record: Intent | OfTask, hop: str) -> None:
+    def _invoked(self, record: Intent | TaskStart | TaskEnd, hop: str) -> None:
         if isinstance(record, Intent):
             if hop in self._open and record.action.kind not in _NO_TOOLS:
                 self._open[hop] += 1

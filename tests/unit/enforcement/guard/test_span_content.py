@@ -1,14 +1,20 @@
 """Content on spans: only where it was asked for, after redaction, bounded, and never of a withheld result."""
 
+import base64
+import io
 import json
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import MessageToJson
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from agent_identity import Decision, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.adapters import CallRequest, SpanOptions
 from agent_identity.approvals import Approval
+from agent_identity.audit import Verifier
 from agent_identity.errors import Denied
+from agent_identity.identity import TrustStore
 from agent_identity.inspection import Secrets
 from agent_identity.policy import Finding, Obligation, Request
 
@@ -182,3 +188,30 @@ def test_the_person_who_approved_stands_on_the_span(opened: Any) -> None:
     assert approved["agent_identity.approval.approver"] == "bob@example.com"
     assert approved["agent_identity.approval.id"] == world.records("approval")[0]["approval"]["id"]
     assert "agent_identity.approval.approver" not in rejected
+
+
+def test_verify_names_what_no_record_states(opened: Any) -> None:
+    """Content, description and foreign attributes are reported as not verified; a claimed approver contradicts."""
+    world = opened()
+    with world.task(Scope("tool")):
+        world.enforcer.tool(name="tool", content_on_spans=True)(lambda text: text)("hello")
+    trust = TrustStore.load(world.directory / "trust.json")
+    document = json.loads(MessageToJson(encode_spans(world.spans(""))))
+
+    def checked(**more: str) -> Any:
+        changed = json.loads(json.dumps(document))
+        for span in changed["resourceSpans"][0]["scopeSpans"][0]["spans"]:
+            for name in ("traceId", "spanId", "parentSpanId"):
+                if name in span:
+                    span[name] = base64.b64decode(span[name]).hex()
+            if span["name"] == "execute_tool tool":
+                span["attributes"] += [{"key": key, "value": {"stringValue": value}} for key, value in more.items()]
+        return Verifier(trust).traces(io.BytesIO(json.dumps(changed).encode()))
+
+    report = checked(**{"app.note": "x"})
+    assert report.verdict == "verified"
+    (told,) = [step.detail for step in report.steps if "not verified" in (step.detail or "")]
+    assert all(name in told for name in (ARGUMENTS, RESULT, "app.note"))
+    assert report.counts["unverified_attributes"] == 3
+    claimed = checked(**{"agent_identity.approval.approver": "eve@example.com"})
+    assert [finding.code for finding in claimed.findings] == ["field_added"]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, final
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, Record, TaskEnd, TaskStart, Time
+from agent_identity._evidence.record import AnyRecord, Intent, Outcome, TaskEnd, TaskStart, Time
 from agent_identity._evidence.spans import error_of
 
 __all__ = ["Invocations", "Operations"]
@@ -98,7 +98,7 @@ class Invocations:
         }
         self._operations.tools(_seconds(record.time), self._with_error(record, attributes), Context())
 
-    def _invoked(self, record: Intent | OfTask, hop: str) -> None:
+    def _invoked(self, record: Intent | TaskStart | TaskEnd, hop: str) -> None:
         if isinstance(record, Intent):
             if hop in self._open and record.action.kind not in _NO_TOOLS:
                 self._open[hop] += 1
@@ -114,7 +114,7 @@ class Invocations:
             attributes = {"gen_ai.operation.name": "invoke_agent", **attributes}
             self._operations.agents(_seconds(record.time), self._with_error(record, attributes), Context())
 
-    def _with_error(self, record: Record, attributes: dict[str, str]) -> dict[str, str]:
+    def _with_error(self, record: AnyRecord, attributes: dict[str, str]) -> dict[str, str]:
         error = error_of(record)
         return attributes if error is None else {**attributes, "error.type": self._known(error)}
 

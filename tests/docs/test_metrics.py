@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ RULES = DOCS / "prometheus" / "agent_identity.rules.yml"
 DASHBOARD = DOCS / "grafana" / "agent_identity.json"
 PROMTOOL = shutil.which("promtool")
 ROW = re.compile(
-    r"^\| `(?P<name>agent_identity\.[\w.]+)` \| (?P<kind>counter|gauge|histogram) "
+    r"^\| `(?P<name>(?:agent_identity|gen_ai)\.[\w.]+)` \| (?P<kind>counter|gauge|histogram) "
     r"\| `(?P<unit>[^`]+)` \| (?P<attributes>[^|]*)\|",
     re.MULTILINE,
 )
-PREFIX = re.compile(r"\bagent_identity_\w+")
+PREFIX = re.compile(r"\b(?:agent_identity|gen_ai)_\w+")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     rules = RuleSet(Rule(Effect.WARN, tools="pay", reason="a person reads it", id="note"))
     telemetry = Telemetry(otlp="http://127.0.0.1:9")  # Nothing listens there.
     with Enforcer.open(evidence, policy=rules, telemetry=telemetry) as enforcer:
-        measure(enforcer, provider, tools=["pay"])
+        measure(enforcer, provider, tools=["pay"], agents=["clerk"])
         enforcer.revoke("task", "a-task")
         data = enforcer.revocations.export()
         enforcer.revocations.follow(lambda: data, every=60)
@@ -49,6 +50,11 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             enforcer.tool(name="pay")(lambda: None)()
             with pytest.raises(Denied):
                 enforcer.tool(name="look")(lambda: None)()
+        with (
+            suppress(ZeroDivisionError),
+            enforcer.task("t", principal=Human("alice"), agent=Agent("clerk", owner="it"), scope=Scope("pay")),
+        ):
+            enforcer.tool(name="pay")(lambda: 1 / 0)()
         enforcer._point.ledger.drain(30)
         collected = reader.get_metrics_data()
     provider.shutdown()

@@ -567,3 +567,38 @@ def test_a_global_provider_may_be_set_later(tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stdout.strip()) == (0, "[2]"), run.stderr
     assert "instrument" not in run.stderr.lower()  # The SDK complains of two of one name.
+
+
+def test_operations_are_measured_by_the_conventions(meter: Meter) -> None:
+    """Tools that ran and tasks have the metrics of the conventions; refused calls and models are no executed tools."""
+    enforcer = meter.open()
+    measure(enforcer, meter.provider)  # A second call does nothing.
+    pay = enforcer.tool(lambda_named("pay"))
+    with task(enforcer, "pay"):
+        pay()
+        pay()
+        with pytest.raises(Denied):
+            enforcer.tool(lambda_named("look"))()
+    data = meter.data()
+    (tools,) = data["gen_ai.execute_tool.duration"]
+    assert (tools.count, dict(tools.attributes)) == (
+        2,
+        {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "_OTHER", "gen_ai.tool.type": "function"},
+    )
+    (calls,) = data["gen_ai.invoke_agent.tool_calls"]
+    assert (calls.count, calls.sum, dict(calls.attributes)) == (1, 2, {})
+    (agents,) = data["gen_ai.invoke_agent.duration"]
+    assert (agents.count, dict(agents.attributes)) == (1, {"gen_ai.operation.name": "invoke_agent"})
+
+
+def test_an_agent_is_named_only_if_the_application_names_it(meter: Meter) -> None:
+    """Agents are told apart like tools: those that were named, and all others as one."""
+    enforcer = meter.open(measured=False)
+    measure(enforcer, meter.provider, agents=["clerk"])
+    for agent in (CLERK, Agent("other", owner="finance@example.com")):
+        with enforcer.task("pay", principal=ALICE, agent=agent, scope=Scope("pay")):
+            pass
+    names = {point.attributes["gen_ai.agent.name"] for point in meter.data()["gen_ai.invoke_agent.duration"]}
+    assert names == {"clerk", "_OTHER"}
+    with pytest.raises(TypeError):
+        measure(enforcer, meter.provider, agents="clerk")

@@ -14,15 +14,8 @@ from agent_identity.approvals import Approval
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, ContentBlocked
 from agent_identity.inspection import PersonalData
-from agent_identity.integrations.frameworks.tool_guards import (
-    Part,
-    Prompt,
-    ToolCall,
-    ToolGuards,
-    schema_of,
-    shown,
-    with_defaults,
-)
+from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards, shown
+from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
 from agent_identity.limits import Limit
 from agent_identity.options import ToolOptions
 from agent_identity.policy import Flow, Touch

@@ -232,8 +232,7 @@ class Approvals:
                 self._record(call, channel, "expired", held)
             raise
         self._record(call, channel, "approved", held)
-        if call.routing is not None:
-            call.routing.approver = principal_fact(ruling.approver).id
+        call.approved_by(principal_fact(ruling.approver).id)
         self._forget(held.name)
 
     def leave(self, call: Call) -> None:

@@ -380,6 +380,11 @@ class Call(Struct, eq=False):
         if self.routing is not None:
             self.routing.channel = None
 
+    def approved_by(self, approver: str) -> None:
+        """Note the person who approved, once that is on record."""
+        if self.routing is not None:
+            self.routing.approver = approver
+
     def judge_again(self) -> None:
         """Forget what was decided: something changed before that was on record."""
         self.release()

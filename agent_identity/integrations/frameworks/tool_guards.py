@@ -5,7 +5,6 @@ answers a refusal in the framework's own form. The steps of a call are those of
 :class:`~agent_identity.adapters.GuardedCall`.
 """
 
-import inspect
 import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
@@ -33,9 +32,7 @@ __all__ = [
     "ToolCall",
     "ToolGuards",
     "account",
-    "schema_of",
     "shown",
-    "with_defaults",
 ]
 
 Acting = Mapping[str, Agent | tuple[Agent, Scope]]
@@ -52,7 +49,6 @@ _MAX_GUARDS: Final = 1_024
 _MAX_NAMES: Final = 256
 _READ: Final = (str, bytes, bytearray, int, float, type(None), Shown)
 _CONTAINERS: Final = (dict, list, tuple, set, frozenset)
-_JSON: Final = (str, int, float, list, dict, tuple, type(None))
 
 
 class Prompt(NamedTuple):
@@ -181,8 +177,7 @@ class ToolGuards:
         self._agents = {name: _delegate(name, agent) for name, agent in (agents or {}).items()}
         self._enforcer = enforcer
         self._make = partial(enforcer.guard, suspends=suspends, returns=returns, workflow=workflow, thread=thread)
-        self._names_run = names_run
-        self._own = self._make(UNNAMED)
+        self._names_run, self._own = names_run, self._make(UNNAMED)
         self._follows_flow = self._own.follows_flow
         self._may_suspend = self._own.can_suspend
         if self._follows_flow and thread is None:
@@ -353,13 +348,13 @@ class ToolGuards:
     def _acted(self, asked: ToolCall, body: Callable[[Call], object]) -> object:
         """Run a body under guard, as the agent that calls."""
         if self._other(asked.acting) is None:
-            return _run(self._guard_of(asked), asked, body)
+            return _run(self.guard_of_call(asked), asked, body)
         with self.acting(asked) as guard:
             return _run(guard, asked, body)
 
     async def _acted_async(self, asked: ToolCall, body: Callable[[Call], Awaitable[object]]) -> object:
         if self._other(asked.acting) is None:
-            return await _run_async(self._guard_of(asked), asked, body)
+            return await _run_async(self.guard_of_call(asked), asked, body)
         async with self.acting_async(asked) as guard:
             return await _run_async(guard, asked, body)
 
@@ -372,7 +367,7 @@ class ToolGuards:
         Raises:
             Denied: The agent may not act; the refusal is in the ledger.
         """
-        guard, other = self._guard_of(asked), self._other(asked.acting)
+        guard, other = self.guard_of_call(asked), self._other(asked.acting)
         with ExitStack() as stack:
             if other is not None:
                 try:
@@ -385,7 +380,7 @@ class ToolGuards:
     @asynccontextmanager
     async def acting_async(self, asked: ToolCall) -> AsyncGenerator[GuardedCall]:
         """Do what :meth:`acting` does without blocking the event loop."""
-        guard, other = self._guard_of(asked), self._other(asked.acting)
+        guard, other = self.guard_of_call(asked), self._other(asked.acting)
         async with AsyncExitStack() as stack:
             if other is not None:
                 try:
@@ -446,7 +441,12 @@ class ToolGuards:
                 account(task, (str(error),))
             raise
 
-    def _guard_of(self, asked: ToolCall) -> GuardedCall:
+    def guard_of_call(self, asked: ToolCall) -> GuardedCall:
+        """Return the guard of the tool of a call.
+
+        Args:
+            asked: The call.
+        """
         if asked.is_seen:
             self.saw((asked.request.call_id,))
         function = None if asked.request.refusal is not None else asked.function
@@ -593,54 +593,6 @@ def _unjudged(asked: ToolCall, guard: GuardedCall) -> Call:
 
 def _unshown(result: object) -> object:
     return result.value if isinstance(result, Shown) else result
-
-
-def with_defaults(
-    arguments: Mapping[str, object], schema: Mapping[str, object] | None
-) -> tuple[dict[str, object], tuple[str, ...]]:
-    """Return arguments with the defaults of their JSON Schema, and the names that the caller gave.
-
-    For frameworks that pass on what the model wrote, and apply defaults after every hook: a rule about an argument
-    must see the value that the body gets. Only defaults of the outermost properties count.
-
-    Args:
-        arguments: What the model gave, by name.
-        schema: The schema of the arguments; ``None`` for none.
-    """
-    properties = None if schema is None else schema.get("properties")
-    known = cast("Mapping[str, object]", properties) if isinstance(properties, Mapping) else dict[str, object]()
-    defaults = dict[str, object]()
-    for name, one in known.items():
-        if isinstance(one, Mapping) and "default" in one:
-            defaults[name] = cast("Mapping[str, object]", one)["default"]
-    return {**defaults, **arguments}, tuple(arguments)
-
-
-def schema_of(function: Callable[..., object]) -> Mapping[str, object] | None:
-    """Return the parameters of a function as a JSON Schema with those defaults that are JSON; ``None`` if unknown.
-
-    For :func:`with_defaults`, where a framework leaves defaults out of the schema that models get.
-
-    Args:
-        function: The function of a tool.
-    """
-    try:
-        return _schema_of(function)
-    except TypeError:  # It has no hash.
-        return _schema_of.__wrapped__(function)
-
-
-@lru_cache(maxsize=1_024)
-def _schema_of(function: Callable[..., object]) -> Mapping[str, object] | None:
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # A built-in function.
-        return None
-    known = {name: one.default for name, one in parameters.items()}
-    return {
-        "properties": {name: {"default": value} if isinstance(value, _JSON) else {} for name, value in known.items()},
-        "additionalProperties": any(one.kind is one.VAR_KEYWORD for one in parameters.values()),
-    }
 
 
 def shown(result: object) -> object:

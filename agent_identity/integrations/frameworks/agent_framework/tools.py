@@ -16,7 +16,8 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.tasks import Task, attached, marked_as_here
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, schema_of, shown, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, shown
+from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
 from agent_identity.integrations.method_patch import MethodPatch
 
 __all__ = [

@@ -15,7 +15,8 @@ from google.adk.tools.tool_context import ToolContext
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, schema_of, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
 
 __all__ = [
     "NAME",

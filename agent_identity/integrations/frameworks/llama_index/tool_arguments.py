@@ -8,7 +8,7 @@ from llama_index.core.tools import AsyncBaseTool, FunctionTool
 from pydantic.fields import FieldInfo
 
 from agent_identity._enforcement.calls import Binder
-from agent_identity.integrations.frameworks.tool_guards import with_defaults
+from agent_identity.integrations.frameworks.tool_schemas import with_defaults
 
 __all__ = ["Bound", "ToolArguments"]
 

@@ -13,7 +13,8 @@ from agent_identity._enforcement.common import refusal
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, text_for
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner, owner_of
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, account, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import ToolCall, account
+from agent_identity.integrations.frameworks.tool_schemas import with_defaults
 
 __all__ = ["GuardedHandoff", "note_listing"]
 

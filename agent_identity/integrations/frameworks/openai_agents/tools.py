@@ -21,7 +21,8 @@ from agent_identity.integrations.frameworks.openai_agents.arguments import parse
 from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody, seen_in
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, suspend_for_approval
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import ToolCall
+from agent_identity.integrations.frameworks.tool_schemas import with_defaults
 
 __all__ = ["GuardedBody", "guard_tool", "is_agent_tool", "release_tool"]
 

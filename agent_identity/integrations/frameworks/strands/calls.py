@@ -27,7 +27,8 @@ from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.strands.listed_tools import unguarded
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
 from agent_identity.integrations.frameworks.strands.session import SESSION
-from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, with_defaults
+from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.tool_schemas import with_defaults
 
 __all__ = [
     "INTERRUPTING",
@@ -196,14 +197,7 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
             INTERRUPTING.set(self._interrupt)
             SESSION.set(self._self_session)
             wanted = self._wanted(tool_use)
-            guard = guards.of(
-                wanted.name,
-                kind=wanted.kind,
-                server=wanted.server,
-                schema=wanted.schema,
-                function=wanted.function,
-                description=wanted.description,
-            )
+            guard = guards.guard_of_call(wanted)
 
             async def body(call: Call) -> object:
                 nonlocal routed

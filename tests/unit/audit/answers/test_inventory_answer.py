@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -364,3 +365,14 @@ def test_an_unsigned_span_dates_no_row_that_records_show(company: Path, tmp_path
 
 
 _DATED = ("new", "gone")
+
+
+def test_a_workflow_of_older_conventions_is_an_agent() -> None:
+    """``gen_ai.workflow.name`` is read as the older name of ``gen_ai.agent.name``."""
+    from agent_identity._audit.answers.dialects import _AGENTS, _WORKFLOW, _agents
+
+    said = {"gen_ai.operation.name": "invoke_workflow", _WORKFLOW: "month-end"}
+    (hint,) = _agents(SimpleNamespace(attributes=said, name="invoke_workflow month-end"))
+    assert (hint.kind, hint.name, hint.details) == ("agent", "month-end", {})
+    both = {**said, _AGENTS[0]: "clerk"}
+    assert [one.name for one in _agents(SimpleNamespace(attributes=both, name="x"))] == ["clerk", "month-end"]

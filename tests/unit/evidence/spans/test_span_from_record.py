@@ -78,7 +78,7 @@ def test_missing_ids_follow_from_the_record() -> None:
         ({"kind": "outcome", "outcome": "error"}, "error"),
         ({"kind": "outcome", "outcome": "denied", "error": "no_task"}, "no_task"),
         ({"kind": "intent"}, "unknown"),
-        ({"kind": "task_end", "error": "ValueError"}, None),
+        ({"kind": "task_end", "error": "ValueError"}, "ValueError"),
         ({"kind": "task_start"}, None),
     ],
 )

@@ -1,16 +1,22 @@
 """Content on spans: only where it was asked for, after redaction, bounded, and never of a withheld result."""
 
+import base64
+import io
 import json
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import MessageToJson
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-from agent_identity import Decision, Effect, Scope
-from agent_identity._identity.common import is_digest
+from agent_identity import Decision, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.adapters import CallRequest, SpanOptions
+from agent_identity.approvals import Approval
+from agent_identity.audit import Verifier
 from agent_identity.errors import Denied
-from agent_identity.inspection import Finding, SecretInspector
-from agent_identity.policy import Obligation, Request
+from agent_identity.identity import TrustStore
+from agent_identity.inspection import Secrets
+from agent_identity.policy import Finding, Obligation, Request
 
 VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 ARGUMENTS, RESULT = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result"
@@ -26,7 +32,7 @@ def span_of(world: Any) -> Any:
 class Answers:
     """A policy that answers in one way where something was found in a result."""
 
-    name, version, digest = "answers", "1", "A" * 43
+    name, version, digest = "answers", "1", "sha256:" + "0" * 64
 
     def __init__(self, effect: Effect, *obligations: Obligation) -> None:
         self.effect, self.obligations = effect, obligations
@@ -60,8 +66,8 @@ def test_the_environment_puts_content_on_spans(opened: Any, monkeypatch: Any, wo
     attributes = span_of(world)
     assert json.loads(attributes[ARGUMENTS]) == {"text": "hello"}
     assert json.loads(attributes[RESULT]) == {"said": "hello"}
-    assert is_digest(attributes["agent_identity.content.args_hash"])
-    assert is_digest(attributes["agent_identity.content.result_hash"])
+    assert attributes["agent_identity.content.args_hash"].startswith("hmac-sha256:")
+    assert attributes["agent_identity.content.result_hash"].startswith("hmac-sha256:")
     assert "hello" not in json.dumps(world.records())
 
 
@@ -78,7 +84,7 @@ def test_the_option_of_a_tool_counts_more(opened: Any, monkeypatch: Any, word: s
 
 def test_what_was_found_is_replaced_whatever_the_policy_says(opened: Any) -> None:
     """A secret that a policy lets through stands on no span."""
-    world = opened(inspectors=[SecretInspector()])
+    world = opened(inspectors=[Secrets()])
     with world.task(Scope("tool")):
         result = world.enforcer.tool(name="tool", content_on_spans=True)(lambda text: {"said": text})(f"key {SECRET}!")
     assert result == {"said": f"key {SECRET}!"}
@@ -92,7 +98,7 @@ def test_what_was_found_is_replaced_whatever_the_policy_says(opened: Any) -> Non
 @pytest.mark.parametrize("answer", [Answers(Effect.BLOCK), Answers(Effect.ALLOW, Obligation("withhold"))])
 def test_no_span_shows_a_withheld_result(opened: Any, answer: Answers, mode: str) -> None:
     """A result that the policy withholds, or would in monitor mode, is on no span."""
-    world = opened(inspectors=[SecretInspector()], policy=answer, mode=mode)
+    world = opened(inspectors=[Secrets()], policy=answer, mode=mode)
     tool = world.enforcer.tool(name="tool", content_on_spans=True)(lambda: {"head": "quarterly", "key": SECRET})
     with world.task(Scope("tool")):
         if mode == "enforce":
@@ -121,7 +127,7 @@ def test_content_that_could_not_be_inspected_is_not_shown(opened: Any) -> None:
 
         def inspect(self, content: Any) -> list[Finding]:
             self.times += 1
-            if self.times > 2:
+            if self.times > 3:
                 raise ValueError("tired")
             return []
 
@@ -165,12 +171,14 @@ def test_a_long_description_is_cut(opened: Any) -> None:
 
 def test_the_person_who_approved_stands_on_the_span(opened: Any) -> None:
     """The span of an approved call names the approval and the person; that of a rejected one names no approver."""
-    from agent_identity import Human, Rule, RuleSet
-    from agent_identity.approvals import Answer, Approval
+    policy = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="a person decides", id="ask", to="desk"))
+    bob, asked = Human("bob@example.com"), list[object]()
 
-    policy = RuleSet([Rule("ask", Effect.ROUTE, tools="*", route="desk")], name="asks", version="1")
-    answers = iter((Answer.approve(Human("bob@example.com")), Answer.reject(Human("bob@example.com"))))
-    world = opened(policy=policy, routes={"desk": Approval(ask=lambda request: next(answers))})
+    def ask(request: Any) -> Any:
+        asked.append(request)
+        return request.approve(by=bob) if len(asked) == 1 else request.reject(by=bob)
+
+    world = opened(policy=policy, routes={"desk": Approval(ask=ask)})
     tool = world.enforcer.tool(name="tool")(lambda: "done")
     with world.task(Scope("tool")):
         tool()
@@ -178,5 +186,32 @@ def test_the_person_who_approved_stands_on_the_span(opened: Any) -> None:
             tool()
     approved, rejected = (span.attributes for span in world.spans())
     assert approved["agent_identity.approval.approver"] == "bob@example.com"
-    assert approved["agent_identity.approval.id"] == world.records("approval")[-3]["approval"]["id"]
+    assert approved["agent_identity.approval.id"] == world.records("approval")[0]["approval"]["id"]
     assert "agent_identity.approval.approver" not in rejected
+
+
+def test_verify_names_what_no_record_states(opened: Any) -> None:
+    """Content, description and foreign attributes are reported as not verified; a claimed approver contradicts."""
+    world = opened()
+    with world.task(Scope("tool")):
+        world.enforcer.tool(name="tool", content_on_spans=True)(lambda text: text)("hello")
+    trust = TrustStore.load(world.directory / "trust.json")
+    document = json.loads(MessageToJson(encode_spans(world.spans(""))))
+
+    def checked(**more: str) -> Any:
+        changed = json.loads(json.dumps(document))
+        for span in changed["resourceSpans"][0]["scopeSpans"][0]["spans"]:
+            for name in ("traceId", "spanId", "parentSpanId"):
+                if name in span:
+                    span[name] = base64.b64decode(span[name]).hex()
+            if span["name"] == "execute_tool tool":
+                span["attributes"] += [{"key": key, "value": {"stringValue": value}} for key, value in more.items()]
+        return Verifier(trust).traces(io.BytesIO(json.dumps(changed).encode()))
+
+    report = checked(**{"app.note": "x"})
+    assert report.verdict == "verified"
+    (told,) = [step.detail for step in report.steps if "not verified" in (step.detail or "")]
+    assert all(name in told for name in (ARGUMENTS, RESULT, "app.note"))
+    assert report.counts["unverified_attributes"] == 3
+    claimed = checked(**{"agent_identity.approval.approver": "eve@example.com"})
+    assert [finding.code for finding in claimed.findings] == ["field_added"]

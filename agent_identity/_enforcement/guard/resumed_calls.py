@@ -66,8 +66,8 @@ class ResumedCalls:
         return self._is_told_by_arguments(None if self._thread is None else self._thread())
 
     def _is_told_by_arguments(self, thread: str | None) -> bool:
-        """Return whether a call without an id may be a suspended one; a process may no longer ask people."""
-        return self._resumable and (self._thread is None or thread is not None or self._asks_people)
+        """Return whether a call without an id may be a suspended one, by what every process knows of it."""
+        return self._resumable and (self._thread is None or thread is not None)
 
     def _keys(self, call: Call, task: Task, thread: str | None) -> tuple[str, str] | None:
         """Return the keys of a call here and elsewhere; one without an id is known by its arguments."""

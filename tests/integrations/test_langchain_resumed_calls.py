@@ -698,7 +698,7 @@ def test_a_call_without_an_id_of_a_turn_that_this_task_did_not_see_is_unknown(
 def test_a_task_that_runs_too_many_threads_takes_no_call_for_its_own(
     office: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no room to note a thread that goes on, calls without an id are unknown."""
+    """If a task cannot note one more thread that goes on, it judges calls without an id as unknown."""
     monkeypatch.setattr(shared_mark, "_MAX_RUNS", 0)
     desk = office()
     graph = by_hand(desk, SEND, interrupt_before=["tools"])

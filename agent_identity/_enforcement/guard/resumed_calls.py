@@ -66,8 +66,8 @@ class ResumedCalls:
         return self._is_told_by_arguments(None if self._thread is None else self._thread())
 
     def _is_told_by_arguments(self, thread: str | None) -> bool:
-        """Return whether a call without an id may be a suspended one; a process may no longer ask people."""
-        return self._resumable and (self._thread is None or thread is not None or self._asks_people)
+        """Return whether a call without an id may be a suspended one, by what every process knows of it."""
+        return self._resumable and (self._thread is None or thread is not None)
 
     def _keys(self, call: Call, task: Task, thread: str | None) -> tuple[str, str] | None:
         """Return the keys of a call here and elsewhere; one without an id is known by its arguments."""
@@ -119,8 +119,6 @@ class ResumedCalls:
     def keep(self, call: Call) -> Denied | None:
         """Remember a call that is suspended; return its refusal if that cannot be, and a person was asked.
 
-        A process that asks nobody looks for suspended calls only where the guard knows calls that are made again.
-
         Args:
             call: The call.
         """
@@ -131,6 +129,7 @@ class ResumedCalls:
             thread = None if self._thread is None else self._thread()
             by, new = key_of(*_parties(task)), _fact_of(call, task)
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
+            # A process that asks nobody looks only where the framework makes calls again, or has threads.
             keys = self._keys(call, task, thread) if self._resumable or self._thread is not None else None
             if keys is None and call.routing is not None:
                 return _unknowable(self._tool)
@@ -232,8 +231,8 @@ def _with(by: str, new: Fact, taken_up: TakenUp | None, before: Fact | None) -> 
 
 def _unknowable(tool: str) -> Denied:
     return Denied(
-        f"{tool}: the call would wait for a person, and has neither an id nor a thread by which another process could "
-        "know it again; guard the tool by the adapter of its framework, or ask with an Approval that waits",
+        f"{tool}: the call would be suspended for a person, and no other process could know it again; guard the tool "
+        "by the adapter of its framework, or ask with an Approval that waits",
         code="approval_failed",
     )
 

@@ -204,10 +204,12 @@ class EvidenceError(AgentIdentityError):
 
     Attributes:
         uncertain: The record may be in the ledger all the same, because a sync to disk failed.
+        reference: The id of that record.
     """
 
     default_code = "evidence_unavailable"
     uncertain: bool = False
+    reference: str | None = None
 
 
 class StateError(AgentIdentityError):

@@ -38,14 +38,23 @@ class _Newest(NamedTuple):
     Attributes:
         seq: Its number.
         record: Its record.
-        label: The label.
+        labels: The labels of the hop, each with the number of the first mark that has it.
         sources: The inputs that lowered it; ``None`` if they are more than a ruling can name, or not all are here.
     """
 
     seq: int
     record: str
-    label: str
+    labels: tuple[tuple[int, str], ...]
     sources: tuple[str, ...] | None
+
+    @property
+    def label(self) -> str:
+        """The label."""
+        return self.labels[-1][1]
+
+    def label_at(self, seq: int) -> str | None:
+        """Return the label of an earlier mark; ``None`` if it is in another stream."""
+        return next((label for first, label in reversed(self.labels) if first <= seq), None)
 
     def packed(self) -> bytes:
         """Return the bytes from which :meth:`unpacked` makes it again."""
@@ -54,8 +63,9 @@ class _Newest(NamedTuple):
     @classmethod
     def unpacked(cls, data: bytes) -> "_Newest":
         """Return what :meth:`packed` kept."""
-        seq, record, label, sources = orjson.loads(data)
-        return cls(seq, record, label, None if sources is None else tuple(sources))
+        seq, record, labels, sources = orjson.loads(data)
+        known = tuple((first, label) for first, label in labels)
+        return cls(seq, record, known, None if sources is None else tuple(sources))
 
 
 class _Judged(NamedTuple):
@@ -63,12 +73,14 @@ class _Judged(NamedTuple):
 
     Attributes:
         hop: Whose mark it is.
-        label: The mark at which the call was judged.
-        limit: What bounds the label of the result: the mark, and arguments that repeat untrusted input.
+        seq: Its number.
+        limit: What bounds the label of the result: the mark, and arguments that repeat untrusted input; ``None`` if the
+            mark is in another stream.
     """
 
     hop: str
-    limit: str
+    seq: int
+    limit: str | None
 
     def packed(self) -> bytes:
         """Return the bytes from which :meth:`unpacked` makes it again."""
@@ -173,7 +185,8 @@ class FlowCheck:
             self._report("mark_out_of_order", "a mark does not continue the newest one of its hop", place)
         elif label != (TRUSTED if before is None else Label.parse(before.label)).meet(joined):
             self._report("mark_mismatch", "a mark is not the meet of the mark before and of what joins it", place)
-        self._marks.put(hop.encode(), _Newest(seq, record.id, str(label), _sources(before, record)))
+        added = () if change.joined is None or change.cause == "start" else change.sources or (record.id,)
+        self._put(hop, before, _Newest(seq, record.id, ((seq, str(label)),), added))
         if before is None and seq == 1:
             self._begun.put(hop.encode(), 1)
         _keep(self._hops, hop)
@@ -183,14 +196,16 @@ class FlowCheck:
 
     def _take_start(self, record: TaskStart, place: Place) -> None:
         """Check that a hop starts at the newest mark; one that was opened here starts at its first."""
-        if record.mark is None:
+        if record.judged_at is None:
             return
         chain = [hop.grant for hop in record.chain]
         if len(chain) == 1:
             _keep(self._started, chain[0])
-            if record.mark.seq != "1":
+            if record.judged_at.seq != "1":
                 self._report("mark_out_of_order", "a task starts at another mark than its first", place)
-        if self._newest(record.mark, chain, place) is not None:  # One that came from elsewhere may have begun before.
+        if (
+            self._newest(record.judged_at, chain, place) is not None
+        ):  # One that came from elsewhere may have begun before.
             _keep(self._started, chain[-1])
 
     def _is_elsewhere(self, hop: str) -> bool:
@@ -283,21 +298,26 @@ class FlowCheck:
 
     def _take_intent(self, record: Intent, place: Place) -> None:
         judges = self._rules == {FLOW_RULES}
-        if record.mark is None and not self._marks and not judges:
+        if record.judged_at is None and not self._marks and not judges:
             return
         chain = [hop.grant for hop in record.chain or ()]
-        if record.mark is None:
+        if record.judged_at is None:
             # Where the shipped rules judge, each task has a mark.
             marked = judges or any(hop.encode() in self._marks for hop in chain)
             if marked and record.decision.mode == "enforce":
                 self._report("mark_absent", "a call of a task with a mark does not name one", place)
             return
-        newest = self._newest(record.mark, chain, place)
+        newest = self._newest(record.judged_at, chain, place)
+        limit = None if newest is None else str(_limit(record, newest.label))
+        self._intents.put(record.id.encode(), _Judged(record.judged_at.hop, int(record.judged_at.seq), limit))
         if newest is None:
             return
-        self._intents.put(record.id.encode(), _Judged(record.mark.hop, str(_limit(record, newest.label))))
         exempted = self._exempted.get((record.decision.approval or "").encode())
-        if exempted is not None and newest.sources is None and (self.partial or record.mark.hop in self._continued):
+        if (
+            exempted is not None
+            and newest.sources is None
+            and (self.partial or record.judged_at.hop in self._continued)
+        ):
             self._not_checked += 1
         elif exempted is not None and not (newest.sources is not None and set(newest.sources) <= set(exempted)):
             self._report("ran_against_mark", "a call was approved for other inputs than those of its mark", place)
@@ -315,26 +335,66 @@ class FlowCheck:
         if judged is None:
             self._not_checked += record.label is not None
             return
-        newest = self._marks.get(judged.hop.encode())
+        after, label = record.mark_after, None if record.label is None else _label(record.label)
         if record.label is None:
-            if record.action.result is not None:
+            if record.action.result is not None or after is not None:
                 self._report("label_mismatch", "a result of a task with a mark has no label", place)
+            return
+        mark = None if after is None else _label(after.label)
+        if after is None or label is None or mark is None:
+            self._report("label_mismatch", "an outcome has no mark, or a label in a spelling that is none", place)
             return
         if record.error == "content_quarantined":
             self._quarantined.put(record.intent.encode(), record.label)
-        label, mark = _label(record.label), _label(record.mark or "")
-        if label is None or mark is None or newest is None:
-            self._report("label_mismatch", "an outcome has a label or a mark in a spelling that is none", place)
-            return
-        now = Label.parse(newest.label)
-        if not label.is_within(Label.parse(judged.limit)):
+        if judged.limit is not None and not label.is_within(Label.parse(judged.limit)):
             self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
         if claimed is not None and not label.is_within(_label(claimed) or UNTRUSTED):
             self._report("label_mismatch", "a result is less restricted than its server says", place)
         # What was withheld because its mark could not be recorded was not delivered.
         unmarked = record.outcome == "denied" and record.error == _UNRECORDED
-        if not unmarked and not (now.is_within(label) and now.is_within(mark)):
+        if not unmarked and not mark.is_within(label):
             self._report("label_mismatch", "a result was delivered before it lowered the mark", place)
+        self._follow(record, judged, int(after.seq), mark, place)
+
+    def _follow(self, record: Outcome, judged: _Judged, seq: int, mark: Label, place: Place) -> None:
+        """Take the mark after a call: a change by its outcome, or one that is on record.
+
+        Args:
+            record: The outcome.
+            judged: The mark in its intent.
+            seq: The number of the mark.
+            mark: The mark.
+            place: The place of the outcome.
+        """
+        newest = self._marks.get(judged.hop.encode())
+        if seq < judged.seq or (newest is not None and seq > newest.seq + 1):
+            self._report("mark_out_of_order", "an outcome names a mark that its hop has not, or before its call", place)
+        elif newest is None and seq == judged.seq:
+            self._not_checked += 1
+        elif newest is None or seq == newest.seq + 1:
+            if newest is not None and not mark.is_within(Label.parse(newest.label)):
+                self._report("mark_mismatch", "a mark is better than the one before", place)
+            after = _Newest(seq, record.id, ((seq, str(mark)),), (record.intent or "",))
+            self._put(judged.hop, newest, after)
+        elif (then := newest.label_at(seq)) is None:
+            self._not_checked += 1
+        elif then != str(mark):
+            self._report("mark_mismatch", "an outcome names a mark with another label than it has", place)
+
+    def _put(self, hop: str, before: _Newest | None, mark: _Newest) -> None:
+        """Keep the newest mark of a hop, with the labels and sources of those before.
+
+        That a task began as unknown is none of its sources: a call that was approved in an earlier task was made
+        before.
+        """
+        if before is not None:
+            labels = before.labels if before.label == mark.label else (*before.labels, *mark.labels)
+            mark = mark._replace(labels=labels)
+        known = before.sources if before is not None else () if mark.seq == 1 else None
+        sources = None if known is None else tuple(dict.fromkeys((*known, *(mark.sources or ()))))
+        if sources is not None and len(sources) > MAX_SOURCES:
+            sources = None
+        self._marks.put(hop.encode(), mark._replace(sources=sources))
 
     def _report(self, code: str, message: str, place: Place) -> None:
         self._findings.add(_LINKS, code, message, place)
@@ -358,19 +418,6 @@ def _limit(record: Intent, mark: str) -> Label:
         return TRUSTED
     weak = any(of.provenance == "untrusted" for of in record.provenance or ())
     return Label.parse(mark).meet(UNTRUSTED if weak else TRUSTED)
-
-
-def _sources(before: _Newest | None, record: Mark) -> tuple[str, ...] | None:
-    """Return the inputs of a mark that a ruling has to name, if it can.
-
-    That a task began as unknown is none of them: a call that was approved in an earlier task was made before.
-    """
-    change, known = record.mark, () if before is None else before.sources
-    if known is None or (before is None and change.seq != "1"):
-        return None
-    added = () if change.joined is None or change.cause == "start" else change.sources or (record.id,)
-    found = tuple(dict.fromkeys((*known, *added)))
-    return found if len(found) <= MAX_SOURCES else None
 
 
 def _label(text: str) -> Label | None:

@@ -14,13 +14,13 @@ from agent_identity._enforcement.calls.arguments import Arguments
 from agent_identity._enforcement.calls.limit_debits import Reservation
 from agent_identity._enforcement.calls.stopwatch import NO_WATCH, Stopwatch
 from agent_identity._enforcement.common import WITHIN_SCOPE, is_fact
-from agent_identity._enforcement.tasks import Attachment, Body, CallFacts, Judged, Kept, Task, WriteMark
+from agent_identity._enforcement.tasks import Arrived, Attachment, Body, CallFacts, Judged, Kept, Task
 from agent_identity._enforcement.telemetry import UNTRACED, CallSpan, Traced
 from agent_identity._evidence.record import Action, Enforced, Model, Transform
 from agent_identity._flow import TRUSTED, Label
 from agent_identity._inspection import HeldStream
 from agent_identity._policy.decision import Decision, Finding, Touch
-from agent_identity.errors import ContentBlocked, Denied
+from agent_identity.errors import Denied
 
 __all__ = [
     "NOTHING",
@@ -198,16 +198,14 @@ class CallFlow(Struct, eq=False):
         label: The meet of the labels of its results; ``None`` before the first result.
         limit: The label that the source of the result claims; it only restricts.
         hidden: True if the guard does not see the result of the call.
-        waiting: Records the effect of the result on the mark, together with the outcome; ``None`` if it is on record.
-        unmarked: The refusal of the result, if its outcome is on record and its effect on the mark may not be.
+        arrived: What the outcome is to do to the mark; ``None`` if nothing, or it is on record.
     """
 
     judged: Judged | None = None
     label: Label | None = None
     limit: Label = TRUSTED
     hidden: bool = False
-    waiting: Callable[[WriteMark | None], None] | None = None
-    unmarked: ContentBlocked | None = None
+    arrived: Arrived | None = None
 
     def returned(self, label: Label) -> None:
         """Meet the label with that of a further result."""

@@ -41,11 +41,11 @@ from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.results import Delivery, Rebuild, Results, StreamDelivery
 from agent_identity._enforcement.guard.resumed_calls import ResumedCalls, Thread
 from agent_identity._enforcement.guard.span_facts import SpanFacts, SpanOptions
-from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, ToolFlow
+from agent_identity._enforcement.guard.tool_flow import DeclaredFlow, Delivered, ToolFlow
 from agent_identity._enforcement.tasks import Process, Task
 from agent_identity._enforcement.telemetry import AdoptedSpan, in_context
-from agent_identity._evidence.ledger import Entry
-from agent_identity._evidence.record import Ending, MarkCause
+from agent_identity._evidence.ledger import After, Entry
+from agent_identity._evidence.record import Detail, Ending, Outcome
 from agent_identity._policy import is_built_in
 from agent_identity._policy.decision import CallTouches, Decision, Effect, FlowFacts, Tool
 from agent_identity.errors import (
@@ -664,7 +664,7 @@ class Guard:
         return list(items)
 
     def _delivery(
-        self, call: Call, content: object, cause: MarkCause, *, fixed: bool, rebuild: Rebuild | None
+        self, call: Call, content: object, cause: Delivered, *, fixed: bool, rebuild: Rebuild | None
     ) -> Delivery:
         """Inspect content and meet the obligations, then record the effect of the delivery on the mark."""
         if not self.inspects and call.handles is None:
@@ -676,12 +676,11 @@ class Guard:
             call.inspection().transforms = before  # Nothing of this content is delivered.
         return marked
 
-    def _marked(self, call: Call, value: object, cause: MarkCause, original: object, delivery: Delivery) -> Delivery:
+    def _marked(self, call: Call, value: object, cause: Delivered, original: object, delivery: Delivery) -> Delivery:
         """Record the effect of a delivery on the mark; return a refusal in its place if that fails."""
         if self._flow is None:
             return delivery
-        ends = cause == "result" and value is original and delivery.blocked is None
-        unmarked = self._flow.mark(call, value, cause, original=original, ends=ends)
+        unmarked = self._flow.mark(call, value, cause, original=original)
         return delivery if unmarked is None else Delivery(original, unmarked)
 
     def _deliver(self, call: Call, delivery: Delivery) -> None:
@@ -793,15 +792,21 @@ class Guard:
         record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
         detail = self._told.detail(call)
         finish = partial(point.spans.finish, span, end_ns=end_ns)
-        append = point.ledger.append if self._flow is None else partial(self._flow.conclude, call, point.ledger)
         if point.inline or type(span) in _FINISHED_HERE or (self._flow is not None and self._shown.shows_content):
-            entry = append(record, detail=detail)  # Only now it is known whether the result is withheld.
+            entry = self._append(call, record, detail)  # Only now it is known whether the result is withheld.
             finish(entry, extra=self._shown.of(call, shown))
         else:
-            entry = append(record, detail=detail, after=partial(finish, extra=self._shown.of(call, shown)))
+            entry = self._append(call, record, detail, partial(finish, extra=self._shown.of(call, shown)))
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
         if outcome == "denied":
             _LOG.info("%s refused: %s, record %s", self.tool.name, error, entry.id)
         point.timings.report(call, outcome)
         return entry
+
+    def _append(
+        self, call: Call, outcome: partial[Outcome], detail: partial[Detail] | None, after: After | None = None
+    ) -> Entry:
+        """Append an outcome, which lowers the mark of its task if it has to."""
+        append = partial(self._point.ledger.append, detail=detail, after=after)
+        return append(outcome) if self._flow is None else self._flow.conclude(call, outcome, append)

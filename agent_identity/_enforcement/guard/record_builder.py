@@ -110,7 +110,7 @@ class Description:
         judged = None if call.flow is None else call.flow.judged
         if judged is None:
             return make
-        return partial(make, mark=judged.seen, provenance=origins_of(judged), endorses=self._endorses or None)
+        return partial(make, judged_at=judged.seen, provenance=origins_of(judged), endorses=self._endorses or None)
 
     def outcome(self, call: Call, ending: Ending, error: str | None, end_ns: int, *, first: bool) -> partial[Outcome]:
         """Return the factory of the outcome of a call.
@@ -125,11 +125,9 @@ class Description:
         action, decision = self._facts.concluded(call), replaced(self._decision(call), policy=None, version=None)
         facts = None if call.task is None else call.task.facts
         label = None if call.flow is None else call.flow.label
-        flow = None if call.task is None or label is None else call.task.flow
         return partial(
             Outcome,
             label=None if label is None else str(label),
-            mark=None if flow is None else str(flow.shared.mark.label),
             time=Time(str(call.start_ns), str(end_ns)),
             action=action,
             decision=decision,
@@ -167,7 +165,7 @@ class Description:
             "roles": None if facts is None else facts.principal.roles,
             "resources": known.resources,
             "workflow": known.workflow,
-            "mark": None if judged is None else judged.seen,
+            "judged_at": None if judged is None else judged.seen,
             "provenance": None if judged is None else origins_of(judged),
         }
 

@@ -90,8 +90,7 @@ class SpanFacts:
         approver = None if call.routing is None else call.routing.approver
         if workflow is None and approver is None and call.shown_arguments is None and not self.shows_content:
             return self._always
-        unmarked = call.flow is not None and call.flow.unmarked is not None  # Its caller does not get it.
-        content = None if unmarked or result is None or not self.shows_content else self._text(result, "output")
+        content = None if result is None or not self.shows_content else self._text(result, "output")
         return dict(self._always) | {
             name: value
             for name, value in (

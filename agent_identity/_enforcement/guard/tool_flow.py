@@ -1,17 +1,19 @@
 """Information flow of one tool: what its results are, and where the arguments of its calls come from."""
 
 import copy
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias, cast, final
+from typing import Final, Literal, NamedTuple, TypeAlias, cast, final
 
 from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._enforcement.calls import NOTHING, Arguments, Call, CallFlow, plain_copy
+from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.guard.kept_values import open_quarantined
-from agent_identity._enforcement.tasks import Judged, Process, Reading, Task, TaskFlow, WriteMark, bodies_around
-from agent_identity._evidence.ledger import After, Earlier, Entry, Ledger, Make, Told
-from agent_identity._evidence.record import ArgumentOrigin, MarkCause, Outcome
+from agent_identity._enforcement.tasks import Arrived, Judged, Kept, Process, Reading, Task, TaskFlow, bodies_around
+from agent_identity._evidence.ledger import Entry
+from agent_identity._evidence.record import ArgumentOrigin, MarkAfter, MarkCause, Outcome
 from agent_identity._flow import (
     MODEL_KINDS,
     TRUSTED,
@@ -35,7 +37,7 @@ from agent_identity._policy.decision import Decision, Effect, FlowFacts, Policy,
 from agent_identity._policy.language import StatedFlow, flows_about
 from agent_identity.errors import ConfigurationError, ContentBlocked, EvidenceError
 
-__all__ = ["DeclaredFlow", "Restores", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
+__all__ = ["DeclaredFlow", "Delivered", "Restores", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
 
 Restores: TypeAlias = Mapping[str, str | Sequence[str]]
 """By argument the categories of kept values that may be put into it."""
@@ -45,6 +47,11 @@ _UNCHANGEABLE: Final = (str, bytes, int, float, bool, type(None))
 _MAX_ORIGINS: Final = 256
 _MAX_NAME: Final = 256
 _UNRECORDED: Final = "mark_not_recorded"
+_NOTHING: Final = Arrived(TRUSTED, lambda: None, is_source=False)
+_LOG: Final = logging.getLogger("agent_identity")
+
+Delivered: TypeAlias = Literal["result", "chunk", "error"]
+"""How content reaches the agent."""
 
 
 @final
@@ -166,18 +173,17 @@ def _is_name(text: str) -> bool:
     return all(text.removesuffix("?").split(".")) and len(text) <= 128 and text.isprintable()
 
 
-class _Arrived(NamedTuple):
-    """A result that is about to be delivered.
+class _Parts(NamedTuple):
+    """The parts of a result.
 
     Attributes:
-        label: Its label.
+        label: The label of the result.
         base: What bounds the labels of its parts.
-        leaves: Its parts.
-        before: Its parts before obligations changed them; otherwise the same list.
-        labels: The declared labels of its parts.
-        cause: How it reaches the agent.
-        is_source: The call brings in something of its own.
-        whole: Whether these are all parts.
+        leaves: Those that are about to be delivered.
+        before: Those before obligations changed them; otherwise the same list.
+        labels: The declared labels.
+        new: Values that were kept out of the result.
+        whole: Whether these are all.
     """
 
     label: Label
@@ -185,8 +191,7 @@ class _Arrived(NamedTuple):
     leaves: list[Leaf]
     before: list[Leaf]
     labels: list[Label]
-    cause: MarkCause
-    is_source: bool
+    new: tuple[Kept, ...]
     whole: bool
 
 
@@ -251,13 +256,13 @@ class ToolFlow:
         for body in bodies_around():  # What they have read so far, they hand to this call before they return it.
             if body.reads is not None:
                 label, intent, name = body.reads
-                flow.join(label, intent=intent, name=name, cause="result", is_source=label != TRUSTED)
+                flow.join(label, intent=intent, name=name, cause="read", is_source=label != TRUSTED)
         for kept in open_quarantined(call):
             flow.opened(kept.label or UNTRUSTED, kept.source, call.tool)
         for kept in call.restored:  # A hop beside this one may have read it, so that it is new to this mark.
             label = kept.label or UNTRUSTED
             flow.learned(kept.content, label, kept.source)
-            flow.join(label, intent=kept.source, name=call.tool, cause="result", is_source=label != TRUSTED)
+            flow.join(label, intent=kept.source, name=call.tool, cause="read", is_source=label != TRUSTED)
         judged = flow.judged(arguments.view, arguments.supplied, self._destinations, self._words)
         call.flow = CallFlow(judged)
         return facts_of(judged)
@@ -285,20 +290,17 @@ class ToolFlow:
         if marker is not None:
             marker.reads = Reading(self._lowest, call.intent, call.tool)
 
-    def mark(
-        self, call: Call, content: object, cause: MarkCause, *, original: object, ends: bool = False
-    ) -> ContentBlocked | None:
-        """Record what content does to the mark before it is delivered; return its refusal if that cannot be recorded.
+    def mark(self, call: Call, content: object, cause: Delivered, *, original: object) -> ContentBlocked | None:
+        """Label content before it is delivered; return its refusal if what it does to the mark cannot be recorded.
 
         What is withheld lowers the mark as well: that there was something to withhold says something.
 
         Args:
             call: The call.
             content: The content that is delivered or withheld, or the error of the body.
-            cause: How it reaches the agent.
+            cause: How it reaches the agent. The result or error of a call lowers the mark with its outcome, which
+                follows before the delivery: :meth:`conclude` or :meth:`catch_up` writes it.
             original: The content as the body returned it; another object if obligations changed it.
-            ends: The outcome of the call follows before the delivery. The record of the mark then waits for it, where
-                the flow of the task allows: :meth:`conclude` or :meth:`catch_up` writes it.
         """
         flow = None if call.task is None else call.task.flow
         if flow is None or _is_left(call):
@@ -306,89 +308,70 @@ class ToolFlow:
         if cause == "error":
             failed = flow.guarded(partial(self.deliver_error, call, flow))
         else:
-            failed = flow.guarded(partial(self.deliver, call, flow, content, cause, original=original, ends=ends))
+            failed = flow.guarded(partial(self.deliver, call, flow, content, cause, original=original))
         return None if failed is None else _unrecorded(call)
 
-    def conclude(
-        self, call: Call, ledger: Ledger, outcome: partial[Outcome], *, detail: Told = None, after: After | None = None
-    ) -> Entry:
-        """Write the outcome of a call, after the mark that waits for it and in the same write.
+    def conclude(self, call: Call, outcome: partial[Outcome], append: Callable[[partial[Outcome]], Entry]) -> Entry:
+        """Write the outcome of a call, which lowers the mark of its task if the result does.
 
         Args:
             call: The call.
-            ledger: The ledger.
-            outcome: See :meth:`Ledger.append`, also for the others.
-            detail: See above.
-            after: See above.
-
-        Returns:
-            The outcome. If anything fails after both were written, :meth:`catch_up` returns the refusal of the result.
+            outcome: Makes the outcome.
+            append: Writes it.
 
         Raises:
-            ContentBlocked: The mark could not be recorded, so that the result must not be delivered. With a
-                ``reference`` the outcome may be on record all the same.
-            EvidenceError: The outcome could not be recorded.
+            ContentBlocked: The mark could not be lowered, so that the result must not be delivered. With a
+                ``reference`` the outcome may be on record all the same, and there must be no other.
+            EvidenceError: The outcome could not be recorded; the mark covers the result, or monitor mode returns it.
         """
-        append = partial(ledger.append, detail=detail, after=after)
         flow, of_call = None if call.task is None else call.task.flow, call.flow
-        if flow is None or of_call is None:
+        if flow is None or of_call is None or of_call.label is None or call.intent is None:
             return append(outcome)
-        if of_call.waiting is None:
-            if call.denial is not None and call.denial.code == _UNRECORDED:
-                flow.guarded(partial(flow.write_late, call.intent, call.tool))
-                outcome = partial(outcome, mark=str(flow.shared.mark.label))
-            return append(outcome)
-        count, of_call.waiting = of_call.waiting, None
-        label, written, recorded = of_call.label or TRUSTED, list[Entry](), list[Entry]()
+        arrived, of_call.arrived = of_call.arrived or _NOTHING, None
+        written = list[Entry]()
 
-        def write(mark: Make) -> str:
-            before = Earlier(mark, ledger.new_id(), written.append)
-            marked = partial(outcome, mark=str(flow.label.meet(label)))
-            try:
-                recorded.append(append(marked, before=before))
-            except EvidenceError as error:
-                if error.code != "bad_record":
-                    raise
-                return ledger.append(mark).id  # The outcome may be the bad one, and must not hide the result.
-            return before.record_id
+        def write(after: MarkAfter | None) -> Entry:
+            written.append(append(partial(outcome, mark_after=after)))
+            return written[0]
 
-        failed = flow.guarded(partial(count, write))
-        if recorded:
-            of_call.unmarked = None if failed is None else _unrecorded(call, *recorded)
-            return recorded[0]
-        if failed is not None:
-            raise _unrecorded(call, *written)
-        if written:
-            raise EvidenceError("it is not known whether the outcome is on disk; see the first error")
-        flow.guarded(partial(flow.write_late, call.intent, call.tool))  # In monitor mode it may have failed.
-        return append(partial(outcome, mark=str(flow.shared.mark.label)))
+        changes = flow.lowers(arrived.label, call.intent if arrived.is_source else None)
+        try:
+            flow.conclude(call.intent, arrived, name=call.tool, write=write)
+            flow.hand_up()
+        except Exception as error:
+            uncertain = error.reference if isinstance(error, EvidenceError) else None
+            reference = written[0].id if written else uncertain
+            if reference is None and (_is_unrecorded(call) or not flow.enforces):
+                return append(partial(outcome, mark_after=flow.after))  # Nothing is delivered, or all is recorded only.
+            if flow.enforces and (changes or not isinstance(error, EvidenceError)):
+                _LOG.error("the mark of a task could not be recorded: %s", safe_message(error))
+                raise _unrecorded(call, reference) from None
+            raise
+        return written[0]
 
     def catch_up(self, call: Call) -> ContentBlocked | None:
-        """Record what still waits for the outcome of a call, because that was written elsewhere or not at all.
+        """Lower the mark by a record of its own if the outcome of a call was written elsewhere, or not at all.
 
         Returns:
-            The refusal of the result, if its effect on the mark could not be recorded, here or with the outcome.
+            The refusal of the result, if that could not be recorded.
         """
         flow, of_call = None if call.task is None else call.task.flow, call.flow
-        if flow is None or of_call is None or of_call.waiting is None:
-            return None if of_call is None else of_call.unmarked
-        count, of_call.waiting = of_call.waiting, None
-        return None if flow.guarded(partial(count, None)) is None else _unrecorded(call)
+        if flow is None or of_call is None or of_call.arrived is None:
+            return None
+        arrived, of_call.arrived = of_call.arrived, None
+        return None if flow.guarded(partial(_join, call, flow, arrived, "read")) is None else _unrecorded(call)
 
-    def deliver(
-        self, call: Call, flow: TaskFlow, content: object, cause: MarkCause, *, original: object, ends: bool = False
-    ) -> None:
-        """Label what a call returns and join the mark; nothing may be delivered before that is on record.
+    def deliver(self, call: Call, flow: TaskFlow, content: object, cause: Delivered, *, original: object) -> None:
+        """Label what a call returns; nothing may be delivered before what that does to the mark is on record.
 
         Args:
             call: The call.
             flow: The flow of its task.
             content: What is about to be delivered.
-            cause: How it reaches the agent.
+            cause: See :meth:`mark`.
             original: The content as the body returned it; ``None`` carries nothing, unless the call hides what it
                 returns, or the body may have put it into an object that it got by reference. A changed content is no
                 better than its original: it still depends on every part of that.
-            ends: See :meth:`mark`.
 
         Raises:
             EvidenceError: The mark could not be recorded.
@@ -407,41 +390,38 @@ class ToolFlow:
             own = own.meet(label_of(self._declaration, before, whole=all_before))
             whole = whole and all_before
         label = own.meet(base)
-        of_call.returned(label)
         is_source = own.meet(of_call.limit) != TRUSTED or call.route is not None
-        arrived = _Arrived(label, base, leaves, before, labels, cause, is_source=is_source, whole=whole)
-        count = partial(self._count, call, flow, arrived)
-        if ends and flow.parent is None and call.intent is not None:
-            of_call.waiting = count
+        new = () if call.handles is None else call.handles.take()
+        parts = _Parts(label, base, leaves, before, labels, new, whole=whole)
+        arrived = Arrived(label, partial(self._learn, call, flow, parts), is_source=is_source)
+        self._arrive(call, flow, arrived, ends=cause == "result")
+
+    def _arrive(self, call: Call, flow: TaskFlow, arrived: Arrived, *, ends: bool) -> None:
+        """Lower the mark now, or leave that to the outcome of the call, which follows."""
+        of_call = _flow_of(call)
+        of_call.returned(arrived.label)
+        if ends and call.intent is not None:
+            of_call.arrived = arrived
         else:
-            count(None)
+            _join(call, flow, arrived, "read" if ends else "chunk")
 
-    def _count(self, call: Call, flow: TaskFlow, arrived: "_Arrived", write: WriteMark | None) -> None:
-        """Join the mark with what arrived, and know its values.
-
-        Raises:
-            EvidenceError: The mark could not be recorded.
-            StateError: The shared state cannot be asked.
-        """
-        label, base, leaves, before, source = arrived.label, arrived.base, arrived.leaves, arrived.before, call.intent
-        with flow.lock:
-            flow.join(
-                label, intent=source, name=call.tool, cause=arrived.cause, is_source=arrived.is_source, write=write
-            )
-            index, last = flow.shared.index, source or flow.shared.last or ""
-            # A repeated value has a known source, or was made up and is unknown; neither changes a label below trusted.
-            echoes = base.integrity == "trusted" or (before is not leaves and base.integrity != "untrusted")
-            given = _given_to(call) if echoes else ()
-            # A changed echo is not recognized by its value.
-            changed = base if before is leaves else base.meet(_label_of(index.weakest_of(given)))
-            values = [value for _, value in leaves]
-            limits = self._limits(leaves, before, base, changed)
-            index.take(zip(values, _met(arrived.labels, limits), strict=True), last, given)
-            if not arrived.whole and label.integrity != "trusted":
-                index.miss()
-            for kept in () if call.handles is None else call.handles.take():
-                kept.label, kept.source = kept.label or label, kept.source or source
-                index.take(((value, label) for value in (kept.handle, kept.content)), last, given)
+    def _learn(self, call: Call, flow: TaskFlow, parts: _Parts) -> None:
+        """Know the values of a result."""
+        label, base, leaves, before = parts.label, parts.base, parts.leaves, parts.before
+        index, last = flow.shared.index, call.intent or flow.shared.last or ""
+        # A repeated value has a known source, or was made up and is unknown; neither changes a label below trusted.
+        echoes = base.integrity == "trusted" or (before is not leaves and base.integrity != "untrusted")
+        given = _given_to(call) if echoes else ()
+        # A changed echo is not recognized by its value.
+        changed = base if before is leaves else base.meet(_label_of(index.weakest_of(given)))
+        values = [value for _, value in leaves]
+        limits = self._limits(leaves, before, base, changed)
+        index.take(zip(values, _met(parts.labels, limits), strict=True), last, given)
+        if not parts.whole and label.integrity != "trusted":
+            index.miss()
+        for kept in parts.new:
+            kept.label, kept.source = kept.label or label, kept.source or call.intent
+            index.take(((value, label) for value in (kept.handle, kept.content)), last, given)
 
     def _limits(self, leaves: list[Leaf], before: list[Leaf], base: Label, changed: Label) -> list[Label]:
         """Return the upper limit of each part's label, because obligations never improve a label."""
@@ -465,11 +445,8 @@ class ToolFlow:
         flow.refresh()
         flow.gather()
         label = self._lowest.meet(self._base(call, flow))
-        _flow_of(call).returned(label)
-        with flow.lock:
-            flow.join(label, intent=call.intent, name=call.tool, cause="error")
-            if label.integrity != "trusted":
-                flow.shared.index.miss()
+        learn = _NOTHING.learn if label.integrity == "trusted" else flow.shared.index.miss
+        self._arrive(call, flow, Arrived(label, learn), ends=True)
 
     def _base(self, call: Call, flow: TaskFlow) -> Label:
         """Return what a label is met with: the mark at the intent, and the arguments; a handler in place of the body.
@@ -499,11 +476,26 @@ def _destinations_of(said: DeclaredFlow, of_policy: Iterable[StatedFlow]) -> dic
     return {name: optional and said.knows(name) for name, optional in found.items()}
 
 
-def _unrecorded(call: Call, outcome: Entry | None = None) -> ContentBlocked:
-    """Return the refusal of content whose mark could not be recorded."""
+def _join(call: Call, flow: TaskFlow, arrived: Arrived, cause: MarkCause) -> None:
+    """Lower the mark by a record of its own, and know the values."""
+    with flow.lock:
+        flow.join(arrived.label, intent=call.intent, name=call.tool, cause=cause, is_source=arrived.is_source)
+        arrived.learn()
+
+
+def _is_unrecorded(call: Call) -> bool:
+    return call.denial is not None and call.denial.code == _UNRECORDED
+
+
+def _unrecorded(call: Call, reference: str | None = None) -> ContentBlocked:
+    """Return the refusal of content whose mark could not be recorded.
+
+    Args:
+        call: The call.
+        reference: The outcome that may be on record all the same.
+    """
     why = f"{call.tool}: withheld, because what it does to the task could not be recorded"
     decision = Decision(effect=Effect.BLOCK, reason=_UNRECORDED)
-    reference = None if outcome is None else outcome.id
     return ContentBlocked(why, code=_UNRECORDED, decision=decision, reference=reference)
 
 

@@ -191,7 +191,7 @@ class Opening:
         purposeful = replaced(task.facts.task, purpose=task.purpose, outer=outer)
         facts = task.facts._replace(task=purposeful)._asdict()
         mark = None if flow is None else flow.seen
-        point.ledger.append(partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted, mark=mark))
+        point.ledger.append(partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted, judged_at=mark))
 
     def _unrecorded(self, task: Task) -> Iterator[tuple[Grant, ...]]:
         """Yield each chain whose last grant the stream lacks: a verifier needs all grants of a chain."""

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
     from agent_identity._enforcement.tasks.exported_marks import MarkSigner
     from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
-    from agent_identity._enforcement.tasks.judged import Carried, Judged, WriteMark
+    from agent_identity._enforcement.tasks.judged import Arrived, Carried, Conclude, Judged
     from agent_identity._enforcement.tasks.remembered import Fact, Remembered, key_of
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
     from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Speak, Tally, Task
@@ -43,7 +43,7 @@ else:
                 "principal_fact",
                 "task_facts",
             ),
-            "agent_identity._enforcement.tasks.judged": ("Carried", "Judged", "WriteMark"),
+            "agent_identity._enforcement.tasks.judged": ("Arrived", "Carried", "Conclude", "Judged"),
             "agent_identity._enforcement.tasks.remembered": ("Fact", "Remembered", "key_of"),
             "agent_identity._enforcement.tasks.suspensions": ("leave", "mark_of", "taken_over"),
             "agent_identity._enforcement.tasks.task": (
@@ -77,11 +77,13 @@ __all__ = [
     "QUARANTINE",
     "REVOKE_SECONDS",
     "TRACEPARENT",
+    "Arrived",
     "Attachment",
     "AudienceGrant",
     "Body",
     "CallFacts",
     "Carried",
+    "Conclude",
     "DelegationBundle",
     "ExportedGrants",
     "Exports",
@@ -102,7 +104,6 @@ __all__ = [
     "TaskContext",
     "TaskFlow",
     "Vault",
-    "WriteMark",
     "agent_fact",
     "attached",
     "bodies_around",

@@ -4,17 +4,17 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from agent_identity._evidence.ledger import Make
-from agent_identity._evidence.record import MarkSeen
+from agent_identity._evidence.ledger import Entry
+from agent_identity._evidence.record import MarkAfter, MarkSeen
 from agent_identity._flow import Label, Mark, Origin
 
 if TYPE_CHECKING:
     from agent_identity._enforcement.tasks.task_flow import TaskFlow
 
-__all__ = ["Carried", "Judged", "WriteMark", "text_digest"]
+__all__ = ["Arrived", "Carried", "Conclude", "Judged", "text_digest"]
 
-WriteMark: TypeAlias = Callable[[Make], str]
-"""Writes the record of a mark, and returns its id."""
+Conclude: TypeAlias = Callable[[MarkAfter | None], Entry]
+"""Writes the outcome of a call with the mark after it."""
 
 
 class Carried(NamedTuple):
@@ -22,6 +22,20 @@ class Carried(NamedTuple):
 
     call: str
     mark: Label | None
+
+
+class Arrived(NamedTuple):
+    """A result or an error that is about to be delivered.
+
+    Attributes:
+        label: Its label.
+        learn: Keeps its values.
+        is_source: The call brings in something of its own, and does not only repeat what the mark stands for.
+    """
+
+    label: Label
+    learn: Callable[[], None]
+    is_source: bool = True
 
 
 class Judged(NamedTuple):

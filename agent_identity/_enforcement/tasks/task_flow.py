@@ -22,18 +22,18 @@ from agent_identity._enforcement.tasks.exported_marks import (
     words_of,
 )
 from agent_identity._enforcement.tasks.facts import TaskFacts
-from agent_identity._enforcement.tasks.judged import Carried, Judged, WriteMark, text_digest
+from agent_identity._enforcement.tasks.judged import Arrived, Carried, Conclude, Judged, text_digest
 from agent_identity._enforcement.tasks.shared_mark import SharedMark
 from agent_identity._enforcement.tasks.thread_marks import ThreadMarks
-from agent_identity._evidence.ledger import Ledger, Make
-from agent_identity._evidence.record import DigestKeys, MarkCause, MarkChange, MarkSeen, Time
+from agent_identity._evidence.ledger import Entry, Ledger, Make
+from agent_identity._evidence.record import DigestKeys, MarkAfter, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
 from agent_identity._flow import NO_WORDS, TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, ToolWords, origins_of_call
 from agent_identity._identity.common import Clock
 from agent_identity._identity.keys import Signer
 from agent_identity.errors import Denied, EvidenceError, TokenError
 
-__all__ = ["Carried", "Flows", "Judged", "TaskFlow", "WriteMark"]
+__all__ = ["Carried", "Flows", "Judged", "TaskFlow"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
@@ -375,7 +375,6 @@ class TaskFlow:
         name: str,
         cause: MarkCause,
         is_source: bool = True,
-        write: WriteMark | None = None,
     ) -> None:
         """Lower the mark to the meet with a label, before content with it is delivered.
 
@@ -385,40 +384,79 @@ class TaskFlow:
             name: The name of its tool.
             cause: How it reaches the agent.
             is_source: The call brings in something of its own, and does not only repeat what the mark stands for.
-            write: Writes the record if the mark changes; by default alone.
 
         Raises:
             EvidenceError: It could not be recorded; the content must not be delivered.
             StateError: The shared state cannot be asked; likewise.
         """
         with self.lock:
-            source = (intent or self.shared.last) if is_source else None
-            if self.shared.mark.changes(label, source) or self.shared.unwritten is not TRUSTED:
-                self._write(cause, label, intent=intent, name=name, write=write)
-        self._hand_up()
+            if self.lowers(label, (intent or self.shared.last) if is_source else None):
+                self._write(cause, label, intent=intent, name=name)
+        self.hand_up()
 
-    def _hand_up(self) -> None:
-        """Have the hop above join what a body reads that outlives its isolated delegation."""
+    def lowers(self, label: Label, source: str | None) -> bool:
+        """Return whether content with a label, from a source, has to lower the mark on record."""
+        return self.shared.mark.changes(label, source) or self.shared.unwritten is not TRUSTED
+
+    def conclude(self, intent: str, arrived: Arrived, *, name: str, write: Conclude) -> Entry:
+        """Write the outcome of a call, which is the change of the mark if its result changes it.
+
+        Only a change is written under the lock: a mark that covers the result already covers it for good.
+
+        Args:
+            intent: The call.
+            arrived: What it returned, or its error.
+            name: The name of its tool.
+            write: Writes the outcome.
+
+        Raises:
+            EvidenceError: The outcome could not be written, or the mark lowered.
+            StateError: The shared state cannot be asked.
+        """
+        source = intent if arrived.is_source else None
+        with self.lock:
+            arrived.learn()
+            if self.lowers(arrived.label, source):
+                return self._conclude(arrived.label, intent, name, write)
+        return write(self.after)
+
+    @property
+    def enforces(self) -> bool:
+        """True if content is withheld when its label cannot be recorded."""
+        return self._flows.enforces
+
+    @property
+    def after(self) -> MarkAfter | None:
+        """The mark on record; ``None`` if none is."""
+        mark = self.shared.mark
+        return MarkAfter(label=str(mark.label), seq=str(mark.seq)) if mark.seq else None
+
+    def _conclude(self, label: Label, intent: str, name: str, write: Conclude) -> Entry:
+        """Write an outcome that changes the mark."""
+        shared, entries = self.shared, list[Entry]()
+        with shared.changing(label) as joined:
+            after = shared.mark.lowered(joined, intent, name)
+            self._keep(after.label)
+
+            def outcome() -> str:
+                entries.append(write(MarkAfter(label=str(after.label), seq=str(after.seq))))
+                return entries[0].id
+
+            self._commit(self._append(outcome), after)
+        return entries[0]
+
+    def hand_up(self) -> None:
+        """Have the hop above join what a body reads that outlives its isolated delegation.
+
+        Raises:
+            EvidenceError: It could not be recorded; the content must not be delivered.
+            StateError: The shared state cannot be asked; likewise.
+        """
         owner = self.shared.owner
         above = None if owner is None else owner.parent
         if owner is not None and above is not None and owner not in above.shared.parts:
             above.take_part(owner)
-            above._hand_up()  # noqa: SLF001  Of the same class.
-
-    def write_late(self, intent: str | None, name: str) -> None:
-        """Record what could not be recorded when it joined the mark, before the refusal of its delivery.
-
-        Args:
-            intent: The call whose content is withheld.
-            name: The name of its tool.
-
-        Raises:
-            EvidenceError: It still cannot be recorded.
-            StateError: The shared state cannot be asked.
-        """
-        if self.shared.unwritten is not TRUSTED:
-            with self.lock:
-                self._write("result", TRUSTED, intent=intent, name=name)
+            above.hand_up()
 
     def opened(self, label: Label, source: str | None, name: str) -> None:
         """Record that a tool gets a quarantined result, which lowers the mark like any that is delivered.
@@ -652,7 +690,6 @@ class TaskFlow:
         digest: str | None = None,
         token: str | None = None,
         brought: Mapping[str, str] | None = None,
-        write: WriteMark | None = None,
     ) -> str:
         """Record a change of the mark, and return the id of the record."""
         shared, flows = self.shared, self._flows
@@ -671,12 +708,16 @@ class TaskFlow:
                 digest=digest,
                 token=token,
             )
-            record_id = self._append(flows.record(self._facts, change), write or flows.write)
+            record_id = self._append(partial(flows.write, flows.record(self._facts, change)))
             source = (intent or record_id) if joined != TRUSTED and not brought else None
             mark = shared.mark.lowered(joined, source, name or cause)
-            shared.mark = mark if not brought else mark.with_sources(Mark.of(brought))
-            shared.last, shared.is_certain = record_id, True
+            self._commit(record_id, mark if not brought else mark.with_sources(Mark.of(brought)))
         return record_id
+
+    def _commit(self, record_id: str, mark: Mark) -> None:
+        """Have the mark in memory be the one on record, whose place is certain again."""
+        shared = self.shared
+        shared.mark, shared.last, shared.is_certain = mark, record_id, True
 
     def _keep(self, label: Label) -> None:
         """Lower the marks in the shared state, of a hop of another process and of threads; monitor mode may fail."""
@@ -691,17 +732,14 @@ class TaskFlow:
                     raise
                 _LOG.warning("monitor mode: the shared state lacks the mark of a task: %s", safe_message(error))
 
-    def _append(self, make: Make, write: WriteMark) -> str:
-        """Write the record of a mark, unless its place may be taken: two marks of one place would be contradicted.
-
-        The caller says that the place is certain again, once the mark in memory is the one on record.
-        """
+    def _append(self, write: Callable[[], str]) -> str:
+        """Write the record of a change, unless its place may be taken: two marks of one place would be contradicted."""
         shared = self.shared
         if not shared.is_certain:
             raise EvidenceError(_UNCERTAIN)
         shared.is_certain = False
         try:
-            return write(make)
+            return write()
         except EvidenceError as error:
             shared.is_certain = not error.uncertain
             raise

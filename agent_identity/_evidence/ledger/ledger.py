@@ -19,7 +19,7 @@ from agent_identity._evidence.ledger.recovery import recover
 from agent_identity._evidence.ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._evidence.ledger.segments import Segments
 from agent_identity._evidence.ledger.sources import id_of, wall_of
-from agent_identity._evidence.ledger.writer import Before, Entry, Make, StreamWriter, Told, fault_of
+from agent_identity._evidence.ledger.writer import Entry, Make, StreamWriter, Told, fault_of
 from agent_identity._evidence.record import End, RecoveredStream, Time
 from agent_identity._evidence.record import schema as records
 from agent_identity._evidence.storage import (
@@ -329,7 +329,6 @@ class Ledger:
         make: Make,
         *,
         detail: Told = None,
-        before: Before = None,
         after: After | None = None,
         check: Callable[[], object] | None = None,
     ) -> Entry:
@@ -339,7 +338,6 @@ class Ledger:
             make: Makes the record from ``id``, ``stream`` and ``v``, which the ledger adds.
             detail: Makes the detail of the record of its salt. It stands in the line of the record, which gets its
                 hash as ``detail``.
-            before: A record that is written before this one, in the same write, with its id from :meth:`new_id`.
             after: Called with the record later, by the sealing thread, in the order of appends.
             check: Called when no other record can come in between; if it raises, nothing is written. It must not wait.
 
@@ -358,9 +356,7 @@ class Ledger:
                 stream = self._stream
                 if stream is None or not stream.usable or not stream.seq:
                     stream = self._begun()
-                *others, entry = stream.append(make, self.new_id(), detail, before)
-                for each in others:
-                    self._sealing.submit(stream, each, None)
+                entry = stream.append(make, self.new_id(), detail)
                 self._sealing.submit(stream, entry, after)
                 self._fault = None
             except BaseException as error:
@@ -370,7 +366,7 @@ class Ledger:
                 self._busy = False
             end = stream.offset
         if self._durable:
-            self._sync(stream, end)
+            self._sync(stream, end, entry)
         return entry
 
     def drain(self, timeout: float | None = None) -> None:
@@ -437,7 +433,7 @@ class Ledger:
         stream = self._stream
         if stream is None or not stream.usable:
             stream = self._stream = self._create_stream()
-        (entry,) = stream.append(self._beginning.make(Time.at(self._now())), self.new_id())
+        entry = stream.append(self._beginning.make(Time.at(self._now())), self.new_id())
         self._sealing.submit(stream, entry, None)
         if self._ready:
             self._sealing.start()
@@ -480,11 +476,11 @@ class Ledger:
     def _now(self) -> int:
         return wall_of(self._clock)
 
-    def _sync(self, stream: StreamWriter, end: int) -> None:
+    def _sync(self, stream: StreamWriter, end: int, entry: Entry) -> None:
         try:
             stream.sync(end)
         except EvidenceError as error:
-            error.uncertain = True
+            error.uncertain, error.reference = True, entry.id
             self._note(error)
             raise
 

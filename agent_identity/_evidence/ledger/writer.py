@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Final, NamedTuple, NoReturn, Self, TypeAlias, final
 
@@ -40,9 +40,7 @@ from agent_identity.errors import EvidenceError
 
 __all__ = [
     "MAX_RECORD_BYTES",
-    "Before",
     "Closed",
-    "Earlier",
     "Entry",
     "Make",
     "StreamWriter",
@@ -93,24 +91,6 @@ class Entry(NamedTuple):
     def seq(self) -> int:
         """Its place in the stream, from 1."""
         return self.record.stream.number
-
-
-class Earlier(NamedTuple):
-    """A record that is written before another one.
-
-    Attributes:
-        make: Makes the record.
-        record_id: Its id.
-        wrote: Called with the other record once both are written; later they may still turn out not to be on disk.
-    """
-
-    make: Make
-    record_id: str
-    wrote: Callable[[Entry], object]
-
-
-Before: TypeAlias = Earlier | None
-"""A record that is written before another one, if there is one."""
 
 
 class Closed(NamedTuple):
@@ -249,17 +229,13 @@ class StreamWriter:
             stack.pop_all()
         return made
 
-    def append(self, make: Make, record_id: str, detail: Told = None, before: Before = None) -> tuple[Entry, ...]:
-        """Append one record, and another one before it; once this returns, they survive the death of the process.
+    def append(self, make: Make, record_id: str, detail: Told = None) -> Entry:
+        """Append one record; once this returns, it survives the death of the process.
 
         Args:
             make: Makes the record of its place.
             record_id: Its id.
-            detail: Makes the detail of the record; see :meth:`Ledger.append`.
-            before: A record before this one.
-
-        Returns:
-            What was written, in the order of the stream. A detail that no ledger can hold is left out.
+            detail: Makes the detail of the record; see :meth:`Ledger.append`. One that no ledger can hold is left out.
 
         Raises:
             EvidenceError: It could not be written and is not in the ledger. If what was written in part
@@ -267,23 +243,19 @@ class StreamWriter:
         """
         if self.offset >= self.rotate_at:
             self._rotate()
-        told, entries = None if detail is None else self._detail(detail), list[Entry]()
-        if before is not None:
-            entries.append(_entry(before.make, before.record_id, self._place(entries)))
-        entries.append(_entry(make, record_id, self._place(entries), told))
-        lines = b"".join([stream_line(self._mac.of(entry.data), entry.data, entry.detail) for entry in entries])
+        told = None if detail is None else self._detail(detail)
+        entry = _entry(make, record_id, Stream(id=self.id, seq=str(self.seq + 1), prev=self._prev), told)
+        line = stream_line(self._mac.of(entry.data), entry.data, entry.detail)
         try:
-            written = self._files.write(self._fd, lines)
+            written = self._files.write(self._fd, line)
         except OSError as error:
             self._take_back(why(error), error)
-        if written != len(lines):
+        if written != len(line):
             self._take_back("a write of a part of it", None)
-        self._prev = b64url_encode(entries[-1].leaf)
-        self.seq += len(entries)
+        self._prev = b64url_encode(entry.leaf)
+        self.seq += 1
         self.offset += written
-        if before is not None:
-            before.wrote(entries[-1])
-        return tuple(entries)
+        return entry
 
     def check_in_place(self) -> None:
         """Check that the file that is written is where a reader looks for it, and holds all that was written.
@@ -304,11 +276,6 @@ class StreamWriter:
             _logger.error("the detail of a call is not recorded, its outcome is: it has %d bytes", len(data))
             return None
         return data
-
-    def _place(self, before: Sequence[Entry]) -> Stream:
-        """Return the place of the next record after others that are not written yet."""
-        prev = b64url_encode(before[-1].leaf) if before else self._prev
-        return Stream(id=self.id, seq=str(self.seq + len(before) + 1), prev=prev)
 
     def _take_back(self, reason: str, cause: OSError | None) -> NoReturn:
         try:

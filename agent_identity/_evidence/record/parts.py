@@ -56,6 +56,7 @@ __all__ = [
     "GrantToken",
     "Hop",
     "KeyTrust",
+    "MarkAfter",
     "MarkCause",
     "MarkChange",
     "MarkSeen",
@@ -112,9 +113,8 @@ MarkCause: TypeAlias = Literal[
     "request",
     "said",
     "received",
-    "result",
+    "read",
     "chunk",
-    "error",
     "join",
     "accept",
     "prompt",
@@ -345,6 +345,16 @@ class MarkSeen(Part, frozen=True, kw_only=True):
     seq: Position
 
 
+class MarkAfter(Part, frozen=True, kw_only=True):
+    """The low-water mark of the hop of a call when its result is delivered: its label and number.
+
+    One more than the newest number is a change: by the outcome itself, whose intent is the source.
+    """
+
+    label: FlowLabel
+    seq: Position
+
+
 class MarkChange(Part, frozen=True, kw_only=True):
     """A change of a low-water mark.
 
@@ -353,7 +363,7 @@ class MarkChange(Part, frozen=True, kw_only=True):
         seq: The number of the change, from 1.
         label: The mark from now on.
         cause: Why it is recorded.
-        prev: The record of the change before; absent in the first.
+        prev: The record of the change before, a mark or an outcome; absent in the first.
         joined: The label that lowered the mark, the mark being the meet of all of them.
         sources: The intents whose results it comes from; without any, this record itself is the source.
         origin: The grant of another hop, whose mark is joined or continued.

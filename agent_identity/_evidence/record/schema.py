@@ -46,6 +46,7 @@ from agent_identity._evidence.record.parts import (
     GrantToken,
     Hop,
     KeyTrust,
+    MarkAfter,
     MarkCause,
     MarkChange,
     MarkSeen,
@@ -108,6 +109,7 @@ __all__ = [
     "Intent",
     "KeyTrust",
     "Mark",
+    "MarkAfter",
     "MarkCause",
     "MarkChange",
     "MarkSeen",
@@ -237,25 +239,25 @@ class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
 class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
     """A task or a delegation has begun.
 
-    ``workflow`` is the run of the framework around it, and ``mark`` the low-water mark that it begins at.
+    ``workflow`` is the run of the framework around it, and ``judged_at`` the low-water mark that it begins at.
     """
 
     workflow: Name | None = None
-    mark: MarkSeen | None = None
+    judged_at: MarkSeen | None = None
 
 
 class Intent(_Call, frozen=True, tag="intent"):
     """A body is about to run.
 
     ``resources`` are declared ones; ``clauses`` give, by argument, the branch of the constraint that allowed it. Of
-    information flow are ``mark`` (at which the call was judged), ``provenance`` (of its arguments) and ``endorses``
+    information flow are ``judged_at`` (the mark), ``provenance`` (of its arguments) and ``endorses``
     (its result has the label that its owner declares, whatever the mark is).
     """
 
     resources: Annotated[tuple[Resource, ...], items(64)] | None = None
     clauses: Annotated[tuple[Clause, ...], items(1024)] | None = None
     workflow: Name | None = None
-    mark: MarkSeen | None = None
+    judged_at: MarkSeen | None = None
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
     endorses: bool | None = None
 
@@ -268,7 +270,7 @@ class Intent(_Call, frozen=True, tag="intent"):
 class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
     """A body has run, or was refused.
 
-    Of information flow are ``label`` (of what was returned) and ``mark`` (the low-water mark after that).
+    Of information flow are ``label`` (of what was returned) and ``mark_after`` (the low-water mark that covers it).
     """
 
     outcome: Ending
@@ -276,7 +278,7 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
     error: Name | None = None
     detail: Digest | None = None
     label: FlowLabel | None = None
-    mark: FlowLabel | None = None
+    mark_after: MarkAfter | None = None
 
     def __post_init__(self) -> None:
         _Call.__post_init__(self)
@@ -306,7 +308,7 @@ class Detail(Part, frozen=True, kw_only=True):
     workflow: Name | None = None
     findings: Annotated[tuple[Found, ...], items(1024)] | None = None
     transforms: Annotated[tuple[Transform, ...], items(256)] | None = None
-    mark: MarkSeen | None = None
+    judged_at: MarkSeen | None = None
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
 
 

@@ -61,8 +61,20 @@ def of_kind(world: Any, *kinds: type) -> list[Any]:
 
 
 def marks(world: Any) -> list[tuple[str, str]]:
-    """Return the causes and labels of all marks."""
-    return [(one.mark.cause, one.mark.label) for one in of_kind(world, records.Mark)]
+    """Return the causes and labels of all marks; a result or error is recorded by the outcome of its call."""
+    found, newest, hops = list[tuple[str, str]](), dict[str, int](), dict[str, str]()
+    for one in of_kind(world, records.Mark, records.Intent, records.Outcome):
+        if isinstance(one, records.Mark):
+            found.append((one.mark.cause, one.mark.label))
+            newest[one.mark.hop] = int(one.mark.seq)
+        elif isinstance(one, records.Intent) and one.judged_at is not None:
+            hops[one.id] = one.judged_at.hop
+        elif isinstance(one, records.Outcome) and one.mark_after is not None:
+            hop, seq = hops[one.intent or ""], int(one.mark_after.seq)
+            if seq > newest.get(hop, 0):
+                found.append(("error" if one.outcome in {"error", "cancelled"} else "result", one.mark_after.label))
+                newest[hop] = seq
+    return found
 
 
 def paid(world: Any) -> list[object]:

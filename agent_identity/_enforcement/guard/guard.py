@@ -807,6 +807,16 @@ class Guard:
     def _append(
         self, call: Call, outcome: partial[Outcome], detail: partial[Detail] | None, after: After | None = None
     ) -> Entry:
-        """Append an outcome, which lowers the mark of its task if it has to."""
-        append = partial(self._point.ledger.append, detail=detail, after=after)
+        """Append an outcome, which lowers the mark of its task if it has to; one that no ledger can hold gets short."""
+        ledger = self._point.ledger
+
+        def append(outcome: partial[Outcome]) -> Entry:
+            try:
+                return ledger.append(outcome, detail=detail, after=after)
+            except EvidenceError as error:
+                if error.code != "bad_record":
+                    raise
+                _LOG.error("the outcome of %s is recorded without what no record can hold: %s", self.tool.name, error)
+                return ledger.append(self._told.shortened(outcome), after=after)
+
         return append(outcome) if self._flow is None else self._flow.conclude(call, outcome, append)

@@ -33,6 +33,11 @@ _LOG: Final = logging.getLogger("agent_identity")
 _MAX_CATEGORIES: Final = 1_024
 _MAX_FOUND: Final = 256
 _MAX_TRANSFORMS: Final = 256
+_SURE: Final = (
+    *("time", "outcome", "intent", "label", "mark_after", "trace"),
+    *("attribution", "task", "principal", "agent", "chain"),
+)
+"""Members of an outcome that are made of checked values."""
 
 
 class Known(NamedTuple):
@@ -138,6 +143,19 @@ class Description:
             trace=call.execution.traced.rooted if first else call.execution.traced.ids,
             findings=None if call.inspected is None else _categories(call.inspected),
         )
+
+    def shortened(self, outcome: partial[Outcome]) -> partial[Outcome]:
+        """Return the factory of an outcome with only those facts that every record can hold."""
+        facts, tool = outcome.keywords, self._tool
+        decision: Decision = facts["decision"]
+        kept = {name: facts[name] for name in _SURE if name in facts}
+        whole: Action = facts["action"]
+        action = Action(
+            tool=tool.name, kind=tool.kind, server=tool.server or None, args=whole.args, result=whole.result
+        )
+        error = facts["error"] if is_fact(facts["error"]) else None
+        fact = Decision(effect=decision.effect, enforced=decision.enforced, mode=decision.mode, reason=decision.reason)
+        return partial(Outcome, **kept, action=action, decision=fact, error=error)
 
     def detail(self, call: Call) -> partial[Detail] | None:
         """Return the factory of the detail of a call, if its outcome leaves facts out.

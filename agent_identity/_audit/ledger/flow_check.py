@@ -5,6 +5,7 @@ from typing import Final, NamedTuple, final
 import orjson
 
 from agent_identity._audit.ledger.answered_marks import AnsweredMarks
+from agent_identity._audit.ledger.resumptions import Resumptions
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._authority.registries import MAX_SOURCES
@@ -111,6 +112,7 @@ class FlowCheck:
         self._begun = SpillStore[int](orjson.dumps, orjson.loads, near=_NEAR)
         self._elsewhere: dict[str, Place] = {}
         self._not_checked = 0
+        self._resumptions = Resumptions(findings)
         self.partial = False
         self._begin()
 
@@ -136,8 +138,11 @@ class FlowCheck:
         if isinstance(record, Mark):
             self._take_mark(record, place)
         elif isinstance(record, Intent):
-            self._take_intent(record, place)
+            newest = self._take_intent(record, place)
+            self._resumptions.resume(record, None if newest is None else newest.label, place)
         elif isinstance(record, Outcome):
+            if record.outcome == "suspended":
+                self._resumptions.suspend(record, self._label_of_suspended(record, detail))
             self._take_outcome(record, place, None if detail is None else detail.claimed)
         elif isinstance(record, TaskStart):
             self._take_start(record, place)
@@ -165,7 +170,7 @@ class FlowCheck:
         for hop, place in () if self.partial else self._elsewhere.items():
             if hop.encode() not in self._begun:
                 self._report("mark_out_of_order", "a hop goes on from marks that are in no stream", place)
-        missing = len(self._origins - self._hops) + self._not_checked
+        missing = len(self._origins - self._hops) + self._not_checked + self._resumptions.finish()
         if missing:
             message = f"{counted(missing, 'reference')} to marks, hops or policies that are not here: not checked"
             self._findings.add(_LINKS, "flow_not_checked", message)
@@ -296,22 +301,31 @@ class FlowCheck:
             self._report("mark_stale", message, place)
         return found
 
-    def _take_intent(self, record: Intent, place: Place) -> None:
+    def _label_of_suspended(self, record: Outcome, detail: Detail | None) -> str | None:
+        """Return the mark at which a call was judged before it was suspended, if it is in the stream."""
+        seen = None if detail is None else detail.judged_at
+        judged = None if record.intent is None else self._intents.get(record.intent.encode())
+        hop, seq = (judged.hop, judged.seq) if judged is not None else ("", 0) if seen is None else (seen.hop, seen.seq)
+        newest = self._marks.get(hop.encode())
+        return None if newest is None else newest.label_at(int(seq))
+
+    def _take_intent(self, record: Intent, place: Place) -> _Newest | None:
+        """Check the mark of an intent, and return it if it is in the stream."""
         judges = self._rules == {FLOW_RULES}
         if record.judged_at is None and not self._marks and not judges:
-            return
+            return None
         chain = [hop.grant for hop in record.chain or ()]
         if record.judged_at is None:
             # Where the shipped rules judge, each task has a mark.
             marked = judges or any(hop.encode() in self._marks for hop in chain)
             if marked and record.decision.mode == "enforce":
                 self._report("mark_absent", "a call of a task with a mark does not name one", place)
-            return
+            return None
         newest = self._newest(record.judged_at, chain, place)
         limit = None if newest is None else str(_limit(record, newest.label))
         self._intents.put(record.id.encode(), _Judged(record.judged_at.hop, int(record.judged_at.seq), limit))
         if newest is None:
-            return
+            return None
         exempted = self._exempted.get((record.decision.approval or "").encode())
         if (
             exempted is not None
@@ -327,6 +341,7 @@ class FlowCheck:
             self._report(
                 "ran_against_mark", f"{record.action.tool!a} ran without the person that its mark needs", place
             )
+        return newest
 
     def _take_outcome(self, record: Outcome, place: Place, claimed: str | None) -> None:
         if record.intent is None or (record.label is None and not self._intents):

@@ -243,6 +243,7 @@ class TakenUp(NamedTuple):
         label: That mark.
         sources: The records that lowered that mark, each with its name.
         route: The route to the person who was asked; ``None`` if nobody was.
+        record: The outcome by which it was suspended.
         is_same: Its arguments are still the same.
     """
 
@@ -250,6 +251,7 @@ class TakenUp(NamedTuple):
     label: Label
     sources: Mapping[str, str]
     route: str | None
+    record: str | None
     is_same: bool
 
 
@@ -277,6 +279,7 @@ class Call(Struct, eq=False):
         action: The action member of its records.
         facts: Further members of its intent.
         intent: The id of the intent on record.
+        outcome: The id that its outcome gets, if something named it before.
         shown_arguments: The arguments as the span shows them; ``None`` unless it is to show content.
         model: Where a model was called: set it to the one that answered.
         result: For blocks: set it to the result of the block, to have it inspected and digested.
@@ -303,6 +306,7 @@ class Call(Struct, eq=False):
     action: Action = _UNKNOWN
     facts: CallFacts | None = None
     intent: str | None = None
+    outcome: str | None = None
     shown_arguments: str | None = None
     model: Model | None = None
     result: object = None

@@ -812,11 +812,11 @@ class Guard:
 
         def append(outcome: partial[Outcome]) -> Entry:
             try:
-                return ledger.append(outcome, detail=detail, after=after)
+                return ledger.append(outcome, detail=detail, record_id=call.outcome, after=after)
             except EvidenceError as error:
                 if error.code != "bad_record":
                     raise
                 _LOG.error("the outcome of %s is recorded without what no record can hold: %s", self.tool.name, error)
-                return ledger.append(self._told.shortened(outcome), after=after)
+                return ledger.append(self._told.shortened(outcome), record_id=call.outcome, after=after)
 
         return append(outcome) if self._flow is None else self._flow.conclude(call, outcome, append)

@@ -112,6 +112,8 @@ class Description:
         )
         known = call.facts or CallFacts()
         make = partial(make, clauses=self._facts.clauses(call), resources=known.resources, workflow=known.workflow)
+        if call.taken_up is not None:
+            make = partial(make, resumes=call.taken_up.record)
         judged = None if call.flow is None else call.flow.judged
         if judged is None:
             return make

@@ -19,6 +19,7 @@ from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.guard.context import EnforcementContext
 from agent_identity._enforcement.tasks import Fact, Remembered, Task, TaskFlow, key_of
 from agent_identity._flow import UNKNOWN, UNTRUSTED, Label
+from agent_identity._identity.common import is_id128
 from agent_identity._policy.decision import Decision, Effect
 from agent_identity.errors import Denied, EvidenceError
 
@@ -127,6 +128,7 @@ class ResumedCalls:
             return None
         try:
             thread = None if self._thread is None else self._thread()
+            call.outcome = self._point.ledger.new_id()
             by, new = key_of(*_parties(task)), _fact_of(call, task)
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
             # A process that asks nobody looks only where the framework makes calls again, or has threads.
@@ -173,6 +175,7 @@ class ResumedCalls:
 
     def _read(self, call: Call, fact: Mapping[str, object]) -> TakenUp:
         task, args, route, hop, sources = (fact.get(name) for name in ("task", "args", "route", "hop", "sources"))
+        record = fact.get("record")
         try:
             label = Label.parse(str(fact.get("label")))
         except ValueError:
@@ -182,6 +185,7 @@ class ResumedCalls:
             label=label,
             sources={k: str(v) for k, v in sources.items()} if is_object(sources) else {},
             route=None if route is None else str(route),
+            record=record if isinstance(record, str) and is_id128(record) else None,
             is_same=isinstance(args, str) and args_of(call, str(task), args, self._point.digests) == args,
         )
 
@@ -207,7 +211,7 @@ def _fact_of(call: Call, task: Task) -> Fact:
     """Return what is remembered of a call."""
     judged, flow = None if call.flow is None else call.flow.judged, task.flow
     route = None if call.routing is None else call.routing.name
-    fact: Fact = {"task": task.id, "args": call.action.args, "route": route, "approval": call.approval}
+    fact: Fact = {"task": task.id, "args": call.action.args, "route": route, "record": call.outcome}
     if judged is None or flow is None:
         return fact
     mark = judged.mark

@@ -329,6 +329,7 @@ class Ledger:
         make: Make,
         *,
         detail: Told = None,
+        record_id: str | None = None,
         after: After | None = None,
         check: Callable[[], object] | None = None,
     ) -> Entry:
@@ -338,6 +339,7 @@ class Ledger:
             make: Makes the record from ``id``, ``stream`` and ``v``, which the ledger adds.
             detail: Makes the detail of the record of its salt. It stands in the line of the record, which gets its
                 hash as ``detail``.
+            record_id: The id of the record, from :meth:`new_id`, if something had to name it before.
             after: Called with the record later, by the sealing thread, in the order of appends.
             check: Called when no other record can come in between; if it raises, nothing is written. It must not wait.
 
@@ -356,7 +358,7 @@ class Ledger:
                 stream = self._stream
                 if stream is None or not stream.usable or not stream.seq:
                     stream = self._begun()
-                entry = stream.append(make, self.new_id(), detail)
+                entry = stream.append(make, record_id or self.new_id(), detail)
                 self._sealing.submit(stream, entry, after)
                 self._fault = None
             except BaseException as error:

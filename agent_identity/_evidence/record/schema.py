@@ -251,7 +251,8 @@ class Intent(_Call, frozen=True, tag="intent"):
 
     ``resources`` are declared ones; ``clauses`` give, by argument, the branch of the constraint that allowed it. Of
     information flow are ``judged_at`` (the mark), ``provenance`` (of its arguments) and ``endorses``
-    (its result has the label that its owner declares, whatever the mark is).
+    (its result has the label that its owner declares, whatever the mark is). ``resumes`` is the outcome by which the
+    call was suspended before.
     """
 
     resources: Annotated[tuple[Resource, ...], items(64)] | None = None
@@ -260,6 +261,7 @@ class Intent(_Call, frozen=True, tag="intent"):
     judged_at: MarkSeen | None = None
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
     endorses: bool | None = None
+    resumes: Id128 | None = None
 
     def __post_init__(self) -> None:
         _Call.__post_init__(self)

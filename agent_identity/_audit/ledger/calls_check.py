@@ -7,6 +7,7 @@ from agent_identity._audit.grants import ApprovalsCheck, Delegations, GrantUsage
 from agent_identity._audit.ledger.erasures import erasure_words
 from agent_identity._audit.ledger.flow_check import FlowCheck
 from agent_identity._audit.ledger.open_intents import Call, OpenIntents
+from agent_identity._audit.ledger.order_check import OrderCheck
 from agent_identity._audit.ledger.outer_tasks import OuterTasks
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._evidence.record import (
@@ -33,6 +34,7 @@ _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
 _CALLS: Final = (Intent, Outcome)
 _MAX_DEFERRED: Final = 10_000
+_RAN: Final = frozenset({"success", "error", "cancelled", "routed", "suspended"})
 
 
 @final
@@ -65,6 +67,7 @@ class Calls:
         self._delegations = delegations
         self._outer = OuterTasks(findings)
         self._flow = FlowCheck(findings)
+        self._order = OrderCheck(findings)
         self._disclosures = disclosures
         self._open = OpenIntents()
         self._left = OpenIntents()
@@ -90,6 +93,7 @@ class Calls:
             call = Call(grant, record.action.tool, record.action.args, record.id, stream, seq)
         place = Place(record.id, stream, seq) if call is None else call
         self._take_flow(record, place.place(), detail)
+        self._order.take(record, place.place())
         usage = self._delegations.see(record, place)
         if isinstance(record, _CALLS) and call is not None:
             self._take_call(record, call, usage)
@@ -134,6 +138,7 @@ class Calls:
             self._left.put(call)
         self._open = OpenIntents()
         self._flow.end_of_stream()
+        self._order.end_of_stream()
 
     def finish(self) -> None:
         """Match intents and outcomes across streams, and count the calls without an outcome."""
@@ -147,6 +152,7 @@ class Calls:
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
         self._outer.finish(partial=self.partial or self.gone is not None)
         self._flow.finish()
+        self._order.finish(partial=self.partial or self.gone is not None)
         findings.counts.update(self._outcomes)
         intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")
@@ -167,12 +173,20 @@ class Calls:
             if spent:
                 use.spend(call.tool, spent)
         if record.decision.effect == "block":
+            self._check_block(record, call)
             return
         if use is not None:
             use.allow(call.tool, int(record.time.start), call)
         else:
             message = "a call outside any task was allowed"
             self._findings.add(_GRANTS, "allowed_without_task", message, call.place())
+
+    def _check_block(self, record: Intent | Outcome, call: Call) -> None:
+        """Check that a blocked call did not run; monitor mode runs what it would block."""
+        ran = isinstance(record, Intent) or (record.intent is not None and record.outcome in _RAN)
+        if ran and record.decision.mode == "enforce":
+            message = "a call ran that was blocked"
+            self._findings.add(_GRANTS, "blocked_but_ran", message, call.place())
 
     def _conclude(self, call: Call, record: Outcome) -> None:
         outcome, decision = record.outcome, record.decision
@@ -205,6 +219,9 @@ class Calls:
         elif intent is None:
             message = "the intent that the outcome names is missing, or has another outcome"
             self._findings.add(_LINKS, "intent_missing", message, outcome.place())
+        elif outcome.stream == intent.stream and outcome.seq < intent.seq:
+            message = "an outcome stands before the intent that it names"
+            self._findings.add(_LINKS, "outcome_before_intent", message, outcome.place())
         elif not outcome.fits(intent):
             message = "grant, tool or arguments of the outcome differ from its intent"
             self._findings.add(_LINKS, "intent_mismatch", message, outcome.place())

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import duckdb
@@ -24,6 +23,7 @@ from agent_identity._evidence.ledger.reader import LedgerReader, open_ledger
 from agent_identity._evidence.ledger.sealer import Sealing
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.storage.lines import stream_line
+from agent_identity._identity.common import digest_of
 from agent_identity.audit import export_tables
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied
@@ -88,7 +88,7 @@ def test_every_record_is_there_to_the_byte(tmp_path: Path) -> None:
     assert sorted(str(row[0]) for row in rows) == sorted(recorded(EVIDENCE))
     for text, digest, id_, kind, seq, start, moment, day in rows:
         record = decode_record(str(text).encode())
-        assert digest == sha256(str(text).encode()).hexdigest()
+        assert digest == digest_of(str(text).encode())
         assert (id_, kind) == (record["id"], record["kind"])
         assert (str(seq), str(start)) == (record["stream"]["seq"], record["time"]["start"])  # type: ignore[index, call-overload]
         assert isinstance(start, int)

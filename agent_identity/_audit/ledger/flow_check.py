@@ -7,7 +7,6 @@ import orjson
 from agent_identity._audit.ledger.answered_marks import AnsweredMarks
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.store import SpillStore
-from agent_identity._authority.registries import MAX_SOURCES
 from agent_identity._evidence.record import (
     AnyRecord,
     Approval,
@@ -368,6 +367,8 @@ def _sources(before: _Newest | None, record: Mark) -> tuple[str, ...] | None:
     change, known = record.mark, () if before is None else before.sources
     if known is None or (before is None and change.seq != "1"):
         return None
+    from agent_identity._authority.registries import MAX_SOURCES  # Few ledgers have marks.
+
     added = () if change.joined is None or change.cause == "start" else change.sources or (record.id,)
     found = tuple(dict.fromkeys((*known, *added)))
     return found if len(found) <= MAX_SOURCES else None

@@ -27,6 +27,7 @@ from agent_identity._identity.common import digest_of
 from agent_identity.audit import export_tables
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.policy import Effect, Rule, RuleSet
 
 EVIDENCE = Path(__file__).resolve().parents[3] / "vectors" / "evidence"
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com", version="2")
@@ -113,6 +114,21 @@ def test_columns_say_who_did_what_for_whom(tmp_path: Path) -> None:
     ]
     assert ask(tmp_path / "table", "DISTINCT chain", "WHERE kind = 'intent'") == [(["clerk"],)]
     assert ask(tmp_path / "table", "typeof(time), typeof(seq)", "LIMIT 1") == [("TIMESTAMP", "UBIGINT")]
+
+
+def test_the_policy_that_refused_a_call_is_in_its_row(tmp_path: Path) -> None:
+    """The record leaves its name and version to the detail of the call."""
+    stop = Rule(Effect.BLOCK, tools="pay", reason="never", id="stop")
+    policy = RuleSet(stop, name="house", version="7", default=Effect.ALLOW)
+    with (
+        Enforcer.open(tmp_path / "e", policy=policy) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
+        pytest.raises(Denied),
+        enforcer.action("pay"),
+    ):
+        pass
+    export_tables(tmp_path / "e", tmp_path / "table")
+    assert ask(tmp_path / "table", "policy, policy_version, rule", "WHERE kind = 'outcome'") == [("house", "7", "stop")]
 
 
 def test_a_table_says_a_verdict_only_if_there_was_one(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _CHANGING: Final = (
     (re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<id>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<hash>"),
     (re.compile(r"(?<![\w-])[\w-]{43}(?![\w-])"), "<key>"),
+    (re.compile(r"(?<![\w-])A[\w-]{20}[AQgw](?![\w-])"), "<id>"),  # The first bits are of the time, in milliseconds.
     (re.compile(r"\d{4}-\d\d-\d\d(?:T|\s+)\d\d:\d\d(?::\d\d)?(?: UTC|Z)?"), "<moment>"),
     (re.compile(r"\b\d\d:\d\d:\d\d(?:\.\d{3})?\b"), "<time>"),
     (re.compile(r"\b\d+ [GM]iB free"), "<space> free"),

@@ -60,6 +60,11 @@ def of_kind(world: Any, *kinds: type) -> list[Any]:
     return [one for one in records.read(world.directory) if isinstance(one, kinds)]
 
 
+def details(world: Any) -> list[records.Detail]:
+    """Return the details of the outcomes of a world, in their order."""
+    return [detail for _, detail in records.read_lines(world.directory) if detail is not None]
+
+
 def marks(world: Any) -> list[tuple[str, str]]:
     """Return the causes and labels of all marks; a result or error is recorded by the outcome of its call."""
     found, newest, hops = list[tuple[str, str]](), dict[str, int](), dict[str, str]()
@@ -89,5 +94,5 @@ def verified(world: Any) -> Report:
 
 
 def codes(report: Report) -> set[str]:
-    """Return what a verifier found, but for the notice that drafts are accepted."""
+    """Return what a verifier found."""
     return {problem.code for problem in report.findings}

@@ -17,6 +17,7 @@ from plain_records import error_type
 
 from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
+from agent_identity._identity.common import id_of
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.constraints import Range
@@ -137,7 +138,7 @@ def test_ac_64_a_ruling_that_is_handed_to_another_call_is_refused(
         record = world.records("approval")[1]
         ruling = trusted_ruling(record["approval"]["token"], world.enforcer._point.approvals._trust.now)
         fresh = {name: getattr(ruling, name) for name in ruling.__slots__ if name != "kid"}
-        fresh["id"] = "01890a5d-ac96-774b-bcce-b302099a8057"
+        fresh["id"] = id_of(world.clock.wall_ns(), b"another.")
         signer = world.enforcer._point.approvals._signer
         kept.append(Ruling(**fresh).sign(signer, issuer=world.enforcer._point.approvals._trust.now.issuer))
         if change == "arguments":

@@ -21,6 +21,7 @@ from agent_identity._evidence.spans.envelope import pae
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note
 from agent_identity._evidence.transparency.merkle import leaf_hash, node_hash, root_of
+from agent_identity._identity.common import b64url_encode, is_id128
 from agent_identity.canonical import decode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
@@ -83,15 +84,17 @@ def verified(directory: Path) -> dict[str, list[dict[str, object]]]:
         records[stream] = [decode_record(line.record) for line in lines]
         for place, line in enumerate(lines):
             message = b"agent-identity/ledger/v1\n" + stream.encode() + b"\n" + line.record
-            assert line.mac == hmac.new(key, message, "sha256").hexdigest()
+            assert line.mac == b64url_encode(hmac.digest(key, message, "sha256"))
             assert records[stream][place]["stream"]["seq"] == str(place + 1)
-            assert records[stream][place]["stream"].get("prev") == (leaves[stream][place - 1].hex() if place else None)
+            assert records[stream][place]["stream"].get("prev") == (
+                b64url_encode(leaves[stream][place - 1]) if place else None
+            )
     sealed = dict.fromkeys(records, 0)
     entries = [line.record for line in reader.log_entries()]
     for entry in entries:
         head = json.loads(entry)
         sealed[head["stream"]] = int(head["size"])
-        assert head["root"] == root_of(leaves[head["stream"]][: int(head["size"])]).hex()
+        assert head["root"] == b64url_encode(root_of(leaves[head["stream"]][: int(head["size"])]))
     assert sealed == {stream: len(found) for stream, found in records.items()}
     checkpoint = Checkpoint.from_text(open_note(reader.checkpoint(), {ORIGIN: SIGNER.public_key}).text)
     assert checkpoint.root == root_of(map(leaf_hash, entries))
@@ -124,7 +127,7 @@ def test_ac_73_sigkill_loses_no_appended_record(tmp_path: Path, sync: str) -> No
             acknowledged.add(process.stdout.readline().strip())
         process.kill()
         rest, _ = process.communicate(timeout=120)
-        acknowledged.update(line for line in rest.splitlines(keepends=False) if len(line) == 36)
+        acknowledged.update(line for line in rest.splitlines(keepends=False) if is_id128(line))
     reopen(tmp_path).close()
     records = verified(tmp_path)
     assert len(acknowledged) > 8
@@ -384,12 +387,12 @@ def test_ac_22_nothing_signed_or_hashed_passes_for_another_kind(tmp_path: Path) 
     key = (tmp_path / "keys" / "ledger.key").read_bytes()
     entry = next(iter(reader.log_entries())).record
     assert entry is not None
-    as_stream: Callable[[bytes], str] = lambda data: hmac.new(  # noqa: E731
-        key, b"agent-identity/ledger/v1\n" + ledger.stream.encode() + b"\n" + data, "sha256"
-    ).hexdigest()
-    as_log: Callable[[bytes], str] = lambda data: hmac.new(  # noqa: E731
-        key, b"agent-identity/log/v2\n1\n\n" + data, "sha256"
-    ).hexdigest()
+    as_stream: Callable[[bytes], str] = lambda data: b64url_encode(  # noqa: E731
+        hmac.digest(key, b"agent-identity/ledger/v1\n" + ledger.stream.encode() + b"\n" + data, "sha256")
+    )
+    as_log: Callable[[bytes], str] = lambda data: b64url_encode(  # noqa: E731
+        hmac.digest(key, b"agent-identity/log/v2\n1\n\n" + data, "sha256")
+    )
     assert as_stream(record) in macs
     assert as_log(entry) in macs
     assert not {as_stream(entry), as_log(record)} & macs

@@ -27,6 +27,7 @@ from agent_identity._authority.stores.protocol import GRACE
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._identity.common import uuid_of
 from agent_identity.audit import story
 from agent_identity.canonical import decode_record
 from agent_identity.delegation import Grants, Peer, Presentation
@@ -202,7 +203,7 @@ def test_ac_12_a_root_of_a_strangers_making_is_refused(services: Services) -> No
         scope=SCOPE,
         now=now,
         ttl=60,
-        id=RandomIds().new(clock.wall_ns()),
+        id=uuid_of(RandomIds().new(clock.wall_ns())),
         audience="service-b",
     )
     services.refused({**headers, CHAIN: forged.token}, "unknown_key")
@@ -223,7 +224,7 @@ def test_ac_12_a_trusted_issuer_speaks_for_itself_only(services: Services) -> No
         scope=SCOPE,
         now=clock.wall_ns() // 10**9,
         ttl=60,
-        id=RandomIds().new(clock.wall_ns()),
+        id=uuid_of(RandomIds().new(clock.wall_ns())),
     )
     with pytest.raises(Denied) as refused:
         services.b.accept(Grants((forged.token,)), holder=KEY).__enter__()
@@ -611,19 +612,19 @@ def test_a_link_that_permits_more_is_refused_whoever_signed_it(shared: Services,
     now = clock.wall_ns() // 10**9
     root = issue(
         issuer, issuer=shared.issuer_name, task_id="t", principal=ALICE, agent=CLERK, holder=keys[0].public_key,
-        scope=SCOPE, now=now, ttl=60, max_depth=8, id=ids.new(clock.wall_ns()),
+        scope=SCOPE, now=now, ttl=60, max_depth=8, id=uuid_of(ids.new(clock.wall_ns())),
     )  # fmt: skip
     anchors = lambda _: issuer.public_key  # noqa: E731
     chain = verify_chain((root.token,), anchors=anchors, issuer=None, now=now)
     for depth in range(place):
         child = derive(
             chain, keys[depth], agent=CLERK, holder=keys[depth + 1].public_key, scope=SCOPE, now=now, ttl=60,
-            id=ids.new(clock.wall_ns()),
+            id=uuid_of(ids.new(clock.wall_ns())),
         )  # fmt: skip
         chain = chain.extended(child)
     honest = derive(
         chain, keys[place], agent=CLERK, holder=keys[place + 1].public_key, scope=SCOPE, now=now, ttl=60,
-        id=ids.new(clock.wall_ns()),
+        id=uuid_of(ids.new(clock.wall_ns())),
     )  # fmt: skip
     claims = decode(parse_compact(honest.token).payload)
     claims["authorization_details"][0]["tools"] = scope.to_claim()

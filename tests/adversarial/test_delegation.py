@@ -411,7 +411,7 @@ def test_ac_10_a_child_belongs_to_one_parent() -> None:
     assert refused((root(number=9).token, tokens[1])) == "wrong_parent"
     bare = forged(tokens[1], HOLDERS[0], lambda claims: claims.pop("par_hash"))
     assert refused((tokens[0], bare)) == "wrong_parent"
-    for value in ("", par_hash(tokens[0]) + "=", token_hash(tokens[0]), None, 1):
+    for value in ("", par_hash(tokens[0]) + "=", token_hash(tokens[1]), None, 1):
         token = forged(tokens[1], HOLDERS[0], lambda claims, value=value: claims.update(par_hash=value))
         assert refused((tokens[0], token)) in {"wrong_parent", "bad_claim"}
 

@@ -188,7 +188,7 @@ def forged(office: Office, shown: Any, way: str) -> str | None:
     changes = {
         "other key": (OTHER, {}),
         "other call": (KEY, {"call": "0"}),
-        "other grant": (KEY, {"grant": "0" * 64}),
+        "other grant": (KEY, {"grant": "A" * 43}),
         "other signer": (KEY, {"by": claims.grant}),
         "no label": (KEY, {"label": "best"}),
         "no number": (KEY, {"seq": "x"}),
@@ -297,7 +297,7 @@ def test_an_answer_whose_grants_are_not_here_is_not_checked(office: Office) -> N
     def edited(self: Flows, facts: Any, of: Any) -> Any:
         if of.cause != "answer":
             return append(self, facts, of)
-        token = sign_mark(OTHER, SignedMark("0" * 64, "call", of.origin or "", "trusted", "1"))
+        token = sign_mark(OTHER, SignedMark("A" * 43, "call", of.origin or "", "trusted", "1"))
         return append(self, facts, msgspec.structs.replace(of, token=token))
 
     with office.task() as task, pytest.MonkeyPatch.context() as patch:

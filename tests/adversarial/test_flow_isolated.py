@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.tasks.task_flow import Flows, TaskFlow
 from agent_identity.errors import Denied, EvidenceError, Routed
@@ -69,7 +68,7 @@ def test_an_isolated_delegate_begins_at_the_mark_of_its_task(office: Any) -> Non
         read()
         with isolated(office), pytest.raises(Routed):
             pay(EVIL)
-    detail = flow.of_kind(office, records.Detail)[-1]
+    detail = flow.details(office)[-1]
     assert next((of.argument, of.provenance) for of in detail.provenance) == ("iban", "untrusted")
     assert flow.codes(flow.verified(office)) == set()
 
@@ -234,10 +233,10 @@ def test_without_information_flow_isolation_changes_nothing(open_world: Callable
     ("cause", "change"),
     [
         ("isolated", {"label": "trusted", "joined": None}),
-        ("isolated", {"origin": "0" * 64}),
+        ("isolated", {"origin": "A" * 43}),
         ("isolated", {"origin": None}),
         ("join", {"joined": "unknown", "label": "unknown"}),
-        ("join", {"origin": "0" * 64, "joined": "unknown", "label": "unknown"}),
+        ("join", {"origin": "A" * 43, "joined": "unknown", "label": "unknown"}),
     ],
 )
 def test_an_edited_mark_of_an_isolated_hop_contradicts(office: Any, cause: str, change: dict[str, Any]) -> None:

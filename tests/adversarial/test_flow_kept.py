@@ -79,7 +79,7 @@ def test_the_model_gets_a_handle_and_the_tool_the_value(opened: Callable[..., An
     assert flow.paid(office) == [OWN]
     _, intent = flow.of_kind(office, records.Intent)
     assert next((of.argument, of.provenance) for of in intent.provenance) == ("iban", "principal")
-    (detail,) = (one for one in flow.of_kind(office, records.Detail) if one.transforms)
+    (detail,) = (one for one in flow.details(office) if one.transforms)
     assert detail.transforms[0].original != detail.transforms[0].delivered
     assert flow.codes(flow.verified(office)) == set()
 
@@ -198,8 +198,7 @@ def test_a_value_that_no_inspector_would_find_again_is_hidden_again(opened: Call
     with world.task(EVERYTHING, request=REQUEST) as task:
         kept = task.vault.keep("internal.name", "Project Heron", 13)
         assert list(other(kept.handle)) == [f"<{kept.handle}>"]
-    (detail,) = flow.of_kind(world, records.Detail) or [None]
-    assert detail is not None
+    (detail,) = flow.details(world)
     assert [one.name for one in detail.transforms] == ["redaction"]
     assert flow.codes(flow.verified(world)) == set()
 
@@ -376,7 +375,7 @@ def test_a_quarantined_result_is_kept_for_a_tool_that_may_open_it(opened: Callab
     opening = flow.of_kind(office, records.Mark)[-1]
     assert opening.mark.sources == (flow.of_kind(office, records.Intent)[0].id,)
     refused = flow.of_kind(office, records.Outcome)[0]
-    (detail,) = (one for one in flow.of_kind(office, records.Detail) if one.transforms)
+    (detail,) = (one for one in flow.details(office) if one.transforms)
     assert (refused.outcome, refused.error) == ("denied", "content_quarantined")
     assert [(one.name, one.delivered) for one in detail.transforms] == [("quarantine", None)]
     assert flow.codes(flow.verified(office)) == set()

@@ -47,11 +47,9 @@ def order(world: Any, tool: str = "read") -> list[str]:
     """Return the kinds of the records of the calls of a tool, with the marks that these calls lowered."""
     intents = {one.id for one in flow.of_kind(world, records.Intent) if one.action.tool == tool}
     kinds: list[str] = []
-    for one in flow.of_kind(world, records.Intent, records.Mark, records.Detail, records.Outcome):
+    for one in flow.of_kind(world, records.Intent, records.Mark, records.Outcome):
         if isinstance(one, records.Mark):
             kinds += [f"mark:{one.mark.cause}"] if set(one.mark.sources or ()) & intents else []
-        elif isinstance(one, records.Detail):
-            kinds += ["detail"] if one.call in intents else []
         elif one.action.tool == tool:
             kinds.append("intent" if isinstance(one, records.Intent) else "outcome")
     return kinds
@@ -84,10 +82,10 @@ def test_a_result_is_redacted_then_marked_then_delivered(opened: Callable[..., A
         refuses_to_pay(office, pay, EVIL)
         pay(OWN)
     assert seen == ["mark", {"text": GONE}]
-    assert order(office) == ["intent", "mark:result", "detail", "outcome"]
+    assert order(office) == ["intent", "mark:result", "outcome"]
     (outcome,) = (one for one in flow.of_kind(office, records.Outcome) if one.action.tool == "read")
     assert (outcome.decision.enforced, outcome.outcome, outcome.label) == ("modify", "success", "untrusted")
-    (detail,) = (one for one in flow.of_kind(office, records.Detail) if one.transforms)
+    (detail,) = (one for one in flow.details(office) if one.transforms)
     (transform,) = detail.transforms
     assert transform.delivered == outcome.action.result
     assert transform.original not in (None, transform.delivered)
@@ -106,7 +104,7 @@ def test_a_coroutine_is_redacted_and_marked(opened: Callable[..., Any]) -> None:
     with office.task(EVERYTHING, request=REQUEST):
         assert asyncio.run(read()) == GONE
         refuses_to_pay(office, pay, EVIL)
-    assert order(office) == ["intent", "mark:result", "detail", "outcome"]
+    assert order(office) == ["intent", "mark:result", "outcome"]
     assert flow.verified(office).verdict == "verified"
 
 
@@ -125,7 +123,7 @@ def test_each_chunk_is_redacted_and_marked(opened: Callable[..., Any]) -> None:
         assert next(items) == GONE
         refuses_to_pay(office, pay, EVIL)
         assert list(items) == ["more"]
-    assert order(office) == ["intent", "mark:chunk", "detail", "outcome"]
+    assert order(office) == ["intent", "mark:chunk", "outcome"]
     assert flow.verified(office).verdict == "verified"
 
 
@@ -187,7 +185,7 @@ def test_a_withheld_result_counts(opened: Callable[..., Any]) -> None:
         assert caught.value.code == "content_blocked"
         refuses_to_pay(office, pay, EVIL)
         pay(OWN)
-    assert [kind for kind in order(office) if kind != "detail"] == ["intent", "mark:result", "outcome"]
+    assert order(office) == ["intent", "mark:result", "outcome"]
     assert flow.verified(office).verdict == "verified"
 
 
@@ -204,7 +202,7 @@ def test_a_withheld_error_counts(opened: Callable[..., Any]) -> None:
         assert error.__cause__ is None
         assert error.__suppress_context__
         refuses_to_pay(office, pay, EVIL)
-    assert [kind for kind in order(office) if kind != "detail"] == ["intent", "mark:error", "outcome"]
+    assert order(office) == ["intent", "mark:error", "outcome"]
     assert flow.verified(office).verdict == "verified"
 
 
@@ -240,7 +238,7 @@ def test_a_redacted_result_whose_mark_is_not_written_is_withheld(opened: Callabl
             broken.clear()
     (outcome,) = (one for one in flow.of_kind(office, records.Outcome) if one.action.tool == "read")
     assert (outcome.decision.enforced, outcome.outcome) == ("block", "denied")
-    assert not [one for one in flow.of_kind(office, records.Detail) if one.transforms]
+    assert not [one for one in flow.details(office) if one.transforms]
 
 
 def test_monitor_mode_delivers_the_original_and_marks_it(opened: Callable[..., Any]) -> None:

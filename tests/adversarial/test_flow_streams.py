@@ -101,7 +101,7 @@ def test_the_mark_is_recorded_before_each_item_is_delivered(opened: Callable[...
         with pytest.raises(ContentBlocked):
             got.extend(iter(stream()))
     assert got == []
-    details = flow.of_kind(office, records.Detail)
+    details = flow.details(office)
     assert details
     assert not any(one.transforms for one in details)
 

@@ -18,7 +18,7 @@ from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.rotation import revoke, rotate
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._identity.common import b64url_decode, uuid_of
 from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import Agent, Human, Purpose, SigningKey, TrustStore
@@ -89,7 +89,7 @@ class Office:
             self.evidence, signer=key, origin=self.trust.origin or "", clock=FixedClock(at * 10**9), ids=self.ids
         )
         if pay:
-            action = {"tool": "pay", "args": "hmac-sha256:" + "a" * 64, "names": ["amount:number"], "kind": "function"}
+            action = {"tool": "pay", "args": "A" * 43, "kind": "function"}
             decision = {"effect": "block", "enforced": "block", "mode": "enforce", "reason": "no_task"}
             body = {"action": action, "decision": decision, "attribution": "none", "outcome": "denied"}
             append(ledger, "outcome", {**body, "error": "no_task"})
@@ -397,7 +397,7 @@ def test_ac_17_a_grant_that_is_dated_back_is_flagged(office: Office, age: int, c
             scope=Scope("pay"),
             now=since - age,
             ttl=300,
-            id=office.ids.new(0),
+            id=uuid_of(office.ids.new(0)),
         )
         body = {
             "task": {"id": grant.task_id, "expires": str(grant.expires_at * 10**9)},

@@ -47,7 +47,7 @@ def test_ac_02_a_delegation_that_does_not_fit_is_a_refusal_of_the_open_task(
     assert (record["outcome"], record["error"], record["decision"]["enforced"]) == ("denied", code, "block")
     assert record["decision"].get("argument") == argument
     assert (record["task"]["id"], record["principal"]["id"]) == (task.id, "alice@example.com")
-    assert record["action"] == {"tool": "invoke_agent", "kind": "task", "agent": HELPER.to_claim()}
+    assert record["action"] == {"tool": "invoke_agent", "kind": "task", "stage": "delegate", "agent": HELPER.to_claim()}
     (end,) = world.records("task_end")
     assert end["counts"] == {"intents": "0", "outcomes": "1", "open": "0"}
     attributed(world)

@@ -13,10 +13,13 @@ import pytest
 from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from record_writing import facts_of
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._evidence.storage.lines import log_line, stream_line
 from agent_identity._evidence.transparency.merkle import leaf_hash
+from agent_identity._identity.common import b64url_encode, id_of
 from agent_identity.audit import Report
 from agent_identity.identity import Agent, Human, TrustStore
 from agent_identity.options import Telemetry
@@ -96,23 +99,23 @@ def test_a_repeated_or_foreign_line_of_the_log_is_no_loss(ledger: Path, trust: T
     """Lines behind the checkpoint that name nothing new, or are none of ours, change nothing."""
     log = ledger / "log" / "entries.jsonl"
     last = log.read_bytes().splitlines(keepends=True)[-1]
-    log.write_bytes(log.read_bytes() + last + b'{"entry":{"x":"y"},"mac":"' + b"0" * 64 + b'"}\n')
+    log.write_bytes(log.read_bytes() + last + log_line(bytes(32), b'{"x":"y"}'))
     report = check(ledger, trust)
     assert (report.exit_code, codes(report)) == (0, {"log_unsealed"})
 
 
 def test_a_forged_stream_is_blamed_and_not_the_records_it_contradicts(ledger: Path, trust: TrustStore) -> None:
     """What the log commits to is read first, whatever name a forged stream takes to be read before it."""
-    forged, lines, prev = "00000000-0000-7000-8000-000000000000", b"", ""
+    forged, lines, prev = id_of(0, bytes(8)), b"", ""
     for number, line in enumerate((streams(ledger)[0] / "entries.jsonl").read_bytes().splitlines()[:4], 1):
         record: dict[str, Any] = orjson.loads(line)["record"]
-        record["id"] = f"00000000-0000-7000-8000-{number:012x}"
+        record["id"] = id_of(number, bytes(8))
         record["stream"] = {"id": forged, "seq": str(number), **({"prev": prev} if prev else {})}
         if "principal" in record:
             record["principal"]["id"] = "mallory@example.com"
         data = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
-        prev = leaf_hash(data).hex()
-        lines += b'{"mac":"' + b"0" * 64 + b'","record":' + data + b"}\n"
+        prev = b64url_encode(leaf_hash(data))
+        lines += stream_line(bytes(32), data)
     (ledger / "ledger" / forged).mkdir()
     (ledger / "ledger" / forged / "entries.jsonl").write_bytes(lines)
     report = check(ledger, trust)
@@ -166,7 +169,7 @@ def test_a_second_recovery_does_not_hide_what_the_first_rejected(tmp_path: Path)
 
 def test_a_process_that_died_in_its_first_line_leaves_nothing_open(ledger: Path, trust: TrustStore) -> None:
     """A stream of one torn line is incomplete until a start has recovered it, and no loss from then on."""
-    stream = ledger / "ledger" / "01a00000-0000-7000-8000-000000000000"
+    stream = ledger / "ledger" / id_of(1_800_000_000_000_000_000, bytes(8))
     stream.mkdir()
     (stream / "entries.jsonl").write_bytes(b'{"mac":"')
     (stream / "lock").write_bytes(b"")
@@ -198,12 +201,18 @@ def test_a_forged_outcome_behind_the_last_seal_counts_as_nothing_but_unsealed(tm
     place = {
         "id": stream.name,
         "seq": str(int(intent["stream"]["seq"]) + 1),
-        "prev": leaf_hash(orjson.dumps(intent, option=orjson.OPT_SORT_KEYS)).hex(),
+        "prev": b64url_encode(leaf_hash(orjson.dumps(intent, option=orjson.OPT_SORT_KEYS))),
     }
-    forged = {**intent, "id": intent["id"][:-4] + "ffff", "kind": "outcome", "outcome": "success", "stream": place}
+    forged = {
+        **intent,
+        "id": id_of(FixedClock().wall_ns(), b"\xff" * 8),
+        "kind": "outcome",
+        "outcome": "success",
+        "stream": place,
+    }
     forged["intent"] = intent["id"]
-    data = orjson.dumps(forged, option=orjson.OPT_SORT_KEYS)
-    (stream / "entries.jsonl").write_bytes(lines + b'{"mac":"' + b"0" * 64 + b'","record":' + data + b"}\n")
+    data = orjson.dumps(facts_of("outcome", forged), option=orjson.OPT_SORT_KEYS)
+    (stream / "entries.jsonl").write_bytes(lines + stream_line(bytes(32), data))
     report = check(ledger)
     assert (report.exit_code, codes(report)) == (3, {"tail_unsealed", "no_end"})
     assert (report.counts["verified"], report.counts["unsealed"]) == (len(lines.splitlines()), 1)

@@ -36,7 +36,7 @@ from agent_identity._enforcement.sessions.propagation import Peer
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.commitments import commit, leaf, part, root
 from agent_identity._evidence.storage.mac import Mac
-from agent_identity._identity.common import is_digest
+from agent_identity._identity.common import b64url_encode, digest_of, is_digest
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.adapters import CallRequest, GuardedCall
 from agent_identity.audit import Verifier, disclose
@@ -424,7 +424,8 @@ def test_ac_103_the_context_holds_no_text_of_ours(world: Any) -> None:
 # ------------------------------------------------------------------------------------- log injection
 
 FORGED = [
-    'x\n{"mac":"' + "0" * 64 + '","record":{}}\n',
+    'x\n{"mac":"' + "A" * 43 + '","record":{}}\n',
+    'x\n{"detail":{},"mac":"' + "A" * 43 + '","record":{}}\n',
     '"}\n{"kind":"outcome","outcome":"success"}',
     "\r\n\r\nHTTP/1.1 200 OK",
     "\x1b[2J\x1b[1;1Hok",
@@ -541,21 +542,21 @@ def test_ac_105_a_dictionary_does_not_reverse_a_digest(world: Any) -> None:
     """Trying every amount, plain, or keyed with anything that is public, finds nothing."""
     args, result = _digests(world, 100)
     assert is_digest(args)
-    wanted = {args.partition(":")[2], result.partition(":")[2]}
+    wanted = {args, result}
     record = world.records("outcome")[-1]
     public = [
         b"",
         record["task"]["id"].encode(),
         record["stream"]["id"].encode(),
         record["chain"][0]["grant"].encode(),
-        bytes.fromhex(record["chain"][0]["grant"]),
+        b64url_decode(record["chain"][0]["grant"]),
         record["principal"]["id"].encode(),
         (world.directory / "trust.json").read_bytes(),
         b"\0" * 32,
     ]
     for amount in range(1_000):
         for data in (encode({"amount": amount}), encode(amount), f'{{"amount": {amount}}}'.encode()):
-            found = {hashlib.sha256(data).hexdigest()} | {hmac.new(key, data, "sha256").hexdigest() for key in public}
+            found = {digest_of(data)} | {b64url_encode(hmac.digest(key, data, "sha256")) for key in public}
             assert not found & wanted
 
 
@@ -579,8 +580,7 @@ def test_ac_105_the_key_is_what_opens_a_digest(world: Any) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     task = world.records("outcome")[-1]["task"]["id"]
     (key,) = [json.loads(line)["key"] for line in path.read_text().splitlines() if json.loads(line)["id"] == task]
-    mac = hmac.new(bytes.fromhex(key), encode({"amount": 100}), "sha256")
-    assert args == f"hmac-sha256:{mac.hexdigest()}"
+    assert args == b64url_encode(hmac.digest(b64url_decode(key), encode({"amount": 100}), "sha256"))
 
 
 def test_ac_105_calls_outside_any_task_have_keyed_digests_as_well(world: Any) -> None:
@@ -591,16 +591,17 @@ def test_ac_105_calls_outside_any_task_have_keyed_digests_as_well(world: Any) ->
             tool(value)
     first, second = world.records("outcome")
     assert first["action"]["args"] == second["action"]["args"]
-    assert first["action"]["args"].partition(":")[2] != hashlib.sha256(encode({"x": 100})).hexdigest()
+    assert first["action"]["args"] != digest_of(encode({"x": 100}))
 
 
-def _guessed(path: Path, candidates: Iterator[tuple[bytes, list[bytes]]]) -> set[bytes]:
+def _guessed(path: Path, candidates: Iterator[tuple[bytes, list[bytes]]]) -> set[str]:
     """Return which low-entropy arguments a dictionary attack finds, with every key that the file still has."""
-    keys = [bytes.fromhex(key) for line in path.read_text().splitlines() if "-" not in (key := json.loads(line)["key"])]
+    stored = [json.loads(line)["key"] for line in path.read_text().splitlines()]
+    keys = [b64url_decode(key) for key in stored if is_digest(key)]
     found = set()
     for data, parts in candidates:
         for key in [*keys, b"", b"\0" * 32, b"-" * 32]:
-            found |= {hmac.new(key, data, "sha256").digest(), bytes.fromhex(commit(Mac(key), parts).partition(":")[2])}
+            found |= {b64url_encode(hmac.digest(key, data, "sha256")), commit(Mac(key), parts)}
     return found
 
 
@@ -611,10 +612,10 @@ def test_ac_105_after_erasure_the_directory_does_not_help(open_world: Any, discl
     tool = world.enforcer.tool(name="tool")(lambda amount: None)
     with world.task(OPEN) as task:
         tool(100)
-    wanted = bytes.fromhex(world.records("outcome")[0]["action"]["args"].partition(":")[2])
+    wanted = world.records("outcome")[0]["action"]["args"]
     path = world.directory / "keys" / "digests.jsonl"
 
-    def guessed() -> set[bytes]:
+    def guessed() -> set[str]:
         amounts = ((encode({"amount": n}), [part("amount", n)]) for n in range(200))
         return _guessed(path, amounts)
 
@@ -644,8 +645,8 @@ def test_ac_105_a_shown_argument_opens_no_other(open_world: Any) -> None:
         "amount": 100
     }
     file = json.loads(data)["disclosure"]["arguments"]
-    (salt,) = [bytes.fromhex(entry["salt"]) for entry in file if "salt" in entry]
-    (hidden,) = [bytes.fromhex(entry["hash"]) for entry in file if "hash" in entry]
+    (salt,) = [b64url_decode(entry["salt"]) for entry in file if "salt" in entry]
+    (hidden,) = [b64url_decode(entry["hash"]) for entry in file if "hash" in entry]
     tried = {leaf(salt, part("code", n)) for n in range(100)} | {
         hashlib.sha256(part("code", n)).digest() for n in range(100)
     }

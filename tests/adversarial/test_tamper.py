@@ -1,7 +1,5 @@
 """Surgery on the files of a ledger: each cut is found, called what it is, and named."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -17,7 +15,10 @@ from hypothesis import strategies as st
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.sessions.opening import Opening
+from agent_identity._evidence.storage import stream_line
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
+from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
+from agent_identity._identity.common import b64url_encode, digest_of, id_of
 from agent_identity.audit import Report, verify
 from agent_identity.errors import Denied, VerificationError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
@@ -128,9 +129,14 @@ def record_of(line: bytes) -> dict[str, object]:
     return record
 
 
-def line_of(record: object) -> bytes:
+def detail_in(line: bytes) -> bytes | None:
+    detail = orjson.loads(line).get("detail")
+    return None if detail is None else orjson.dumps(detail, option=orjson.OPT_SORT_KEYS)
+
+
+def line_of(record: object, detail: bytes | None = None) -> bytes:
     """Write a record as an attacker does, who has no ledger key."""
-    return b'{"mac":"' + b"0" * 64 + b'","record":' + orjson.dumps(record, option=orjson.OPT_SORT_KEYS) + b"}\n"
+    return stream_line(bytes(32), orjson.dumps(record, option=orjson.OPT_SORT_KEYS), detail)
 
 
 def chained(lines: list[bytes]) -> list[bytes]:
@@ -145,8 +151,8 @@ def chained(lines: list[bytes]) -> list[bytes]:
         if prev:
             stream["prev"] = prev
         data = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
-        prev = hashlib.sha256(b"\0" + data).hexdigest()
-        out.append(line_of(record))
+        prev = b64url_encode(leaf_hash(data))
+        out.append(line_of(record, detail_in(line)))
     return out
 
 
@@ -195,7 +201,7 @@ def insert_foreign(room: Room) -> None:
 def insert_forged(room: Room) -> None:
     lines = room.lines()
     forged = record_of(lines[3])
-    forged["id"] = "019ab5ad-4800-7000-8000-00000000f00d"
+    forged["id"] = id_of(FixedClock().wall_ns(), b"forged..")
     lines.insert(4, line_of(forged))
     room.write(lines)
 
@@ -205,7 +211,7 @@ def append_forged(room: Room) -> None:
     record = record_of(lines[3])
     record["stream"] = {**record_of(lines[-1])["stream"], "seq": str(len(lines) + 1)}  # type: ignore[dict-item]
     data = orjson.dumps(record_of(lines[-1]), option=orjson.OPT_SORT_KEYS)
-    record["stream"]["prev"] = hashlib.sha256(b"\0" + data).hexdigest()  # type: ignore[index]
+    record["stream"]["prev"] = b64url_encode(leaf_hash(data))  # type: ignore[index]
     room.write([*lines, line_of(record)])
 
 
@@ -257,7 +263,7 @@ def edit_log(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[Room], N
 
 def edit_head(lines: list[bytes]) -> list[bytes]:
     entry = orjson.loads(lines[0])
-    entry["entry"]["root"] = "0" * 64
+    entry["entry"]["root"] = "A" * 43
     return [orjson.dumps(entry, option=orjson.OPT_SORT_KEYS) + b"\n", *lines[1:]]
 
 
@@ -288,8 +294,6 @@ def back_to_the_second_seal(room: Room) -> None:
 
 def old_checkpoint(room: Room, size: int) -> bytes:
     """Return the checkpoint that the ledger had earlier; made again here with its own key."""
-    from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
-
     lines = room.log.read_bytes().splitlines()[:size]
     leaves = [leaf_hash(orjson.dumps(orjson.loads(line)["entry"], option=orjson.OPT_SORT_KEYS)) for line in lines]
     origin = room.note.read_text().split("\n")[0]
@@ -330,7 +334,7 @@ SURGERIES: dict[str, tuple[Callable[[Room], None], int, str]] = {
         "malformed_record",
     ),
     "replace a record by no JSON": (
-        rearrange(lambda r: [*r[:5], b'{"mac":"' + b"0" * 64 + b'","record":{nonsense}}\n', *r[6:]]),
+        rearrange(lambda r: [*r[:5], stream_line(bytes(32), b"{nonsense}"), *r[6:]]),
         1,
         "malformed_record",
     ),
@@ -338,7 +342,7 @@ SURGERIES: dict[str, tuple[Callable[[Room], None], int, str]] = {
         rearrange(
             lambda r: [
                 *r[:5],
-                b'{"mac":"' + b"0" * 64 + b'","record":{"a":' + b"[" * 900 + b"]" * 900 + b"}}\n",
+                stream_line(bytes(32), b'{"a":' + b"[" * 900 + b"]" * 900 + b"}"),
                 *r[6:],
             ]
         ),
@@ -399,16 +403,16 @@ def leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[st
         yield path
 
 
-def changed(record: dict[str, object], path: tuple[str | int, ...]) -> bytes:
-    """Return the line of a record with one fact replaced by another of the same form."""
-    record = json.loads(json.dumps(record))
+def changed(line: bytes, path: tuple[str | int, ...]) -> bytes:
+    """Return a line with one fact of its record replaced by another of the same form; its detail stays."""
+    record = record_of(line)
     holder: object = record
     for step in path[:-1]:
         holder = holder[step]  # type: ignore[index]
     value: str = holder[path[-1]]  # type: ignore[index]
     other = {"allow": "block", "intent": "outcome", "success": "error", "enforce": "monitor", "human": "service"}
     holder[path[-1]] = other.get(value, ("1" if value[0] != "1" else "2") + value[1:])  # type: ignore[index]
-    return line_of(record)
+    return line_of(record, detail_in(line))
 
 
 def test_ac_93_an_edit_of_any_fact_names_the_record(room: Room) -> None:
@@ -419,7 +423,7 @@ def test_ac_93_an_edit_of_any_fact_names_the_record(room: Room) -> None:
     for index, line in enumerate(lines):
         seal = max(size for size in seals if size <= index)
         for path in leaves(record_of(line)):
-            room.write([*lines[:index], changed(record_of(line), path), *lines[index + 1 :]])
+            room.write([*lines[:index], changed(line, path), *lines[index + 1 :]])
             report = room.check()
             named = {p.seq for p in report.findings if p.severity == "contradicted"}
             named |= {p.line for p in report.findings if p.severity == "contradicted"}
@@ -435,7 +439,7 @@ def test_ac_93_removal_of_any_fact_is_found(room: Room) -> None:
     for index, line in enumerate(lines):
         for name in record_of(line):
             rest = {key: value for key, value in record_of(line).items() if key != name}
-            room.write([*lines[:index], line_of(rest), *lines[index + 1 :]])
+            room.write([*lines[:index], line_of(rest, detail_in(line)), *lines[index + 1 :]])
             assert room.check().exit_code == 1, (index, name)
 
 
@@ -492,7 +496,7 @@ def test_ac_93_no_byte_of_a_record_can_be_flipped(tmp_path: Path, drawn: Callabl
 
 def test_the_mac_beside_a_record_is_no_evidence(room: Room) -> None:
     """A changed MAC changes no verdict: it is for recovery by the process, and no auditor has its key."""
-    room.write([line_of(record_of(line)) for line in room.lines()])
+    room.write([line_of(record_of(line), detail_in(line)) for line in room.lines()])
     assert room.check().exit_code == 0
 
 
@@ -603,7 +607,7 @@ def test_ac_107_records_name_the_grants_by_their_whole_hashes(room: Room) -> Non
     """Each call names every grant of its chain by the full hash of a grant that is in the ledger."""
     records = [record_of(line) for line in room.lines()]
     tokens = [grant["token"] for record in records if isinstance(grant := record.get("grant"), dict)]
-    hashes = {hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest() for token in tokens}
+    hashes = {digest_of(token.rpartition(".")[0].encode()) for token in tokens}
     named = {link["grant"] for record in records for link in record.get("chain", [])}  # type: ignore[attr-defined]
     assert len(hashes) == 2
     assert named == hashes

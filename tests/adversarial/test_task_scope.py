@@ -33,6 +33,7 @@ from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.lifecycle import bind_stream
 from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._identity.common import uuid_of
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
 from agent_identity.identity import Agent, Human, Service, SigningKey
@@ -253,7 +254,7 @@ def test_ac_33_a_future_dated_grant_does_not_open(world: Any) -> None:
             scope=OPEN,
             now=issued,
             ttl=300,
-            id=world.enforcer._tasks.ids.new(issued * 10**9),
+            id=uuid_of(world.enforcer._tasks.ids.new(issued * 10**9)),
         )
         return (grant.token,)
 

@@ -82,9 +82,11 @@ def test_the_evidence_says_how_the_human_is_known(open_world: Callable[..., Any]
             grants += inner.chain.grants
     with world.task(SCOPE, principal=Human("alice", issuer=ISSUER)):
         tool(3)
-    verified = {"id": "alice", "kind": "human", "issuer": ISSUER, "provenance": "verified", "roles": ["payer"]}
+    known = {"id": "alice", "kind": "human", "issuer": ISSUER, "provenance": "verified"}
+    verified = {**known, "roles": ["payer"]}
     asserted = {"id": "alice", "kind": "human", "issuer": ISSUER, "provenance": "asserted"}
-    assert [record["principal"] for record in world.records("outcome")] == [verified, verified, asserted]
+    assert [record["principal"] for record in world.records("intent")] == [verified, verified, asserted]
+    assert [record["principal"] for record in world.records("outcome")] == [known, known, asserted]
     for grant in grants:
         claims = json.loads(b64url_decode(grant.token.split(".")[1]))
         assert (claims["principal"], claims["sub"]) == (verified, "alice")

@@ -24,12 +24,22 @@ def verified(evidence: Path, exporter: InMemorySpanExporter) -> Report:
     return check(io.BytesIO(data), evidence / "trust.json", ledger=evidence)
 
 
-def test_logfires_scrubber_leaves_the_evidence(act: Act, tmp_path: Path) -> None:
-    """Behind Logfire's scrubber every span verifies, and nothing of ours was blanked."""
+def test_logfires_scrubber_leaves_what_a_callback_keeps(act: Act, tmp_path: Path) -> None:
+    """Behind Logfire's scrubber every span verifies, if its callback keeps our attributes, whatever they spell."""
     logfire = pytest.importorskip("logfire", reason="Logfire is not installed here")
+    seen: list[str] = []
+
+    def keep_evidence(match: Any) -> object:
+        ours = any(str(part).startswith("agent_identity.") for part in match.path)
+        seen.extend(str(match.path[-1]) for _ in range(ours))
+        return match.value if ours else None
+
     exporter = InMemorySpanExporter()
+    # Attributes that would be blanked by chance are so by this pattern each time.
+    options = logfire.ScrubbingOptions(callback=keep_evidence, extra_patterns=["eyJ"])
     instance = logfire.configure(
         local=True,
+        scrubbing=options,
         send_to_logfire=False,
         console=False,
         metrics=False,
@@ -43,6 +53,7 @@ def test_logfires_scrubber_leaves_the_evidence(act: Act, tmp_path: Path) -> None
     report = verified(tmp_path, exporter)
     assert (report.verdict, report.findings) == ("verified", ())
     assert report.counts["verified"] == sent
+    assert "agent_identity.attestation.payload" in seen
 
 
 def test_langfuses_filter_keeps_our_spans(act: Act, tmp_path: Path) -> None:

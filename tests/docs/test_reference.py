@@ -61,11 +61,11 @@ def test_every_kind_of_record_is_named() -> None:
     assert f'Value of `v`: `"{VERSION}"`' in page
 
 
-@pytest.mark.parametrize("kind", get_args(records.AnyRecord))
+@pytest.mark.parametrize("kind", [*get_args(records.AnyRecord), records.Detail])
 def test_every_member_of_a_record_is_named(kind: type) -> None:
-    """Each member of each kind, at each level, stands on a page of the record format."""
-    page, members = _page("record.md") + _page("record-v2.md"), _members(kind)
-    assert {"v", "id", "seq", "prev", "start", "end"} < members
+    """Each member of each kind and of details, at each level, stands on the page of the record format."""
+    page, members = _page("record.md"), _members(kind)
+    assert ({"_salt", "claimed"} if kind is records.Detail else {"v", "id", "seq", "prev", "start", "end"}) < members
     assert [name for name in members if not re.search(rf"[`.]{name}[`.\[]", page)] == []
 
 
@@ -74,7 +74,9 @@ def _members(hint: object) -> set[str]:
     if not hasattr(hint, "__struct_fields__"):
         return {name for inner in get_args(hint) for name in _members(inner)}
     hints = get_type_hints(hint)
-    fields = {name: hints[name] for name in hint.__struct_fields__}
+    fields = {
+        shown: hints[name] for name, shown in zip(hint.__struct_fields__, hint.__struct_encode_fields__, strict=True)
+    }
     return {*fields, *(name for inner in fields.values() for name in _members(inner))}
 
 

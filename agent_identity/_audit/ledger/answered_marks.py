@@ -5,7 +5,7 @@ from typing import Final, final
 import orjson
 
 from agent_identity._audit.store import SpillStore
-from agent_identity._authority.grants import Grant, grant_of, signer_of_mark, verify_mark
+from agent_identity._authority.grants import Grant, grant_of
 from agent_identity._evidence.record import Grant as GrantRecord
 from agent_identity._evidence.record import Mark
 from agent_identity._flow import TRUSTED, Label
@@ -38,6 +38,8 @@ class AnsweredMarks:
         Returns:
             ``None`` if a grant is not here.
         """
+        from agent_identity._authority.grants import signer_of_mark, verify_mark  # Few ledgers have marks.
+
         change = record.mark
         try:
             by = self._grant(signer_of_mark(change.token or ""))

@@ -8,7 +8,6 @@ from agent_identity._audit.ledger.answered_marks import AnsweredMarks
 from agent_identity._audit.ledger.resumptions import Resumptions
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.store import SpillStore
-from agent_identity._authority.registries import MAX_SOURCES
 from agent_identity._evidence.record import (
     AnyRecord,
     Approval,
@@ -405,6 +404,8 @@ class FlowCheck:
         if before is not None:
             labels = before.labels if before.label == mark.label else (*before.labels, *mark.labels)
             mark = mark._replace(labels=labels)
+        from agent_identity._authority.registries import MAX_SOURCES  # Few ledgers have marks.
+
         known = before.sources if before is not None else () if mark.seq == 1 else None
         sources = None if known is None else tuple(dict.fromkeys((*known, *(mark.sources or ()))))
         if sources is not None and len(sources) > MAX_SOURCES:

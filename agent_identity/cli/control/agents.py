@@ -14,7 +14,7 @@ from typing import Final
 from agent_identity._authority.registries import AgentRegistry, Mark, Registration, Status
 from agent_identity._enforcement.directory import register as write
 from agent_identity._enforcement.directory import registry_path
-from agent_identity._identity.common import SystemClock
+from agent_identity._identity.common import DIGEST_FORM, SystemClock
 from agent_identity._identity.keys import SigningKey
 from agent_identity._identity.principals import Agent
 from agent_identity._identity.trust import TrustStore
@@ -29,7 +29,7 @@ _STATUS: Final[Mapping[str, Status]] = {"suspend": "suspended", "resume": "regis
 _DAY: Final = 86_400
 _YEAR_9999: Final = 253_402_300_799
 _COLOURS: Final = {"registered": "green", "suspended": "yellow", "expired": "yellow"}
-_MARK: Final = re.compile(r"([0-9]{1,9}):([0-9a-f]{64})")
+_MARK: Final = re.compile(rf"([0-9]{{1,9}}):({DIGEST_FORM})")
 _LIFE: Final = re.compile(r"([1-9][0-9]{0,4})d")
 
 
@@ -183,7 +183,7 @@ def _mark(text: str | None) -> Mark | None:
     match = _MARK.fullmatch(text)
     if not match:
         raise ConfigurationError(
-            "--at-least is not a mark; copy it from 'agents check': a number, ':' and 64 hex digits"
+            "--at-least is not a mark; copy it from 'agents check': a number, ':' and 43 characters"
         )
     return (int(match[1]), match[2])
 

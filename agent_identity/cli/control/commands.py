@@ -165,7 +165,7 @@ CONTROL: Final = (
             Command(
                 "approve",
                 "let a call run",
-                "agent-identity approvals approve evidence 019ab697-e800-7000-8000-000000000009 --by bob@example.com",
+                "agent-identity approvals approve evidence AZq2l-gAcACAAAAAAAAACQ --by bob@example.com",
                 _decide,
                 f"{_APPROVALS}:run_decide",
                 description=(
@@ -176,7 +176,7 @@ CONTROL: Final = (
             Command(
                 "reject",
                 "refuse a call",
-                "agent-identity approvals reject evidence 019ab697-e800-7000-8000-000000000009 --by bob@example.com "
+                "agent-identity approvals reject evidence AZq2l-gAcACAAAAAAAAACQ --by bob@example.com "
                 "--reason 'wrong account'",
                 _reject,
                 f"{_APPROVALS}:run_decide",

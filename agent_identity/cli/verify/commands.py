@@ -137,7 +137,7 @@ _PROOF: Final = Command(
         Command(
             "make",
             "make a proof of one record, or of the growth of the log",
-            "agent-identity proof make evidence 019ab697-e800-7000-8000-000000000007 -o record.proof",
+            "agent-identity proof make evidence AZq2l-gAcACAAAAAAAAABw -o record.proof",
             _make_proof,
             "agent_identity.cli.verify.proof:run_make",
             description=(
@@ -168,7 +168,7 @@ _DISCLOSE: Final = Command(
         Command(
             "make",
             "show an auditor one argument of one call, or all of them",
-            "agent-identity disclose make evidence 019ab697-e800-7000-8000-000000000007 --argument amount --from "
+            "agent-identity disclose make evidence AZq2l-gAcACAAAAAAAAABw --argument amount --from "
             "call.json -o amount.json",
             _make_disclosure,
             "agent_identity.cli.verify.disclose:run_make",

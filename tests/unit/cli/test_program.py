@@ -138,7 +138,7 @@ def test_python_dash_m_is_the_command(program: Run, evidence: Path) -> None:
     """``python -m agent_identity`` runs the command under its own name."""
     code, out, err = program("verify", evidence)
     assert (code, err) == (0, "")
-    assert out.startswith("VERIFIED  33 records")
+    assert out.startswith("VERIFIED  30 records")
     assert program("--help")[1].startswith("usage: agent-identity ")
 
 
@@ -159,7 +159,7 @@ def test_a_reader_that_left_costs_no_traceback(evidence: Path) -> None:
 def test_head_gets_the_verdict(program: Run, evidence: Path) -> None:
     """``| head -1`` shows the verdict and nothing on standard error."""
     _, out, err = program("verify", evidence, through='"$@" | head -1')
-    assert (out, err) == ("VERIFIED  33 records, 3 denied\n", "")
+    assert (out, err) == ("VERIFIED  30 records, 3 denied\n", "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -22,19 +22,18 @@ SPARED = {"multiprocessing", "concurrent.futures", "sqlite3", "zipfile", "tempfi
 
 SELDOM = {
     "agent_identity._audit.grants.disclosed_arguments",
-    "agent_identity._audit.ledger.flow_check",
     "agent_identity._audit.ledger.index",
     "agent_identity._audit.ledger.pruning_check",
     "agent_identity._audit.proofs",
+    "agent_identity._authority.grants.signed_marks",
     "agent_identity._authority.registries.rulings",
     "agent_identity._evidence.ledger.excerpt_starts",
     "agent_identity._evidence.ledger.prune_statement",
     "agent_identity._evidence.spans",
     "agent_identity._evidence.transparency.rejects",
-    "agent_identity._flow.labels",
     "agent_identity._identity.keys.ml_dsa",
 }
-"""What a ledger of version 1 without approvals, pruned records and certificates does without."""
+"""What a ledger without approvals, marks, pruned records and certificates does without."""
 MOST = {"--help": 24, "show": 95, "verify": 130}
 """Modules of ours that a command may load. Each takes about a millisecond of CPU, most of it for its data classes."""
 

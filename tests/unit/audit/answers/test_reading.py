@@ -3,7 +3,6 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,13 @@ from agent_identity._audit.answers.facts import (
 )
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._authority.grants.grants import GRANT_TYPE
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.record.parts import GrantToken, replaced
-from agent_identity._evidence.record.schema import AnyRecord, Grant, Intent, Outcome
+from agent_identity._evidence.record.schema import AnyRecord, Detail, Grant, Intent, Outcome
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey
+from agent_identity.records import read_lines
 
 VECTORS = Path(__file__).resolve().parents[3] / "vectors"
 
@@ -61,9 +59,7 @@ def passed(*sources: Path, **options: Any) -> tuple[Kept, Reading]:
 
 def records_of(directory: Path) -> list[AnyRecord]:
     """Return the records of a directory in their order."""
-    ledger = open_ledger(directory)
-    lines = (line.record for stream in ledger.streams() for line in ledger.entries(stream))
-    return [decode(line) for line in lines if line is not None]
+    return [record for record, _ in read_lines(directory)]
 
 
 def keys(facts: Iterable[Fact]) -> Counter[str]:
@@ -132,35 +128,24 @@ def test_every_record_belongs_to_at_most_one_fact(company: Path) -> None:
 @given(data=st.data())
 def test_the_order_of_records_does_not_matter(company: Path, data: st.DataObject) -> None:
     """Streams are read one after the other, so an outcome may come before its intent: the facts are the same."""
-    records = records_of(company)
+    lines = [*read_lines(company)]
     kept, shuffled = Kept(), Kept()
-    for order, facts in ((units_of(records), kept), (data.draw(st.permutations(units_of(records))), shuffled)):
+    for order, facts in ((lines, kept), (data.draw(st.permutations(lines)), shuffled)):
         decoder = Decoder(0, facts.take, Period())
-        for record in chain.from_iterable(order):
-            decoder.visit(record)
+        for record, detail in order:
+            decoder.visit(record, detail)
         decoder.finish()
     assert keys(kept.facts) == keys(shuffled.facts)
 
 
-def units_of(records: Sequence[AnyRecord]) -> list[tuple[AnyRecord, ...]]:
-    """Return the records, each detail together with its outcome, which stands directly behind it."""
-    units: list[tuple[AnyRecord, ...]] = []
-    for record in records:
-        if units and units[-1][-1].kind == "detail":
-            units[-1] += (record,)
-        else:
-            units.append((record,))
-    return units
-
-
-def apart(records: Sequence[AnyRecord], places: Sequence[int], proved: Sequence[bool]) -> list[Any]:
+def apart(lines: Sequence[tuple[AnyRecord, Detail | None]], places: Sequence[int], proved: Sequence[bool]) -> list[Any]:
     """Return the calls of records that are spread over several sources, of which some are proved."""
     kept, split = Kept(), SplitCalls()
     for source, weight in enumerate(proved):
         decoder = Decoder(source, kept.take, Period(), split)
-        for record, place in zip(records, places, strict=True):
+        for line, place in zip(lines, places, strict=True):
             if place == source:
-                decoder.visit(record)
+                decoder.visit(*line)
         decoder.finish(proved=weight)
     return [*kept.of(CallFact), *split.calls()]
 
@@ -173,13 +158,11 @@ def call_of(call: CallFact) -> str:
 @given(data=st.data())
 def test_a_call_counts_once_wherever_its_records_are(company: Path, data: st.DataObject) -> None:
     """Intent and outcome may stand in any of several sources of one weight: the calls are those of one source."""
-    records = records_of(company)
-    whole = apart(records, [0] * len(records), [True])
-    units = units_of(records)
-    drawn = data.draw(st.lists(st.integers(0, 2), min_size=len(units), max_size=len(units)))
-    places = [place for unit, place in zip(units, drawn, strict=True) for _ in unit]
+    lines = [*read_lines(company)]
+    whole = apart(lines, [0] * len(lines), [True])
+    places = data.draw(st.lists(st.integers(0, 2), min_size=len(lines), max_size=len(lines)))
     weight = data.draw(st.booleans())
-    found = apart(records, places, [weight] * 3)
+    found = apart(lines, places, [weight] * 3)
     assert Counter(map(call_of, found)) == Counter(map(call_of, whole))
     told = {call_of(call): structs.replace(call, where=whole[0].where) for call in whole}
     assert all(structs.replace(call, where=whole[0].where) == told[call_of(call)] for call in found)
@@ -190,15 +173,15 @@ def test_an_unproved_part_of_a_call_neither_counts_twice_nor_hides_a_proved_one(
     company: Path, data: st.DataObject
 ) -> None:
     """Where sources differ in weight each call still counts once, and a proved record of it is never left out."""
-    records = records_of(company)
-    places = data.draw(st.lists(st.integers(0, 1), min_size=len(records), max_size=len(records)))
-    found = apart(records, places, [True, False])
+    lines = [*read_lines(company)]
+    places = data.draw(st.lists(st.integers(0, 1), min_size=len(lines), max_size=len(lines)))
+    found = apart(lines, places, [True, False])
     assert max(Counter(map(call_of, found)).values()) == 1
     shown = {call.where.record for call in found if not call.where.source}
     shown |= {call.intent for call in found if not call.where.source and call.begun and call.intent is not None}
     proved = {
         record.id
-        for record, place in zip(records, places, strict=True)
+        for (record, _), place in zip(lines, places, strict=True)
         if not place and isinstance(record, Intent | Outcome)
     }
     assert proved <= shown
@@ -241,8 +224,8 @@ def test_what_waits_may_go_to_the_disk(company: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(decoding, "_NEAR", 2)
     kept = Kept()
     decoder = Decoder(0, kept.take, Period())
-    for record in chain.from_iterable(reversed(units_of(records_of(company)))):
-        decoder.visit(record)
+    for record, detail in reversed([*read_lines(company)]):
+        decoder.visit(record, detail)
     decoder.finish()
     assert keys(kept.facts) == keys(whole.facts)
 

@@ -14,16 +14,16 @@ from agent_identity._audit.pages.rendering import render
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.cli.company.people import key_of
 
-PAGE = "AaE0tGUAcACAAAAAAAABlw"
+PAGE = "AaE0tGUAcACAAAAAAAABlQ"
 """The task in which a page gives orders, on the 13th."""
-REFUSED = "AaE0tHaUcACAAAAAAAABow"
+REFUSED = "AaE0tHaUcACAAAAAAAABnw"
 """The payment that the page wants."""
-THEFT = "IA62cRD43o5AtuOyKVOjsQ_bpl2_SRNNP75RMVHjttU"
+THEFT = "JBT2JXo5WdQjYEz8hrRp1j1lR_LiXZkTkOvOb2aZm-Y"
 """The grant that the thief of the key made, on the 21st."""
 OLD = "GoajI3LeVTmsal-NEsu9z2Flc8qyfd0kOSzxfv2LV5Q"
 NEW = "iz08qlHLJyWLZKkI9GoImOddCroywISM5MHrkUTmxlo"
 """The definition of search_web until the 15th, and from then on."""
-REJECTED = "AaFYbqN6cACAAAAAAAAChA"
+REJECTED = "AaFYbqN6cACAAAAAAAACfQ"
 DAY = 86_400 * 10**9
 FIRST = 1_790_812_800 * 10**9
 

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import duckdb
@@ -24,9 +23,11 @@ from agent_identity._evidence.ledger.reader import LedgerReader, open_ledger
 from agent_identity._evidence.ledger.sealer import Sealing
 from agent_identity._evidence.record.codec import decode
 from agent_identity._evidence.storage.lines import stream_line
+from agent_identity._identity.common import digest_of
 from agent_identity.audit import export_tables
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.policy import Effect, Rule, RuleSet
 
 EVIDENCE = Path(__file__).resolve().parents[3] / "vectors" / "evidence"
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com", version="2")
@@ -88,7 +89,7 @@ def test_every_record_is_there_to_the_byte(tmp_path: Path) -> None:
     assert sorted(str(row[0]) for row in rows) == sorted(recorded(EVIDENCE))
     for text, digest, id_, kind, seq, start, moment, day in rows:
         record = decode_record(str(text).encode())
-        assert digest == sha256(str(text).encode()).hexdigest()
+        assert digest == digest_of(str(text).encode())
         assert (id_, kind) == (record["id"], record["kind"])
         assert (str(seq), str(start)) == (record["stream"]["seq"], record["time"]["start"])  # type: ignore[index, call-overload]
         assert isinstance(start, int)
@@ -113,6 +114,21 @@ def test_columns_say_who_did_what_for_whom(tmp_path: Path) -> None:
     ]
     assert ask(tmp_path / "table", "DISTINCT chain", "WHERE kind = 'intent'") == [(["clerk"],)]
     assert ask(tmp_path / "table", "typeof(time), typeof(seq)", "LIMIT 1") == [("TIMESTAMP", "UBIGINT")]
+
+
+def test_the_policy_that_refused_a_call_is_in_its_row(tmp_path: Path) -> None:
+    """The record leaves its name and version to the detail of the call."""
+    stop = Rule(Effect.BLOCK, tools="pay", reason="never", id="stop")
+    policy = RuleSet(stop, name="house", version="7", default=Effect.ALLOW)
+    with (
+        Enforcer.open(tmp_path / "e", policy=policy) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
+        pytest.raises(Denied),
+        enforcer.action("pay"),
+    ):
+        pass
+    export_tables(tmp_path / "e", tmp_path / "table")
+    assert ask(tmp_path / "table", "policy, policy_version, rule", "WHERE kind = 'outcome'") == [("house", "7", "stop")]
 
 
 def test_a_table_says_a_verdict_only_if_there_was_one(tmp_path: Path) -> None:

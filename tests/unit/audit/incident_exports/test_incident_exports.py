@@ -24,7 +24,7 @@ from agent_identity.cli.company.month import write_month
 SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
 MADE = 1_800_000_000_123_456_789
 HOSTILE = '=cmd|"/c calc"!A1\x1b[31m\u202e<script>'
-PAGE = "task:AaE0tGUAcACAAAAAAAABlw"
+PAGE = "task:AaE0tGUAcACAAAAAAAABlQ"
 """The task of the demo in which a page gives orders."""
 
 
@@ -73,8 +73,8 @@ def test_the_events_of_the_injected_page_are_told_in_order(month: Path) -> None:
         "seed": PAGE,
         "verdict": "verified",
         "proof": "proved",
-        "record": "AaE0tHaUcACAAAAAAAABow",
-        "task": "AaE0tGUAcACAAAAAAAABlw",
+        "record": "AaE0tHaUcACAAAAAAAABnw",
+        "task": "AaE0tGUAcACAAAAAAAABlQ",
         "principal": "carol@example.com",
         "agent": "researcher",
         "chain": "researcher",
@@ -82,7 +82,7 @@ def test_the_events_of_the_injected_page_are_told_in_order(month: Path) -> None:
         "outcome": "denied",
         "why": "tool_not_granted",
         "source": str(month),
-        "stream": "AaEgGwOmcACAAAAAAAABQg",
+        "stream": "AaEgGwOmcACAAAAAAAABQA",
     }
 
 

@@ -75,12 +75,12 @@ class Reading:
         self.calls = Calls(self.findings, self.delegations, **options)
         self.calls.committed = 100
 
-    def take(self, kind: str, name: str, seq: int = 1, **body: Any) -> "Reading":
+    def take(self, kind: str, name: str, seq: int = 1, *, stream: str = STREAM, **body: Any) -> "Reading":
         """Take a record."""
         place = {"id": STREAM, "seq": "2", "prev": "A" * 43}
         facts = OF_TASK if self.use is not None else {"attribution": "none"} if kind in ("intent", "outcome") else {}
         record = {"v": "1", "id": id_of(name), "kind": kind, "stream": place, "time": {"start": "70"}, **facts, **body}
-        self.calls.take(decode(encode_record(record)), STREAM, seq)
+        self.calls.take(decode(encode_record(record)), stream, seq)
         return self
 
     def intent(self, name: str, tool: str = "pay", args: str | None = "a", seq: int = 1, **body: Any) -> "Reading":
@@ -313,7 +313,7 @@ def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPa
     for number in range(7):
         reading.intent(f"i{number}", seq=number)
     for number in (0, 6, 3):
-        reading.outcome(f"o{number}", f"i{number}")
+        reading.outcome(f"o{number}", f"i{number}", seq=8)
     reading.outcome("o1", "i1", tool="read", seq=9)
     assert [name_of(call.id) for call in reading.calls._open] == ["i2", "i4", "i5"]
     reading.calls.end_of_stream()
@@ -337,3 +337,105 @@ def test_of_two_intents_with_one_id_the_later_one_waits(near: int, monkeypatch: 
     assert list(waiting) == [again, *calls[1:]]
     assert (waiting.pop("i1"), waiting.pop("i1")) == (calls[1], None)
     assert list(waiting) == [again, *calls[2:]]
+
+
+def opening(name: str, kind: str, seq: int, **more: Any) -> dict[str, Any]:
+    """Return a record that opens or ends the task."""
+    body: dict[str, Any] = {"task_end": {"counts": {"intents": "0", "open": "0", "outcomes": "0"}}}.get(kind, {})
+    token = {"grant": {"token": "e30.e30.AA"}} if kind == "grant" else {}
+    return {"kind": kind, "name": name, "seq": seq, **body, **token, **more}
+
+
+def codes_of(*streams: list[dict[str, Any]]) -> list[tuple[object, object]]:
+    """Return the codes of the order check, each with the name of its record, for streams one after the other."""
+    reading = Reading(use_of())
+    for number, stream in enumerate(streams):
+        for record in stream:
+            facts = {**record, "stream": id_of(f"stream{number}")}
+            kind, name, seq = facts.pop("kind"), facts.pop("name"), facts.pop("seq")
+            call = {"action": {"tool": "pay", "kind": "function", "args": DIGESTS["a"]}, "decision": ALLOW}
+            reading.take(kind, name, seq, **({**call, **facts} if kind in ("intent", "outcome") else facts))
+        reading.calls.end_of_stream()
+    reading.calls.finish()
+    return [(code, record) for code, _, record, _ in reading.found if code not in ("unknown_outcome", "bad_grant")]
+
+
+START, GRANT, END = (opening(kind, kind, 1) for kind in ("task_start", "grant", "task_end"))
+CALL = {"kind": "intent", "name": "i", "seq": 5}
+DONE = {"kind": "outcome", "name": "o", "seq": 6, "outcome": "success", "intent": id_of("i")}
+"""Records of one hop."""
+
+
+def test_calls_stand_between_the_start_and_the_end_of_their_task() -> None:
+    """An outcome may come after the end, and a hop that is taken up twice ends twice."""
+    assert codes_of([GRANT, START, CALL, DONE, END]) == []
+    assert codes_of([GRANT, START, CALL, END, DONE]) == []
+    assert codes_of([GRANT, START, START, END, CALL, DONE, END]) == []
+    assert codes_of([GRANT, START, END, START, CALL, DONE, END]) == []
+
+
+@pytest.mark.parametrize(
+    ("stream", "found"),
+    [
+        ([GRANT, START, END, CALL, DONE], ("call_after_task_end", "i")),
+        ([GRANT, CALL, DONE, START, END], ("opening_after_call", "task_start")),
+        ([START, CALL, DONE, END, GRANT], ("opening_after_call", "grant")),
+        ([GRANT, START, {**DONE, "seq": 2}, CALL, END], ("outcome_before_intent", "o")),
+    ],
+)
+def test_records_of_one_hop_out_of_order_contradict(stream: list[dict[str, Any]], found: tuple[str, str]) -> None:
+    """By their places, whatever their clocks say."""
+    assert codes_of(stream) == [found]
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [
+        ([GRANT, START], [CALL, DONE, {**START, "name": "again"}, END]),
+        ([GRANT, START], [CALL, DONE, END]),
+        ([GRANT, START, END], [{**START, "name": "again"}, CALL, DONE, END]),
+        ([START, {**GRANT, "name": "again"}], [GRANT]),
+        ([GRANT, START, {**START, "name": "again"}, END, END], [START, END, CALL, DONE]),
+    ],
+)
+def test_the_order_of_a_hop_in_several_streams_is_not_judged(streams: tuple[list[dict[str, Any]], ...]) -> None:
+    """It went on in a fork, after a fault, or was taken up by several processes."""
+    assert codes_of(*streams) == []
+
+
+def test_what_monitor_mode_runs_after_the_end_is_no_contradiction() -> None:
+    """Nothing is refused there, and its records say so."""
+    monitored = {**CALL, "decision": {**ALLOW, "mode": "monitor", "enforced": "audit"}}
+    assert codes_of([GRANT, START, END, monitored]) == []
+
+
+def test_the_order_of_a_ledger_that_lacks_records_is_not_judged() -> None:
+    """A start may be among those that are missing."""
+    reading = Reading(use_of())
+    reading.calls.partial = True
+    for record in (START, END):
+        reading.take(record["kind"], record["name"], 1, **({"counts": END["counts"]} if record is END else {}))
+    reading.intent("i", seq=5).calls.end_of_stream()
+    reading.calls.finish()
+    assert "call_after_task_end" not in {code for code, *_ in reading.found}
+
+
+BLOCK = {"effect": "block", "enforced": "block", "mode": "enforce", "reason": "policy_blocked"}
+
+
+@pytest.mark.parametrize("ending", ["success", "error", "cancelled", "routed", "suspended"])
+def test_a_blocked_call_that_ran_contradicts(ending: str) -> None:
+    """An intent that blocks has no body, and an outcome that blocks no result."""
+    reading = Reading(use_of()).intent("i").outcome("o", "i", ending, decision=BLOCK)
+    assert [(code, name) for code, _, name, _ in reading.found] == [("blocked_but_ran", "o")]
+    reading = Reading(use_of()).intent("i", decision=BLOCK)
+    assert [(code, name) for code, _, name, _ in reading.found] == [("blocked_but_ran", "i")]
+
+
+def test_a_refusal_and_monitor_mode_may_block() -> None:
+    """Before the body, after it, and where nothing is enforced."""
+    reading = Reading(use_of()).outcome("o1", None, "denied", decision=BLOCK)
+    reading.intent("i").outcome("o2", "i", "denied", decision=BLOCK)
+    audited = {**BLOCK, "mode": "monitor", "enforced": "audit"}
+    reading.intent("i2", decision=audited).outcome("o3", "i2", decision=audited)
+    assert reading.found == []

@@ -372,13 +372,13 @@ def test_who_is_shown_the_records_of_a_stream() -> None:
         shown = ledger_check._showing(heads, doubts)
         assert shown is not None
         for record in records:
-            shown(record, b"l")
+            shown(record, b"l", None)
         assert seen == expected
     seen.clear()
-    excerpt = ledger_check._showing(heads_of(3), None, lambda record, _: seen.append(record.id), Start(0, b"", (), 2))
+    excerpt = ledger_check._showing(heads_of(3), None, lambda record, *_: seen.append(record.id), Start(0, b"", (), 2))
     assert excerpt is not None
     for record in records:
-        excerpt(record, b"l")
+        excerpt(record, b"l", None)
     assert seen == [UUID]
 
 

@@ -117,9 +117,8 @@ class History:
         return open_ledger(self.path).streams()
 
     def records(self) -> list[records.AnyRecord]:
-        """Return its records, without details."""
-        found = records.read(self.path)
-        return [record for record in found if record.kind != "detail"]
+        """Return its records."""
+        return [*records.read(self.path)]
 
     def of(self, kind: str) -> list[Any]:
         """Return its records of a kind."""
@@ -147,7 +146,6 @@ KINDS = {
     "task_start": 2,
     "intent": 3,
     "outcome": 6,
-    "detail": 3,
     "task_end": 2,
     "stream_end": 1,
 }
@@ -157,7 +155,7 @@ KINDS = {
 
 
 def test_verification_counts_every_record(history: History) -> None:
-    """Details count as records, and nothing is found."""
+    """Each is in its place, and nothing is found."""
     report = check(history.path, history.trust)
     assert (report.exit_code, report.findings) == (0, ())
     assert {kind: number for kind, number in report.kinds.items() if kind in KINDS} == KINDS
@@ -303,7 +301,7 @@ def test_exports_name_their_version(history: History) -> None:
 
 
 def test_tables_have_the_same_rows(history: History, tmp_path: Path) -> None:
-    """One for each record; the detail of a refused call names it."""
+    """One for each record, and none for a detail."""
     duckdb = pytest.importorskip("duckdb")
     from agent_identity.audit import export_tables
 
@@ -313,8 +311,8 @@ def test_tables_have_the_same_rows(history: History, tmp_path: Path) -> None:
     table = f"read_parquet('{folder}/records/*/*.parquet')"
     kinds = dict(duckdb.sql(f"SELECT kind, count(*) FROM {table} GROUP BY kind").fetchall())  # noqa: S608
     assert {kind: kinds.get(kind) for kind in KINDS} == KINDS
-    details = duckdb.sql(f"SELECT intent FROM {table} WHERE kind = 'detail' ORDER BY seq").fetchall()  # noqa: S608
-    assert [row[0] for row in details] == history.refused
+    denied = duckdb.sql(f"SELECT id FROM {table} WHERE outcome = 'denied' ORDER BY seq").fetchall()  # noqa: S608
+    assert [row[0] for row in denied] == history.refused
 
 
 # ------------------------------------------------------------------- spans again, and what becomes of directories

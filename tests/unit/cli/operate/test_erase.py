@@ -65,7 +65,7 @@ def test_the_digests_of_a_principal_are_erased(run: Run, directory: Path) -> Non
     assert done.code == 0
     assert "principal alice: 2 keys erased, record " in done.out
     assert "backups keep theirs" in done.out
-    left = {name for name, key in keys(directory).items() if key.strip("-")}
+    left = {name for name, key in keys(directory).items() if key.strip("=")}
     assert left == {task for task, name in of.items() if name == "bob"} | (keys(directory).keys() - of.keys())
     what = {"principal": "alice", "keys": "2", "by": "dpo@example.com", "reason": "she asked"}
     assert erasures(directory) == [what]
@@ -88,7 +88,7 @@ def test_the_digests_of_a_task_are_erased(run: Run, directory: Path) -> None:
     for name in (task, stream):
         told = json.loads(run("erase", directory, "--task", name, "--json").out)
         assert (told["kind"], told["name"], told["tasks"], told["keys"]) == ("task", name, 1, 1)
-        assert not keys(directory)[name].strip("-")
+        assert not keys(directory)[name].strip("=")
         again = run("erase", directory, "--task", name)
         assert (again.code, again.out) == (0, f"task {name}: nothing left to erase\n")
     said = erasures(directory)
@@ -276,8 +276,8 @@ def test_the_key_of_resources_is_erased(run: Run, tmp_path: Path) -> None:
     code, out, err = run("erase", tmp_path / "evidence", "--resources", "--by", "tester")
     assert (code, err) == (0, "")
     assert out.startswith("resources: 1 key erased, record ")
-    assert set(keys(tmp_path / "evidence")["resources"]) == {"-"}
-    assert set(keys(tmp_path / "evidence")[task.id]) != {"-"}
+    assert set(keys(tmp_path / "evidence")["resources"]) == {"="}
+    assert set(keys(tmp_path / "evidence")[task.id]) != {"="}
     assert [erased["key"] for erased in erasures(tmp_path / "evidence")] == ["resources"]
     assert run("erase", tmp_path / "evidence", "--resources")[1] == "resources: nothing left to erase\n"
     told = json.loads(run("erase", tmp_path / "evidence", "--resources", "--json")[1])

@@ -25,7 +25,7 @@ from agent_identity._enforcement.directory.signer_service import SignerKeys, Sig
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.spans.envelope import PAYLOAD_TYPE, pae
 from agent_identity._evidence.transparency.checkpoint import Checkpoint
-from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common import b64url_encode, uuid_of
 from agent_identity.canonical import encode, encode_record
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.identity import Agent, Human, PublicKey, SigningKey, SocketSigner, TrustStore
@@ -101,7 +101,7 @@ class Place:
             "scope": Scope("read"),
             "now": NOW,
             "ttl": 300,
-            "id": SequentialIds().new(0),
+            "id": uuid_of(SequentialIds().new(0)),
         }
         issue(signer, **{**given, **changes})
         return signer.message
@@ -194,15 +194,15 @@ def test_ac_22_an_issuer_key_signs_nothing_else(place: Place) -> None:
         scope=Scope("read"),
         now=NOW,
         ttl=300,
-        id=SequentialIds().new(5 * 10**6),
+        id=uuid_of(SequentialIds().new(5 * 10**6)),
     )
     listening = Recording(issuer.public_key)
     agent, scope = Agent("helper", owner="ops"), Scope("read")
     terms = {"agent": agent, "holder": holder.public_key, "scope": scope, "now": NOW, "ttl": 300}
-    derive(Chain((root,)), listening, **terms, id=SequentialIds().new(10**6))
+    derive(Chain((root,)), listening, **terms, id=uuid_of(SequentialIds().new(10**6)))
     child = listening.message
     prove(
-        Chain((root,)), listening, tool="read", arguments={}, audience="a", now=NOW, id=SequentialIds().new(2 * 10**6)
+        Chain((root,)), listening, tool="read", arguments={}, audience="a", now=NOW, id=uuid_of(SequentialIds().new(2 * 10**6))
     )
     proof = listening.message
     claims = json.loads(_decoded(place.grant().split(b".")[1]))

@@ -28,7 +28,7 @@ KEY = SigningKey.from_seed(bytes([7]) * 32)
 TRUST = TrustStore((TrustedKey(KEY.public_key, "recorder"),))
 CALL: dict[str, Any] = {
     "attribution": "none",
-    "action": {"tool": "pay"},
+    "action": {"tool": "pay", "kind": "function"},
     "decision": {"effect": "block", "enforced": "block", "mode": "enforce", "reason": "no_task"},
     "outcome": "denied",
 }

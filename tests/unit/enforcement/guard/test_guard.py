@@ -633,8 +633,8 @@ def test_an_action_guards_a_block(world: Any) -> None:
             assert (call.tool, call.task, call.call_id) == ("pay", task, None)
             call.result = {"paid": True}
         assert trace.get_current_span() is not call.execution.span
-    (outcome,) = world.records("outcome")
-    assert (outcome["outcome"], outcome["action"]["names"]) == ("success", ["amount:number", "to:array"])
+    intent, outcome = world.records("intent", "outcome")
+    assert (outcome["outcome"], intent["action"]["names"]) == ("success", ["amount:number", "to:array"])
     assert is_digest(outcome["action"]["result"])
 
 
@@ -741,7 +741,7 @@ def test_an_integration_adds_call_id_server_and_outcomes(world: Any) -> None:
         "mcp",
         "call-1",
     )
-    assert first["action"]["names"] == ["config:opaque", "x:number"]
+    assert world.records("intent")[0]["action"]["names"] == ["config:opaque", "x:number"]
     assert world.spans()[0].attributes["gen_ai.tool.call.id"] == "call-1"
     assert "gen_ai.tool.type" not in world.spans()[0].attributes
 

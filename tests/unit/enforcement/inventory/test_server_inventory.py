@@ -30,6 +30,7 @@ from agent_identity._enforcement.inventory.pinned_servers import (
 )
 from agent_identity._enforcement.inventory.server_inventory import Inventory, InventoryFile, accept, inventory_path, pin
 from agent_identity._evidence.storage.os_files import Files
+from agent_identity._identity.common import digest_of
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.audit import story
 from agent_identity.canonical import encode
@@ -139,7 +140,7 @@ def test_a_place_without_a_short_text_is_a_digest(world: Any, address: Any) -> N
     """So the place of any server fits in a record, and shows no argument of a command."""
     assert place_of(URL) == URL
     place = place_of(address)
-    assert place == f"sha256:{hashlib.sha256(encode(address)).hexdigest()}"
+    assert place == digest_of(encode(address))
     inventory_of(world).sight(sighting(place, read=A), pin=True)
     world.enforcer.close()
     report = check(world.directory, world.directory / "trust.json")
@@ -352,7 +353,7 @@ def test_there_are_bounds(world: Any) -> None:
     with pytest.raises(ConfigurationError, match="servers"):
         sighted(book, sighting(), now=NOW, pin=True)
     assert tool("x" * 100_000).text == ""
-    with pytest.raises(ValueError, match="sha256"):
+    with pytest.raises(ValueError, match="43 base64url"):
         Definition.known("sha256:no")
 
 

@@ -674,7 +674,7 @@ def test_injected_arguments_are_no_word_of_the_model(world: Any, call_id: str | 
     request = CallRequest({"x": 1, "state": object()}, injected=("state",), call_id=call_id)
     with world.task(Scope("tool", x=1)):
         world.enforcer.guard("tool").run(request, lambda call: call.arguments["x"])
-    assert world.records("outcome")[0]["action"]["names"] == ["state:opaque", "x:number"]
+    assert world.records("intent")[0]["action"]["names"] == ["state:opaque", "x:number"]
 
 
 def test_a_request_is_frozen(world: Any) -> None:

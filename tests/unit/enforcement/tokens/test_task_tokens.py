@@ -69,7 +69,7 @@ def ask(task: Task, **options: Any) -> str:
 
 
 def test_a_token_is_an_action_with_evidence(opened: Opened) -> None:
-    """Intent and outcome name the tool and its arguments, and hold a digest of them; taking it again leaves nothing."""
+    """The intent names tool and arguments, the outcome the tool; taking it again leaves nothing."""
     source = Source()
     world = opened(tokens=source)
     with world.task(OPEN) as task:
@@ -79,9 +79,10 @@ def test_a_token_is_an_action_with_evidence(opened: Opened) -> None:
     (intent,), (outcome,) = world.records("intent"), world.records("outcome")
     for record in (intent, outcome):
         assert (record["action"]["tool"], record["action"]["kind"]) == ("token_exchange", "token")
-        assert record["action"]["names"] == ["audience:string", "resource:string", "scope:array"]
         assert "result" not in record["action"]
         assert record["principal"]["id"] == "alice@example.com"
+    assert intent["action"]["names"] == ["audience:string", "resource:string", "scope:array"]
+    assert "names" not in outcome["action"]
     assert (outcome["outcome"], outcome["intent"]) == ("success", intent["id"])
     (order,) = source.orders
     assert (order.audience, order.resource, order.scope) == (API, f"{API}/v1", ("read", "write"))

@@ -695,7 +695,7 @@ def test_what_a_key_of_another_length_says() -> None:
 def test_each_place_of_a_line_counts(change: Callable[[bytes], bytes]) -> None:
     """One wrong byte at any of the fixed places, and the line has not the form."""
     line = stream_line(bytes(32), b'{"a":"b"}')[:-1]
-    assert stream_parts(line) == (b'{"a":"b"}', "A" * 43)
+    assert stream_parts(line) == (b'{"a":"b"}', "A" * 43, None)
     assert stream_parts(change(line)) is None
 
 

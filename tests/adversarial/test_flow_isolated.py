@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.tasks.task_flow import Flows, TaskFlow
 from agent_identity.errors import Denied, EvidenceError, Routed

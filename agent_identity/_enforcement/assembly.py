@@ -10,7 +10,7 @@ from agent_identity._authority.registries import AgentRegistry
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.common import FollowedTrust, Mode, policy_state
 from agent_identity._enforcement.directory import Directory, Privacy, Telemetry, check_keys, registry_path
-from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext, captures_content
+from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext, SpanOptions, captures_content
 from agent_identity._enforcement.sessions import Admission
 from agent_identity._enforcement.tasks import Flows
 from agent_identity._enforcement.telemetry import Spans
@@ -193,14 +193,15 @@ def flows_of(
     return Flows(ledger, digests, clock, state, mode)
 
 
-def check_declared(flow: object) -> None:
-    """Check the declared information flow of a tool.
+def check_declared(flow: object, spans: object) -> None:
+    """Check the declared information flow of a tool, and its options for spans.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: One of them is something else.
     """
-    if flow is not None and type(flow) is not DeclaredFlow:
-        raise TypeError(f"flow is {type(flow).__name__}; give an agent_identity.adapters.DeclaredFlow")
+    for name, value, kind in (("flow", flow, DeclaredFlow), ("spans", spans, SpanOptions)):
+        if value is not None and type(value) is not kind:
+            raise TypeError(f"{name} is {type(value).__name__}; give an agent_identity.adapters.{kind.__name__}")
 
 
 def spans_of(recorder: Signer, telemetry: Telemetry, exporter: "LedgerExporter | None") -> Spans:

@@ -585,11 +585,12 @@ class Enforcer:
 
         Raises:
             TypeError: The name, kind or server is no ``str``, labels are no list of texts, what is touched is no
-                :class:`~agent_identity.policy.Touch`, or exceptions are neither.
+                :class:`~agent_identity.policy.Touch`, exceptions are neither, or ``flow`` or ``spans`` is something
+                else.
             ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
         """
         self._refuse_closed()
-        parts.check_declared(flow)
+        parts.check_declared(flow, spans)
         fixed, by_call = parted_touches(check_touches(touches))
         tool = parts.tool_of(name, kind, server, labels, claims, touches=fixed)
         known = with_data_of(parts.check_labels(data, "data"), tool.touches)

@@ -20,6 +20,7 @@ from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import unverified_checkpoint
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
+from agent_identity._identity.common import uuid_of
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.audit import Verifier, prove
 from agent_identity.cli import main
@@ -183,7 +184,7 @@ def test_a_grant_that_is_first_used_after_its_certificate_says_so(pod: Pod, tmp_
         scope=Scope("tool"),
         now=pod.start + 3599,
         ttl=DAY,
-        id=RandomIds().new(pod.start * 10**9),
+        id=uuid_of(RandomIds().new(pod.start * 10**9)),
     ).token
     found = open_directory(other.path, clock=other.clock, ids=RandomIds(), durability=Durability())
     parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
@@ -224,7 +225,7 @@ def test_a_root_frees_no_issuer_outside_its_logs(pod: Pod, tmp_path: Path) -> No
         scope=Scope("tool"),
         now=pod.now,
         ttl=600,
-        id=RandomIds().new(pod.clock.wall_ns()),
+        id=uuid_of(RandomIds().new(pod.clock.wall_ns())),
     ).token
     parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
     with (
@@ -307,7 +308,7 @@ def test_what_is_laid_beside_evidence_turns_no_verdict(tmp_path: Path) -> None:
     def made(name: str, *roots_and_times: tuple[SigningKey, int, int]) -> Pod:
         pod = Pod(tmp_path / name)
         times = [(root, {"not_before": pod.start + a, "expires_at": pod.start + b}) for root, a, b in roots_and_times]
-        pod.draft(*(pod.certificate(**given).sign(root) for root, given in times))
+        pod.begin(*(pod.certificate(**given).sign(root) for root, given in times))
         pod.cosigned(pod.now + 60)
         return pod
 

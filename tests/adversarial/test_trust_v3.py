@@ -30,13 +30,14 @@ from agent_identity._evidence.ledger.excerpt_starts import Excerpt
 from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.record.codec import encode
-from agent_identity._evidence.record.parts import DRAFT, KeyTrust, Stream, Time
+from agent_identity._evidence.record.parts import KeyTrust, Stream, Time
 from agent_identity._evidence.record.schema import Trust
 from agent_identity._evidence.storage.layout import Layout, segment_name
 from agent_identity._evidence.storage.lines import stream_line
 from agent_identity._evidence.transparency.checkpoint import Checkpoint
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.witness_client import cosigned_file
+from agent_identity._identity.common import uuid_of
 from agent_identity.audit import Report, Verifier, prove, prove_growth
 from agent_identity.cli import main
 from agent_identity.delegation import Grants
@@ -119,8 +120,8 @@ class Pod:
         ):
             enforcer.tool(name="tool")(lambda: None)()
 
-    def draft(self, *tokens: str) -> None:
-        """Have a process come that writes version 2: a certificate in its first record, others in records of trust."""
+    def begin(self, *tokens: str) -> None:
+        """Have a process come with a certificate in its first record, and with others in records of trust."""
         first, *renewals = tokens or (None,)
         with streams_begin(certificate=first):
             self.work()
@@ -385,7 +386,7 @@ def test_a_receiver_takes_what_a_certified_issuer_may_say(pod: Pod, tmp_path: Pa
             scope=Scope("tool"),
             now=pod.start,
             ttl=600,
-            id=RandomIds().new(clock.wall_ns()),
+            id=uuid_of(RandomIds().new(clock.wall_ns())),
         ).token
         parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
         with Enforcer(**parts, trust=trust, clock=clock) as enforcer:
@@ -519,32 +520,32 @@ def fresh(tmp_path: Path) -> Pod:
 
 
 def found_of(pod: Pod, trust: TrustStore | None) -> tuple[int, set[str]]:
-    """Verify records of version 2; return the exit code and what was found besides that they are drafts."""
+    """Verify the records of a host; return the exit code and what was found."""
     report = check(pod.path, trust)
     return report.exit_code, codes(report)
 
 
 def test_certificates_in_records_count_from_where_they_stand(fresh: Pod, pod: Pod) -> None:
     """Those in the evidence are verified like what is handed over; what does not count is a notice."""
-    fresh.draft(fresh.certificate().sign(ROOT))
+    fresh.begin(fresh.certificate().sign(ROOT))
     assert found_of(fresh, roots()) == (0, {"valid_by_own_clock"})
     # Beside a listed key, and without a root to check it by, it takes nothing away and is not looked at.
     assert found_of(fresh, fresh.own) == (0, set())
     other = Pod(fresh.path.with_name("other"))
-    other.draft(other.certificate().sign(STRANGER))
+    other.begin(other.certificate().sign(STRANGER))
     code, found = found_of(other, roots())
     assert (code, found >= {"certificate_not_counted", "unknown_key"}) == (2, True)
     report = check(other.path, roots())
     (notice,) = [problem for problem in report.findings if problem.code == "certificate_not_counted"]
     (stream,) = open_ledger(other.path).streams()
     assert (notice.severity, notice.stream, notice.seq) == ("notice", stream, 1)
-    # A ledger of version 1 has no member for one.
+    # A ledger whose first record has none.
     assert codes(check(pod.path, roots())) == {"unknown_key", "unknown_issuer"}
 
 
 def test_spans_beside_their_ledger_verify_from_roots_alone(fresh: Pod, tmp_path: Path) -> None:
     """The certificate in the ledger counts for the spans; alone they do not verify."""
-    fresh.draft(fresh.certificate().sign(ROOT))
+    fresh.begin(fresh.certificate().sign(ROOT))
     path = tmp_path / "spans.json"
     path.write_bytes(spans(fresh))
     assert check(path, roots()).exit_code == 2
@@ -554,7 +555,7 @@ def test_spans_beside_their_ledger_verify_from_roots_alone(fresh: Pod, tmp_path:
 
 def test_a_renewal_is_a_record_in_the_stream(fresh: Pod) -> None:
     """Of a recorder key that is trusted or renewed; what a record says of others, or of its end, is none."""
-    fresh.draft(fresh.certificate(expires_at=fresh.start + DAY).sign(ROOT))
+    fresh.begin(fresh.certificate(expires_at=fresh.start + DAY).sign(ROOT))
     fresh.clock.advance(5 * DAY)
     later = fresh.certificate(not_before=fresh.now, expires_at=fresh.now + DAY).sign(ROOT)
     for change in ({"purpose": "issuer"}, {"status": "distrusted"}):
@@ -568,7 +569,7 @@ def test_a_renewal_is_a_record_in_the_stream(fresh: Pod) -> None:
 
 def test_a_record_that_was_changed_certifies_nobody(fresh: Pod) -> None:
     """A certificate that was laid into a record is found by the hash over it, and no record gives none."""
-    fresh.draft(fresh.certificate().sign(STRANGER))
+    fresh.begin(fresh.certificate().sign(STRANGER))
     (path,) = fresh.path.glob("ledger/*/entries.jsonl")
     old, new = fresh.certificate().sign(STRANGER).encode(), fresh.certificate().sign(ROOT).encode()
     whole = path.read_bytes()
@@ -582,14 +583,13 @@ def test_a_record_that_was_changed_certifies_nobody(fresh: Pod) -> None:
 def test_a_certificate_in_the_log_is_older_than_what_others_saw_of_it(fresh: Pod) -> None:
     """A witness saw the log with the certificate in it before the root was stolen: the host stays trusted."""
     token = fresh.certificate().sign(ROOT)
-    fresh.draft(token)
+    fresh.begin(token)
     fresh.cosigned(fresh.now + 60)
     seen = Witnesses((Cosigner("witness.example", WITNESS.public_key),))
 
     def signed_by(pod: Pod, since: int) -> set[str]:
         report = check(pod.path, revoked(since, witnesses=seen))
-        found = {problem.code for problem in report.findings if problem.stream is None and problem.record is None}
-        return found
+        return {problem.code for problem in report.findings if problem.stream is None and problem.record is None}
 
     assert signed_by(fresh, fresh.now + DAY) == set()
     assert signed_by(fresh, fresh.now + 30) == {"key_revoked"}  # The witness saw it after the theft.
@@ -723,8 +723,8 @@ def test_a_certificate_beside_the_records_of_an_excerpt_is_not_older_than_the_th
     forged = fresh.certificate().sign(ROOT)
     assert "key_revoked" in codes(check(part, certified(trust, [forged])))
     said = KeyTrust(key="k", purpose="recorder", status="trusted", certificate=forged)
-    place = Stream(id=stream, seq="2", prev="ab" * 32)
-    record = Trust(id=RandomIds().new(1), stream=place, time=Time.at(1), v=DRAFT, trust=said)
+    place = Stream(id=stream, seq="2", prev="A" * 43)
+    record = Trust(id=RandomIds().new(1), stream=place, time=Time.at(1), v="1", trust=said)
     line = stream_line(bytes(32), encode(record))
     put = part / "ledger" / stream / segment_name(2)
     put.write_bytes(line)
@@ -748,7 +748,7 @@ def test_an_excerpt_of_a_certified_host_verifies_by_its_root(fresh: Pod, tmp_pat
     """The certificates of the chosen streams and the newest one come along, and no other record for that."""
     token = fresh.certificate().sign(ROOT)
     for _ in range(3):
-        fresh.draft(token)
+        fresh.begin(token)
         fresh.clock.advance(1)
     chosen = [r.task.id for r in records.read(fresh.path) if isinstance(r, records.TaskStart)]
     for number, task in enumerate(chosen):

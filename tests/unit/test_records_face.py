@@ -98,16 +98,6 @@ def test_a_line_that_is_being_written_is_left_out(evidence: Path) -> None:
     assert len(list(records.read(evidence))) == 8
 
 
-def test_a_draft_is_refused_with_one_cure(tmp_path: Path) -> None:
-    """It is no malformed record: the caller has to ask for it, and nothing is to be verified."""
-    Enforcer.open(tmp_path / "evidence").close()
-    with pytest.raises(EvidenceError, match=r"record 1: .*drafts=True") as caught:
-        next(records.read(tmp_path / "evidence"))
-    assert caught.value.code == "draft_record"
-    assert "verify" not in str(caught.value)
-    assert next(records.read(tmp_path / "evidence")).kind == "stream_start"
-
-
 def test_a_wrong_path_is_not_told_as_an_empty_ledger(tmp_path: Path) -> None:
     """A folder without a ledger and a missing one are errors, and nothing is made."""
     with pytest.raises(ConfigurationError, match="no ledger"):

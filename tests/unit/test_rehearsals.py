@@ -199,7 +199,7 @@ def test_what_is_no_record_is_left_to_verification(rehearsal: Rehearsal) -> None
     before = str(rehearsal.records)
     (ledger,) = rehearsal.directory.glob("ledger/*/entries.jsonl")
     with ledger.open("ab") as lines:
-        lines.write(b'{"mac":"%s","record":{"v":"1"}}\n{"mac":"' % (b"a" * 64))
+        lines.write(b'{"mac":"%s","record":{"v":"1"}}\n{"mac":"' % (b"A" * 43))
     assert str(rehearsal.records) == before
     with pytest.raises(AssertionError, match=r"^the grants do not verify \(.*malformed_record"):
         rehearsal.records.assert_attributed(principal=ALICE, agent=CLERK)

@@ -31,6 +31,7 @@ from agent_identity._evidence.spans.envelope import sign_record
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.checkpoint import LogProof, format_proof, vkey
 from agent_identity._evidence.transparency.merkle import inclusion_proof, leaf_hash, root_of
+from agent_identity._identity.common import b64url_encode
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
 from agent_identity.canonical import JSON, encode
@@ -361,7 +362,7 @@ def disclosures(records: Sequence[bytes], path: Path) -> list[dict[str, object]]
             {
                 "record": record["id"],
                 "key_id": key_id,
-                "key": digests.key_for(key_id).hex(),
+                "key": b64url_encode(digests.key_for(key_id)),
                 "arguments": arguments,
                 "canonical": encode(arguments).decode(),
                 "digest": action["args"],
@@ -385,9 +386,9 @@ def inclusion(evidence: Path) -> list[dict[str, object]]:
                 "stream": stream,
                 "index": index,
                 "size": len(leaves),
-                "leaf": leaves[index].hex(),
-                "hashes": [value.hex() for value in inclusion_proof(leaves, index)],
-                "root": root_of(leaves).hex(),
+                "leaf": b64url_encode(leaves[index]),
+                "hashes": [b64url_encode(value) for value in inclusion_proof(leaves, index)],
+                "root": b64url_encode(root_of(leaves)),
             }
             for index, record in enumerate(records)
             if json.loads(record)["kind"] == "outcome"

@@ -5,6 +5,7 @@ import hmac
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.spans.envelope import Attestation
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note, parse_proof, parse_vkey, sign_note
 from agent_identity._evidence.transparency.merkle import inclusion_proof, leaf_hash, root_of, verify_inclusion
+from agent_identity._identity.common import b64url_decode, b64url_encode
 from agent_identity._identity.keys.jws import sign_compact, verify_compact
 from agent_identity.audit import Report
 from agent_identity.canonical import decode_record
@@ -146,7 +148,7 @@ def test_the_ledger_macs_are_keyed_hashes_of_the_lines() -> None:
         for line in reader.entries(stream):
             assert line.record is not None
             message = b"agent-identity/ledger/v1\n" + stream.encode() + b"\n" + line.record
-            assert line.mac == hmac.new(key, message, "sha256").hexdigest()
+            assert line.mac == b64url_encode(hmac.new(key, message, "sha256").digest())
 
 
 def test_the_keys_follow_from_their_seeds() -> None:
@@ -214,7 +216,7 @@ def test_the_registry_holds_without_our_code() -> None:
         claims = json.loads(payload)
         assert claims.get("prev", claims.get("hash")) == before
         found.append((json.loads(header)["typ"], claims["seq"], claims.get("status")))
-        before = sha256(token.encode()).hexdigest()
+        before = b64url_encode(sha256(token.encode()).digest())
     registration, head = "agent-registration+jwt", "agent-registry-head+jwt"
     assert found == [
         (registration, 1, "registered"),
@@ -248,8 +250,8 @@ def test_the_disclosed_arguments_are_those_of_the_calls() -> None:
     disclosures = golden("disclosures.json")
     assert len(disclosures) == 9
     for entry in disclosures:
-        digest = hmac.new(bytes.fromhex(entry["key"]), entry["canonical"].encode(), "sha256").hexdigest()
-        assert json.loads(RECORDS[entry["record"]])["action"]["args"] == entry["digest"] == f"hmac-sha256:{digest}"
+        digest = hmac.new(b64url_decode(entry["key"]), entry["canonical"].encode(), "sha256").digest()
+        assert json.loads(RECORDS[entry["record"]])["action"]["args"] == entry["digest"] == b64url_encode(digest)
         assert json.loads(entry["canonical"]) == entry["arguments"]
 
 
@@ -257,9 +259,9 @@ def test_the_inclusion_proofs_lead_to_the_checkpoint() -> None:
     """A record proves its stream's head, and the head's entry proves the signed checkpoint."""
     heads = {json.loads(entry)["root"]: entry for entry in log_entries()}
     for entry in golden("inclusion.json"):
-        leaf, root = bytes.fromhex(entry["leaf"]), bytes.fromhex(entry["root"])
+        leaf, root = b64url_decode(entry["leaf"]), b64url_decode(entry["root"])
         assert leaf == sha256(b"\0" + RECORDS[entry["record"]]).digest()
-        hashes = [bytes.fromhex(value) for value in entry["hashes"]]
+        hashes = [b64url_decode(value) for value in entry["hashes"]]
         verify_inclusion(leaf, hashes, index=entry["index"], size=entry["size"], root=root)
         assert json.loads(heads[entry["root"]]) == {
             "origin": ORIGIN,
@@ -323,7 +325,7 @@ def replaced(path: Path, old: bytes, new: bytes) -> None:
 
 def _new_macs(root: Path) -> None:
     def change(lines: list[bytes]) -> list[bytes]:
-        return [line.replace(line[8:72], b"0" * 64) for line in lines]
+        return [re.sub(rb'"mac":"[^"]*"', b'"mac":"%s"' % (b"A" * 43), line, count=1) for line in lines]
 
     for path in (stream(root), stream(root, SECOND)):
         lines_of(path, change)
@@ -483,8 +485,8 @@ def _two_values(span: Document) -> None:
 
 SPAN_CHANGES: dict[str, tuple[SpanChange, str, str]] = {
     "the payload": (_forged_payload, "contradicted", "bad_attestation"),
-    "the signature": (with_("attestation.signature", "0" * 128), "contradicted", "bad_signature"),
-    "half a signature": (with_("attestation.signature", "0" * 64), "contradicted", "truncated"),
+    "the signature": (with_("attestation.signature", "A" * 86), "contradicted", "bad_signature"),
+    "half a signature": (with_("attestation.signature", "A" * 43), "contradicted", "truncated"),
     "no signature": (with_("attestation.signature", None), "contradicted", "bad_attestation"),
     "no attestation": (lambda span: _strip(span, "agent_identity.attestation."), "contradicted", "unsigned"),
     "another type": (with_("attestation.payload_type", "text/plain"), "cannot_tell", "unknown_payload_type"),

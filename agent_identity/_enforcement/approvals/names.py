@@ -4,7 +4,7 @@ from typing import TypeVar, cast, final
 
 from agent_identity._enforcement.approvals.refusals import mismatch
 from agent_identity._enforcement.calls import Call
-from agent_identity._evidence.record import DigestKeys, Pseudonyms
+from agent_identity._evidence.record import DigestKeys, Pseudonyms, is_salted
 from agent_identity._identity.principals import Human, Principal, principal_from_claim
 
 __all__ = ["Names", "args_of"]
@@ -45,7 +45,7 @@ def args_of(call: Call, task: str, like: str, digests: DigestKeys) -> str | None
     """Return the digest of the arguments of a call under the key of another task, of the kind of a known digest."""
     if call.snapshot is None:
         return None
-    if like.startswith("salted-"):
+    if is_salted(like):
         return digests.commit(task, call.snapshot.parts())
     return digests.digest(task, call.snapshot.canonical())
 

@@ -13,7 +13,7 @@ from agent_identity._authority.registries import MAX_WAIT, RulingStatus, check_s
 from agent_identity._common.narrowing import int_of, is_object, optional_text_of, text_of
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._enforcement.tasks import Task, has_handle
-from agent_identity._evidence.record import DigestKeys, part
+from agent_identity._evidence.record import DigestKeys, is_salted, part
 from agent_identity._identity.common import check_id
 from agent_identity._identity.principals import Agent, Human, Principal, agent_from_claim, principal_from_claim
 from agent_identity.canonical import JSON
@@ -397,7 +397,7 @@ def is_unaltered(request: ApprovalRequest, digests: DigestKeys) -> bool:
 def _digest(request: ApprovalRequest, digests: DigestKeys) -> str:
     """Return the digest of the shown arguments, of the kind that the request names."""
     arguments = dict(request.arguments)
-    if request.args is not None and request.args.startswith("salted-"):
+    if request.args is not None and is_salted(request.args):
         return digests.commit(request.task, [part(name, arguments[name]) for name in sorted(arguments)])
     return digests.digest(request.task, canonical.encode(arguments))
 

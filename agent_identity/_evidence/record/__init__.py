@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         plain_members,
         share_parts,
     )
-    from agent_identity._evidence.record.commitments import part
+    from agent_identity._evidence.record.commitments import is_salted, part
     from agent_identity._evidence.record.details import detail_of
     from agent_identity._evidence.record.digests import DigestKeys
     from agent_identity._evidence.record.disclosures import (
@@ -107,7 +107,7 @@ else:
                 "plain_members",
                 "share_parts",
             ),
-            "agent_identity._evidence.record.commitments": ("part",),
+            "agent_identity._evidence.record.commitments": ("is_salted", "part"),
             "agent_identity._evidence.record.details": ("detail_of",),
             "agent_identity._evidence.record.digests": ("DigestKeys",),
             "agent_identity._evidence.record.disclosures": (
@@ -268,6 +268,7 @@ __all__ = [
     "detail_of",
     "encode",
     "encode_detail",
+    "is_salted",
     "names_arguments",
     "part",
     "plain_members",

@@ -17,6 +17,7 @@ from agent_identity._enforcement.sessions.opening import Opening
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
 from agent_identity.identity import Agent, Human
+from agent_identity.records import Detail, read_lines
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -50,6 +51,10 @@ class World:
                 if not kinds or record["kind"] in kinds:
                     found.append(record)
         return found
+
+    def details(self) -> list[Detail]:
+        """Return the details of the records that have one."""
+        return [detail for _, detail in read_lines(self.directory) if detail is not None]
 
     def outcomes(self) -> list[str]:
         """Return how the calls ended, in their order."""

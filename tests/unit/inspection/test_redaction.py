@@ -466,7 +466,7 @@ def test_monitor_mode_delivers_the_original(rehearse: Any) -> None:
 def test_a_redaction_is_on_record_with_both_digests(tmp_path: Path) -> None:
     """The outcome says modify and digests what was delivered, the detail has both digests, no record the text."""
     from agent_identity import Enforcer
-    from agent_identity.records import Detail, Outcome, read
+    from agent_identity.records import Outcome, read_lines
 
     with Enforcer.open(tmp_path, inspectors=[PersonalData()], policy=rules(Obligation("redact"))) as enforcer:
 
@@ -476,12 +476,13 @@ def test_a_redaction_is_on_record_with_both_digests(tmp_path: Path) -> None:
 
         with enforcer.task("p", scope=Scope("tool"), **WHO):
             assert tool(clean=True) == tool(clean=False) == GONE
-    found = list(read(tmp_path))
-    clean, changed = (record for record in found if isinstance(record, Outcome))
+    (clean, nothing), (changed, detail) = (
+        (record, detail) for record, detail in read_lines(tmp_path) if isinstance(record, Outcome)
+    )
     assert (changed.decision.enforced, changed.decision.rule, changed.outcome) == ("modify", "clean", "success")
     assert changed.action.result == clean.action.result
-    details = [record for record in found if isinstance(record, Detail)]
-    (detail,) = details
+    assert nothing is None
+    assert detail is not None
     (transform,) = detail.transforms or ()
     assert (transform.name, transform.version, transform.delivered) == ("redaction", "1", changed.action.result)
     assert transform.original != transform.delivered

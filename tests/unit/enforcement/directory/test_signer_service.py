@@ -202,7 +202,13 @@ def test_ac_22_an_issuer_key_signs_nothing_else(place: Place) -> None:
     derive(Chain((root,)), listening, **terms, id=uuid_of(SequentialIds().new(10**6)))
     child = listening.message
     prove(
-        Chain((root,)), listening, tool="read", arguments={}, audience="a", now=NOW, id=uuid_of(SequentialIds().new(2 * 10**6))
+        Chain((root,)),
+        listening,
+        tool="read",
+        arguments={},
+        audience="a",
+        now=NOW,
+        id=uuid_of(SequentialIds().new(2 * 10**6)),
     )
     proof = listening.message
     claims = json.loads(_decoded(place.grant().split(b".")[1]))

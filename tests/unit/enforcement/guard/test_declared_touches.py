@@ -14,16 +14,15 @@ from agent_identity.policy import Request, Touch, file_touches, http_touches
 PERSONAL = RuleSet(Rule(Effect.BLOCK, when={"data.labels": {"contains": ["personal"]}}, id="personal"))
 
 
-@pytest.fixture
-def drafts(opened: Callable[..., Any]) -> Callable[..., Any]:
-    """Opens worlds whose records are of version 2."""
-    return lambda **options: opened(**options)
+def resources(world: Any) -> list[list[records.Resource]]:
+    """Return the resources of the calls that ran."""
+    found = [one for one in records.read(world.directory) if isinstance(one, records.Intent)]
+    return [list(one.resources or ()) for one in found]
 
 
-def resources(world: Any, kind: type = records.Intent) -> list[list[records.Resource]]:
-    """Return the resources of the records of one kind."""
-    found = [one for one in records.read(world.directory) if isinstance(one, kind)]
-    return [list(getattr(one, "resources", None) or ()) for one in found]
+def refused_resources(world: Any) -> list[list[records.Resource]]:
+    """Return the resources of the calls that were refused."""
+    return [list(one.resources or ()) for one in world.details()]
 
 
 def by_path(arguments: Mapping[str, object]) -> Touch:
@@ -33,9 +32,9 @@ def by_path(arguments: Mapping[str, object]) -> Touch:
     return Touch("file", "{path}", "read", data=["personal"] if path.startswith("/people") else [])
 
 
-def test_two_spellings_are_one_resource(drafts: Callable[..., Any]) -> None:
+def test_two_spellings_are_one_resource(opened: Callable[..., Any]) -> None:
     """The record has the template, and the keyed digest of the normal name; the value stands nowhere."""
-    world = drafts()
+    world = opened()
     read = world.enforcer.tool(name="read", touches=file_touches("path", "read", roots=["/data"]))(lambda path: path)
     with world.task(Scope("read")):
         for path in ("/data/x/../secret-name", "/data//secret-name", "/data/../etc/passwd"):
@@ -47,9 +46,9 @@ def test_two_spellings_are_one_resource(drafts: Callable[..., Any]) -> None:
     assert not any("secret-name" in str(records.as_dict(one)) for one in records.read(world.directory))
 
 
-def test_fixed_and_declared_resources_stand_together(drafts: Callable[..., Any]) -> None:
+def test_fixed_and_declared_resources_stand_together(opened: Callable[..., Any]) -> None:
     """Also on an event loop, and in the detail of a call that is refused."""
-    world = drafts()
+    world = opened()
     touches = [Touch("s3://archive", "log", "write"), http_touches("url", "read")]
 
     enforcer: Enforcer = world.enforcer
@@ -66,11 +65,11 @@ def test_fixed_and_declared_resources_stand_together(drafts: Callable[..., Any])
         ("s3://archive", "log"),
         ("https://h.example", "{url}"),
     ]
-    assert [one.system for one in resources(world, records.Detail)[0]] == ["s3://archive", "https://other.example"]
+    assert [one.system for one in refused_resources(world)[0]] == ["s3://archive", "https://other.example"]
 
 
 def test_policies_see_the_resources_of_the_call(opened: Callable[..., Any]) -> None:
-    """A policy of the application may decide by the normal name, in both versions of the record."""
+    """A policy of the application may decide by the normal name."""
     seen: list[tuple[str | None, ...]] = []
 
     class Policy:
@@ -80,16 +79,15 @@ def test_policies_see_the_resources_of_the_call(opened: Callable[..., Any]) -> N
             seen.append(tuple(touch.filled for touch in request.tool.touches))
             return RuleSet(Rule(Effect.ALLOW)).decide(request)
 
-    for options in ({}, {}):
-        world = opened(policy=Policy(), **options)
-        with world.task(Scope("read")):
-            world.enforcer.tool(name="read", touches=file_touches("path", "read"))(lambda path: path)("/a/../b")
-    assert seen == [("/b",), ("/b",)]
+    world = opened(policy=Policy())
+    with world.task(Scope("read")):
+        world.enforcer.tool(name="read", touches=file_touches("path", "read"))(lambda path: path)("/a/../b")
+    assert seen == [("/b",)]
 
 
-def test_labels_of_declared_resources_count(drafts: Callable[..., Any]) -> None:
+def test_labels_of_declared_resources_count(opened: Callable[..., Any]) -> None:
     """A rule about data blocks by the labels that the function declares for this call."""
-    world = drafts(policy=PERSONAL)
+    world = opened(policy=PERSONAL)
     read = world.enforcer.tool(name="read", data=[], touches=by_path)(lambda path: path)
     with world.task(Scope("read")):
         assert read("/stock/1") == "/stock/1"
@@ -100,7 +98,7 @@ def test_labels_of_declared_resources_count(drafts: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("broken", ["raises", "returns"])
-def test_a_declaration_that_fails_is_unknown(drafts: Callable[..., Any], broken: str) -> None:
+def test_a_declaration_that_fails_is_unknown(opened: Callable[..., Any], broken: str) -> None:
     """It raises nothing into the call, is recorded as unknown, and leaves the labels of the data unknown."""
 
     def fails(arguments: Mapping[str, object]) -> Any:
@@ -108,22 +106,22 @@ def test_a_declaration_that_fails_is_unknown(drafts: Callable[..., Any], broken:
             raise RuntimeError(str(arguments))
         return "nothing"
 
-    world = drafts()
+    world = opened()
     with world.task(Scope("read")):
         assert world.enforcer.tool(name="read", data=[], touches=fails)(lambda path: path)("/x") == "/x"
     unknown = records.Resource(system="unknown", name="unknown", access="execute")
     assert resources(world) == [[unknown]]
-    strict = drafts(policy=PERSONAL)
+    strict = opened(policy=PERSONAL)
     read = strict.enforcer.tool(name="read", data=[], touches=fails)(lambda path: path)
     with strict.task(Scope("read")), pytest.raises(Denied) as caught:
         read("/x")
     assert caught.value.code == "rule_error"
-    assert resources(strict, records.Detail) == [[unknown]]
+    assert refused_resources(strict) == [[unknown]]
 
 
-def test_an_unknown_file_keeps_the_rules_about_data_strict(drafts: Callable[..., Any]) -> None:
+def test_an_unknown_file_keeps_the_rules_about_data_strict(opened: Callable[..., Any]) -> None:
     """A value that a ready-made declaration cannot read blocks where the policy asks about data, and only there."""
-    world = drafts(policy=PERSONAL)
+    world = opened(policy=PERSONAL)
     read = world.enforcer.tool(name="read", data=[], touches=file_touches("path", "read"))(lambda path: path)
     with world.task(Scope("read")):
         read("/x")
@@ -131,9 +129,9 @@ def test_an_unknown_file_keeps_the_rules_about_data_strict(drafts: Callable[...,
             read("~/x")
 
 
-def test_a_function_cannot_change_arguments_or_use_the_task(drafts: Callable[..., Any]) -> None:
+def test_a_function_cannot_change_arguments_or_use_the_task(opened: Callable[..., Any]) -> None:
     """It gets a copy, and what it does in the name of the task is refused."""
-    world = drafts()
+    world = opened()
     enforcer: Enforcer = world.enforcer
     other = enforcer.tool(name="other")(lambda: None)
 
@@ -150,9 +148,9 @@ def test_a_function_cannot_change_arguments_or_use_the_task(drafts: Callable[...
         assert read(["one"]) == 1
 
 
-def test_monitor_mode_records_them_as_well(drafts: Callable[..., Any]) -> None:
+def test_monitor_mode_records_them_as_well(opened: Callable[..., Any]) -> None:
     """A call outside any task has its resources."""
-    world = drafts(mode="monitor")
+    world = opened(mode="monitor")
     world.enforcer.tool(name="read", touches=file_touches("path", "read"))(lambda path: path)("/x")
     assert [one.name for one in resources(world)[0]] == ["{path}"]
 

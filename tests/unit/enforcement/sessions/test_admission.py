@@ -220,7 +220,12 @@ def test_a_delegation_is_refused_under_the_chain_of_the_task(start: Callable[...
     assert (first["error"], second["error"]) == ("tool_outside_maximum", "agent_not_registered")
     for record, agent in ((first, HELPER), (second, stranger)):
         assert record["chain"] == [{"id": "invoice-clerk", "grant": task.grant.hash}]
-        assert record["action"] == {"tool": "invoke_agent", "kind": "task", "stage": "delegate", "agent": agent.to_claim()}
+        assert record["action"] == {
+            "tool": "invoke_agent",
+            "kind": "task",
+            "stage": "delegate",
+            "agent": agent.to_claim(),
+        }
     (end,) = world.records("task_end")
     assert end["counts"] == {"intents": "1", "outcomes": "3", "open": "0"}
 

@@ -249,7 +249,7 @@ def test_a_policy_may_be_a_file(tmp_path: Path) -> None:
     (stream,) = open_ledger(tmp_path / "one").streams()
     records = [json.loads(line.record) for line in open_ledger(tmp_path / "one").entries(stream)]
     assert [r["policy"] for r in records if r["kind"] == "policy"] == [
-        {"name": "house", "version": "3", "digest": RuleSet.load(path).digest}
+        {"name": "house", "version": "3", "digest": RuleSet.load(path).digest, "engine": "rules"}
     ]
     path.write_text("version = 3\n", encoding="utf-8")
     with pytest.raises(PolicyFormatError):
@@ -595,13 +595,10 @@ def test_observers_get_the_records_of_calls_and_tasks(opened: Any) -> None:
     assert world.outcomes() == ["success", "success"]
 
 
-@pytest.mark.parametrize("draft_records", [False, True])
 def test_observers_get_the_first_record_of_every_stream(tmp_path: Path) -> None:
     """Also of a stream that is begun because the one before cannot go on, and the record of a recovered stream."""
     seen = list[Any]()
-    with Enforcer.open(
-        tmp_path / "e", telemetry=Telemetry(on_record=seen.append), draft_records=draft_records
-    ) as enforcer:
+    with Enforcer.open(tmp_path / "e", telemetry=Telemetry(on_record=seen.append)) as enforcer:
         ledger = enforcer._point.ledger
         first = ledger.stream
         ledger._stream.usable = False  # As after a write that was interrupted.

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.ledger.writer import Earlier, Entry
-from agent_identity._evidence.record.codec import as_dict, decode, encode, plain_members
+from agent_identity._evidence.record.codec import as_dict, decode, decode_detail, encode, encode_detail, plain_members
+from agent_identity._evidence.record.details import detail_of
 from agent_identity._evidence.record.parts import VERSION, Action, Decision, Stream, StreamResource, Time
 from agent_identity._evidence.record.schema import (
     KIND_TYPES,
@@ -26,7 +27,7 @@ from agent_identity._evidence.record.schema import (
     StreamStart,
 )
 from agent_identity._evidence.storage.os_files import Files
-from agent_identity._identity.common import b64url_encode
+from agent_identity._identity.common import b64url_encode, digest_of
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import SigningKey
@@ -89,6 +90,23 @@ SHORT_DECISION = {
 DECISION = {**SHORT_DECISION, "mode": "monitor", "policy": "invoices", "version": "3"}
 RESOURCE = {"system": "postgres://db", "name": "t/{id}", "access": "write", "data": ["pii"], "digest": HASH}
 FOUND = {"category": "pii/email", "inspector": "regex 1", "severity": "high", "field": "to"}
+DETAIL: dict[str, Any] = {
+    "_salt": ID,
+    "names": ["amount:number"],
+    "labels": [],
+    "claims": ["destructive"],
+    "claimed": "untrusted:finance",
+    "policy": "invoices",
+    "version": "3",
+    "roles": ["finance"],
+    "resources": [RESOURCE],
+    "workflow": "thread-7",
+    "findings": [FOUND],
+    "transforms": [{"name": "redaction", "version": "1", "original": HASH, "delivered": OTHER}],
+    "mark": {"hop": HASH, "seq": "3"},
+    "provenance": [{"argument": "a", "provenance": "unknown"}],
+}
+"""A detail that says everything."""
 PRUNED = {"stream": ID, "first": "1", "last": "9", "root": HASH, "checkpoint": "3"}
 BODIES: dict[str, dict[str, Any]] = {
     "stream_start": {
@@ -129,21 +147,6 @@ BODIES: dict[str, dict[str, Any]] = {
         "detail": HASH,
         "label": "untrusted:finance",
         "mark": "untrusted",
-    },
-    "detail": {
-        "call": ID,
-        "names": ["amount:number"],
-        "labels": [],
-        "claims": ["destructive"],
-        "claimed": "untrusted:finance",
-        "policy": "invoices",
-        "version": "3",
-        "roles": ["finance"],
-        "resources": [RESOURCE],
-        "workflow": "thread-7",
-        "findings": [FOUND],
-        "mark": {"hop": HASH, "seq": "3"},
-        "provenance": [{"argument": "a", "provenance": "unknown"}],
     },
     "task_end": {**OF_TASK, "counts": {"intents": "1", "outcomes": "1", "open": "0"}, "error": "ValueError"},
     "registration": {
@@ -493,6 +496,16 @@ def there(ledger: Ledger) -> list[Record]:
     return [decode(line.record or b"") for line in open_ledger(ledger.directory).entries(ledger.stream)]
 
 
+def details(ledger: Ledger) -> list[bytes | None]:
+    """Return the bytes of the detail of each line of the stream."""
+    return [line.detail for line in open_ledger(ledger.directory).entries(ledger.stream)]
+
+
+def outcome(**more: Any) -> Outcome:
+    """Return an outcome that no ledger wrote."""
+    return refused(**more)(id=ID, stream=Stream(id=ID, seq="2", prev="A" * 43), v=VERSION)
+
+
 def test_a_stream_says_first_who_writes_it(ledger: Ledger) -> None:
     """The first record has the process and the certificate."""
     (start,) = there(ledger)
@@ -501,26 +514,29 @@ def test_a_stream_says_first_who_writes_it(ledger: Ledger) -> None:
 
 
 def test_a_detail_is_written_with_its_outcome(ledger: Ledger, files: Noting) -> None:
-    """Both in one write, the detail first; the outcome has its hash, and it has the id of the call."""
-    number, seen = len(files.writes), list[Entry]()
-    entry = ledger.append(refused(), detail=partial(Detail, time=Time.at(1), policy="invoices"), after=seen.append)
+    """Both in one line; the outcome has the hash of the detail, and each detail has a salt of its own."""
+    number, seen, tell = len(files.writes), list[Entry](), partial(Detail, policy="invoices")
+    entry = ledger.append(refused(), detail=tell, after=seen.append)
     (write,) = files.writes[number:]
-    assert write.count(b"\n") == 2
-    _, detail, outcome = there(ledger)
-    assert (detail.kind, outcome) == ("detail", entry.record)
-    assert outcome.detail == outcome.stream.prev  # type: ignore[attr-defined]
-    assert detail.call == outcome.id  # type: ignore[attr-defined]
-    assert (detail.stream.seq, outcome.stream.seq, detail.v) == ("2", "3", VERSION)
+    assert write.count(b"\n") == 1
+    (_, written), (_, data) = there(ledger), details(ledger)
+    assert isinstance(written, Outcome)
+    assert data is not None
+    assert (written, data, written.stream.seq, written.detail) == (entry.record, entry.detail, "2", digest_of(data))
+    detail, code = detail_of(written, data)
+    assert detail is not None
+    assert (code, detail) == ("", Detail(salt=detail.salt, policy="invoices"))
     ledger.drain(10)
-    assert seen == [entry]  # Nobody waits for the detail.
-    other = ledger.append(refused(), detail=partial(Detail, time=Time.at(1), call=ID))
-    assert there(ledger)[3].call == ID  # type: ignore[attr-defined]
-    assert other.seq == 5
+    assert seen == [entry]
+    other = ledger.append(refused(), detail=tell)
+    assert other.seq == 3
+    assert other.detail is not None
+    assert decode_detail(other.detail).salt != detail.salt
 
 
 def test_a_detail_is_not_there_without_its_outcome(ledger: Ledger, files: Noting) -> None:
     """A record that has no bytes, or a write of a part, leaves neither."""
-    detail = partial(Detail, time=Time.at(1))
+    detail = partial(Detail, policy="invoices")
     with pytest.raises(EvidenceError) as caught:
         ledger.append(refused(error="\ud800"), detail=detail)
     assert caught.value.code == "bad_record"
@@ -529,23 +545,23 @@ def test_a_detail_is_not_there_without_its_outcome(ledger: Ledger, files: Noting
         ledger.append(refused(), detail=detail)
     files.most = None
     assert [record.kind for record in there(ledger)] == ["stream_start"]
-    assert ledger.append(refused(), detail=detail).seq == 3
+    assert ledger.append(refused(), detail=detail).seq == 2
 
 
 def test_a_record_is_written_before_another_one(ledger: Ledger, files: Noting) -> None:
-    """All in one write: the record with the given id, the detail, then the outcome with the hash of the detail."""
+    """All in one write: the record with the given id, without a detail, then the outcome with its own."""
     number, first, written = len(files.writes), ledger.new_id(), list[Entry]()
-    told = partial(Detail, time=Time.at(1))
+    told = partial(Detail, policy="invoices")
     entry = ledger.append(refused(), detail=told, before=Earlier(refused(), first, written.append))
     ledger.append(refused(), before=Earlier(refused(), ledger.new_id(), written.append))
     assert (written[0], len(written)) == (entry, 2)
     write, second = files.writes[number:]
-    assert (write.count(b"\n"), second.count(b"\n")) == (3, 2)
-    _, before, detail, outcome, *_ = there(ledger)
-    assert (before.id, before.detail, detail.call, outcome) == (first, None, outcome.id, entry.record)  # type: ignore[attr-defined]
-    assert outcome.detail == outcome.stream.prev  # type: ignore[attr-defined]
+    assert (write.count(b"\n"), second.count(b"\n")) == (2, 2)
+    _, before, last, *_ = there(ledger)
+    assert (before.id, before.detail, last) == (first, None, entry.record)  # type: ignore[attr-defined]
+    assert [data is not None for data in details(ledger)] == [False, False, True, False, False]
     ledger.seal()
-    assert open_ledger(ledger.directory).sealed_sizes() == {ledger.stream: 6}
+    assert open_ledger(ledger.directory).sealed_sizes() == {ledger.stream: 5}
 
 
 def test_records_of_one_write_are_there_together_or_not_at_all(ledger: Ledger, files: Noting) -> None:
@@ -564,11 +580,15 @@ def test_records_of_one_write_are_there_together_or_not_at_all(ledger: Ledger, f
 
 
 def test_an_outcome_is_not_lost_with_its_detail(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    """A detail that has no bytes is left out, and the log says so."""
-    ledger.append(refused(), detail=partial(Detail, time=Time.at(1), policy="\ud800"))
-    start, outcome = there(ledger)
-    assert (start.kind, outcome.kind, outcome.detail) == ("stream_start", "outcome", None)
-    assert "detail" in caplog.text
+    """A detail that has no bytes, or too many, is left out, and the log says so."""
+    ledger.append(refused(), detail=partial(Detail, policy="\ud800"))
+    ledger.append(refused(), detail=partial(Detail, names=("a" * 200 + ":string",) * 6_000))
+    ledger.append(refused(), detail=partial(Detail, unknown="x"))
+    start, *outcomes = there(ledger)
+    assert start.kind == "stream_start"
+    assert [one.detail for one in outcomes if isinstance(one, Outcome)] == [None] * 3
+    assert details(ledger) == [None] * 4
+    assert len(caplog.messages) == 3
 
 
 def test_no_record_of_another_place_or_version_is_encode_record(ledger: Ledger) -> None:
@@ -589,11 +609,52 @@ def test_a_null_is_no_way_to_say_nothing() -> None:
         decode(orjson.dumps({**orjson.loads(data), "findings": None}, option=orjson.OPT_SORT_KEYS))
 
 
-def test_a_seal_covers_the_detail(ledger: Ledger) -> None:
-    """The log commits to it as to any other record."""
-    ledger.append(refused(), detail=partial(Detail, time=Time.at(1)))
-    ledger.seal()
-    assert open_ledger(ledger.directory).sealed_sizes() == {ledger.stream: 3}
+def test_a_detail_is_its_bytes() -> None:
+    """A detail that says everything, and one that says nothing, have one spelling each, the salt before all else."""
+    for members in (DETAIL, {"_salt": ID}):
+        data = orjson.dumps(members, option=orjson.OPT_SORT_KEYS)
+        assert data.startswith(b'{"_salt":"%s"' % ID.encode())
+        assert encode_detail(decode_detail(data)) == data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"_salt":"\xff"}',
+        b'{"_salt":"%s"}' % HASH.encode(),
+        b'{"_salt": "%s"}' % ID.encode(),
+        b'{"_salt":"%s","policy":null}' % ID.encode(),
+        b'{"policy":"p","_salt":"%s"}' % ID.encode(),
+        b'{"_salt":"%s","call":"%s"}' % (ID.encode(), ID.encode()),
+        b'{"_salt":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    ],
+)
+def test_other_bytes_are_no_detail(data: bytes) -> None:
+    """Another spelling, another member or no salt: an outcome that commits to such bytes has no detail."""
+    with pytest.raises(ValueError, match=r"^the bytes are not"):
+        decode_detail(data)
+    assert detail_of(outcome(detail=digest_of(data)), data) == (None, "detail_malformed")
+
+
+def test_a_detail_with_half_a_character_has_no_bytes() -> None:
+    """A lone surrogate is no text."""
+    with pytest.raises(ValueError, match="lone surrogate"):
+        encode_detail(Detail(salt=ID, policy="\ud800"))
+
+
+def test_a_detail_counts_where_its_outcome_commits_to_it() -> None:
+    """A missing, an added and an exchanged one are told apart, and no other record has one."""
+    data, other = encode_detail(Detail(salt=ID)), encode_detail(Detail(salt=ID, policy="p"))
+    bound, bare = outcome(detail=digest_of(data)), outcome()
+    start = decode(encode_record(members("stream_start")))
+    assert detail_of(bound, data) == (Detail(salt=ID), "")
+    assert detail_of(bare, None) == detail_of(start, None) == (None, "")
+    assert detail_of(bound, None) == (None, "detail_missing")
+    assert detail_of(bound, other) == (None, "detail_mismatch")
+    assert detail_of(bare, data) == detail_of(start, data) == (None, "detail_uncommitted")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "revocation": {"revocation": {"kind": "agent", "name": "clerk", "status": "revoked", "version": "1"}},
     "erasure": {"erasure": {"key": "task-1"}},
     "recovered": {"recovered": RECOVERED},
-    "detail": {"call": ID},
     "mark": {**TASK, "mark": {"hop": HASH, "seq": "2", "label": "untrusted", "cause": "result", "prev": ID}},
     "examination": {"examination": {"question": "who", "digest": HASH, "size": "3"}},
     "trust": {"trust": {"key": "k", "purpose": "recorder", "status": "renewed"}},
@@ -68,15 +67,6 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "task_end": {**TRACE, "outcome": "error", "error": "ValueError"},
     "registration": {"registration": {"hash": HASH, "purpose": "pay what is due", "status": "registered"}},
     "approval": TRACE,
-    "detail": {
-        "names": ["amount:number"],
-        "claims": ["destructive"],
-        "claimed": "untrusted:finance",
-        "policy": "invoices",
-        "version": "3",
-        "roles": ["finance"],
-        "workflow": "thread-7",
-    },
     "mark": TRACE,
 }
 """What each kind permits in addition at the top."""

@@ -333,10 +333,11 @@ def test_ac_22_macs_of_streams_and_log_never_stand_for_each_other() -> None:
 
 
 def test_lines_come_apart_as_they_were_put_together() -> None:
-    """Both forms give back exactly their parts, and neither is read as the other."""
-    mac = bytes(range(32))
+    """All forms give back exactly their parts, and none is read as another."""
+    mac, told = bytes(range(32)), b'{"_salt":"x"}'
     stream, log = stream_line(mac, b'{"a":"b"}'), log_line(mac, b'{"a":"b"}')
-    assert stream_parts(stream[:-1]) == (b'{"a":"b"}', b64url_encode(mac))
+    assert stream_parts(stream[:-1]) == (b'{"a":"b"}', b64url_encode(mac), None)
+    assert stream_parts(stream_line(mac, b'{"a":"b"}', told)[:-1]) == (b'{"a":"b"}', b64url_encode(mac), told)
     assert log_parts(log[:-1]) == (b'{"a":"b"}', b64url_encode(mac))
     assert stream_parts(log[:-1]) is None
     assert log_parts(stream[:-1]) is None
@@ -345,14 +346,16 @@ def test_lines_come_apart_as_they_were_put_together() -> None:
 @given(st.data())
 def test_only_lines_of_the_form_come_apart(data: st.DataObject) -> None:
     """The places of the parts are as good as a grammar: no other bytes pass for a line."""
-    line = bytearray(
-        stream_line(bytes(range(32)), data.draw(st.sampled_from([b"{}", b'{"a":"b"}', b'{"}}":{}}'])))[:-1]
-    )
+    record = data.draw(st.sampled_from([b"{}", b'{"a":"b"}', b'{"}}":{}}']))
+    detail = data.draw(st.sampled_from([None, b"{}", b'{"_salt":"x"}']))
+    line = bytearray(stream_line(bytes(range(32)), record, detail)[:-1])
     for _ in range(data.draw(st.integers(0, 2))):
         line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.sampled_from(b'0aBE-+={}":,\r\x00\xff'))
     cut = bytes(line[: data.draw(st.sampled_from([len(line), len(line) - 1, 63, 62, 51, 8, 0]))])
-    match = re.fullmatch(rb'\{"mac":"([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])","record":(\{.*\})\}', cut, re.DOTALL)
-    assert stream_parts(cut) == ((match[2], match[1].decode()) if match else None)
+    match = re.fullmatch(
+        rb'\{(?:"detail":(\{.*?\}),)?"mac":"([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])","record":(\{.*\})\}', cut, re.DOTALL
+    )
+    assert stream_parts(cut) == ((match[3], match[2].decode(), match[1]) if match else None)
 
 
 @given(

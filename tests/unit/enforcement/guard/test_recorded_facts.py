@@ -34,7 +34,7 @@ from agent_identity.identity import (
     TrustStore,
     trusted_certificate,
 )
-from agent_identity.options import Ledger
+from agent_identity.options import Ledger, Privacy
 from agent_identity.policy import Decision, Request, Touch
 
 INVOICES = "postgres://db.example.com:5432"
@@ -262,7 +262,7 @@ def test_the_pseudonym_of_a_workflow_is_looked_up_off_the_event_loop(opened: Cal
         threads.append(threading.get_ident())
         return "thread-of-alice"
 
-    world = opened(pseudonyms=True)
+    world = opened(privacy=Privacy(pseudonyms=True))
     guard = world.enforcer.guard("tool", workflow=workflow)
 
     async def main() -> None:
@@ -571,7 +571,7 @@ def test_hosts_have_pseudonyms_where_principals_have(
 ) -> None:
     """The same host has the same pseudonym in each stream, and the mapping tells whose it is."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "host.name=node-7")
-    world = opened(pseudonyms=True)
+    world = opened(privacy=Privacy(pseudonyms=True))
     world.enforcer.close()
     with Enforcer.open(world.directory) as again:
         assert again._point.pseudonyms is not None

@@ -43,11 +43,11 @@ async def yes_later(request: ApprovalRequest) -> Answer:
 def request_of(**changes: Any) -> ApprovalRequest:
     """A request that nobody made."""
     given = {
-        "id": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "id": "AYkKXayWd0u8zrMCCZqAVw",
         "tool": "tool",
         "arguments": {"x": 1},
-        "args": "hmac-sha256:" + "a" * 64,
-        "task": "01890a5d-ac96-774b-bcce-b302099a8058",
+        "args": "A" * 43,
+        "task": "AYkKXayWd0u8zrMCCZqAWA",
         "purpose": "pay",
         "principal": Human("alice@example.com"),
         "agent": Agent("clerk", owner="finance@example.com"),

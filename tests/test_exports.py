@@ -53,8 +53,8 @@ PUBLIC = {
     "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step "
     "TaskTimeline Trust Verifier disclose export export_tables named_queries prove prove_growth "
     "query_tables story verify",
-    "constraints": "AllOf AnyOf Constraint Contains EmailDomain Exact IfGiven NotOneOf OneOf PathWithin Prefix Range Subset "
-    "UrlWithin Wildcard",
+    "constraints": "AllOf AnyOf Constraint Contains EmailDomain Exact IfGiven NotOneOf OneOf PathWithin Prefix Range "
+    "Subset UrlWithin Wildcard",
     "delegation": "DelegationBundle Grants Peer Presentation",
     "errors": "AgentIdentityError AttenuationError ConfigurationError ContentBlocked Denied EvidenceError "
     "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from flat_options import grouped
-
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.reader import open_ledger
@@ -73,7 +71,7 @@ def work(directory: Path, *, tasks: int = 1, days: float = 0, start: int = START
         options: Further options of the enforcer.
     """
     clock = FixedClock(start * 10**9)
-    given = grouped({"policy": POLICY, "sealing": "inline", **options})
+    given = {"policy": POLICY, "telemetry": Telemetry(sealing="inline"), **options}
     with Enforcer.open(directory, clock=clock, ids=SequentialIds(), **given) as enforcer:
         tools = tools_of(enforcer)
         for number in range(tasks):

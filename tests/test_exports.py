@@ -53,8 +53,8 @@ PUBLIC = {
     "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step "
     "TaskTimeline Trust Verifier disclose export export_tables named_queries prove prove_growth "
     "query_tables story verify",
-    "constraints": "AllOf AnyOf Constraint Contains EmailDomain Exact NotOneOf OneOf PathWithin Prefix Range Subset "
-    "UrlWithin Wildcard",
+    "constraints": "AllOf AnyOf Constraint Contains EmailDomain Exact IfGiven NotOneOf OneOf PathWithin Prefix Range "
+    "Subset UrlWithin Wildcard",
     "delegation": "DelegationBundle Grants Peer Presentation",
     "errors": "AgentIdentityError AttenuationError ConfigurationError ContentBlocked Denied EvidenceError "
     "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "
@@ -65,13 +65,14 @@ PUBLIC = {
     "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry ToolOptions Transparency",
     "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "
     "RuleSet Tool Touch file_touches http_touches mail_touches mcp_resource_touches sql_touches vector_touches",
-    "records": "DRAFT EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
+    "records": "EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
     "ArgumentOrigin "
     "Counts Decision Detail End Erased Erasure Examination Examined Found Grant GrantToken Hop Intent KeyTrust Mark "
     "MarkChange MarkSeen Model "
     "OfTask Offered Outcome Policy PolicyState Principal PrunedRange Record Recovered RecoveredStream Registration "
     "Resource Revocation RevocationChange Sdk Server Stream StreamEnd StreamResource StreamStart Task TaskEnd "
-    "TaskStart Time Trace Transform Trust as_dict decode encode read",
+    "TaskStart Time Trace Transform Trust as_dict decode encode read "
+    "read_lines",
     "state": "Debit MemoryState PostgresState RedisState SqliteState StateStore",
     "testing": "FixedClock RecordedCall Records Rehearsal Rehearse ScriptedAgent SequentialIds",
     "tokens": "DownstreamToken HttpTransport IssuedToken JwtKey JwtSigner LocalTokens Reply TokenExchange TokenOrder "

@@ -81,7 +81,6 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
 LEAVES: dict[str, tuple[str, ...]] = {
     "_audit.export.interop": ("cli.verify.export",),
     "_audit.export.tables": ("cli.verify.export",),
-    "_audit.ledger.flow_check": ("_audit.ledger.calls_check",),
     "_audit.ledger.pruning_check": ("_audit.ledger.ledger_check",),
     "_authority.tokens.downstream": ("_enforcement.tasks.task", "_enforcement.tokens.task_tokens", "tokens"),
     "_authority.tokens.exchange": ("_enforcement.tokens.token_exchange", "_enforcement.common.http_transport"),

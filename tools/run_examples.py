@@ -26,7 +26,7 @@ from pathlib import Path
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<info>[^`\n]*)$")
 _TITLE = re.compile(r'title="([\w-]+\.py)"')
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![\w-])A[\w-]{20}[AQgw](?![\w-])")
 _WRAP = re.compile(r"\n +")
 
 
@@ -103,7 +103,7 @@ def _keep(title: str, text: str) -> None:
 
 
 def _same(expected: str, printed: str) -> bool:
-    expected, printed = (_WRAP.sub(" ", _UUID.sub("<id>", text.strip())) for text in (expected, printed))
+    expected, printed = (_WRAP.sub(" ", _ID.sub("<id>", text.strip())) for text in (expected, printed))
     return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), printed) is not None
 
 

@@ -140,7 +140,19 @@ class Writer:
         """Return hex digits that are not all zero."""
         return f"{self.rng.randrange(1, 16**digits):0{digits}x}"
 
-    def task(self, calls: int) -> None:
+    def mark(self, facts: dict) -> None:
+        """Write two marks of a task: with the first it starts, and with the other it has read something."""
+        mark = {
+            "hop": facts["chain"][-1]["grant"],
+            "seq": "1",
+            "label": "unknown",
+            "cause": "start",
+            "joined": "unknown",
+        }
+        first = self.add("mark", {**facts, "mark": mark})
+        self.add("mark", {**facts, "mark": {**mark, "seq": "2", "cause": "received", "prev": first}})
+
+    def task(self, calls: int, *, marked: bool = False) -> None:
         """Write a task with its grant, its calls, and perhaps a delegation, an approval and its end."""
         rng, now = self.rng, self.clock.wall_ns() // 10**9
         agent = Agent(f"agent-{rng.randrange(9)}", owner="team@example.com", version=rng.choice((None, "2")))
@@ -162,6 +174,8 @@ class Writer:
         facts = self.facts(chain, task)
         self.add("grant", {**facts, "grant": {"token": grant.token}, **self.trace()})
         self.add("task_start", {**facts, "task": {**task, "purpose": "pay\n„INV-42“ \u2028\x7f"}})
+        if marked:
+            self.mark(facts)
         counts = [0, 0]
         for _ in range(calls):
             self.call(facts, counts)
@@ -237,7 +251,11 @@ class Writer:
             registration = {"hash": self.digest(), "purpose": "invoices", "status": "registered"}
             revocation = {"kind": "task", "name": number, "status": "revoked", "version": number}
             policy = {"name": "invoices", "version": number, "digest": self.digest()}
+            examination = {"question": "data", "digest": self.digest(), "size": number}
+            trust = {"key": self._signer.public_key.thumbprint, "purpose": "recorder", "status": "trusted"}
             bodies = {
+                "examination": {"examination": examination},
+                "trust": {"trust": trust},
                 "policy": {"policy": policy},
                 "registration": {"agent": agent, "registration": registration},
                 "revocation": {"revocation": revocation},
@@ -284,7 +302,7 @@ class Writer:
         self.add("approval", {**facts, "action": {"tool": TOOLS[0]}, "approval": approval})
 
 
-OTHERS: Final = ("policy", "registration", "revocation", "erasure", "unattributed")
+OTHERS: Final = ("policy", "registration", "revocation", "erasure", "examination", "trust", "unattributed")
 
 
 def without_threads() -> None:

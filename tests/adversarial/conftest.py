@@ -4,11 +4,10 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from flat_options import grouped
 from opentelemetry import context as otel
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -21,6 +20,7 @@ from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human
+from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -136,12 +136,15 @@ def open_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
     worlds: list[World] = []
     before = otel.get_current()
 
-    def open_one(**options: object) -> World:
+    def open_one(telemetry: Telemetry | None = None, **options: object) -> World:
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         world = World(tmp_path / f"evidence-{len(worlds)}", FixedClock(), exporter, provider)
-        given = {"clock": world.clock, "ids": SequentialIds(), "tracer_provider": provider, **options}
-        world.enforcer = Enforcer.open(world.directory, **grouped(given))
+        telemetry = telemetry or Telemetry()
+        if telemetry.tracer_provider is None:
+            telemetry = replace(telemetry, tracer_provider=provider)
+        given = {"clock": world.clock, "ids": SequentialIds(), "telemetry": telemetry, **options}
+        world.enforcer = Enforcer.open(world.directory, **given)
         worlds.append(world)
         return world
 

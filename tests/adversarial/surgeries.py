@@ -73,6 +73,9 @@ def build(
     for kind in clean.OTHERS[:3]:
         writer.other(kind)
     writer.task(2)
+    for kind in ("examination", "trust"):
+        writer.other(kind)
+    writer.task(0, marked=True)
     first.seal()
     earlier = files_in(directory)
     writer.approval()

@@ -151,7 +151,7 @@ def test_ac_18_the_last_line_cannot_be_cut(guarded: Any) -> None:
         ("seq", 2),
         ("status", "retired"),
         ("model", "other"),
-        ("prev", "0" * 64),
+        ("prev", "A" * 43),
         ("reason", "none"),
     ],
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from plain_records import append
+from record_writing import append_record
 
 import agent_identity
 from agent_identity._evidence.ledger.reader import open_ledger
@@ -21,7 +22,7 @@ from agent_identity._evidence.spans.envelope import pae
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note
 from agent_identity._evidence.transparency.merkle import leaf_hash, node_hash, root_of
-from agent_identity._identity.common import b64url_encode, is_id128
+from agent_identity._identity.common import b64url_encode, digest_of, is_id128
 from agent_identity.canonical import decode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
@@ -36,8 +37,8 @@ PREAMBLE = f"""
 import multiprocessing, os, signal, sys, threading
 from functools import partial
 from agent_identity.options import Ledger
-from agent_identity._evidence.record.parts import Agent, Time
-from agent_identity._evidence.record.schema import Registration
+from agent_identity._evidence.record.parts import Action, Agent, Decision, Time
+from agent_identity._evidence.record.schema import Detail, Outcome, Registration
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
 
 def opened(**options):
@@ -47,7 +48,20 @@ def opened(**options):
     )
 
 body = partial(Registration, time=Time.at(1), agent=Agent(id="clerk", owner="ops@example.com"))
+refused = partial(
+    Outcome, time=Time.at(1), action=Action(tool="pay", kind="function"), attribution="none", outcome="denied",
+    decision=Decision(effect="block", enforced="block", mode="enforce", reason="no_task"), error="no_task",
+)
+told = partial(Detail, policy="invoices", labels=("payment",))
 """
+REFUSED = {
+    "action": {"tool": "pay"},
+    "decision": {"effect": "block", "enforced": "block", "mode": "enforce", "reason": "no_task"},
+    "attribution": "none",
+    "outcome": "denied",
+    "error": "no_task",
+}
+TOLD = {"policy": "invoices", "labels": ("payment",)}
 
 
 def start(directory: Path, program: str, *arguments: str) -> "subprocess.Popen[str]":
@@ -82,6 +96,8 @@ def verified(directory: Path) -> dict[str, list[dict[str, object]]]:
         lines = [line for line in reader.entries(stream) if line.record is not None]
         leaves[stream] = [leaf_hash(line.record) for line in lines]
         records[stream] = [decode_record(line.record) for line in lines]
+        told = [None if line.detail is None else digest_of(line.detail) for line in lines]
+        assert told == [record.get("detail") for record in records[stream]]
         for place, line in enumerate(lines):
             message = b"agent-identity/ledger/v1\n" + stream.encode() + b"\n" + line.record
             assert line.mac == b64url_encode(hmac.digest(key, message, "sha256"))
@@ -270,14 +286,14 @@ def test_ac_77_four_processes_share_one_directory(tmp_path: Path) -> None:
     assert not reports(records)
 
 
-def _dead_stream(directory: Path) -> tuple[Path, bytes]:
+def _dead_stream(directory: Path, last: str) -> tuple[Path, bytes]:
     """Return the path and the bytes of a stream of three lines whose process was killed before any seal."""
     run(
         directory,
-        """
+        f"""
         ledger = opened(seal_interval=1000)
-        for _ in range(2):
-            ledger.append(body)
+        ledger.append(body)
+        ledger.append({last})
         os._exit(0)
         """,
     )
@@ -285,11 +301,15 @@ def _dead_stream(directory: Path) -> tuple[Path, bytes]:
     return path, path.read_bytes()
 
 
-def test_ac_78_a_start_works_after_a_cut_at_every_byte(tmp_path: Path, drawn: Callable[[range], Sequence[int]]) -> None:
+@pytest.mark.parametrize("last", ["body", "refused, detail=told"], ids=["record", "record with its detail"])
+def test_ac_78_a_start_works_after_a_cut_at_every_byte(
+    tmp_path: Path, drawn: Callable[[range], Sequence[int]], last: str
+) -> None:
     """Cut anywhere in its last line, a stream is sealed to the line before, and what is torn is counted."""
-    path, data = _dead_stream(tmp_path / "0")
+    path, data = _dead_stream(tmp_path / "0", last)
     lines = data.splitlines(keepends=True)
     assert len(lines) == 3
+    assert lines[-1].startswith(b'{"detail":') is (last != "body")
     whole = len(data) - len(lines[-1])
     for cut in (*drawn(range(whole, len(data))), len(data)):
         directory = tmp_path / f"cut-{cut}"
@@ -326,8 +346,19 @@ class FullDisk(Files):
         return written
 
 
+def _plain(ledger: Ledger) -> str:
+    return append(ledger, "registration", BODY).id
+
+
+def _detailed(ledger: Ledger) -> str:
+    return append_record(ledger, "outcome", REFUSED, TOLD).id
+
+
+@pytest.mark.parametrize("write", [_plain, _detailed], ids=["record", "record with its detail"])
 @pytest.mark.parametrize("left", range(1000, 2500, 97))
-def test_ac_79_a_full_disk_refuses_loudly_and_recovers(tmp_path: Path, left: int) -> None:
+def test_ac_79_a_full_disk_refuses_loudly_and_recovers(
+    tmp_path: Path, left: int, write: Callable[[Ledger], str]
+) -> None:
     """No space at whatever byte: each append either is kept or refused, and the first with space again is kept."""
     disk = FullDisk(left)
     ledger = reopen(tmp_path, files=disk, seal_interval=1000)
@@ -335,7 +366,7 @@ def test_ac_79_a_full_disk_refuses_loudly_and_recovers(tmp_path: Path, left: int
     refused = 0
     for _ in range(10):
         try:
-            kept.append(append(ledger, "registration", BODY).id)
+            kept.append(write(ledger))
         except EvidenceError:
             refused += 1
             assert ledger.degraded
@@ -343,7 +374,7 @@ def test_ac_79_a_full_disk_refuses_loudly_and_recovers(tmp_path: Path, left: int
         ledger.seal()
     assert refused > 0
     disk.left = 1_000_000
-    kept.append(append(ledger, "registration", BODY).id)
+    kept.append(write(ledger))
     ledger.seal()
     assert ledger.degraded is None
     ledger.close()

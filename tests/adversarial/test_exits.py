@@ -32,7 +32,7 @@ from agent_identity._evidence.spans.envelope import Attestation
 from agent_identity._evidence.spans.span_attributes import compare
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
-from agent_identity.options import DigestKeys, Ledger
+from agent_identity.options import DigestKeys, Ledger, Telemetry
 from agent_identity.policy import Content, Decision, Effect, Request
 from agent_identity.testing import FixedClock
 
@@ -83,7 +83,7 @@ def test_ac_86_sampling_takes_nothing_from_the_ledger(
 ) -> None:
     """Whatever the sampler drops, the ledger is complete, and the start warned of it."""
     exporter = InMemorySpanExporter()
-    world = open_world(tracer_provider=provider_with(exporter, sampler=sampler), sealing=sealing)
+    world = open_world(telemetry=Telemetry(tracer_provider=provider_with(exporter, sampler=sampler), sealing=sealing))
     assert "some spans will not be made" in caplog.text
     tool = world.tool()
     for number in range(20):
@@ -102,7 +102,7 @@ def test_ac_86_a_disabled_sdk_takes_nothing_from_the_ledger(
     """``OTEL_SDK_DISABLED=true`` makes no span; the ledger is complete, and the start warned of it."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     exporter = InMemorySpanExporter()
-    world = open_world(tracer_provider=provider_with(exporter))
+    world = open_world(telemetry=Telemetry(tracer_provider=provider_with(exporter)))
     assert "OTEL_SDK_DISABLED" in caplog.text
     tool = world.tool()
     with world.task(OPEN):
@@ -115,7 +115,7 @@ def test_ac_86_a_disabled_sdk_takes_nothing_from_the_ledger(
 @pytest.mark.parametrize("sealing", ["background", "inline"])
 def test_ac_87_a_body_cannot_evict_the_evidence(open_world: Any, sealing: str) -> None:
     """After 200 attributes, some of them with our names, the span still carries the signed record and its copy."""
-    world = open_world(sealing=sealing)
+    world = open_world(telemetry=Telemetry(sealing=sealing))
 
     @world.enforcer.tool(name="tool")
     def tool() -> int:
@@ -155,7 +155,7 @@ def test_ac_88_cut_attributes_are_found_at_the_start(open_world: Any, caplog: py
     """A limit on the length of values is named before the first call; the ledger keeps every record whole."""
     exporter = InMemorySpanExporter()
     limits = SpanLimits(max_span_attribute_length=32)
-    world = open_world(tracer_provider=provider_with(exporter, span_limits=limits))
+    world = open_world(telemetry=Telemetry(tracer_provider=provider_with(exporter, span_limits=limits)))
     assert "values are cut at 32: signatures will not verify" in caplog.text
     tool = world.tool()
     with world.task(OPEN):
@@ -264,7 +264,7 @@ def _run(coroutine: Any) -> Any:
 @pytest.mark.parametrize("sealing", ["background", "inline"])
 def test_ac_90_a_raising_body_is_an_error(open_world: Any, kind: str, sealing: str) -> None:
     """The outcome is an error with the name of the class, on ledger and span, without the message."""
-    world, error = open_world(sealing=sealing), Planned("canary-90")
+    world, error = open_world(telemetry=Telemetry(sealing=sealing)), Planned("canary-90")
 
     def body() -> None:
         raise error
@@ -523,7 +523,7 @@ def test_ac_92_a_defect_after_the_body_hides_nothing(
     open_world: Any, part: str, sealing: str, caplog: pytest.LogCaptureFixture, *, raises: bool
 ) -> None:
     """The act happened: its result or its exception comes out, the intent stands, and nothing is quoted."""
-    world = open_world(sealing=sealing)
+    world = open_world(telemetry=Telemetry(sealing=sealing))
     hits: list[list[str]] = []
 
     with contextlib.ExitStack() as stack:

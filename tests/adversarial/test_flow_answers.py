@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 from checking import check
-from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity import records
@@ -22,6 +21,7 @@ from agent_identity._enforcement.tasks.task_flow import Flows
 from agent_identity.delegation import DelegationBundle, Grants, Peer
 from agent_identity.errors import EvidenceError, Routed, TokenError
 from agent_identity.identity import Agent, Human, SigningKey
+from agent_identity.options import Telemetry
 from agent_identity.policy import Flow
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -45,8 +45,8 @@ class Office:
         self.enforcer, self.child = self._open(), self._open()
 
     def _open(self) -> Enforcer:
-        given = {"policy": Flow(), "tracer_provider": TracerProvider(), "state": MemoryState()}
-        return Enforcer.open(self.directory, **grouped(given))
+        telemetry = Telemetry(tracer_provider=TracerProvider())
+        return Enforcer.open(self.directory, policy=Flow(), telemetry=telemetry, state=MemoryState())
 
     def task(self) -> Any:
         """Return a task of alice and the clerk."""

@@ -38,6 +38,7 @@ from agent_identity.cli import main
 from agent_identity.cli.operate.doctor_policy import examine_policies
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
 from agent_identity.identity import Agent, Human
+from agent_identity.options import Durability, Telemetry
 from agent_identity.policy import All, Decision, Effect, Flow, Request, Rule, RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -195,7 +196,7 @@ def test_a_write_that_fails_leaves_neither_mark_nor_outcome(open_world: Callable
 @pytest.mark.parametrize("failing", ["interrupt", "sync"])
 def test_no_call_follows_a_mark_that_may_or_may_not_be_written(open_world: Callable[..., Any], failing: str) -> None:
     """After Ctrl-C inside the write, or a disk that fails to sync, a second mark could stand beside the first."""
-    office = flow.open_office(open_world, sync="disk" if failing == "sync" else "process")
+    office = flow.open_office(open_world, durability=Durability(sync="disk" if failing == "sync" else "process"))
     read, pay = flow.reads(office, EVIL, returns="untrusted"), flow.pays(office)
     write, sync, wrote = Files.write, Files.fdatasync, list[bool]()
 
@@ -283,7 +284,9 @@ def test_a_disk_that_fails_after_the_write_gives_a_call_no_second_outcome(
     open_world: Callable[..., Any], mode: str, sealing: str
 ) -> None:
     """Mark and outcome may be on record, so that the result is withheld, and nothing contradicts its outcome."""
-    office = flow.open_office(open_world, mode=mode, sync="disk", sealing=sealing)
+    office = flow.open_office(
+        open_world, mode=mode, durability=Durability(sync="disk"), telemetry=Telemetry(sealing=sealing)
+    )
     read, sync, failed = flow.reads(office, EVIL, returns="untrusted"), Files.fdatasync, list[int]()
 
     def failing(self: Files, fd: int) -> None:
@@ -440,7 +443,9 @@ def test_a_task_that_goes_on_in_another_stream_is_not_contradicted(
     """After a failed disk, or Ctrl-C in a write, its marks stand in the stream before: they are not checked."""
     asked: list[ApprovalRequest] = []
     office = flow.open_office(
-        open_world, sync="disk" if failing == "sync" else "process", routes={"person": flow.approving(asked)}
+        open_world,
+        durability=Durability(sync="disk" if failing == "sync" else "process"),
+        routes={"person": flow.approving(asked)},
     )
     pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
     other = flow.reads(office, "x", "other")

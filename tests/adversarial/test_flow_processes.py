@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from checking import check
-from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity import records
@@ -23,6 +22,7 @@ from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
 from agent_identity.delegation import Peer
 from agent_identity.errors import ContentBlocked, Routed, StateError
 from agent_identity.identity import Agent, Human, SigningKey
+from agent_identity.options import Telemetry
 from agent_identity.policy import Flow, RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -46,8 +46,8 @@ class Office:
         self.enforcer, self.child = (self._open(**options) for _ in range(2))
 
     def _open(self, **options: Any) -> Enforcer:
-        given = {"policy": Flow(), "tracer_provider": TracerProvider(), **options}
-        return Enforcer.open(self.directory, **grouped(given))
+        given = {"policy": Flow(), "telemetry": Telemetry(tracer_provider=TracerProvider()), **options}
+        return Enforcer.open(self.directory, **given)
 
     def task(self, **options: Any) -> Any:
         """Return a task of alice and the clerk."""

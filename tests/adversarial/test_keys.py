@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from checking import check
-from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -22,7 +21,7 @@ from agent_identity._identity.common import b64url_decode, uuid_of
 from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import Agent, Human, Purpose, SigningKey, TrustStore
-from agent_identity.options import Ledger
+from agent_identity.options import Ledger, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -52,8 +51,8 @@ class Office:
 
     def open(self, **options: object) -> Enforcer:
         """Open it as a process does."""
-        given = {"clock": self.clock, "ids": self.ids, "tracer_provider": TracerProvider(), **options}
-        return Enforcer.open(self.evidence, **grouped(given))
+        given = {"clock": self.clock, "ids": self.ids, "telemetry": Telemetry(tracer_provider=TracerProvider())}
+        return Enforcer.open(self.evidence, **{**given, **options})
 
     def work(self, calls: int = 1) -> None:
         """Have a process come, work and go."""
@@ -460,7 +459,7 @@ def test_ac_17_spans_are_compared_with_a_ledger_in_doubt(office: Office, tmp_pat
     office.rotate("recorder")
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with office.open(tracer_provider=provider) as enforcer:
+    with office.open(telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         office.task(enforcer)
     path = tmp_path / "spans.jsonl"
     path.write_text(_document(exporter), encoding="utf-8")
@@ -474,7 +473,7 @@ def test_ac_17_spans_alone_cannot_show_that_they_are_older(office: Office, purpo
     """A span under a stolen recorder key is in doubt; under a stolen issuer key the recorder vouches for its time."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with office.open(tracer_provider=provider) as enforcer:
+    with office.open(telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         office.task(enforcer)
     path = tmp_path / "spans.jsonl"
     path.write_text(_document(exporter), encoding="utf-8")

@@ -35,6 +35,7 @@ from agent_identity.audit import disclose
 from agent_identity.constraints import AnyOf, Constraint, Contains, Exact, NotOneOf, OneOf, Prefix, Range, Subset
 from agent_identity.errors import LimitExceeded, OutOfScope, PolicyBlocked
 from agent_identity.limits import Limit
+from agent_identity.options import Privacy
 from agent_identity.policy import Content, Decision, Finding, Request
 
 BOB = Human("bob@example.com")
@@ -187,7 +188,7 @@ def test_what_has_a_form_is_judged_digested_and_shown_in_it_and_runs_as_itself(
 ) -> None:
     """Inspector, policy, digest and disclosure have the form; the body has an equal value of the same type."""
     watch = Watch()
-    world = open_world(policy=watch, inspectors=[watch], disclosable=True)
+    world = open_world(policy=watch, inspectors=[watch], privacy=Privacy(disclosable=True))
     with world.task(Scope("tool", x=AnyOf(NotOneOf("something else"), Exact("never")))):
         world.tool()(value)
     assert watch.decided == watch.inspected == [form]
@@ -236,7 +237,7 @@ PERMITTED: list[tuple[Constraint | object, object, object]] = [
 @pytest.mark.parametrize(("constraint", "within", "outside"), PERMITTED, ids=lambda item: str(item)[:40])
 def test_scopes_judge_the_form(open_world: Any, constraint: object, within: object, outside: object) -> None:
     """What is within runs, what is outside does not, and a verifier who is shown the argument agrees."""
-    world = open_world(disclosable=True)
+    world = open_world(privacy=Privacy(disclosable=True))
     tool = world.tool()
     with world.task(Scope("tool", x=constraint)):
         tool(within)
@@ -386,7 +387,7 @@ def test_an_inspector_that_changes_what_it_is_shown_changes_no_record(open_world
                 content.value["y"] = "0"  # type: ignore[index]
             return []
 
-    world = open_world(inspectors=[Blunt()], disclosable=True)
+    world = open_world(inspectors=[Blunt()], privacy=Privacy(disclosable=True))
     given = Transfer(Bank("GLS"), Decimal(5))
     with world.task(Scope("tool"), limits=[Limit.sum("tool", "y", 9)]):
         world.tool()(given, y=Decimal(5))
@@ -900,7 +901,7 @@ def test_what_changes_after_the_check_changes_no_count_and_no_digest(open_world:
 
         A = 1
 
-    world = open_world(policy=Meddler(), disclosable=True)
+    world = open_world(policy=Meddler(), privacy=Privacy(disclosable=True))
     with world.task(Scope("tool", x=Exact(1)), limits=[Limit.sum("tool", "x", 1)]):
         world.tool()(Meddled.A)
     (intent,) = world.records("intent")

@@ -10,6 +10,7 @@ from checking import check
 from plain_records import append
 
 from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._evidence.storage.lines import log_line
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.log import loss_entry
 from agent_identity.audit import Report
@@ -23,7 +24,7 @@ ORIGIN = "ledger.example/log"
 SIGNER = SigningKey.from_seed(b"r" * 32)
 TRUST = TrustStore((TrustedKey(SIGNER.public_key, "recorder"),), origin=ORIGIN)
 ERASURE = {"erasure": {"key": "x" * 64}}
-FOREIGN = b'{"entry":{"origin":"x"},"mac":"' + b"0" * 64 + b'"}\n'
+FOREIGN = log_line(bytes(32), b'{"origin":"x"}')
 
 
 @dataclass

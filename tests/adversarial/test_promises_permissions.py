@@ -12,14 +12,16 @@ import pytest
 from checking import check
 
 from agent_identity._authority.grants.scope import Scope
+from agent_identity._identity.common import id_of
 from agent_identity.audit import Report, prove, story
 from agent_identity.cli import main, program
+from agent_identity.cli.terminal import signing
 from agent_identity.errors import ConfigurationError
 from agent_identity.options import Telemetry
 
 OPEN = Scope("tool")
 NOBODY = 65_534
-LOADED = program  # Loaded now: nobody may not be able to read where Python is installed.
+LOADED = program, signing  # Loaded now: nobody may not be able to read where Python is installed.
 Shut = Callable[..., Any]
 
 
@@ -225,7 +227,7 @@ def test_proofs_and_stories_need_all_of_the_ledger(evidence: Path) -> None:
     """From the library as from the command line."""
     path = streams(evidence)[0] / "entries.jsonl"
     with as_nobody(path):
-        for call in (lambda: list(story(evidence)), lambda: prove(evidence, "01957a3f-4e23-7b01-a9d1-0000000000a1")):
+        for call in (lambda: list(story(evidence)), lambda: prove(evidence, id_of(0, bytes(8)))):
             with pytest.raises(ConfigurationError) as caught:
                 call()
             assert str(path) in str(caught.value)

@@ -155,7 +155,7 @@ def test_streams_that_a_start_has_to_recover_are_left_to_it(tmp_path: Path) -> N
     with opened(tmp_path) as ledger:
         append(ledger, "erasure", BODY)
     (tmp_path / "ledger" / left / "lock").write_bytes(b"")
-    (tmp_path / "ledger" / "00000000-0000-7000-8000-000000000000").write_bytes(b"")
+    (tmp_path / "ledger" / ("A" * 22)).write_bytes(b"")
     later = Ledger.open(
         tmp_path, signer=SIGNER, origin=ORIGIN, clock=FixedClock(), ids=IDS, segments=Segments(max_bytes=SMALL)
     )

@@ -16,7 +16,7 @@ from agent_identity.audit import story
 from agent_identity.cli import main
 from agent_identity.errors import Denied, OutOfScope, PolicyBlocked
 from agent_identity.identity import Agent, Human, Service
-from agent_identity.options import Pseudonyms
+from agent_identity.options import Privacy, Pseudonyms
 from agent_identity.policy import Decision, Effect, Request
 
 OPEN = Scope("tool")
@@ -48,7 +48,7 @@ def written(directory: Path) -> str:
 
 def test_ac_103_no_principal_is_named(open_world: Any) -> None:
     """Ledger, spans and grants have the pseudonym; application and policy see the principal; all of it verifies."""
-    world = open_world(pseudonyms=True, policy=OnlyAlice())
+    world = open_world(privacy=Privacy(pseudonyms=True), policy=OnlyAlice())
     tool = world.tool()
     with world.task(OPEN, principal=ALICE) as task:
         tool(1)
@@ -75,7 +75,7 @@ def test_ac_103_no_principal_is_named(open_world: Any) -> None:
 
 def test_a_directory_with_pseudonyms_never_goes_back_to_names(open_world: Any) -> None:
     """Another process that does not ask for them records the same ones, and a carried task finds its principal."""
-    world = open_world(pseudonyms=True)
+    world = open_world(privacy=Privacy(pseudonyms=True))
     with world.task(OPEN, principal=ALICE) as task:
         shown = task.grant.principal.id
     with (
@@ -91,7 +91,7 @@ def test_a_directory_with_pseudonyms_never_goes_back_to_names(open_world: Any) -
 
 def test_another_service_sees_the_pseudonym(open_world: Any) -> None:
     """What goes to others names nobody; who has no mapping works with the pseudonym, consistently."""
-    world, there = open_world(pseudonyms=True), open_world(pseudonyms=True)
+    world, there = open_world(privacy=Privacy(pseudonyms=True)), open_world(privacy=Privacy(pseudonyms=True))
     with world.task(OPEN, principal=ALICE) as task:
         handed = world.enforcer.present(Peer("there"), tool="tool", arguments={})
         text = "".join(b64url_decode(piece).decode("latin-1") for token in handed.tokens for piece in token.split("."))
@@ -102,7 +102,7 @@ def test_another_service_sees_the_pseudonym(open_world: Any) -> None:
 
 def test_a_pseudonym_is_nobody_s_name(open_world: Any) -> None:
     """Whoever calls themselves by the pseudonym of another is refused, and not taken for that one."""
-    world = open_world(pseudonyms=True)
+    world = open_world(privacy=Privacy(pseudonyms=True))
     with world.task(OPEN, principal=ALICE) as task:
         shown = task.grant.principal.id
     before = len(world.records())
@@ -114,7 +114,7 @@ def test_a_pseudonym_is_nobody_s_name(open_world: Any) -> None:
 @pytest.mark.parametrize("principal", [ALICE, Service("alice@example.com")], ids=["human", "service"])
 def test_a_revoked_principal_is_stopped_under_its_pseudonym(open_world: Any, principal: Any) -> None:
     """Revoking by the real name, by an object or on the command line takes hold, before and after its first task."""
-    world = open_world(pseudonyms=True)
+    world = open_world(privacy=Privacy(pseudonyms=True))
     world.enforcer.revoke(principal.kind, principal.id, suspend=True)
     with pytest.raises(Denied) as caught:
         world.task(OPEN, principal=principal).__enter__()
@@ -134,7 +134,7 @@ def test_a_revoked_principal_is_stopped_under_its_pseudonym(open_world: Any, pri
 
 def test_an_erased_principal_is_nobody(open_world: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """After the erasure nobody can tell who it was or what was done; the evidence verifies; again is nothing."""
-    world = open_world(pseudonyms=True)
+    world = open_world(privacy=Privacy(pseudonyms=True))
     tool = world.tool()
     with world.task(OPEN, principal=ALICE) as task:
         tool(1)
@@ -164,7 +164,7 @@ def test_an_erased_principal_is_nobody(open_world: Any, capsys: pytest.CaptureFi
 
 def test_a_mapping_alone_is_erased_by_its_pseudonym(open_world: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """A principal that never had a call has no keys, and its mapping goes all the same."""
-    world = open_world(pseudonyms=True)
+    world = open_world(privacy=Privacy(pseudonyms=True))
     with pytest.raises(OutOfScope), world.task(OPEN, principal=Human("carol")) as task:
         world.tool("other")()
     shown = task.grant.principal.id

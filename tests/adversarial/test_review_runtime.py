@@ -26,6 +26,7 @@ from agent_identity.errors import (
     PolicyFormatError,
     Routed,
 )
+from agent_identity.options import Telemetry
 from agent_identity.policy import Content, Decision, Finding, Request
 
 # --------------------------------------------------------------------- generators that do not want to end
@@ -362,7 +363,7 @@ class _BrokenProvider:
 def test_a_broken_span_costs_neither_call_nor_record(open_world: Any, broken: str, mode: str) -> None:
     """A provider whose spans raise, or are none, costs the span; the call runs and the ledger has all of it."""
     provider = _BrokenProvider(None if broken == "all of it" else _BrokenSpan(broken))
-    world = open_world(tracer_provider=provider, mode=mode)
+    world = open_world(telemetry=Telemetry(tracer_provider=provider), mode=mode)
     tool = world.tool()
     with world.task(Scope("tool")):
         assert tool(1) == 1
@@ -381,8 +382,9 @@ def test_a_failing_span_puts_no_text_of_another_exception_into_the_log(
     provider = TracerProvider()
     provider.add_span_processor(_RaisingProcessor())
     caplog.set_level(logging.DEBUG)
-    for options in ({"sealing": "inline", "tracer_provider": provider}, {"tracer_provider": _BrokenProvider(None)}):
-        world = open_world(**options)
+    broken = Telemetry(tracer_provider=_BrokenProvider(None))
+    for telemetry in (Telemetry(sealing="inline", tracer_provider=provider), broken):
+        world = open_world(telemetry=telemetry)
 
         @world.enforcer.tool(name="tool")
         def body(x: str) -> None:

@@ -46,6 +46,7 @@ from agent_identity.constraints import Range
 from agent_identity.errors import Denied, EvidenceError, OutOfScope
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.span_enrichment import stamp_spans
+from agent_identity.options import Privacy
 from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
 
 OPEN = Scope("tool")
@@ -608,7 +609,7 @@ def _guessed(path: Path, candidates: Iterator[tuple[bytes, list[bytes]]]) -> set
 @pytest.mark.parametrize("disclosable", [False, True])
 def test_ac_105_after_erasure_the_directory_does_not_help(open_world: Any, disclosable: bool) -> None:
     """Whoever has the whole directory finds an amount by trying all; after the erasure nobody does, and it verifies."""
-    world = open_world(disclosable=disclosable)
+    world = open_world(privacy=Privacy(disclosable=disclosable))
     tool = world.enforcer.tool(name="tool")(lambda amount: None)
     with world.task(OPEN) as task:
         tool(100)
@@ -633,7 +634,7 @@ def test_ac_105_after_erasure_the_directory_does_not_help(open_world: Any, discl
 
 def test_ac_105_a_shown_argument_opens_no_other(open_world: Any) -> None:
     """An auditor with the file of one argument finds neither the other ones of the call nor those of other calls."""
-    world = open_world(disclosable=True)
+    world = open_world(privacy=Privacy(disclosable=True))
     tool = world.enforcer.tool(name="tool")(lambda amount, code: None)
     with world.task(OPEN):
         tool(100, 7)

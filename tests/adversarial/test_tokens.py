@@ -27,6 +27,7 @@ from agent_identity._enforcement.tasks.task import Task
 from agent_identity.constraints import Wildcard
 from agent_identity.errors import AgentIdentityError, Denied, ExchangeError, NoTask, OutOfScope
 from agent_identity.identity import Agent, Human, JwtKey, SigningKey
+from agent_identity.options import Telemetry
 from agent_identity.tokens import IssuedToken, LocalTokens, TokenExchange
 
 CANARIES = {name: f"CANARY-{name}-hunter2" for name in ("inbound", "client", "downstream", "nonce", "refresh")}
@@ -244,7 +245,7 @@ def test_ac_102_an_error_on_a_span_of_the_application_holds_nothing(
     """Recorded on a span with its trace, as instrumentation does, the error quotes no credential."""
     endpoint.answer = echo(400)
     provider = TracerProvider()
-    world = open_world(tokens=exchange(endpoint), tracer_provider=provider)
+    world = open_world(tokens=exchange(endpoint), telemetry=Telemetry(tracer_provider=provider))
     provider.add_span_processor(SimpleSpanProcessor(world.exporter))
     tracer = provider.get_tracer("app")
     with world.task(OPEN) as task, pytest.raises(ExchangeError), tracer.start_as_current_span("app"):

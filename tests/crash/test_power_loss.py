@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from checking import check
-from flat_options import grouped
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.rotation import rotate
@@ -26,7 +25,7 @@ from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.audit import Report
 from agent_identity.identity import Agent, Human, Ids, RandomIds
-from agent_identity.options import Ledger
+from agent_identity.options import Durability, Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -339,7 +338,7 @@ def put(tree: Tree, folder: Path) -> None:
 
 
 def opened(directory: Path, ids: Ids, **options: Any) -> Enforcer:
-    return Enforcer.open(directory, clock=FixedClock(), ids=ids, **grouped(options))
+    return Enforcer.open(directory, clock=FixedClock(), ids=ids, **options)
 
 
 def act(enforcer: Enforcer, calls: int = 2) -> list[int]:
@@ -358,21 +357,21 @@ def act(enforcer: Enforcer, calls: int = 2) -> list[int]:
 def first_days(directory: Path, sync: str) -> None:
     """Open a new directory, act and close; open it again, act, seal, and lose power in the middle of a call."""
     ids = SequentialIds()
-    with opened(directory, ids, sync=sync) as enforcer:
+    with opened(directory, ids, durability=Durability(sync=sync)) as enforcer:
         act(enforcer)
-    enforcer = opened(directory, ids, sync=sync)
+    enforcer = opened(directory, ids, durability=Durability(sync=sync))
     act(enforcer)
 
 
 def rotation(directory: Path, sync: str) -> None:
     """Exchange both keys of a directory in which a process lives, and go on with the new ones."""
     ids = SequentialIds()
-    enforcer = opened(directory, ids, sync=sync)
+    enforcer = opened(directory, ids, durability=Durability(sync=sync))
     act(enforcer, 1)
     rotate(directory, ("issuer", "recorder"), now=FixedClock().wall_ns() // 10**9, overlap=3_600)
     act(enforcer, 1)
     enforcer.close()
-    with opened(directory, ids, sync=sync) as enforcer:
+    with opened(directory, ids, durability=Durability(sync=sync)) as enforcer:
         act(enforcer, 1)
 
 
@@ -406,7 +405,7 @@ def ids_in(directory: Path) -> set[str]:
 
 def started(directory: Path, sync: str) -> Report:
     """Start once more, act, seal and close; return what the auditor says afterwards."""
-    with opened(directory, RandomIds(), sync=sync) as enforcer:
+    with opened(directory, RandomIds(), durability=Durability(sync=sync)) as enforcer:
         assert act(enforcer, 1) == [0, 1]
         enforcer._point.ledger.seal()
         assert enforcer._point.ledger.degraded is None

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 from checking import check
-from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity import Scope
@@ -19,6 +18,7 @@ from agent_identity.errors import Routed, StateError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
+from agent_identity.options import Telemetry
 from agent_identity.policy import Flow
 
 KEY = SigningKey.from_seed(b"\x07" * 32)
@@ -53,8 +53,8 @@ class Pair:
         self.pay, self.read = pay, read
 
     def _open(self, name: str) -> Enforcer:
-        options = {"policy": Flow(), "tracer_provider": TracerProvider()}
-        return Enforcer.open(self.folder / name, **grouped(options))
+        telemetry = Telemetry(tracer_provider=TracerProvider())
+        return Enforcer.open(self.folder / name, policy=Flow(), telemetry=telemetry)
 
     def task(self) -> Any:
         """Return a task at a."""

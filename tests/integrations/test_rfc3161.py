@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from checking import check
-from flat_options import grouped
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
@@ -40,7 +39,7 @@ def honest(authority: TimestampAuthority) -> Iterator[None]:
 
 def work(root: Path, **options: object) -> None:
     """Have a process come, work and go."""
-    with Enforcer.open(root, **grouped(options)) as enforcer:
+    with Enforcer.open(root, **options) as enforcer:
         parties = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
         with enforcer.task("t", **parties), enforcer.action("read"):
             pass

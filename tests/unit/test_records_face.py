@@ -80,6 +80,19 @@ def test_what_is_no_record_is_refused_with_its_place(evidence: Path) -> None:
     assert path.parent.name in str(caught.value)
 
 
+def test_a_record_comes_with_the_detail_that_it_commits_to(evidence: Path) -> None:
+    """The refused call of a task has one, and no record has one that it does not commit to."""
+    lines = list(records.read_lines(evidence))
+    assert [record for record, _ in lines] == list(records.read(evidence))
+    refused = lines[5][1]
+    assert refused is not None
+    assert refused.names == ("amount:number",)
+    assert [number for number, (_, detail) in enumerate(lines) if detail is not None] == [5, 7]
+    path = entries(evidence)
+    path.write_bytes(path.read_bytes().replace(b'{"detail":{"_salt":"', b'{"detail":{"_sale":"'))
+    assert [detail for _, detail in records.read_lines(evidence)] == [None] * 9
+
+
 @pytest.mark.parametrize("junk", [b"junk\n", b"\n", b"\xff" * 100 + b"\n"])
 def test_junk_between_records_is_refused(evidence: Path, junk: bytes) -> None:
     """Whatever stands in place of a record, the answer is the same error."""
@@ -110,7 +123,7 @@ def test_a_wrong_path_is_not_told_as_an_empty_ledger(tmp_path: Path) -> None:
 def test_a_stream_that_never_began_has_no_records(evidence: Path) -> None:
     """A process that dies between its folder and its first file keeps nobody from reading the other streams."""
     before = list(records.read(evidence))
-    (entries(evidence).parent.parent / "01a23606-7654-7b30-9f76-5fe6b78a699e").mkdir()
+    (entries(evidence).parent.parent / "AaI2BnZUezCfdl_mt4ppng").mkdir()
     assert list(records.read(evidence)) == before
 
 

@@ -152,6 +152,6 @@ def test_methods_of_a_class_are_checked_by_name() -> None:
 
 def test_a_call_that_does_not_fit_names_the_function_and_the_cure(tmp_path: Path) -> None:
     """As Python does: which function, and the parameter that may have been meant."""
-    with pytest.raises(TypeError, match=r"Enforcer\.open\(\) got an unexpected keyword argument 'polcy'"):
-        Enforcer.open(tmp_path / "e", polcy=None)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"Enforcer\.open\(\) got an unexpected keyword argument 'policies'"):
+        Enforcer.open(tmp_path / "e", policies=None)  # type: ignore[call-arg]
     assert not (tmp_path / "e").exists()

@@ -1,4 +1,4 @@
-"""Collects items from facts: one draft for each agent, principal, tool, server, model, host and resource."""
+"""Collects items from facts: each agent, principal, tool, server, model, host and resource once."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -21,7 +21,7 @@ from agent_identity._audit.store import SpillStore
 from agent_identity._authority.registries import Registration
 from agent_identity._evidence.record import Agent, Principal
 
-__all__ = ["MAX_ITEMS", "CodeHint", "ItemCollector", "ItemDraft", "ItemKind", "Key", "SightingKey"]
+__all__ = ["MAX_ITEMS", "CodeHint", "CollectedItem", "ItemCollector", "ItemKind", "Key", "SightingKey"]
 
 ItemKind: TypeAlias = Literal["agent", "principal", "tool", "server", "model", "host", "data"]
 """The kind of an item."""
@@ -64,7 +64,7 @@ class CodeHint(NamedTuple):
 
 
 @final
-class ItemDraft:
+class CollectedItem:
     """An item while it is collected."""
 
     __slots__ = ("calls", "details", "owners", "refused", "seen", "spans", "versions")
@@ -94,7 +94,7 @@ class ItemDraft:
             if len(values) < _MAX_VALUES:
                 values.add(value)
 
-    def add(self, other: "ItemDraft") -> None:
+    def add(self, other: "CollectedItem") -> None:
         """Take over what is known of the same item."""
         self.calls += other.calls
         self.refused += other.refused
@@ -113,10 +113,10 @@ class ItemDraft:
 
 @final
 class ItemCollector:
-    """Takes facts, and keeps one draft for each item."""
+    """Takes facts, and keeps each item once."""
 
     def __init__(self) -> None:
-        self.drafts: dict[Key, ItemDraft] = {}
+        self.items: dict[Key, CollectedItem] = {}
         self.omitted = 0
         self.registered = self.pinned = self.traced = self.models = False
         self._services: dict[str, str] = {}
@@ -140,38 +140,38 @@ class ItemCollector:
         elif isinstance(fact, GrantFact | RegistrationFact | ServerFact):
             self._take_stated(fact)
 
-    def _item(self, kind: ItemKind, service: str | None, name: str) -> ItemDraft | None:
-        draft = self.drafts.get((kind, service, name))
-        if draft is None:
-            if len(self.drafts) >= MAX_ITEMS:
+    def _item(self, kind: ItemKind, service: str | None, name: str) -> CollectedItem | None:
+        item = self.items.get((kind, service, name))
+        if item is None:
+            if len(self.items) >= MAX_ITEMS:
                 self.omitted += 1
                 return None
-            draft = self.drafts[kind, service, name] = ItemDraft()
-        return draft
+            item = self.items[kind, service, name] = CollectedItem()
+        return item
 
-    def _agent(self, agent: Agent, service: str | None, source: int, at_ns: int) -> ItemDraft | None:
-        draft = self._item("agent", service, agent.id)
-        if draft is not None:
-            draft.see(("ledger", source), at_ns)
-            draft.owners.add(agent.owner)
+    def _agent(self, agent: Agent, service: str | None, source: int, at_ns: int) -> CollectedItem | None:
+        item = self._item("agent", service, agent.id)
+        if item is not None:
+            item.see(("ledger", source), at_ns)
+            item.owners.add(agent.owner)
             if agent.version is not None:
-                draft.versions.add(agent.version)
-        return draft
+                item.versions.add(agent.version)
+        return item
 
-    def _principal(self, principal: Principal, service: str | None, source: int, at_ns: int) -> ItemDraft | None:
-        draft = self._item("principal", service, principal.id)
-        if draft is not None:
-            draft.see(("ledger", source), at_ns)
-            draft.say("kind", principal.kind)
-            draft.say("identity", principal.provenance)
-            draft.say("issuer", principal.issuer)
-        return draft
+    def _principal(self, principal: Principal, service: str | None, source: int, at_ns: int) -> CollectedItem | None:
+        item = self._item("principal", service, principal.id)
+        if item is not None:
+            item.see(("ledger", source), at_ns)
+            item.say("kind", principal.kind)
+            item.say("identity", principal.provenance)
+            item.say("issuer", principal.issuer)
+        return item
 
     def _take_task(self, fact: TaskFact) -> None:
         service, source = self._services.get(fact.where.stream), fact.where.source
-        draft = self._agent(fact.agent, service, source, fact.at_ns)
-        if draft is not None:
-            draft.say("role", "sub-agent" if len(fact.agents) > 1 else "root agent")
+        item = self._agent(fact.agent, service, source, fact.at_ns)
+        if item is not None:
+            item.say("role", "sub-agent" if len(fact.agents) > 1 else "root agent")
         principal = self._principal(fact.principal, service, source, fact.at_ns)
         if principal is not None:
             principal.say("role", "principal")
@@ -188,13 +188,13 @@ class ItemCollector:
             opened = self._agent(fact.opened, service, fact.where.source, fact.at_ns)
             if opened is not None:
                 opened.refused += fact.refused
-        involved = [draft for draft in self._involved(fact, service) if draft is not None]
+        involved = [item for item in self._involved(fact, service) if item is not None]
         if not fact.opening:
-            for draft in involved:
-                draft.calls += 1
-                draft.refused += fact.refused
+            for item in involved:
+                item.calls += 1
+                item.refused += fact.refused
 
-    def _involved(self, fact: CallFact, service: str | None) -> Iterator["ItemDraft | None"]:
+    def _involved(self, fact: CallFact, service: str | None) -> Iterator["CollectedItem | None"]:
         """Yield who and what takes part in a call."""
         if fact.agent is not None:
             yield self._agent(fact.agent, service, fact.where.source, fact.at_ns)
@@ -207,7 +207,7 @@ class ItemCollector:
         for resource in dict.fromkeys((*fact.resources, *fact.observed)):
             yield self._data(f"{resource.system} {resource.name}", resource.access, fact, service)
 
-    def _take_tool(self, fact: CallFact, service: str | None) -> Iterator[ItemDraft | None]:
+    def _take_tool(self, fact: CallFact, service: str | None) -> Iterator[CollectedItem | None]:
         source = fact.where.source
         tool = self._item("tool", service, fact.tool)
         if tool is not None:
@@ -225,32 +225,32 @@ class ItemCollector:
                 server.see(("ledger", source), fact.at_ns)
             yield server
 
-    def _model(self, fact: CallFact, service: str | None) -> "ItemDraft | None":
+    def _model(self, fact: CallFact, service: str | None) -> "CollectedItem | None":
         self.models = True
         name = fact.tool if fact.model is None else fact.model.name
-        draft = self._item("model", service, name)
-        if draft is not None:
-            draft.see(("ledger", fact.where.source), fact.at_ns)
+        item = self._item("model", service, name)
+        if item is not None:
+            item.see(("ledger", fact.where.source), fact.at_ns)
             if fact.model is None:
-                draft.say("name", "given by the program, not the model's own")
+                item.say("name", "given by the program, not the model's own")
             else:
-                draft.say("provider", fact.model.provider)
-        return draft
+                item.say("provider", fact.model.provider)
+        return item
 
-    def _data(self, name: str, access: str, fact: CallFact, service: str | None) -> ItemDraft | None:
-        draft = self._item("data", service, name)
-        if draft is not None:
-            draft.see(("ledger", fact.where.source), fact.at_ns)
-            draft.say("access", access)
-        return draft
+    def _data(self, name: str, access: str, fact: CallFact, service: str | None) -> CollectedItem | None:
+        item = self._item("data", service, name)
+        if item is not None:
+            item.see(("ledger", fact.where.source), fact.at_ns)
+            item.say("access", access)
+        return item
 
     def _take_approval(self, fact: ApprovalFact) -> None:
         approver = fact.approval.approver
         if approver is not None:
             service = self._services.get(fact.where.stream)
-            draft = self._principal(approver, service, fact.where.source, fact.at_ns)
-            if draft is not None:
-                draft.say("role", "approver")
+            item = self._principal(approver, service, fact.where.source, fact.at_ns)
+            if item is not None:
+                item.say("role", "approver")
 
     def _take_stated(self, fact: GrantFact | RegistrationFact | ServerFact) -> None:
         service, source = self._services.get(fact.where.stream), fact.where.source
@@ -258,39 +258,39 @@ class ItemCollector:
             self._agent(fact.agent, service, source, fact.issued_ns)
         elif isinstance(fact, RegistrationFact):
             self.registered = True
-            draft = self._item("agent", service, fact.agent.id)
-            if draft is not None:
-                draft.see(("registry", source), 0)
-                draft.owners.add(fact.agent.owner)
-                draft.say("registered for", fact.registration.purpose)
+            item = self._item("agent", service, fact.agent.id)
+            if item is not None:
+                item.see(("registry", source), 0)
+                item.owners.add(fact.agent.owner)
+                item.say("registered for", fact.registration.purpose)
         else:
             self.pinned = True
-            draft = self._item("server", service, fact.server.name)
-            if draft is not None:
-                draft.see(("pins", source), 0)
-                draft.say("transport", fact.server.transport)
-                draft.say("pin", fact.server.status)
+            item = self._item("server", service, fact.server.name)
+            if item is not None:
+                item.see(("pins", source), 0)
+                item.say("transport", fact.server.transport)
+                item.say("pin", fact.server.status)
                 if fact.server.version is not None:
-                    draft.versions.add(fact.server.version)
+                    item.versions.add(fact.server.version)
                 for tool in fact.tools:
                     if tool.status != "pinned":
-                        draft.say(f"{tool.status} tool", tool.name)
+                        item.say(f"{tool.status} tool", tool.name)
 
     def _take_span(self, fact: SpanFact) -> None:
         self.traced = True
         self.models = self.models or fact.kind == "model"
-        draft = self._item(fact.kind, fact.service, fact.name)
-        if draft is None:
+        item = self._item(fact.kind, fact.service, fact.name)
+        if item is None:
             return
         for name, value in fact.details.items():
-            draft.say(f"traced {name}", value)
-        draft.say("traced by", fact.library)
+            item.say(f"traced {name}", value)
+        item.say("traced by", fact.library)
         if fact.offered:
-            draft.say("traced as offered by", fact.library)
+            item.say("traced as offered by", fact.library)
         if fact.kind == "agent" and not self._first_in_trace(fact):
             return
-        draft.see(("traces", fact.source), fact.at_ns)
-        draft.spans += not fact.offered
+        item.see(("traces", fact.source), fact.at_ns)
+        item.spans += not fact.offered
 
     def _first_in_trace(self, fact: SpanFact) -> bool:
         """Return whether the agent was not seen in this trace: some libraries make two spans of one run."""
@@ -303,14 +303,14 @@ class ItemCollector:
 
     def hint(self, hint: CodeHint) -> None:
         """Take a hint of code."""
-        draft = self._item(hint.kind, None, hint.name)
-        if draft is None:
+        item = self._item(hint.kind, None, hint.name)
+        if item is None:
             return
-        draft.see((hint.status, -1), 0)
-        draft.say("scanned in", hint.place)
-        draft.say("scanned as", hint.via)
+        item.see((hint.status, -1), 0)
+        item.say("scanned in", hint.place)
+        item.say("scanned as", hint.via)
         if hint.guarded is not None:
-            draft.say("scanned guard", "guarded" if hint.guarded else "not guarded")
+            item.say("scanned guard", "guarded" if hint.guarded else "not guarded")
 
     def declare(self, source: int, declared: Declared) -> None:
         """Take what stands beside a ledger."""
@@ -318,17 +318,17 @@ class ItemCollector:
         for entry in current.values():
             self._declare_agent(source, entry)
         for server in declared.servers:
-            draft = self._item("server", None, server.name)
-            if draft is not None:
-                draft.see(("pins", source), 0)
-                draft.say("transport", server.transport)
-                draft.say("pin", "moved" if server.moved else "pinned")
+            item = self._item("server", None, server.name)
+            if item is not None:
+                item.see(("pins", source), 0)
+                item.say("transport", server.transport)
+                item.say("pin", "moved" if server.moved else "pinned")
                 if server.version is not None:
-                    draft.versions.add(server.version)
+                    item.versions.add(server.version)
             self._pins += [(source, server.name, name, state) for name, state in server.tools]
 
     def _pin_tools(self) -> None:
-        named = {name for kind, _, name in self.drafts if kind == "tool"}
+        named = {name for kind, _, name in self.items if kind == "tool"}
         for source, server, own, state in self._pins:
             full = f"{server}/{own}"
             uncalled = own if own in named and full not in named else full
@@ -344,25 +344,25 @@ class ItemCollector:
         names: dict[str, set[str]] = {}
         for (_, own), called in self._served.items():
             names.setdefault(own, set()).update(called)
-        for key in [key for key, draft in self.drafts.items() if key[0] == "tool" and _TRACED_MCP in draft.details]:
+        for key in [key for key, item in self.items.items() if key[0] == "tool" and _TRACED_MCP in item.details]:
             called = names.get(key[2], set())
             if len(called) == 1 and key[2] not in called:
                 (name,) = called
-                draft = self.drafts.pop(key)
-                self.drafts.setdefault(("tool", key[1], name), ItemDraft()).add(draft)
+                item = self.items.pop(key)
+                self.items.setdefault(("tool", key[1], name), CollectedItem()).add(item)
 
     def _declare_agent(self, source: int, entry: Registration) -> None:
-        draft = self._item("agent", None, entry.agent.id)
-        if draft is None:
+        item = self._item("agent", None, entry.agent.id)
+        if item is None:
             return
-        draft.see(("registry", source), 0)
+        item.see(("registry", source), 0)
         if entry.status != "orphaned":
-            draft.owners.add(entry.agent.owner)
+            item.owners.add(entry.agent.owner)
         if entry.agent.version is not None:
-            draft.versions.add(entry.agent.version)
-        draft.say("registration", entry.status)
-        draft.say("registered for", entry.purpose)
-        draft.say("model", entry.model)
+            item.versions.add(entry.agent.version)
+        item.say("registration", entry.status)
+        item.say("registered for", entry.purpose)
+        item.say("model", entry.model)
         for tool in entry.maximum.tools:
             named = self._item("tool", None, tool)
             if named is not None:
@@ -377,16 +377,16 @@ class ItemCollector:
         self._pin_tools()
         self._name_served()
         services: dict[tuple[ItemKind, str], list[str]] = {}
-        for kind, service, name in self.drafts:
+        for kind, service, name in self.items:
             if service is not None:
                 services.setdefault((kind, name), []).append(service)
         for (kind, name), named in services.items():
-            if len(named) != 1 or (kind, None, name) not in self.drafts:
+            if len(named) != 1 or (kind, None, name) not in self.items:
                 continue
             service = named[0]
-            recorded = any(sighting[0] == "ledger" for sighting in self.drafts[kind, service, name].seen)
+            recorded = any(sighting[0] == "ledger" for sighting in self.items[kind, service, name].seen)
             kept, dropped = (service, None) if recorded else (None, service)
-            draft = self.drafts[kind, kept, name]
-            draft.add(self.drafts.pop((kind, dropped, name)))
+            item = self.items[kind, kept, name]
+            item.add(self.items.pop((kind, dropped, name)))
             if not recorded:
-                draft.say("traced service", service)
+                item.say("traced service", service)

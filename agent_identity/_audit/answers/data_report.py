@@ -214,7 +214,7 @@ def _not_shown(table: "_Table") -> Iterator[str]:
     yield "values: names that arguments fill are templates with keyed digests"
     if table.erased:
         yield "how many resources of a template there are: the key of their names was erased, so templates are counted"
-    if any(len(draft.resources) > 1 for draft in table.rows.values()):
+    if any(len(row.resources) > 1 for row in table.rows.values()):
         yield "how many resources of a template several sources touched: each has a key of its own for their names"
     if table.hints:
         yield "which agent touched what spans of other libraries show: they are unsigned hints"
@@ -234,7 +234,7 @@ class _Touch(NamedTuple):
 
 
 @final
-class _Draft:
+class _CountedRow:
     """A row while it is counted."""
 
     __slots__ = (
@@ -305,7 +305,7 @@ class _Table:
     """Takes facts."""
 
     def __init__(self, resource: str | None) -> None:
-        self.rows: dict[_Key, _Draft] = {}
+        self.rows: dict[_Key, _CountedRow] = {}
         self.silent: dict[str, int] = {}
         self.hints: dict[tuple[str, str, str], int] = {}
         self.touched: list[_Touch] = []
@@ -344,18 +344,18 @@ class _Table:
     def _touch(self, fact: CallFact, resource: Resource, basis: Basis) -> None:
         agent = "" if fact.agent is None else fact.agent.id
         key: _Key = (agent, resource.system, resource.name, resource.access, basis)
-        draft = self.rows.get(key)
-        if draft is None:
+        row = self.rows.get(key)
+        if row is None:
             if len(self.rows) >= _MAX_ROWS:
                 self.omitted += 1
                 return
-            draft = self.rows[key] = _Draft()
-        draft.add(fact, resource)
+            row = self.rows[key] = _CountedRow()
+        row.add(fact, resource)
         if fact.ran and resource.digest is not None:
             seen = "\0".join((*key, resource.digest)).encode()
             if seen not in self._distinct:
                 self._distinct.put(seen, b"")
-                draft.resources[fact.where.source] = draft.resources.get(fact.where.source, 0) + 1
+                row.resources[fact.where.source] = row.resources.get(fact.where.source, 0) + 1
         if self._resource in (resource.digest, resource.name, f"{resource.system} {resource.name}"):
             self._list(fact, resource, basis)
 

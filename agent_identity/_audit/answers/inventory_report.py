@@ -14,8 +14,8 @@ from agent_identity._audit.answers.collecting import (
     MAX_ITEMS,
     CodeHint,
     CodeStatus,
+    CollectedItem,
     ItemCollector,
-    ItemDraft,
     ItemKind,
     Key,
 )
@@ -242,14 +242,14 @@ def _not_shown(collector: ItemCollector, declared: Sequence[Declared]) -> Iterat
 
 def _items(collector: ItemCollector, reading: Reading) -> Iterator[Item]:
     order = {kind: number for number, kind in enumerate(KINDS)}
-    for key in sorted(collector.drafts, key=lambda key: (order[key[0]], key[2], key[1] or "")):
-        yield _item(key, collector.drafts[key], reading)
+    for key in sorted(collector.items, key=lambda key: (order[key[0]], key[2], key[1] or "")):
+        yield _item(key, collector.items[key], reading)
 
 
-def _item(key: Key, draft: ItemDraft, reading: Reading) -> Item:
+def _item(key: Key, collected: CollectedItem, reading: Reading) -> Item:
     sightings = tuple(
         Observation(kind, source, first, last, count, _proof(kind, source, reading))
-        for (kind, source), (first, last, count) in sorted(draft.seen.items())
+        for (kind, source), (first, last, count) in sorted(collected.seen.items())
     )
     found = {_STATUS_OF[sighting.kind] for sighting in sightings}
     first_ns, last_ns = _seen(sightings)
@@ -260,14 +260,14 @@ def _item(key: Key, draft: ItemDraft, reading: Reading) -> Item:
         statuses=tuple(status for status in _STATUSES if status in found),
         proof=_weight([sighting.proof for sighting in sightings]),
         sightings=sightings,
-        owners=tuple(sorted(draft.owners)),
-        versions=tuple(sorted(draft.versions)),
+        owners=tuple(sorted(collected.owners)),
+        versions=tuple(sorted(collected.versions)),
         first_ns=first_ns,
         last_ns=last_ns,
-        calls=draft.calls,
-        refused=draft.refused,
-        spans=draft.spans,
-        details=MappingProxyType({name: tuple(sorted(draft.details[name])) for name in sorted(draft.details)}),
+        calls=collected.calls,
+        refused=collected.refused,
+        spans=collected.spans,
+        details=MappingProxyType({name: tuple(sorted(collected.details[name])) for name in sorted(collected.details)}),
     )
 
 

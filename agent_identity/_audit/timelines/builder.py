@@ -231,7 +231,7 @@ _Wanted: TypeAlias = Callable[[Action], bool] | None
 
 
 @final
-class _Draft:
+class _Story:
     """A story under construction."""
 
     def __init__(self, record: OfTask | Intent | Outcome, wanted: _Wanted) -> None:
@@ -341,9 +341,9 @@ class _TimelineBuilder:
 
     def __init__(self, erasures: Erasures, wanted: _Wanted = None) -> None:
         self._erasures, self._wanted = erasures, wanted
-        self._under_way: OrderedDict[str, _Draft] = OrderedDict()
-        self._ended: OrderedDict[str, _Draft] = OrderedDict()
-        self._outside: _Draft | None = None
+        self._under_way: OrderedDict[str, _Story] = OrderedDict()
+        self._ended: OrderedDict[str, _Story] = OrderedDict()
+        self._outside: _Story | None = None
         self._registrations: OrderedDict[str, AgentRegistration | None] = OrderedDict()
 
     def take(self, record: Record, detail: Detail | None = None) -> Iterator[TaskTimeline]:
@@ -352,13 +352,13 @@ class _TimelineBuilder:
             self._take_outside(record)
             return
         task = record.task.id
-        draft = self._under_way.get(task) or self._ended.get(task)
-        if draft is None:
-            draft = self._under_way[task] = _Draft(record, self._wanted)
+        told = self._under_way.get(task) or self._ended.get(task)
+        if told is None:
+            told = self._under_way[task] = _Story(record, self._wanted)
             # The first record of a task is its root grant, which follows the registration of its agent.
-            draft.registration = self._registrations.get(_agents(record)[0])
-        draft.take(record, detail)
-        if draft.ended_ns is not None and task in self._under_way:
+            told.registration = self._registrations.get(_agents(record)[0])
+        told.take(record, detail)
+        if told.ended_ns is not None and task in self._under_way:
             self._ended[task] = self._under_way.pop(task)
         if len(self._ended) > _MAX_ENDED:
             yield self._ended.popitem(last=False)[1].finish(self._erasures)
@@ -372,14 +372,14 @@ class _TimelineBuilder:
                 self._registrations.popitem(last=False)
         if isinstance(record, Intent | Outcome):
             if self._outside is None:
-                self._outside = _Draft(record, self._wanted)
+                self._outside = _Story(record, self._wanted)
             self._outside.take(record)
 
     def finish(self) -> Iterator[TaskTimeline]:
         """Yield the remaining stories."""
-        for drafts in (self._ended, self._under_way):
-            for draft in drafts.values():
-                yield draft.finish(self._erasures)
+        for stories in (self._ended, self._under_way):
+            for told in stories.values():
+                yield told.finish(self._erasures)
         if self._outside is not None:
             yield self._outside.finish(self._erasures)
 

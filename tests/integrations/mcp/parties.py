@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import pytest
 from checking import check
-from flat_options import grouped
 from mcp import ClientSession, StdioServerParameters, types
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -29,6 +28,7 @@ from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustS
 from agent_identity.integrations.mcp.client import protect_session, protected_session
 from agent_identity.integrations.mcp.server import protect_server
 from agent_identity.integrations.mcp.servers import McpServer
+from agent_identity.options import Telemetry
 
 try:
     from mcp.server.fastmcp import FastMCP as HighLevel
@@ -161,9 +161,8 @@ class Pair:
 
     def open(self, name: str, **options: Any) -> Enforcer:
         """Open an enforcer on a directory, until the end of the test."""
-        return self._stack.enter_context(
-            Enforcer.open(self.folder / name, **grouped({"tracer_provider": TracerProvider(), **options}))
-        )
+        given = {"telemetry": Telemetry(tracer_provider=TracerProvider()), **options}
+        return self._stack.enter_context(Enforcer.open(self.folder / name, **given))
 
     def trust(self, name: str) -> None:
         """Have a directory trust the issuer of a."""

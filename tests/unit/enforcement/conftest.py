@@ -1,11 +1,10 @@
 """What the tests of the enforcement room share: a world with a fixed clock, spans in memory, and an auditor."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from flat_options import grouped
 from opentelemetry import context as otel
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -17,6 +16,7 @@ from agent_identity._enforcement.sessions.opening import Opening
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
 from agent_identity.identity import Agent, Human
+from agent_identity.options import Telemetry
 from agent_identity.records import Detail, read_lines
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -78,12 +78,15 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Opens worlds, each in a directory of its own, and closes them at the end."""
     worlds: list[World] = []
 
-    def open_one(**options: object) -> World:
+    def open_one(telemetry: Telemetry | None = None, **options: object) -> World:
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         world = World(tmp_path / f"evidence-{len(worlds)}", FixedClock(), exporter, provider)
-        given = {"clock": world.clock, "ids": SequentialIds(), "tracer_provider": provider, **options}
-        world.enforcer = Enforcer.open(world.directory, **grouped(given))
+        telemetry = telemetry or Telemetry()
+        if telemetry.tracer_provider is None and telemetry.otlp is None:
+            telemetry = replace(telemetry, tracer_provider=provider)
+        given = {"clock": world.clock, "ids": SequentialIds(), "telemetry": telemetry, **options}
+        world.enforcer = Enforcer.open(world.directory, **given)
         worlds.append(world)
         return world
 

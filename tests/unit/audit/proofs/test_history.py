@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from checking import check
-from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -37,7 +36,7 @@ from agent_identity.cli import main
 from agent_identity.constraints import OneOf, Range
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
-from agent_identity.options import Ledger, Pseudonyms, Segments
+from agent_identity.options import Durability, Ledger, Privacy, Pseudonyms, Segments, Telemetry
 from agent_identity.testing import FixedClock, Records, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -71,12 +70,13 @@ class History:
         """Open an enforcer on it."""
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=self.text)))
-        given = {"clock": self.clock, "ids": SequentialIds(), "tracer_provider": provider, **options}
-        return Enforcer.open(self.path, **grouped(given))
+        telemetry = Telemetry(tracer_provider=provider)
+        given = {"clock": self.clock, "ids": SequentialIds(), "telemetry": telemetry, **options}
+        return Enforcer.open(self.path, **given)
 
     def tell(self) -> None:
         """Have everything happen that a small task has."""
-        options = {"policy": POLICY, "disclosable": True, "pseudonyms": True}
+        options = {"policy": POLICY, "privacy": Privacy(disclosable=True, pseudonyms=True)}
         with self.open(**{**options, "policy": None}) as enforcer:
             self._work(enforcer)
         (self.path / "spans.jsonl").write_text(self.text.getvalue())
@@ -386,7 +386,7 @@ def test_directories_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """What is left verifies, and nothing of a call that was cut in two is held against anybody."""
     monkeypatch.setattr(segments_module, "_MIN_BYTES", 1)
     history = History(tmp_path / "pruned")
-    with history.open(segments=Segments(max_bytes=6_000, compression="none")) as enforcer:
+    with history.open(durability=Durability(segments=Segments(max_bytes=6_000, compression="none"))) as enforcer:
         pay = enforcer.tool(name="pay")(lambda amount: amount)
         scope = Scope("pay", amount=Range(max=50))
         with (

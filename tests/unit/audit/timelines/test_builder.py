@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 import pytest
-from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from plain_records import append
@@ -26,6 +25,7 @@ from agent_identity.constraints import Contains
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human
 from agent_identity.inspection import HiddenText, PersonalData
+from agent_identity.options import Telemetry
 from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet
 from agent_identity.records import AnyRecord, decode
 from agent_identity.testing import FixedClock, SequentialIds
@@ -46,8 +46,8 @@ def told(tmp_path: Path) -> tuple[Path, io.StringIO]:
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
     clock = FixedClock(START)
     rules = RuleSet(Rule(Effect.BLOCK, tools="delete", reason="nothing is deleted here", id="no-delete"))
-    options: dict[str, Any] = {"clock": clock, "ids": SequentialIds(), "policy": rules, "tracer_provider": provider}
-    with Enforcer.open(tmp_path / "e", **grouped(options)) as enforcer:
+    telemetry = Telemetry(tracer_provider=provider)
+    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), policy=rules, telemetry=telemetry) as enforcer:
         scope = Scope("read", id="1") | Scope("delete")
 
         def act(tool: str, **arguments: object) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flat_options import grouped
 
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.storage.layout import Layout
@@ -17,6 +16,7 @@ from agent_identity._evidence.transparency.witness_client import cosigned_file
 from agent_identity.cli.trust import witness as command
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.options import Transparency
 
 Run = Callable[..., tuple[int, str, str]]
 MODULE = "cryptography.hazmat.primitives.asymmetric.mldsa"
@@ -165,5 +165,5 @@ def test_places_for_checkpoints_are_checked_first(tmp_path: Path, options: dict[
         for name, value in options.items()
     }
     with pytest.raises((ConfigurationError, TypeError), match=message):
-        Enforcer.open(tmp_path / "evidence", **grouped(given))
+        Enforcer.open(tmp_path / "evidence", transparency=Transparency(**given))
     assert not (tmp_path / "evidence").exists()

@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 import pytest
 from checking import check
-from flat_options import grouped
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -28,7 +27,7 @@ from agent_identity.canonical import encode_record
 from agent_identity.constraints import IfGiven, OneOf, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
-from agent_identity.options import DigestKeys, Privacy
+from agent_identity.options import DigestKeys, Privacy, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -42,8 +41,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, text = tmp_path_factory.mktemp("made"), io.StringIO()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
-    options: Any = {"clock": FixedClock(), "ids": SequentialIds(), "tracer_provider": provider, "disclosable": True}
-    with Enforcer.open(folder / "evidence", **grouped(options)) as enforcer:
+    telemetry, privacy = Telemetry(tracer_provider=provider), Privacy(disclosable=True)
+    with Enforcer.open(
+        folder / "evidence", clock=FixedClock(), ids=SequentialIds(), telemetry=telemetry, privacy=privacy
+    ) as enforcer:
 
         @enforcer.tool
         def pay(amount: int, to: str, note: str = "für Bob") -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flat_options import grouped
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, NoTask, StateError
 from agent_identity.identity import Agent, Human, Service
+from agent_identity.options import Privacy
 from agent_identity.policy import Effect, Rule, RuleSet
 
 BOB = Human("bob@example.com")
@@ -43,11 +43,11 @@ async def yes_later(request: ApprovalRequest) -> Answer:
 def request_of(**changes: Any) -> ApprovalRequest:
     """A request that nobody made."""
     given = {
-        "id": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "id": "AYkKXayWd0u8zrMCCZqAVw",
         "tool": "tool",
         "arguments": {"x": 1},
-        "args": "hmac-sha256:" + "a" * 64,
-        "task": "01890a5d-ac96-774b-bcce-b302099a8058",
+        "args": "A" * 43,
+        "task": "AYkKXayWd0u8zrMCCZqAWA",
         "purpose": "pay",
         "principal": Human("alice@example.com"),
         "agent": Agent("clerk", owner="finance@example.com"),
@@ -492,11 +492,11 @@ def test_an_approval_fits_its_arguments_and_no_others(opened: Callable[..., Any]
         holds()
 
 
-@pytest.mark.parametrize("private", [{"disclosable": True}, {"pseudonyms": True}], ids=["disclosable", "pseudonyms"])
+@pytest.mark.parametrize(
+    "private", [Privacy(disclosable=True), Privacy(pseudonyms=True)], ids=["disclosable", "pseudonyms"]
+)
 @pytest.mark.parametrize("elsewhere", [True, False], ids=["directory", "asked"])
-def test_approvals_work_with_hidden_names_and_arguments(
-    tmp_path: Path, private: dict[str, bool], elsewhere: bool
-) -> None:
+def test_approvals_work_with_hidden_names_and_arguments(tmp_path: Path, private: Privacy, elsewhere: bool) -> None:
     """The approver sees names and values; records and rulings have pseudonyms and digests, and verify."""
     shown: list[ApprovalRequest] = []
 
@@ -506,7 +506,7 @@ def test_approvals_work_with_hidden_names_and_arguments(
 
     channel = Approval(approvers=(BOB.id,)) if elsewhere else Approval(ask=ask, approvers=(BOB.id,))
     evidence, alice, clerk = tmp_path / "evidence", Human("alice@example.com"), Agent("clerk", owner="finance")
-    with Enforcer.open(evidence, policy=POLICY, routes={"desk": channel}, **grouped(private)) as enforcer:
+    with Enforcer.open(evidence, policy=POLICY, routes={"desk": channel}, privacy=private) as enforcer:
 
         @enforcer.tool(name="tool")
         def tool(amount: int, to: str) -> str:
@@ -516,7 +516,7 @@ def test_approvals_work_with_hidden_names_and_arguments(
             if elsewhere:
                 with pytest.raises(Denied):
                     tool(5, to="eve@example.com")
-                with enforcer.no_task(), Enforcer.open(evidence, **grouped(private)) as other:
+                with enforcer.no_task(), Enforcer.open(evidence, privacy=private) as other:
                     shown.extend(other.approvals.pending())
                     with pytest.raises(Denied) as caught:
                         other.approvals.approve(shown[0].id, by=alice)
@@ -528,13 +528,13 @@ def test_approvals_work_with_hidden_names_and_arguments(
     assert (report.verdict, [one for one in report.findings if one.severity != "notice"]) == ("verified", [])
     written = b"".join(path.read_bytes() for path in evidence.glob("ledger/*/entries.jsonl"))
     assert b"eve@example.com" not in written
-    assert (alice.id.encode() in written) is not private.get("pseudonyms", False)
+    assert (alice.id.encode() in written) is not private.pseudonyms
 
 
 def test_an_approver_whose_name_was_erased_meanwhile_approves_nothing(tmp_path: Path) -> None:
     """Nobody can tell then whether that person may."""
     evidence, alice, clerk = tmp_path / "evidence", Human("alice@example.com"), Agent("clerk", owner="finance")
-    given = {"policy": POLICY, "routes": {"desk": Approval()}, **grouped({"pseudonyms": True})}
+    given = {"policy": POLICY, "routes": {"desk": Approval()}, "privacy": Privacy(pseudonyms=True)}
     with Enforcer.open(evidence, **given) as enforcer:
         tool = enforcer.tool(name="tool")(lambda: "done")
         with enforcer.task("pay", principal=alice, agent=clerk, scope=Scope("tool")):

@@ -23,6 +23,7 @@ from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._enforcement.lifecycle.callables import guarded
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, PolicyBlocked, Routed
 from agent_identity.identity import Agent, Human
+from agent_identity.options import Telemetry
 from agent_identity.policy import Effect, Rule, RuleSet
 
 ALICE = Human("alice@example.com")
@@ -96,7 +97,7 @@ def use(tool: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 @pytest.mark.parametrize("sealing", ["background", "inline"])
 def test_a_call_runs_once_and_leaves_intent_outcome_and_span(opened: Any, kind: str, mode: str, sealing: str) -> None:
     """Every kind of tool: the result comes through, one linked pair of records, one span under the task's."""
-    world, ran = opened(mode=mode, sealing=sealing), []
+    world, ran = opened(mode=mode, telemetry=Telemetry(sealing=sealing)), []
     tool = world.enforcer.tool(name="tool")(make(kind, ran))
     with world.task(OPEN):
         assert use(tool, 7) == 7

@@ -25,6 +25,7 @@ from agent_identity.errors import (
 )
 from agent_identity.identity import Human
 from agent_identity.limits import Limit
+from agent_identity.options import Durability
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 from agent_identity.testing import FixedClock
 
@@ -494,7 +495,7 @@ class GatedInspector:
 def test_a_stream_that_is_cancelled_while_a_thread_looks_at_it_has_an_outcome(opened: Any, where: str) -> None:
     """The body cleans up, under its own call, and the call is recorded as cancelled."""
     clock, inspector = GatedClock(), GatedInspector()
-    world = opened(clock=clock, sync="disk", inspectors=[inspector])
+    world = opened(clock=clock, durability=Durability(sync="disk"), inspectors=[inspector])
     gate = clock.gate if where == "check" else inspector.gate
     spans: list[Any] = []
 
@@ -523,7 +524,7 @@ def test_a_stream_that_is_cancelled_while_a_thread_looks_at_it_has_an_outcome(op
 def test_an_awaitable_that_is_cancelled_before_it_runs_has_an_outcome(opened: Any) -> None:
     """What a tool returned is dropped, and its call is recorded as cancelled."""
     clock = GatedClock()
-    world = opened(clock=clock, sync="disk")
+    world = opened(clock=clock, durability=Durability(sync="disk"))
 
     async def later() -> None:
         pytest.fail("it ran")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from checking import check
-from flat_options import grouped
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
@@ -28,6 +27,7 @@ from agent_identity.constraints import IfGiven, Range, Wildcard
 from agent_identity.delegation import DelegationBundle, Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, AttenuationError, ConfigurationError, Denied, NoTask, TokenError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
+from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock
 
 ALICE = Human("alice@example.com")
@@ -53,8 +53,8 @@ class Pair:
 
     def open(self, name: str, **options: object) -> Enforcer:
         """Open an enforcer on a directory of the pair."""
-        given = {"clock": self.clock, "tracer_provider": TracerProvider(), **options}
-        enforcer = Enforcer.open(self.folder / name, **grouped(given))
+        given = {"clock": self.clock, "telemetry": Telemetry(tracer_provider=TracerProvider()), **options}
+        enforcer = Enforcer.open(self.folder / name, **given)
         self.opened.append(enforcer)
         return enforcer
 

@@ -26,6 +26,7 @@ from agent_identity._evidence.spans.span_from_record import span_ids
 from agent_identity.audit import Report
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
+from agent_identity.options import Telemetry
 from agent_identity.records import decode
 
 World = Any  # That of conftest.py, which cannot be imported.
@@ -323,7 +324,7 @@ def other_pipeline() -> tuple[Theirs, InMemorySpanExporter]:
 )
 def test_modes_where_there_is_a_span(opened: Callable[..., World], mode: str, ours: str, here: int) -> None:
     """``auto`` and ``enrich`` use their span, ``own`` makes one below it; either way there is one record."""
-    world = opened(spans=mode)
+    world = opened(telemetry=Telemetry(spans=mode))
     find = finder(world)
     with world.task(SCOPE), their_spans(world)() as span:
         find("a")
@@ -335,7 +336,7 @@ def test_modes_where_there_is_a_span(opened: Callable[..., World], mode: str, ou
 @pytest.mark.parametrize("mode", ["auto", "enrich"])
 def test_another_pipeline_gets_no_record_unasked(opened: Callable[..., World], mode: str) -> None:
     """With a provider of its own their span goes elsewhere: ``auto`` makes one of ours, ``enrich`` was told so."""
-    world = opened(spans=mode)
+    world = opened(telemetry=Telemetry(spans=mode))
     find, (theirs, elsewhere) = finder(world), other_pipeline()
     with world.task(SCOPE), theirs():
         find("a")
@@ -345,7 +346,7 @@ def test_another_pipeline_gets_no_record_unasked(opened: Callable[..., World], m
 
 def test_without_a_provider_of_ours_theirs_is_better_than_none(opened: Callable[..., World]) -> None:
     """Where our spans would go nowhere, a span of theirs carries the record, wherever it goes."""
-    world = opened(tracer_provider=trace.NoOpTracerProvider())
+    world = opened(telemetry=Telemetry(tracer_provider=trace.NoOpTracerProvider()))
     find, (theirs, elsewhere) = finder(world), other_pipeline()
     with world.task(SCOPE), theirs():
         find("a")
@@ -354,7 +355,7 @@ def test_without_a_provider_of_ours_theirs_is_better_than_none(opened: Callable[
 
 def test_enrich_without_a_span_leaves_the_record_in_the_ledger(opened: Callable[..., World]) -> None:
     """``enrich`` makes no span of a call; the record names the trace and the span around it, and the body sees that."""
-    world, seen = opened(spans="enrich"), list[trace.Span]()
+    world, seen = opened(telemetry=Telemetry(spans="enrich")), list[trace.Span]()
     find = finder(world, lambda q: seen.append(trace.get_current_span()))
     with world.task(SCOPE), their_spans(world)("a request", attributes={}) as span:
         find("a")
@@ -370,7 +371,7 @@ def test_enrich_without_a_span_leaves_the_record_in_the_ledger(opened: Callable[
 
 def test_enrich_does_not_regain(opened: Callable[..., World]) -> None:
     """With ``enrich`` a record whose span has ended too early is in the ledger only."""
-    world = opened(spans="enrich")
+    world = opened(telemetry=Telemetry(spans="enrich"))
 
     def find() -> Iterator[int]:
         yield from range(3)
@@ -387,12 +388,12 @@ def test_enrich_does_not_regain(opened: Callable[..., World]) -> None:
 def test_a_misspelt_mode_is_refused(opened: Callable[..., World]) -> None:
     """A mode that is none of the three opens nothing, and touches no directory."""
     with pytest.raises(ConfigurationError, match="spans='auto' or spans='own' or spans='enrich'"):
-        opened(spans="both")
+        opened(telemetry=Telemetry(spans="both"))
 
 
 def test_copies_from_the_ledger_go_beside_untouched_spans(opened: Callable[..., World]) -> None:
     """Where a thread sends the ledger itself, their spans are left alone."""
-    world = opened(tracer_provider=None, otlp="http://127.0.0.1:9")
+    world = opened(telemetry=Telemetry(otlp="http://127.0.0.1:9"))
     find = finder(world)
     with world.task(SCOPE), their_spans(world)():
         find("a")
@@ -424,7 +425,7 @@ def test_a_run_that_is_current_nowhere_is_found(world: World, openinference: dic
 
 def test_a_span_of_ours_joins_the_trace_of_the_run(opened: Callable[..., World], openinference: dict[str, Any]) -> None:
     """Outside any trace our span is below the run's, so that no trace is split; inside one it stays where it is."""
-    world = opened(mode="monitor", spans="own")
+    world = opened(mode="monitor", telemetry=Telemetry(spans="own"))
     find = finder(world)
     run = openinference["span"] = world.provider.get_tracer("theirs").start_span("tools")
     find("a")
@@ -495,7 +496,7 @@ def test_what_cannot_be_recorded_leaves_their_span_open(
 
 def test_spans_that_are_not_sampled_are_not_borrowed(opened: Callable[..., World]) -> None:
     """A sampler that is off makes spans that keep nothing; the ledger has the call."""
-    world = opened(tracer_provider=TracerProvider(sampler=ALWAYS_OFF))
+    world = opened(telemetry=Telemetry(tracer_provider=TracerProvider(sampler=ALWAYS_OFF)))
     find = finder(world)
     with world.task(SCOPE), world.enforcer._point.spans._current().start_as_current_span("execute_tool find"):
         find("a")

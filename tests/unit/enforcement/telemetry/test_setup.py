@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from checking import check
-from flat_options import grouped
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
@@ -557,8 +556,8 @@ def test_a_lost_trust_file_is_not_made_anew_beside_a_log(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "options",
-    [{"mode": "watch"}, {"sealing": "never"}, {"policy": "missing.yaml"}, {"policy": RuleSet(name="x", version="1")}],
-    ids=["mode", "sealing", "policy file", "policy"],
+    [{"mode": "watch"}, {"policy": "missing.yaml"}, {"policy": RuleSet(name="x", version="1")}],
+    ids=["mode", "policy file", "policy"],
 )
 def test_a_start_that_fails_by_its_arguments_leaves_no_stream(
     tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -567,7 +566,7 @@ def test_a_start_that_fails_by_its_arguments_leaves_no_stream(
     if isinstance(options.get("policy"), RuleSet):
         monkeypatch.setattr("agent_identity._enforcement.common.recorded_decisions.is_fact", lambda value: False)
     with pytest.raises(ConfigurationError):
-        Enforcer.open(tmp_path / "e", **grouped(options))
+        Enforcer.open(tmp_path / "e", **options)
     assert not (tmp_path / "e").exists()
 
 
@@ -579,7 +578,7 @@ def test_observers_get_the_records_of_calls_and_tasks(opened: Any) -> None:
         if failing[0]:
             raise ValueError("a secret")
 
-    world = opened(on_record=[seen.append, fail], policy=RuleSet())
+    world = opened(telemetry=Telemetry(on_record=[seen.append, fail]), policy=RuleSet())
     tool = world.enforcer.tool(name="tool")(lambda: 1)
     with world.task(Scope("tool")):
         tool()

@@ -18,24 +18,26 @@ from agent_identity._evidence.spans.span_attributes import (
 from agent_identity.canonical import encode_record
 from agent_identity.records import AnyRecord, decode
 
-HEX = "0123456789abcdef" * 4
+HASH = "ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8"
+OTHER = "_ty6mHZUMhD-3LqYdlQyEP7cuph2VDIQ_ty6mHZUMhA"
+ID, STREAM, APPROVAL = "AZV6P04jewGp0QAAAAAAoQ", "AZV6P04jewGp0QAAAAAAoA", "AZV6P04jewGp0QAAAAAAog"
 MEMBERS: dict[str, Any] = {
     "v": "1",
-    "id": "01957a3f-4e23-7b01-a9d1-0000000000a1",
+    "id": ID,
     "kind": "outcome",
-    "stream": {"id": "01957a3f-4e23-7b01-a9d1-0000000000a0", "seq": "12", "prev": HEX},
+    "stream": {"id": STREAM, "seq": "12", "prev": HASH},
     "time": {"start": "1764000000000000000"},
-    "task": {"id": "task-1", "expires": "1764000900000000000"},
+    "task": {"id": "task-1"},
     "principal": {"id": "alice", "kind": "human", "issuer": "https://idp.example.com", "provenance": "asserted"},
     "agent": {"id": "billing", "owner": "team:payments", "version": "1.2"},
-    "chain": [{"id": "orchestrator", "grant": HEX[::-1]}, {"id": "billing", "grant": HEX}],
+    "chain": [{"id": "orchestrator", "grant": OTHER}, {"id": "billing", "grant": HASH}],
     "action": {
         "tool": "pay_invoice",
         "kind": "mcp",
         "server": "payments",
         "call": "call_1",
-        "args": f"hmac-sha256:{HEX}",
-        "result": f"hmac-sha256:{HEX[::-1]}",
+        "args": f"s{HASH}",
+        "result": OTHER,
         "route": "approval-desk",
     },
     "decision": {
@@ -44,10 +46,8 @@ MEMBERS: dict[str, Any] = {
         "mode": "enforce",
         "reason": "policy_routes",
         "rule": "limit",
-        "policy": "invoices",
-        "version": "3",
-        "digest": f"sha256:{HEX}",
-        "approval": "01957a3f-4e23-7b01-a9d1-0000000000a2",
+        "digest": HASH,
+        "approval": APPROVAL,
     },
     "findings": ["api_key", "email"],
     "outcome": "error",
@@ -55,9 +55,9 @@ MEMBERS: dict[str, Any] = {
 }
 EXPECTED: dict[str, str | tuple[str, ...]] = {
     "agent_identity.schema_version": "1",
-    "agent_identity.record.id": "01957a3f-4e23-7b01-a9d1-0000000000a1",
+    "agent_identity.record.id": ID,
     "agent_identity.record.kind": "outcome",
-    "agent_identity.stream.id": "01957a3f-4e23-7b01-a9d1-0000000000a0",
+    "agent_identity.stream.id": STREAM,
     "agent_identity.stream.seq": "12",
     "agent_identity.principal.id": "alice",
     "agent_identity.principal.type": "human",
@@ -67,23 +67,20 @@ EXPECTED: dict[str, str | tuple[str, ...]] = {
     "agent_identity.agent.version": "1.2",
     "agent_identity.delegation.chain": ("alice", "orchestrator", "billing"),
     "agent_identity.delegation.task_id": "task-1",
-    "agent_identity.delegation.expires_at": "2025-11-24T16:15:00Z",
-    "agent_identity.delegation.token_hash": f"sha256:{HEX}",
+    "agent_identity.delegation.token_hash": HASH,
     "agent_identity.decision.effect": "route",
     "agent_identity.decision.enforced": "escalate",
     "agent_identity.decision.mode": "enforce",
     "agent_identity.decision.reason": "policy_routes",
     "agent_identity.decision.route_target": "approval-desk",
-    "agent_identity.approval.id": "01957a3f-4e23-7b01-a9d1-0000000000a2",
-    "agent_identity.policy.name": "invoices",
-    "agent_identity.policy.version": "3",
-    "agent_identity.policy.digest": f"sha256:{HEX}",
+    "agent_identity.approval.id": APPROVAL,
+    "agent_identity.policy.digest": HASH,
     "agent_identity.policy.rule_id": "limit",
     "agent_identity.inspection.categories": ("api_key", "email"),
     "agent_identity.tool.kind": "mcp",
     "agent_identity.tool.server": "payments",
-    "agent_identity.content.args_hash": f"hmac-sha256:{HEX}",
-    "agent_identity.content.result_hash": f"hmac-sha256:{HEX[::-1]}",
+    "agent_identity.content.args_hash": f"s{HASH}",
+    "agent_identity.content.result_hash": OTHER,
     "agent_identity.outcome": "error",
     "gen_ai.tool.name": "pay_invoice",
     "gen_ai.tool.call.id": "call_1",
@@ -91,10 +88,29 @@ EXPECTED: dict[str, str | tuple[str, ...]] = {
     "user.id": "alice",
     "error.type": "TimeoutError",
 }
+INTENT: dict[str, Any] = {
+    **{name: member for name, member in MEMBERS.items() if name not in ("outcome", "error")},
+    "kind": "intent",
+    "task": {"id": "task-1", "expires": "1764000900000000000"},
+    "decision": {**MEMBERS["decision"], "policy": "invoices", "version": "3"},
+}
+OF_INTENT = {
+    "agent_identity.delegation.expires_at": "2025-11-24T16:15:00Z",
+    "agent_identity.policy.name": "invoices",
+    "agent_identity.policy.version": "3",
+}
+"""What only the span of a call without an outcome shows."""
 OF_TASK = ("task", "principal", "agent", "chain")
-OPTIONAL = ("findings", "error", "task.expires", "principal.issuer", "agent.version", "decision.rule")
-OPTIONAL += ("decision.policy", "decision.version", "decision.digest", "action.kind", "action.server", "action.call")
-OPTIONAL += ("action.args", "action.result", "action.route", "attribution")
+OPTIONAL = ("findings", "error", "principal.issuer", "agent.version", "decision.rule")
+OPTIONAL += (
+    "decision.digest",
+    "action.server",
+    "action.call",
+    "action.args",
+    "action.result",
+    "action.route",
+    "attribution",
+)
 
 
 def made(**members: Any) -> AnyRecord:
@@ -129,9 +145,11 @@ def verdict(attribute: str, found: object, record: AnyRecord = RECORD) -> str:
 
 
 def test_every_attribute_has_its_place_in_the_record() -> None:
-    """A record that says everything fills every attribute of the table."""
+    """Records that say everything fill every attribute of the table."""
     assert mirrored_attributes(RECORD) == EXPECTED
-    assert MIRRORED.keys() == EXPECTED.keys() | {"gen_ai.agent.version"}  # Spans of tasks have this one.
+    unended = {"agent_identity.record.kind": "intent", "agent_identity.outcome": "unknown", "error.type": "unknown"}
+    assert mirrored_attributes(decode(encode_record(INTENT))) == {**EXPECTED, **OF_INTENT, **unended}
+    assert MIRRORED.keys() == EXPECTED.keys() | OF_INTENT.keys() | {"gen_ai.agent.version"}  # Spans of tasks have this.
 
 
 def test_names_avoid_words_that_scrubbers_remove() -> None:
@@ -164,7 +182,7 @@ def test_a_service_is_no_user() -> None:
 def test_a_policy_record_names_the_policy() -> None:
     """The record of a loaded policy fills the policy attributes."""
     head = {name: MEMBERS[name] for name in ("v", "id", "stream", "time")}
-    policy = {"name": "invoices", "version": "3", "digest": f"sha256:{HEX}"}
+    policy = {"name": "invoices", "version": "3", "digest": HASH, "engine": "rules"}
     record = decode(encode_record({**head, "kind": "policy", "policy": policy}))
     assert mirrored_attributes(record) == {
         **{name: EXPECTED[name] for name in ("agent_identity.schema_version", "agent_identity.record.id")},
@@ -172,7 +190,7 @@ def test_a_policy_record_names_the_policy() -> None:
         "agent_identity.record.kind": "policy",
         "agent_identity.policy.name": "invoices",
         "agent_identity.policy.version": "3",
-        "agent_identity.policy.digest": f"sha256:{HEX}",
+        "agent_identity.policy.digest": HASH,
     }
 
 
@@ -187,7 +205,7 @@ def test_a_policy_record_names_the_policy() -> None:
 )
 def test_expiry_is_rfc_3339(nanoseconds: str, text: str) -> None:
     """The expiry reads as a time in UTC with no digit lost."""
-    record = made(task={"id": "t", "expires": nanoseconds})
+    record = decode(encode_record({**INTENT, "task": {"id": "t", "expires": nanoseconds}}))
     assert mirrored_attributes(record)["agent_identity.delegation.expires_at"] == text
 
 

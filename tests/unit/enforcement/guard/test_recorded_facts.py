@@ -1,4 +1,4 @@
-"""Version 2 of the record, as an enforcer writes it: each member whose facts are there, and nothing in version 1."""
+"""What an enforcer records of calls, in intents, outcomes and details, and of its process: each fact that is there."""
 
 import asyncio
 import importlib.metadata
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checking import check
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, records
 from agent_identity._enforcement.calls import process_facts
@@ -18,11 +19,12 @@ from agent_identity._enforcement.directory import rotation
 from agent_identity._enforcement.directory.erasure import erase
 from agent_identity._enforcement.guard.call_facts import RESOURCES
 from agent_identity._evidence.ledger.ledger import Beginning
+from agent_identity._identity.common import is_digest
 from agent_identity._identity.trust.entries import FileVersion
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.constraints import AnyOf, Exact, OneOf, Prefix, Range
-from agent_identity.errors import AttenuationError, ConfigurationError, EvidenceError
+from agent_identity.errors import AttenuationError, ConfigurationError
 from agent_identity.identity import (
     Certificate,
     RandomIds,
@@ -32,7 +34,7 @@ from agent_identity.identity import (
     TrustStore,
     trusted_certificate,
 )
-from agent_identity.options import Ledger
+from agent_identity.options import Ledger, Privacy
 from agent_identity.policy import Decision, Request, Touch
 
 INVOICES = "postgres://db.example.com:5432"
@@ -40,12 +42,6 @@ ALICE = Human("alice@example.com", roles=("clerk",))
 BOB, CAROL = Human("bob@example.com"), Human("carol@example.com")
 HELPER = Agent("helper", owner="it@example.com")
 ROUTED = RuleSet(Rule(Effect.ROUTE, tools="pay", to="desk"))
-
-
-@pytest.fixture
-def drafts(opened: Callable[..., Any]) -> Callable[..., Any]:
-    """Opens worlds whose records are of version 2."""
-    return lambda **options: opened(**options)
 
 
 def read(world: Any, *kinds: type) -> list[Any]:
@@ -69,42 +65,12 @@ def tool(world: Any, name: str = "read", **options: Any) -> Callable[..., object
     return body
 
 
-# Which version
-
-
-def test_version_1_is_written_unless_asked(opened: Callable[..., Any]) -> None:
-    """Without the option each record is of version 1, whatever is said of a tool, and readers take it as it is."""
-    world = opened(policy=ROUTED, routes={"desk": Approval(ask=lambda request: request.approve(by=BOB))})
-    body = tool(world, labels=["third-party"], touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
-    with world.task(Scope("read") | Scope("pay")):
-        body("INV-1")
-        tool(world, "pay")("INV-1")
-        with pytest.raises(Denied):
-            tool(world, "other")("INV-1")
-    found = list(records.read(world.directory))
-    assert {record.v for record in found} == {records.VERSION}
-    assert all(intent.resources is None and intent.clauses is None for intent in read(world, records.Intent))
-    assert '"resources"' not in (world.directory / "keys" / "digests.jsonl").read_text()
-
-
-def test_version_2_is_written_where_asked_and_refused_by_others(drafts: Callable[..., Any]) -> None:
-    """With the option each record is of version 2, in every stream, and readers refuse it unless they ask for it."""
-    world = drafts()
-    with world.task(Scope("read")):
-        tool(world)("INV-1")
-    world.enforcer.close()
-    assert {record.v for record in read(world)} == {records.DRAFT}
-    with pytest.raises(EvidenceError) as caught:
-        list(records.read(world.directory))
-    assert caught.value.code == "draft_record"
-
-
 # Labels, resources, clauses
 
 
-def test_labels_of_application_and_operator(drafts: Callable[..., Any]) -> None:
+def test_labels_of_application_and_operator(opened: Callable[..., Any]) -> None:
     """The intent has the labels that code and policy file state, those that others claim are no facts."""
-    world = drafts(policy=RuleSet(tools={"re*": {"labels": ["third-party", "slow"]}}))
+    world = opened(policy=RuleSet(tools={"re*": {"labels": ["third-party", "slow"]}}))
     guard = world.enforcer.guard("read", labels=["slow", "ledger"])
     with world.task(Scope("read")):
         guard.run(CallRequest({}), lambda _: None)
@@ -113,10 +79,10 @@ def test_labels_of_application_and_operator(drafts: Callable[..., Any]) -> None:
     assert outcome.action.labels is None
 
 
-def test_labels_that_no_record_can_hold_are_left_out(drafts: Callable[..., Any]) -> None:
+def test_labels_that_no_record_can_hold_are_left_out(opened: Callable[..., Any]) -> None:
     """More labels than a record holds, or longer ones, stop no call."""
     long = f"spiffe://example.org/{'x' * 300}"
-    world = drafts(policy=RuleSet(tools={"read": {"labels": [f"operator-{n}" for n in range(60)]}}))
+    world = opened(policy=RuleSet(tools={"read": {"labels": [f"operator-{n}" for n in range(60)]}}))
     guard = world.enforcer.guard("read", labels=[long, *(f"code-{n}" for n in range(60))])
     with world.task(Scope("read")):
         guard.run(CallRequest({}), lambda _: None)
@@ -126,9 +92,9 @@ def test_labels_that_no_record_can_hold_are_left_out(drafts: Callable[..., Any])
     assert long not in labels
 
 
-def test_a_tool_says_what_it_touches(drafts: Callable[..., Any]) -> None:
+def test_a_tool_says_what_it_touches(opened: Callable[..., Any]) -> None:
     """The intent has each resource: a literal name alone, a template with the digest of the filled name."""
-    world = drafts()
+    world = opened()
     body = tool(
         world,
         touches=[
@@ -146,9 +112,9 @@ def test_a_tool_says_what_it_touches(drafts: Callable[..., Any]) -> None:
     assert not any("INV-1" in str(records.as_dict(record)) for record in read(world))
 
 
-def test_one_resource_is_one_digest_in_all_tasks(drafts: Callable[..., Any]) -> None:
+def test_one_resource_is_one_digest_in_all_tasks(opened: Callable[..., Any]) -> None:
     """Two tasks, tools, templates and enforcers of a directory name one resource alike, and others otherwise."""
-    world = drafts()
+    world = opened()
     one = tool(world, "one", touches=Touch(INVOICES, "{region}/{invoice_id}", "read"))
     two = tool(world, "two", touches=Touch(INVOICES, "eu/INV-{invoice_id}", "delete"))
     other = tool(world, "other", touches=Touch("mysql://db", "{region}/{invoice_id}", "read"))
@@ -174,9 +140,9 @@ def test_one_resource_is_one_digest_in_all_tasks(drafts: Callable[..., Any]) -> 
     [None, True, 1.5, ["a"], {"a": 1}, object(), "x" * 9_000],
     ids=["null", "true", "fraction", "array", "object", "opaque", "long"],
 )
-def test_what_does_not_fill_a_name_has_no_digest(drafts: Callable[..., Any], value: object) -> None:
+def test_what_does_not_fill_a_name_has_no_digest(opened: Callable[..., Any], value: object) -> None:
     """A value without one spelling leaves the template alone, and the call runs."""
-    world = drafts()
+    world = opened()
     body = tool(world, touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
     with world.task(Scope("read")):
         body(value)
@@ -184,24 +150,26 @@ def test_what_does_not_fill_a_name_has_no_digest(drafts: Callable[..., Any], val
     assert (resource.name, resource.digest) == ("invoices/{invoice_id}", None)
 
 
-def test_a_refused_call_says_in_its_detail_what_it_would_have_touched(drafts: Callable[..., Any]) -> None:
-    """The detail of a refused call has the resources, the labels and the roles; its outcome is short and names it."""
-    world = drafts()
+def test_a_refused_call_says_in_its_detail_what_it_would_have_touched(opened: Callable[..., Any]) -> None:
+    """The detail of a refused call has names, resources, labels and roles; its outcome commits to it, and says none."""
+    world = opened()
     body = tool(world, labels=["third-party"], touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
     with world.task(Scope("read", invoice_id="INV-1"), principal=ALICE), pytest.raises(Denied) as caught:
         body("INV-2")
-    (detail,), (outcome,) = read(world, records.Detail), read(world, records.Outcome)
-    assert (outcome.id, detail.call) == (caught.value.reference, outcome.id)
-    assert outcome.detail == outcome.stream.prev
+    (detail,), (outcome,) = world.details(), read(world, records.Outcome)
+    assert outcome.id == caught.value.reference
+    assert is_digest(outcome.detail)
+    assert (outcome.action.names, outcome.action.labels, outcome.principal.roles) == (None, None, None)
+    assert detail.names == ("invoice_id:string", "region:string")
     assert detail.labels == ("third-party",)
     assert detail.roles == ("clerk",)
     assert [(one.name, one.digest is not None) for one in detail.resources or ()] == [("invoices/{invoice_id}", True)]
     assert read(world, records.Intent) == []
 
 
-def test_the_digests_of_resources_end_with_their_key(drafts: Callable[..., Any]) -> None:
+def test_the_digests_of_resources_end_with_their_key(opened: Callable[..., Any]) -> None:
     """Erasing the key of resources is recorded, touches no task, and later calls name the template alone."""
-    world = drafts()
+    world = opened()
     body = tool(world, touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
     with world.task(Scope("read")) as task:
         body("INV-1")
@@ -222,9 +190,9 @@ def test_the_digests_of_resources_end_with_their_key(drafts: Callable[..., Any])
     assert erasure.erasure.key == RESOURCES
 
 
-def test_resources_are_recorded_on_an_event_loop(drafts: Callable[..., Any]) -> None:
+def test_resources_are_recorded_on_an_event_loop(opened: Callable[..., Any]) -> None:
     """The first call that needs the key of resources makes it off the loop, and each call has its digest."""
-    world = drafts()
+    world = opened()
 
     @world.enforcer.tool(touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
     async def fetch(invoice_id: str) -> str:
@@ -241,12 +209,8 @@ def test_resources_are_recorded_on_an_event_loop(drafts: Callable[..., Any]) -> 
     assert None not in digests
 
 
-@pytest.mark.parametrize("draft_records", [False, True])
-def test_a_placeholder_that_is_no_parameter_is_an_error_at_declaration(
-    opened: Callable[..., Any], draft_records: bool
-) -> None:
-    """In both versions, whatever the kind of function; a function of any keywords takes any."""
-    world = opened()
+def test_a_placeholder_that_is_no_parameter_is_an_error_at_declaration(world: Any) -> None:
+    """Whatever the kind of function; a function of any keywords takes any."""
     touch = Touch(INVOICES, "invoices/{number}", "read")
     with pytest.raises(ConfigurationError, match="'number'"):
         tool(world, touches=touch)
@@ -265,7 +229,7 @@ def test_a_placeholder_that_is_no_parameter_is_an_error_at_declaration(
         assert anything(number=1) == 1
 
 
-def test_touches_is_checked_in_both_versions(world: Any) -> None:
+def test_touches_is_checked_at_declaration(world: Any) -> None:
     """Something else than a touch, or a list of such, is a type error where the tool is declared."""
     for wrong in ("x", 5, ["x"], {"a": 1}):
         with pytest.raises(TypeError, match="touches"):
@@ -274,7 +238,7 @@ def test_touches_is_checked_in_both_versions(world: Any) -> None:
         world.enforcer.guard("read", touches=[Touch("file", f"/{n}", "read") for n in range(65)])
 
 
-def test_labels_of_resources_are_labels_of_the_data(world: Any, opened: Callable[..., Any]) -> None:
+def test_labels_of_resources_are_labels_of_the_data(opened: Callable[..., Any]) -> None:
     """A rule on data sees the labels of resources where those of the tool are stated; alone they leave it unknown."""
     blocking = opened(policy=RuleSet(Rule(Effect.BLOCK, when={"data.labels": {"contains": ["restricted"]}})))
     codes = []
@@ -290,7 +254,7 @@ def test_labels_of_resources_are_labels_of_the_data(world: Any, opened: Callable
     assert codes == ["policy_blocks", "ran", "rule_error", "rule_error"]
 
 
-def test_the_pseudonym_of_a_workflow_is_looked_up_off_the_event_loop(drafts: Callable[..., Any]) -> None:
+def test_the_pseudonym_of_a_workflow_is_looked_up_off_the_event_loop(opened: Callable[..., Any]) -> None:
     """The file of pseudonyms is read each time, since an erasure must not be outlived; a loop does not wait for it."""
     threads = list[int]()
 
@@ -298,7 +262,7 @@ def test_the_pseudonym_of_a_workflow_is_looked_up_off_the_event_loop(drafts: Cal
         threads.append(threading.get_ident())
         return "thread-of-alice"
 
-    world = drafts(pseudonyms=True)
+    world = opened(privacy=Privacy(pseudonyms=True))
     guard = world.enforcer.guard("tool", workflow=workflow)
 
     async def main() -> None:
@@ -312,9 +276,9 @@ def test_the_pseudonym_of_a_workflow_is_looked_up_off_the_event_loop(drafts: Cal
     assert world.enforcer._point.pseudonyms.name_of(intent.workflow) == ("workflow", "thread-of-alice")
 
 
-def test_clauses_name_the_branch_that_allowed_an_argument(drafts: Callable[..., Any]) -> None:
+def test_clauses_name_the_branch_that_allowed_an_argument(opened: Callable[..., Any]) -> None:
     """By argument, in the words of the grant, without a value; a tool that the scope leaves open has none."""
-    world = drafts()
+    world = opened()
     scope = Scope("read", invoice_id=AnyOf(Exact("INV-1"), Prefix("INV-")), region=OneOf("us", "eu")) | Scope("open")
     with world.task(scope):
         tool(world)("INV-7")
@@ -324,9 +288,9 @@ def test_clauses_name_the_branch_that_allowed_an_argument(drafts: Callable[..., 
     assert left_open.clauses is None
 
 
-def test_monitor_mode_names_only_what_allowed(drafts: Callable[..., Any]) -> None:
+def test_monitor_mode_names_only_what_allowed(opened: Callable[..., Any]) -> None:
     """A call that runs in spite of its scope, or outside any task, has the clauses of what is within it."""
-    world = drafts(mode="monitor")
+    world = opened(mode="monitor")
     with world.task(Scope("read", invoice_id=Range(max=3), region="eu")):
         tool(world)(7)
     tool(world)(7)
@@ -338,9 +302,9 @@ def test_monitor_mode_names_only_what_allowed(drafts: Callable[..., Any]) -> Non
 # Workflow and models
 
 
-def test_an_adapter_names_the_workflow(drafts: Callable[..., Any]) -> None:
+def test_an_adapter_names_the_workflow(opened: Callable[..., Any]) -> None:
     """The intent, and the detail of a refused call, name the run of the framework; what is no name is left out."""
-    world = drafts()
+    world = opened()
     names = iter(["thread-1", "thread-2", "", None, "x\n"])
     guard = world.enforcer.guard("read", workflow=lambda: next(names))
     refused = world.enforcer.guard("other", workflow=lambda: "thread-3")
@@ -351,20 +315,21 @@ def test_an_adapter_names_the_workflow(drafts: Callable[..., Any]) -> None:
             refused.run(CallRequest({}), lambda _: None)
     found = [intent.workflow for intent in read(world, records.Intent)]
     assert found == ["thread-1", "thread-2", None, None, None]
-    (detail,) = read(world, records.Detail)
+    (detail,) = world.details()
     assert detail.workflow == "thread-3"
 
 
-def test_version_1_asks_for_no_workflow(world: Any) -> None:
-    """What only version 2 records is not computed for version 1."""
+def test_a_workflow_that_nobody_can_name_is_left_out(world: Any) -> None:
+    """An error of the adapter stops no call."""
     guard = world.enforcer.guard("read", workflow=lambda: 1 / 0)
     with world.task(Scope("read")):
         assert guard.run(CallRequest({}), lambda _: 5) == 5
+    assert intent_of(world).workflow is None
 
 
-def test_a_call_of_a_model_is_no_call_of_a_tool(drafts: Callable[..., Any]) -> None:
+def test_a_call_of_a_model_is_no_call_of_a_tool(opened: Callable[..., Any]) -> None:
     """The intent says that a prompt went to a model, the outcome which model completed it."""
-    world = drafts()
+    world = opened()
     guard = world.enforcer.guard("chat", kind="model")
     asked, answered = records.Model(name="large", provider="acme"), records.Model(name="large-2026", provider="acme")
     with world.task(Scope("chat")):
@@ -378,9 +343,9 @@ def test_a_call_of_a_model_is_no_call_of_a_tool(drafts: Callable[..., Any]) -> N
     assert (second.action.model, two.action.model) == (None, records.Model(name="y"))
 
 
-def test_a_refused_call_of_a_model_names_the_model_that_was_asked(drafts: Callable[..., Any]) -> None:
+def test_a_refused_call_of_a_model_names_the_model_that_was_asked(opened: Callable[..., Any]) -> None:
     """No model answered, so the outcome has the prompt's stage and the model that it was for."""
-    world = drafts()
+    world = opened()
     asked = records.Model(name="large")
     with world.task(Scope("other")), pytest.raises(Denied):
         world.enforcer.guard("chat", kind="model").run(CallRequest({}, model=asked), lambda _: None)
@@ -391,9 +356,9 @@ def test_a_refused_call_of_a_model_names_the_model_that_was_asked(drafts: Callab
 # Openings
 
 
-def test_refused_openings_are_no_calls_of_tools(drafts: Callable[..., Any]) -> None:
+def test_refused_openings_are_no_calls_of_tools(opened: Callable[..., Any]) -> None:
     """A task that is refused has the stage of an opening and its principal, a delegation that of a delegation."""
-    world = drafts()
+    world = opened()
 
     @world.enforcer.tool
     def nest() -> None:
@@ -417,12 +382,12 @@ def test_refused_openings_are_no_calls_of_tools(drafts: Callable[..., Any]) -> N
     assert refused[0].action.principal.id == "bob@example.com"
     assert refused[2].action.principal.id == "carol@example.com"
     assert {one.principal.roles for one in refused[:2]} == {None}
-    assert [detail.roles for detail in read(world, records.Detail)] == [("clerk",), ("clerk",)]
+    assert [detail.roles for detail in world.details()] == [("clerk",), ("clerk",)]
 
 
-def test_monitor_mode_records_openings_in_both_kinds(drafts: Callable[..., Any]) -> None:
+def test_monitor_mode_records_openings_in_both_kinds(opened: Callable[..., Any]) -> None:
     """What would have been refused has an intent with all members, and a short outcome."""
-    world = drafts(mode="monitor")
+    world = opened(mode="monitor")
 
     @world.enforcer.tool
     def nest() -> None:
@@ -437,9 +402,9 @@ def test_monitor_mode_records_openings_in_both_kinds(drafts: Callable[..., Any])
     assert (outcome.intent, outcome.principal.roles, outcome.detail) == (intent.id, None, None)
 
 
-def test_a_task_names_the_task_whose_body_opened_it(drafts: Callable[..., Any]) -> None:
+def test_a_task_names_the_task_whose_body_opened_it(opened: Callable[..., Any]) -> None:
     """Grant and start of a task that a body opens for somebody who is listed name the outer task, nothing else does."""
-    world = drafts(nested=[BOB])
+    world = opened(nested=[BOB])
 
     @world.enforcer.tool
     def nest() -> str:
@@ -463,9 +428,9 @@ def test_a_task_names_the_task_whose_body_opened_it(drafts: Callable[..., Any]) 
 # Approvals and policies
 
 
-def test_an_approval_names_the_whole_request_and_the_way_of_asking(drafts: Callable[..., Any]) -> None:
+def test_an_approval_names_the_whole_request_and_the_way_of_asking(opened: Callable[..., Any]) -> None:
     """Question and answer have one digest of the request, that of another question differs."""
-    world = drafts(policy=ROUTED, routes={"desk": Approval(ask=lambda request: request.approve(by=BOB))})
+    world = opened(policy=ROUTED, routes={"desk": Approval(ask=lambda request: request.approve(by=BOB))})
     with world.task(Scope("pay")):
         tool(world, "pay")("INV-1")
         tool(world, "pay")("INV-1")
@@ -477,9 +442,9 @@ def test_an_approval_names_the_whole_request_and_the_way_of_asking(drafts: Calla
     assert None not in first
 
 
-def test_a_ruling_out_of_the_directory_names_the_request_that_it_answers(drafts: Callable[..., Any]) -> None:
+def test_a_ruling_out_of_the_directory_names_the_request_that_it_answers(opened: Callable[..., Any]) -> None:
     """The digest is the one in the request that the person saw, also where it is rejected."""
-    world = drafts(policy=ROUTED, routes={"desk": Approval()})
+    world = opened(policy=ROUTED, routes={"desk": Approval()})
     with world.task(Scope("pay")):
         for decide in ("approve", "reject"):
             with pytest.raises(Denied):
@@ -539,16 +504,16 @@ class _Other:
 
 
 @pytest.mark.parametrize(("policy", "engine"), [(RuleSet(), "rules"), (_Other(), "custom")])
-def test_the_policy_names_its_engine(drafts: Callable[..., Any], policy: Any, engine: str) -> None:
+def test_the_policy_names_its_engine(opened: Callable[..., Any], policy: Any, engine: str) -> None:
     """Rules of ours and a policy of the application are told apart."""
-    (record,) = read(drafts(policy=policy), records.Policy)
+    (record,) = read(opened(policy=policy), records.Policy)
     assert record.policy.engine == engine
 
 
 # The process and its certificate
 
 
-def test_a_stream_says_which_process_it_is_of(drafts: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_says_which_process_it_is_of(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The resource comes from the environment of OpenTelemetry, the frameworks from what is imported already."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "billing")
     attributes = {
@@ -561,7 +526,7 @@ def test_a_stream_says_which_process_it_is_of(drafts: Callable[..., Any], monkey
         "cloud.region": "eu",
     }
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", ",".join(f"{name}={value}" for name, value in attributes.items()))
-    (start,) = read(drafts(), records.StreamStart)
+    (start,) = read(opened(), records.StreamStart)
     resource = start.resource
     assert resource is not None
     assert (resource.service, resource.namespace, resource.version) == ("billing", "shop", "3.1")
@@ -570,17 +535,17 @@ def test_a_stream_says_which_process_it_is_of(drafts: Callable[..., Any], monkey
 
 
 def test_what_the_environment_does_not_say_is_left_out(
-    drafts: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without anything to say there is no resource; what no record can hold stops no start."""
     monkeypatch.setattr(process_facts, "_FRAMEWORKS", {})
     monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", f"service.name={'x' * 300},host.name=")
-    (start,) = read(drafts(), records.StreamStart)
+    (start,) = read(opened(), records.StreamStart)
     assert start.resource is None
 
 
-def test_frameworks_are_named_and_never_imported(drafts: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frameworks_are_named_and_never_imported(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A framework in the process is named with its version; a module that only has its name is none."""
     monkeypatch.setitem(sys.modules, "crewai", sys)
     monkeypatch.setitem(sys.modules, "smolagents", sys)
@@ -594,7 +559,7 @@ def test_frameworks_are_named_and_never_imported(drafts: Callable[..., Any], mon
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     before = set(sys.modules)
-    (start,) = read(drafts(), records.StreamStart)
+    (start,) = read(opened(), records.StreamStart)
     assert start.resource is not None
     assert "crewai==1.2.3" in start.resource.frameworks
     assert not any(name.startswith("smolagents") for name in start.resource.frameworks)
@@ -602,11 +567,11 @@ def test_frameworks_are_named_and_never_imported(drafts: Callable[..., Any], mon
 
 
 def test_hosts_have_pseudonyms_where_principals_have(
-    drafts: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same host has the same pseudonym in each stream, and the mapping tells whose it is."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "host.name=node-7")
-    world = drafts(pseudonyms=True)
+    world = opened(privacy=Privacy(pseudonyms=True))
     world.enforcer.close()
     with Enforcer.open(world.directory) as again:
         assert again._point.pseudonyms is not None
@@ -650,12 +615,10 @@ def starts(directory: Path) -> list[records.StreamStart]:
 
 
 def test_a_stream_begins_with_the_certificate_of_its_recorder(directory: Path) -> None:
-    """A verifier who trusts the root finds the certificate in the first record; version 1 has no member for it."""
+    """A verifier who trusts the root finds the certificate in the first record of each stream that begins with one."""
     token = certify(directory)
     Enforcer.open(directory).close()
-    Enforcer.open(directory).close()
-    found = [start.certificate for start in starts(directory)]
-    assert found == [None, None, token]
+    assert [start.certificate for start in starts(directory)] == [None, token]
     store = TrustStore(
         (TrustedKey(ROOT.public_key, "root", origin="agent-identity/"),), file=FileVersion("urn:example:fleet", 1)
     )
@@ -685,6 +648,7 @@ def test_a_certificate_that_is_not_ones_own_stops_the_start(directory: Path, cha
         Enforcer.open(directory)
     assert code is None or caught.value.code == code
     assert len(starts(directory)) == before
+    (directory / "keys" / "recorder.certificate").unlink()
     Enforcer.open(directory).close()
 
 
@@ -759,9 +723,9 @@ def test_a_rotation_is_recorded_under_the_new_keys(directory: Path) -> None:
 # All kinds of calls
 
 
-def test_every_kind_of_call_is_recorded_in_version_2(drafts: Callable[..., Any]) -> None:
-    """Generators, blocks, routed and failed calls, and a service as principal, have sound records of version 2."""
-    world = drafts(
+def test_every_kind_of_call_is_recorded(opened: Callable[..., Any]) -> None:
+    """Generators, blocks, routed and failed calls, and a service as principal, have sound records."""
+    world = opened(
         policy=RuleSet(Rule(Effect.ROUTE, tools="routed", to="elsewhere"), Rule(Effect.WARN, tools="lines")),
         routes={"elsewhere": lambda call: "routed"},
     )
@@ -787,4 +751,4 @@ def test_every_kind_of_call_is_recorded_in_version_2(drafts: Callable[..., Any])
             call.result = 2
     world.enforcer.close()
     assert [one.outcome for one in read(world, records.Outcome)] == ["success", "routed", "error", "success"]
-    assert {one.v for one in read(world)} == {records.DRAFT}
+    assert check(world.directory, world.directory / "trust.json").findings == ()

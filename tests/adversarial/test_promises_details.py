@@ -1,4 +1,4 @@
-"""The promises on purposes, approvals, labels, nested tasks and forms, where only version 2 of the record says it."""
+"""The promises on purposes, approvals, labels, nested tasks and forms: each stands in one record, or in a detail."""
 
 import threading
 from collections.abc import Callable
@@ -27,13 +27,7 @@ def read(world: Any, *kinds: type) -> list[Any]:
     return [one for one in records.read(world.directory) if isinstance(one, kinds)]
 
 
-@pytest.fixture
-def drafts(open_world: Callable[..., Any]) -> Callable[..., Any]:
-    """Opens worlds whose records are of version 2."""
-    return lambda **options: open_world(**options)
-
-
-def test_the_purpose_is_folded_once_and_stands_in_the_start_alone(drafts: Callable[..., Any]) -> None:
+def test_the_purpose_is_folded_once_and_stands_in_the_start_alone(open_world: Callable[..., Any]) -> None:
     """The start of a task and of a part of it has the text that policy and approver saw; no outcome repeats it."""
     seen: list[str] = []
 
@@ -41,7 +35,7 @@ def test_the_purpose_is_folded_once_and_stands_in_the_start_alone(drafts: Callab
         seen.append(request.purpose)
         return request.approve(by=BOB)
 
-    world = drafts(policy=ROUTED, routes={"desk": Approval(ask=ask)})
+    world = open_world(policy=ROUTED, routes={"desk": Approval(ask=ask)})
     opening = {"principal": Human("alice@example.com"), "agent": HELPER, "scope": Scope("tool")}
     with world.enforcer.task(" pay\n\t42 ", **opening):
         world.tool()(1)
@@ -52,7 +46,7 @@ def test_the_purpose_is_folded_once_and_stands_in_the_start_alone(drafts: Callab
     assert {one.task.purpose for one in read(world, records.Outcome, records.Intent)} == {None}
 
 
-def test_ac_64_the_digest_of_a_request_is_that_of_nothing_else(drafts: Callable[..., Any]) -> None:
+def test_ac_64_the_digest_of_a_request_is_that_of_nothing_else(open_world: Callable[..., Any]) -> None:
     """The record has the digest of the request that the person saw, which no arguments and no other request have."""
     shown: list[ApprovalRequest] = []
 
@@ -60,7 +54,7 @@ def test_ac_64_the_digest_of_a_request_is_that_of_nothing_else(drafts: Callable[
         shown.append(request)
         return request.approve(by=BOB)
 
-    world = drafts(policy=ROUTED, routes={"desk": Approval(ask=ask)})
+    world = open_world(policy=ROUTED, routes={"desk": Approval(ask=ask)})
     body = world.tool()
     with world.task(Scope("tool")):
         body(1)
@@ -73,23 +67,23 @@ def test_ac_64_the_digest_of_a_request_is_that_of_nothing_else(drafts: Callable[
     assert not set(asked) & {one.action.args for one in read(world, records.Intent, records.Outcome)}
 
 
-def test_a_request_that_was_altered_is_not_recorded_as_the_one_that_was_made(drafts: Callable[..., Any]) -> None:
+def test_a_request_that_was_altered_is_not_recorded_as_the_one_that_was_made(open_world: Callable[..., Any]) -> None:
     """An answer to other arguments is refused, and no record says that it was approved."""
 
     def ask(request: ApprovalRequest) -> Any:
         other = ApprovalRequest.from_dict({**request.to_dict(), "purpose": "another"})
         return other.approve(by=BOB)
 
-    world = drafts(policy=ROUTED, routes={"desk": Approval(ask=ask)})
+    world = open_world(policy=ROUTED, routes={"desk": Approval(ask=ask)})
     with world.task(Scope("tool")), pytest.raises(Denied) as caught:
         world.tool()(1)
     assert caught.value.code == "approval_altered"
     assert [one.approval.status for one in read(world, records.Approval)] == ["pending"]
 
 
-def test_only_stated_labels_are_on_record(drafts: Callable[..., Any]) -> None:
+def test_only_stated_labels_are_on_record(open_world: Callable[..., Any]) -> None:
     """Labels of code and policy file stand in the intent, whatever wraps the tool; claims of strangers stand apart."""
-    world = drafts(policy=RuleSet(tools={"to*": {"labels": ["operator"]}}))
+    world = open_world(policy=RuleSet(tools={"to*": {"labels": ["operator"]}}))
     made = StructuredTool.from_function(lambda x: x, name="tool", description="runs", tags=["stranger"])
     protect(made, world.enforcer, labels=["code"])
     guard = world.enforcer.guard("other", claims=Claims(("stranger",), ("stranger",)))
@@ -106,9 +100,9 @@ def test_only_stated_labels_are_on_record(drafts: Callable[..., Any]) -> None:
     assert not any("stranger" in (one.action.labels or ()) for one in read(world, records.Outcome))
 
 
-def test_a_refused_opening_names_who_it_was_for(drafts: Callable[..., Any]) -> None:
+def test_a_refused_opening_names_who_it_was_for(open_world: Callable[..., Any]) -> None:
     """The record of a task that a body was not to open names the principal as refused, not as a party."""
-    world = drafts()
+    world = open_world()
 
     @world.enforcer.tool(name="tool")
     def body() -> None:
@@ -125,9 +119,9 @@ def test_a_refused_opening_names_who_it_was_for(drafts: Callable[..., Any]) -> N
 
 
 @pytest.mark.parametrize("way", ["plain", "no_task", "thread"])
-def test_no_way_out_of_a_body_hides_the_outer_task(drafts: Callable[..., Any], way: str) -> None:
+def test_no_way_out_of_a_body_hides_the_outer_task(open_world: Callable[..., Any], way: str) -> None:
     """Whoever is listed gets a task of their own, and its records name the one in whose body it was opened."""
-    world = drafts(nested=[BOB])
+    world = open_world(nested=[BOB])
 
     def opening() -> None:
         with world.enforcer.task("for bob", principal=BOB, agent=HELPER, scope=Scope("tool")) as inner:
@@ -164,9 +158,9 @@ class Hidden(BaseModel):
     secret: SecretStr
 
 
-def test_the_form_of_an_argument_fills_a_name(drafts: Callable[..., Any]) -> None:
+def test_the_form_of_an_argument_fills_a_name(open_world: Callable[..., Any]) -> None:
     """A value and the text of its form are one resource; objects and what hides something are none."""
-    world = drafts()
+    world = open_world()
     body = world.tool(touches=Touch("file", "/{x}", "read"))
     same = [
         (Decimal("1.50"), "1.5"),
@@ -188,15 +182,16 @@ def test_the_form_of_an_argument_fills_a_name(drafts: Callable[..., Any]) -> Non
     assert len(set(found[:8])) == 4
 
 
-def test_resources_and_clauses_show_no_value(drafts: Callable[..., Any]) -> None:
+def test_resources_and_clauses_show_no_value(open_world: Callable[..., Any]) -> None:
     """Neither a value that fills a name nor one that a branch of the scope names stands in any record of the call."""
-    world = drafts()
+    world = open_world()
     secret = "IBAN-DE89370400440532013000"
     body = world.tool(touches=Touch("file", "/{x}", "read"))
     with world.task(Scope("tool", x=secret)):
         body(secret)
         with pytest.raises(Denied):
             body(f"{secret}-other")
-    shown = read(world, records.Intent, records.Outcome, records.Detail, records.TaskStart, records.TaskEnd)
+    shown = [one for line in records.read_lines(world.directory) for one in line if one is not None]
+    assert any(isinstance(one, records.Detail) for one in shown)
     assert not any(secret in str(records.as_dict(one)) for one in shown)
     assert read(world, records.Intent)[0].clauses == ("x:exact",)

@@ -1,11 +1,16 @@
 """What the abuse cases of information flow share: an office with mail, contacts and payments."""
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from checking import check
+from mark_changes import marks_among
 
 from agent_identity import records
+from agent_identity._evidence.storage.os_files import Files
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.audit import Report
 from agent_identity.identity import Human
@@ -67,19 +72,28 @@ def details(world: Any) -> list[records.Detail]:
 
 def marks(world: Any) -> list[tuple[str, str]]:
     """Return the causes and labels of all marks; a result or error is recorded by the outcome of its call."""
-    found, newest, hops = list[tuple[str, str]](), dict[str, int](), dict[str, str]()
-    for one in of_kind(world, records.Mark, records.Intent, records.Outcome):
-        if isinstance(one, records.Mark):
-            found.append((one.mark.cause, one.mark.label))
-            newest[one.mark.hop] = int(one.mark.seq)
-        elif isinstance(one, records.Intent) and one.judged_at is not None:
-            hops[one.id] = one.judged_at.hop
-        elif isinstance(one, records.Outcome) and one.mark_after is not None:
-            hop, seq = hops[one.intent or ""], int(one.mark_after.seq)
-            if seq > newest.get(hop, 0):
-                found.append(("error" if one.outcome in {"error", "cancelled"} else "result", one.mark_after.label))
-                newest[hop] = seq
-    return found
+    return marks_among(of_kind(world, records.Mark, records.Intent, records.Outcome))
+
+
+@contextmanager
+def no_changes_written(*, refusals: bool = False) -> Generator[list[bytes]]:
+    """Have the disk refuse each line that changes a mark, and yield those lines.
+
+    Args:
+        refusals: Those of calls that are refused as well.
+    """
+    write, refused = Files.write, list[bytes]()
+
+    def failing(self: Files, fd: int, data: bytes) -> int:
+        changes = b'"kind":"mark"' in data or b'"mark_after"' in data
+        if changes and (refusals or b'"outcome":"denied"' not in data):
+            refused.append(data)
+            raise OSError(errno.ENOSPC, "the disk is full")
+        return write(self, fd, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "write", failing)
+        yield refused
 
 
 def paid(world: Any) -> list[object]:

@@ -45,7 +45,7 @@ def test_a_call_inside_a_body_is_judged_by_what_the_body_may_have_read(office: A
                 read()
     assert flow.paid(office) == ([EVIL] if pays else [])
     outer, *_ = flow.of_kind(office, records.Intent)
-    fallen = [one.mark.sources for one in flow.of_kind(office, records.Mark) if one.mark.cause == "result"]
+    fallen = [one.mark.sources for one in flow.of_kind(office, records.Mark) if one.mark.cause == "read"]
     assert fallen[:1] == ([] if pays else [(outer.id,)])
     assert flow.codes(flow.verified(office)) == set()
 

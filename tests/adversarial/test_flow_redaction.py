@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mark_changes import marks_among
 
 from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.tasks.task_flow import Flows
-from agent_identity.errors import ContentBlocked, EvidenceError, Routed
+from agent_identity._evidence.storage.os_files import Files
+from agent_identity.errors import ContentBlocked, Routed
 from agent_identity.inspection import PersonalData
 from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
 
@@ -44,14 +45,17 @@ def opened(open_world: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def order(world: Any, tool: str = "read") -> list[str]:
-    """Return the kinds of the records of the calls of a tool, with the marks that these calls lowered."""
+    """Return the kinds of the records of the calls of a tool, each with the mark if that is lowered there."""
     intents = {one.id for one in flow.of_kind(world, records.Intent) if one.action.tool == tool}
-    kinds: list[str] = []
+    kinds, before = list[str](), list[Any]()
     for one in flow.of_kind(world, records.Intent, records.Mark, records.Outcome):
+        known = len(marks_among(before))
+        before.append(one)
+        fell = [f"mark:{cause}" for cause, _ in marks_among(before)[known:]]
         if isinstance(one, records.Mark):
-            kinds += [f"mark:{one.mark.cause}"] if set(one.mark.sources or ()) & intents else []
+            kinds += fell if set(one.mark.sources or ()) & intents else []
         elif one.action.tool == tool:
-            kinds.append("intent" if isinstance(one, records.Intent) else "outcome")
+            kinds += ["intent"] if isinstance(one, records.Intent) else [*fell, "outcome"]
     return kinds
 
 
@@ -69,16 +73,17 @@ def test_a_result_is_redacted_then_marked_then_delivered(opened: Callable[..., A
     office = opened(flow_first=flow_first)
     pay, seen = flow.pays(office), list[object]()
     read = flow.reads(office, {"text": EVIL}, returns="untrusted")
-    append = Flows.record
+    write = Files.write
 
-    def watching(self: Flows, *arguments: Any) -> Any:
-        entry = append(self, *arguments)
-        seen.append("mark" if arguments[1].joined is not None else "begin")
-        return entry
+    def watching(self: Files, fd: int, data: bytes) -> int:
+        if b'"mark_after":{"label":"untrusted"' in data:
+            seen.append("mark")
+        return write(self, fd, data)
 
-    with pytest.MonkeyPatch.context() as patch, office.task(EVERYTHING, request=REQUEST):
-        patch.setattr(Flows, "record", watching)
-        seen.append(read())
+    with office.task(EVERYTHING, request=REQUEST):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Files, "write", watching)
+            seen.append(read())
         refuses_to_pay(office, pay, EVIL)
         pay(OWN)
     assert seen == ["mark", {"text": GONE}]
@@ -221,21 +226,11 @@ def test_an_error_without_findings_counts(opened: Callable[..., Any]) -> None:
 def test_a_redacted_result_whose_mark_is_not_written_is_withheld(opened: Callable[..., Any]) -> None:
     """Nothing is delivered, and no record says that a changed result was."""
     office = opened()
-    read, broken, append = flow.reads(office, EVIL, returns="untrusted"), list[bool](), Flows.record
-
-    def failing(self: Flows, *arguments: Any) -> Any:
-        if broken:
-            raise EvidenceError("the disk is full")
-        return append(self, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flows, "record", failing)
-        with office.task(EVERYTHING, request=REQUEST):
-            broken.append(True)
-            with pytest.raises(ContentBlocked) as caught:
-                read()
-            assert caught.value.code == "mark_not_recorded"
-            broken.clear()
+    read = flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST):
+        with flow.no_changes_written() as refused, pytest.raises(ContentBlocked) as caught:
+            read()
+        assert (caught.value.code, len(refused)) == ("mark_not_recorded", 1)
     (outcome,) = (one for one in flow.of_kind(office, records.Outcome) if one.action.tool == "read")
     assert (outcome.decision.enforced, outcome.outcome) == ("block", "denied")
     assert not [one for one in flow.details(office) if one.transforms]

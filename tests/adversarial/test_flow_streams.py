@@ -10,9 +10,8 @@ import pytest
 
 from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.tasks.task_flow import Flows
 from agent_identity.constraints import Contains
-from agent_identity.errors import ContentBlocked, Denied, EvidenceError, Routed
+from agent_identity.errors import ContentBlocked, Denied, Routed
 from agent_identity.inspection import InjectionHints, PersonalData, Selected
 from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
 
@@ -73,16 +72,9 @@ def test_what_a_stream_withholds_lowers_the_mark(opened: Callable[..., Any], rul
 
 def test_a_withheld_stream_whose_mark_cannot_be_recorded_says_so(opened: Callable[..., Any]) -> None:
     """Without the record the consumer does not even learn why."""
-    office, append = opened(NO_IBAN), Flows.record
-
-    def failing(self: Flows, facts: Any, change: Any) -> Any:
-        if change.cause != "request":
-            raise EvidenceError("the disk is full")
-        return append(self, facts, change)
-
+    office = opened(NO_IBAN)
     stream = streams(office, [EVIL])
-    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flows, "record", failing)
+    with office.task(EVERYTHING, request=REQUEST), flow.no_changes_written(refusals=True):
         with pytest.raises(ContentBlocked) as caught:
             list(stream())
     assert caught.value.code == "mark_not_recorded"
@@ -92,12 +84,7 @@ def test_the_mark_is_recorded_before_each_item_is_delivered(opened: Callable[...
     """Held back or not, an item that cannot be recorded is not delivered, nor said to have been changed."""
     office = opened(KEEP)
     stream, got = streams(office, ["to ", OWN, "."]), list[object]()
-
-    def failing(self: Flows, facts: Any, change: Any) -> Any:
-        raise EvidenceError("the disk is full")
-
-    with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flows, "record", failing)
+    with office.task(EVERYTHING, request=REQUEST), flow.no_changes_written():
         with pytest.raises(ContentBlocked):
             got.extend(iter(stream()))
     assert got == []

@@ -15,6 +15,7 @@ from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.types import Command
+from mark_changes import marks_among
 
 from agent_identity import Scope, records
 from agent_identity.errors import ConfigurationError, Routed
@@ -60,8 +61,7 @@ def desk(open_desk: Callable[..., Any]) -> Any:
 
 def marks(desk: Any) -> list[tuple[str, str]]:
     """Return the causes and labels of all marks."""
-    found = records.read(desk.directory)
-    return [(one.mark.cause, one.mark.label) for one in found if isinstance(one, records.Mark)]
+    return marks_among(records.read(desk.directory))
 
 
 def open_task(desk: Any, request: str | None = REQUEST) -> Any:

@@ -386,7 +386,9 @@ class FlowCheck:
         elif newest is None and seq == judged.seq:
             self._not_checked += 1
         elif newest is None or seq == newest.seq + 1:
-            if newest is not None and not mark.is_within(Label.parse(newest.label)):
+            if newest is None:
+                _keep(self._continued, judged.hop)
+            elif not mark.is_within(Label.parse(newest.label)):
                 self._report("mark_mismatch", "a mark is better than the one before", place)
             after = _Newest(seq, record.id, ((seq, str(mark)),), (record.intent or "",))
             self._put(judged.hop, newest, after)

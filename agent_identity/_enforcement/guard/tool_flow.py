@@ -35,7 +35,7 @@ from agent_identity._flow import (
 from agent_identity._policy import stated_tools
 from agent_identity._policy.decision import Decision, Effect, FlowFacts, Policy, Problem, Tool, check_patterns
 from agent_identity._policy.language import StatedFlow, flows_about
-from agent_identity.errors import ConfigurationError, ContentBlocked, EvidenceError
+from agent_identity.errors import ConfigurationError, ContentBlocked, EvidenceError, StateError
 
 __all__ = ["DeclaredFlow", "Delivered", "Restores", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
 
@@ -334,19 +334,20 @@ class ToolFlow:
             written.append(append(partial(outcome, mark_after=after)))
             return written[0]
 
-        changes = flow.lowers(arrived.label, call.intent if arrived.is_source else None)
+        changes = flow.shared.mark.changes(arrived.label, call.intent if arrived.is_source else None)
         try:
             flow.conclude(call.intent, arrived, name=call.tool, write=write)
             flow.hand_up()
         except Exception as error:
             uncertain = error.reference if isinstance(error, EvidenceError) else None
             reference = written[0].id if written else uncertain
-            if reference is None and (_is_unrecorded(call) or not flow.enforces):
-                return append(partial(outcome, mark_after=flow.after))  # Nothing is delivered, or all is recorded only.
-            if flow.enforces and (changes or not isinstance(error, EvidenceError)):
-                _LOG.error("the mark of a task could not be recorded: %s", safe_message(error))
-                raise _unrecorded(call, reference) from None
-            raise
+            withheld = flow.enforces and (changes or not isinstance(error, EvidenceError | StateError))
+            if reference is None and (not withheld or _is_unrecorded(call)):
+                return append(partial(outcome, mark_after=flow.after))
+            if not withheld:
+                raise
+            _LOG.error("the mark of a task could not be recorded: %s", safe_message(error))
+            raise _unrecorded(call, reference) from None
         return written[0]
 
     def catch_up(self, call: Call) -> ContentBlocked | None:

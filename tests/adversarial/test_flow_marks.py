@@ -7,9 +7,11 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -25,7 +27,6 @@ from agent_identity._enforcement.guard.record_builder import Description
 from agent_identity._enforcement.guard.tool_flow import ToolFlow
 from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
 from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.ledger.writer import StreamWriter
 from agent_identity._evidence.record import schema
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._flow.labels import Label
@@ -48,7 +49,7 @@ flow = sys.modules.setdefault("flow_worlds", importlib.util.module_from_spec(_sp
 _spec.loader.exec_module(flow)
 
 EVIL, OWN, REQUEST, BOB = flow.EVIL, flow.OWN, flow.REQUEST, flow.BOB
-EVIL_CAUSE = b'"cause":"result"'
+CHANGED = b'"mark_after":{"label":"untrusted"'
 EVERYTHING = Scope({name: {} for name in ("pay", "read", "other")})
 
 
@@ -71,12 +72,12 @@ def test_flow_is_off_unless_the_policy_asks(open_world: Callable[..., Any]) -> N
         read()
     assert flow.marks(world) == []
     (intent,), (outcome,) = flow.of_kind(world, records.Intent), flow.of_kind(world, records.Outcome)
-    assert (intent.mark, intent.provenance, outcome.label, outcome.mark) == (None, None, None, None)
+    assert (intent.judged_at, intent.provenance, outcome.label, outcome.mark_after) == (None, None, None, None)
     assert flow.verified(world).verdict == "verified"
 
 
 def test_each_record_says_its_part_of_the_flow(office: Any) -> None:
-    """Mark before outcome; the intent says its mark, where its arguments come from and which are destinations."""
+    """The outcome lowers the mark; the intent says its mark, and where its arguments come from and lead."""
     pay, read = flow.pays(office), flow.reads(office, {"iban": EVIL}, returns="untrusted")
     with office.task(EVERYTHING, request=REQUEST) as task:
         task.said("thank you")
@@ -84,18 +85,19 @@ def test_each_record_says_its_part_of_the_flow(office: Any) -> None:
         pay(OWN)
     kinds = [type(one).__name__ for one in flow.of_kind(office, records.Record)]
     start = kinds.index("TaskStart")
-    assert kinds[start - 2 : start + 6] == ["Grant", "Mark", "TaskStart", "Mark", "Intent", "Mark", "Outcome", "Intent"]
+    assert kinds[start - 2 : start + 5] == ["Grant", "Mark", "TaskStart", "Mark", "Intent", "Outcome", "Intent"]
     assert flow.marks(office) == [("request", "trusted"), ("said", "trusted"), ("result", "untrusted")]
-    request, said, fallen = flow.of_kind(office, records.Mark)
+    request, said = flow.of_kind(office, records.Mark)
     first, second = flow.of_kind(office, records.Intent)
+    fallen, paid = (one.mark_after for one in flow.of_kind(office, records.Outcome))
     assert (request.mark.digest, said.mark.prev) != (None, None)
-    assert (fallen.mark.sources, fallen.mark.seq) == ((first.id,), "3")
-    assert (first.mark.seq, second.mark.seq) == ("2", "3")
+    assert (fallen.label, fallen.seq, paid) == ("untrusted", "3", fallen)
+    assert (first.judged_at.seq, second.judged_at.seq) == ("2", "3")
     assert [(of.argument, of.provenance, of.source, of.destination) for of in second.provenance or ()] == [
         ("iban", "principal", request.id, True),
         ("amount", "trusted", None, None),
     ]
-    assert [(one.label, one.mark) for one in flow.of_kind(office, records.Outcome)] == [("untrusted", "untrusted")] * 2
+    assert [one.label for one in flow.of_kind(office, records.Outcome)] == ["untrusted"] * 2
     assert flow.codes(flow.verified(office)) == set()
 
 
@@ -123,29 +125,19 @@ def test_a_mark_that_cannot_be_written_withholds_the_delivery(office: Any, conte
         read_once = lambda: next(read())  # noqa: E731
     else:
         read_once = flow.reads(office, content, returns="untrusted")
-    broken: list[bool] = []
-    append = Flows.record
-
-    def failing(self: Flows, *arguments: Any) -> Any:
-        if broken:
-            raise EvidenceError("the disk is full")
-        return append(self, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Flows, "record", failing)
-        with office.task(EVERYTHING, request=REQUEST):
-            broken.append(True)
-            with pytest.raises(ContentBlocked) as caught:
-                read_once()
-            assert caught.value.code == "mark_not_recorded"
-            assert "text" not in str(caught.value)
-            with pytest.raises(Routed):
-                pay(EVIL)
+    with office.task(EVERYTHING, request=REQUEST):
+        with flow.no_changes_written() as refused, pytest.raises(ContentBlocked) as caught:
+            read_once()
+        assert (caught.value.code, len(refused) > 0) == ("mark_not_recorded", True)
+        assert "text" not in str(caught.value)
+        with pytest.raises(Routed):
+            pay(EVIL)
     assert flow.paid(office) == []
+    assert flow.codes(flow.verified(office)) == set()
 
 
-def test_a_mark_and_its_outcome_are_one_write(office: Any) -> None:
-    """The mark first; neither is in the ledger without the other, and the result is delivered after both."""
+def test_a_mark_and_its_outcome_are_one_record(office: Any) -> None:
+    """Neither is in the ledger without the other, and the result is delivered after it."""
     read, writes = flow.reads(office, EVIL, returns="untrusted"), list[int]()
     write = Files.write
 
@@ -156,10 +148,11 @@ def test_a_mark_and_its_outcome_are_one_write(office: Any) -> None:
     with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Files, "write", counting)
         read()
-        assert writes == [1, 2]
+        assert writes == [1, 1]
     assert [type(one).__name__ for one in flow.of_kind(office, records.Intent, records.Mark, records.Outcome)] == [
-        *("Mark", "Intent", "Mark", "Outcome"),
+        *("Mark", "Intent", "Outcome"),
     ]
+    assert flow.marks(office) == [("request", "trusted"), ("result", "untrusted")]
     assert flow.codes(flow.verified(office)) == set()
 
 
@@ -168,29 +161,32 @@ def test_a_write_that_fails_leaves_neither_mark_nor_outcome(open_world: Callable
     """The result is withheld unless nothing is enforced; the label counts, and the next write has it."""
     office = flow.open_office(open_world, mode=mode)
     read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other", returns="unknown")
-    append = StreamWriter.append
+    write, failed = Files.write, list[bytes]()
 
-    def failing(self: StreamWriter, make: Any, record_id: str, detail: Any = None, before: Any = None) -> Any:
-        if before is not None:
-            raise EvidenceError("the disk is full")
-        return append(self, make, record_id, detail, before)
+    def failing(self: Files, fd: int, data: bytes) -> int:
+        if b'"mark_after"' in data and not failed:
+            failed.append(data)
+            raise OSError(errno.ENOSPC, "the disk is full")
+        return write(self, fd, data)
 
     with office.task(EVERYTHING, request=REQUEST):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(StreamWriter, "append", failing)
+            patch.setattr(Files, "write", failing)
             if mode == "monitor":
                 assert read() == EVIL
             else:
                 with pytest.raises(ContentBlocked) as caught:
                     read()
                 assert caught.value.code == "mark_not_recorded"
-        late = [one for one in flow.marks(office) if one[0] == "result"]
-        assert late == [("result", "untrusted")]  # Before the outcome, or the refusal.
+                assert flow.marks(office)[-1] == ("result", "untrusted")  # By the outcome that says so.
         other()
     assert flow.marks(office)[-1] == ("result", "untrusted")
     outcome = flow.of_kind(office, records.Outcome)[0]
-    assert (outcome.outcome, outcome.mark) == ("success" if mode == "monitor" else "denied", "untrusted")
-    assert flow.codes(flow.verified(office)) == set()
+    last = flow.of_kind(office, records.Outcome)[-1]
+    assert last.mark_after.label == "untrusted"
+    if mode == "enforce":
+        assert (outcome.outcome, outcome.mark_after.label) == ("denied", "untrusted")
+        assert flow.codes(flow.verified(office)) == set()
 
 
 @pytest.mark.parametrize("failing", ["interrupt", "sync"])
@@ -202,7 +198,7 @@ def test_no_call_follows_a_mark_that_may_or_may_not_be_written(open_world: Calla
 
     def noting(self: Files, fd: int, data: bytes) -> int:
         written = write(self, fd, data)
-        wrote.append(EVIL_CAUSE in data)
+        wrote.append(CHANGED in data)
         if wrote[-1] and failing == "interrupt":
             raise KeyboardInterrupt
         return written
@@ -230,7 +226,7 @@ def test_no_call_follows_a_mark_that_may_or_may_not_be_written(open_world: Calla
 
 
 def test_a_result_whose_values_are_not_known_is_withheld(office: Any) -> None:
-    """Mark and outcome are on record by then, so that nothing more is recorded about the call."""
+    """The refusal is on record, with the mark that fell all the same."""
     read, take = flow.reads(office, EVIL, returns="untrusted"), ProvenanceIndex.take
 
     def failing(self: ProvenanceIndex, *arguments: Any) -> None:
@@ -244,6 +240,7 @@ def test_a_result_whose_values_are_not_known_is_withheld(office: Any) -> None:
         assert ProvenanceIndex.take is take
     (outcome,) = flow.of_kind(office, records.Outcome)
     assert (caught.value.code, caught.value.reference) == ("mark_not_recorded", outcome.id)
+    assert (outcome.outcome, outcome.error) == ("denied", "mark_not_recorded")
     assert flow.codes(flow.verified(office)) == set()
 
 
@@ -274,7 +271,7 @@ def test_a_refusal_for_a_mark_that_was_not_written_stands_after_that_mark(office
             read_once()
     assert (caught.value.code, len(failed)) == ("mark_not_recorded", 1)
     (outcome,) = flow.of_kind(office, records.Outcome)
-    assert (outcome.outcome, outcome.error, outcome.mark) == ("denied", "mark_not_recorded", "untrusted")
+    assert (outcome.outcome, outcome.error, outcome.mark_after.label) == ("denied", "mark_not_recorded", "untrusted")
     assert flow.codes(flow.verified(office)) == set()
 
 
@@ -304,7 +301,7 @@ def test_a_disk_that_fails_after_the_write_gives_a_call_no_second_outcome(
                 read()
             assert caught.value.code == "mark_not_recorded"
     (outcome,) = flow.of_kind(office, records.Outcome)
-    assert (len(failed), outcome.label, outcome.mark) == (1, "untrusted", "untrusted")
+    assert (len(failed), outcome.label, outcome.mark_after.label) == (1, "untrusted", "untrusted")
     office.enforcer.close()
     (span,) = [span for span in office.exporter.get_finished_spans() if span.name == "execute_tool read"]
     assert "agent_identity.attestation.signature" not in (span.attributes or {})
@@ -312,7 +309,7 @@ def test_a_disk_that_fails_after_the_write_gives_a_call_no_second_outcome(
 
 
 def test_an_outcome_that_no_ledger_can_hold_hides_no_result(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mark is recorded without it, and the result is delivered as that of any other act."""
+    """It is recorded short, with its mark, and the result is delivered as that of any other act."""
     read, told = flow.reads(office, EVIL, returns="untrusted"), guards.Description.outcome
 
     def unfit(self: Any, *arguments: Any, **more: Any) -> Any:
@@ -322,7 +319,9 @@ def test_an_outcome_that_no_ledger_can_hold_hides_no_result(office: Any, monkeyp
     with office.task(EVERYTHING, request=REQUEST):
         assert read() == EVIL
     assert flow.marks(office)[-1] == ("result", "untrusted")
-    assert flow.codes(flow.verified(office)) == {"unknown_outcome"}
+    (outcome,) = flow.of_kind(office, records.Outcome)
+    assert (outcome.outcome, outcome.error, outcome.mark_after.label) == ("success", None, "untrusted")
+    assert flow.codes(flow.verified(office)) == set()
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -350,7 +349,7 @@ def test_a_mark_does_not_depend_on_the_outcome(office: Any, where: str, broken: 
             failed.clear()
         else:
             assert read() == EVIL
-            assert flow.marks(office)[-1] == ("result", "untrusted")
+            assert flow.marks(office)[-1] == ("read", "untrusted")
     assert flow.of_kind(office, records.Outcome) == []
 
 
@@ -490,7 +489,7 @@ def test_a_task_that_starts_at_a_later_mark_contradicts(office: Any, start: str)
         return msgspec.structs.replace(now, seq=str(int(now.seq) + 1))
 
     def unmarked(**members: Any) -> schema.TaskStart:
-        return began(**{**members, "mark": None})
+        return began(**{**members, "judged_at": None})
 
     def unstarted(self: Ledger, make: Any, **options: Any) -> Any:
         return None if make.func is began else write(self, make, **options)
@@ -514,7 +513,7 @@ def test_what_interrupts_a_record_that_names_a_mark_moves_no_mark(office: Any, w
     """A signal handler or finalizer that makes a call then is refused, and the ledger of both calls verifies."""
     read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other", returns="unknown")
     refused: list[ContentBlocked] = []
-    owner, name = (Flows, "record") if where == "mark" else (Description, "intent")
+    owner, name = (TaskFlow, "_keep") if where == "mark" else (Description, "intent")
     make = getattr(owner, name)
 
     def interrupted(*args: Any) -> object:
@@ -743,8 +742,8 @@ def lying(change: Callable[[Any], dict[str, Any]], *causes: str) -> Any:
     ("change", "code"),
     [
         (lambda _: {"label": "trusted"}, "mark_mismatch"),
-        (lambda _: {"label": "trusted", "joined": None}, "label_mismatch"),
-        (lambda _: {"label": "unknown", "joined": "unknown"}, "label_mismatch"),
+        (lambda _: {"label": "trusted", "joined": None}, "mark_mismatch"),
+        (lambda _: {"label": "unknown", "joined": "unknown"}, "mark_mismatch"),
         (lambda _: {"label": "untrusted:b,a"}, "mark_mismatch"),
         (lambda of: {"seq": str(int(of.seq) + 1)}, "mark_out_of_order"),
         (lambda of: {"prev": ("B" if of.prev[0] != "B" else "C") + of.prev[1:]}, "mark_out_of_order"),
@@ -753,11 +752,15 @@ def lying(change: Callable[[Any], dict[str, Any]], *causes: str) -> Any:
 )
 def test_an_edited_mark_contradicts(office: Any, change: Callable[[Any], dict[str, Any]], code: str) -> None:
     """A mark that was raised, renumbered or moved does not follow from the records around it."""
-    read = flow.reads(office, EVIL, returns="untrusted")
-    patch = lying(change, "result")
+
+    @office.enforcer.tool(labels=[], returns="untrusted")
+    def read() -> Iterator[str]:
+        yield EVIL
+
+    patch = lying(change, "chunk")
     try:
         with office.task(EVERYTHING, request=REQUEST):
-            read()
+            list(read())
     finally:
         patch.undo()
     report = flow.verified(office)
@@ -765,11 +768,59 @@ def test_an_edited_mark_contradicts(office: Any, change: Callable[[Any], dict[st
     assert code in flow.codes(report)
 
 
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        ({"label": "trusted"}, "label_mismatch"),
+        ({"label": "unknown"}, "label_mismatch"),
+        ({"label": "untrusted", "seq": "1"}, "mark_mismatch"),
+        ({"label": "trusted", "seq": "1"}, "label_mismatch"),
+        ({"seq": "3"}, "mark_out_of_order"),
+        (None, "label_mismatch"),
+    ],
+)
+def test_an_edited_mark_after_a_call_contradicts(office: Any, after: dict[str, str] | None, code: str) -> None:
+    """An outcome whose mark is better than its result, or has another number, does not follow from the records."""
+    read = flow.reads(office, EVIL, returns="untrusted")
+    with office.task(EVERYTHING, request=REQUEST), edited_outcomes(after):
+        read()
+    report = flow.verified(office)
+    assert report.verdict == "contradicted"
+    assert code in flow.codes(report)
+
+
+def test_a_mark_that_rises_after_a_call_contradicts(office: Any) -> None:
+    """Whatever the result of that call was."""
+    read = flow.reads(office, EVIL, returns="untrusted")
+    other = flow.reads(office, "x", "other", endorses=True)
+    with office.task(EVERYTHING, request=REQUEST):
+        read()
+        with edited_outcomes({"label": "trusted", "seq": "3"}):
+            other()
+    assert flow.codes(flow.verified(office)) == {"mark_mismatch"}
+
+
+def edited_outcomes(after: dict[str, str] | None) -> Any:
+    """Have outcomes recorded with another mark after them, as whoever holds the recorder key can."""
+    append = Ledger.append
+
+    def edited(self: Ledger, make: Any, **options: Any) -> Any:
+        mark = make.keywords.get("mark_after")
+        if mark is None:
+            return append(self, make, **options)
+        other = None if after is None else msgspec.structs.replace(mark, **after)
+        return append(self, partial(make, mark_after=other), **options)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Ledger, "append", edited)
+    return closing(SimpleNamespace(close=patch.undo))
+
+
 def test_a_mark_that_was_left_out_contradicts(office: Any) -> None:
     """An outcome with a label that lowered no mark was delivered too early."""
     read = flow.reads(office, EVIL, returns="untrusted")
     with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TaskFlow, "join", lambda *_, **__: None)
+        patch.setattr(TaskFlow, "lowers", lambda *_: False)
         read()
     assert flow.codes(flow.verified(office)) == {"label_mismatch"}
 
@@ -798,7 +849,7 @@ def test_an_intent_without_its_mark_contradicts(office: Any) -> None:
 def _without_mark(intent: Callable[..., Any]) -> Callable[..., Any]:
     from functools import partial
 
-    return lambda self, call: partial(intent(self, call), mark=None, provenance=None)
+    return lambda self, call: partial(intent(self, call), judged_at=None, provenance=None)
 
 
 def test_a_call_that_ran_against_its_mark_contradicts(office: Any) -> None:

@@ -207,7 +207,7 @@ def test_a_withheld_error_counts(opened: Callable[..., Any]) -> None:
         assert error.__cause__ is None
         assert error.__suppress_context__
         refuses_to_pay(office, pay, EVIL)
-    assert order(office) == ["intent", "mark:error", "outcome"]
+    assert order(office) == ["intent", "mark:result", "outcome"]
     assert flow.verified(office).verdict == "verified"
 
 

@@ -182,11 +182,13 @@ class Inspected(Struct, eq=False):
     Attributes:
         findings: The distinct findings in order; a stream adds those of each batch.
         transforms: The changes that obligations made.
+        before: Those that were made before the content that is delivered last.
         stream: The part of a stream that is held back.
     """
 
     findings: dict[Finding, None] = {}  # msgspec copies it for each value.
     transforms: tuple[Transform, ...] = ()
+    before: tuple[Transform, ...] = ()
     stream: HeldStream | None = None
 
 

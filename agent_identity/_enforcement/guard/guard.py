@@ -669,11 +669,12 @@ class Guard:
         """Inspect content and meet the obligations, then record the effect of the delivery on the mark."""
         if not self.inspects and call.handles is None:
             return self._marked(call, content, cause, content, Delivery(content))
-        before = call.inspection().transforms
+        inspected = call.inspection()
+        before = inspected.before = inspected.transforms
         delivery = self._results.judge(call, content, fixed=fixed, rebuild=rebuild)
         marked = self._marked(call, delivery.value, cause, content, delivery)
         if marked is not delivery:
-            call.inspection().transforms = before  # Nothing of this content is delivered.
+            inspected.transforms = before  # Nothing of this content is delivered.
         return marked
 
     def _marked(self, call: Call, value: object, cause: Delivered, original: object, delivery: Delivery) -> Delivery:
@@ -762,6 +763,8 @@ class Guard:
             except ContentBlocked as blocked:
                 self._deny(call, blocked)
                 if blocked.reference is None:
+                    if call.inspected is not None:
+                        call.inspected.transforms = call.inspected.before
                     raise self._refuse(call, blocked) from None
                 self._point.spans.abandon(call.execution.span)  # What may not be on the disk is not signed.
                 raise

@@ -395,8 +395,8 @@ def test_prompts_are_judged_where_that_is_wanted(tmp_path: Path) -> None:
     desk.close()
 
 
-def test_version_2_of_the_record_names_the_session(tmp_path: Path) -> None:
-    """In drafts of the next record, the conversation of a call is the session of the agent."""
+def test_a_record_names_the_session(tmp_path: Path) -> None:
+    """The conversation of a call is the session of the agent."""
     desk = Desk(tmp_path / "evidence")
     desk.send("PreToolUse", session="s-7")
     desk.send("PostToolUse", session="s-7", tool_response={})

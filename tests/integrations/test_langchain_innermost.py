@@ -423,7 +423,7 @@ async def test_a_model_to_which_middleware_binds_options_is_guarded_with_its_too
     assert got["texts"] == [f"I am {GONE}"]
     assert got["tools"] == ["reads_nothing"]
     assert end["messages"][-1].content == f"write to {GONE}"
-    assert verdict(desk, drafts=False) == set()
+    assert verdict(desk) == set()
 
 
 @everywhere
@@ -647,7 +647,7 @@ async def test_a_bare_tool_in_a_request_that_middleware_makes_itself_is_not_judg
     assert TRANSFERRED == [9_000]  # The bare one.
     ended = [(one["action"]["tool"], one.get("error")) for one in desk.records() if one["kind"] == "outcome"]
     assert ended == [("harmless", "AnsweredInPlace"), ("transfer", "argument_out_of_scope")]
-    assert verdict(desk, drafts=False) == set()
+    assert verdict(desk) == set()
 
 
 def test_a_tool_node_with_our_wrapper_guards_what_others_swap(desk: Any) -> None:

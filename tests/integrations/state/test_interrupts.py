@@ -14,6 +14,7 @@ import pytest
 from checking import check
 
 from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._identity.common import b64url_decode
 from agent_identity.identity import SigningKey
 
 PROGRAM = Path(__file__).with_name("graph_program.py")
@@ -56,7 +57,7 @@ def _secrets(directory: Path) -> list[bytes]:
         found += [body[-40:].encode(), seed, seed.hex().encode(), base64.urlsafe_b64encode(seed).rstrip(b"=")]
     for line in (directory / "keys" / "digests.jsonl").read_text().splitlines():
         key = json.loads(line)["key"]
-        found += [key.encode(), bytes.fromhex(key)]
+        found += [key.encode(), b64url_decode(key)]
     found.append((directory / "keys" / "ledger.key").read_bytes())
     for record in _records(directory):
         if record["kind"] == "grant":

@@ -1,4 +1,4 @@
-"""Version 2 of the record between a client and a server of MCP: both say what a tool touches."""
+"""Records of a client and a server of MCP: both say what a tool touches."""
 
 from typing import Any
 
@@ -20,6 +20,11 @@ def read(pair: Pair, name: str, kind: type) -> list[Any]:
     return [one for one in records.read(pair.folder / name) if isinstance(one, kind)]
 
 
+def details_of(pair: Pair, name: str) -> list[records.Detail]:
+    """Return the details in the lines of a directory."""
+    return [detail for _, detail in records.read_lines(pair.folder / name) if detail is not None]
+
+
 async def test_a_client_says_what_tools_touch(pair: Pair) -> None:
     """The client declares it with the server that it calls; a refused call has it in its detail, a prompt has none."""
     caller = pair.open("caller")
@@ -35,7 +40,7 @@ async def test_a_client_says_what_tools_touch(pair: Pair) -> None:
     (resource,) = called.resources
     assert (resource.name, resource.data, resource.digest is not None) == ("/shared/{path}", ("personal",), True)
     assert prompted.resources is None
-    details = read(pair, "caller", records.Detail)
+    details = details_of(pair, "caller")
     assert [detail.resources[0].name for detail in details] == ["/shared/{path}"]
 
 
@@ -47,7 +52,7 @@ async def test_a_server_says_what_its_tools_touch(pair: Pair) -> None:
         result = await session.call_tool("read", {"path": "a"})
     assert result.model_dump(by_alias=True)["isError"] is True
     assert pair.ran == []
-    (detail,) = read(pair, "serving", records.Detail)
+    (detail,) = details_of(pair, "serving")
     assert [one.name for one in detail.resources] == ["/shared/{path}"]
 
 

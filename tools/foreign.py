@@ -17,8 +17,8 @@ PACKAGE = "agent_identity"
 DOCUMENTED = frozenset({"_asdict", "_exit", "_field_defaults", "_fields", "_make", "_replace", "_value_"})
 """Names of the standard library that are public in spite of the underscore."""
 
-DATA = frozenset({"_meta", "_ns", "_type", "_typeshed", "_value"})
-"""Members of JSON: of MCP, of in-toto statements, and how names of values end in OTLP."""
+DATA = frozenset({"_meta", "_ns", "_salt", "_type", "_typeshed", "_value"})
+"""Members of JSON: of our records, of MCP, of in-toto statements, and how names of values end in OTLP."""
 
 DOCTOR = ("cli/operate/doctor_process.py", "_enforcement/telemetry/diagnosis.py")
 """What advises people about their own process looks where it can, and decides nothing."""

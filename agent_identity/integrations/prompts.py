@@ -37,7 +37,7 @@ def account(task: Task | None, contents: Iterable[object]) -> None:
     """
     if task is not None and task.flow is not None:
         for content in contents:
-            task.flow.account(_text_of(content))
+            task.flow.shared.account(_text_of(content))
 
 
 def join_prompt(task: Task | None, parts: Iterable[Part], *, are_principals: bool, is_provided: bool = False) -> None:
@@ -68,7 +68,7 @@ def join_prompt(task: Task | None, parts: Iterable[Part], *, are_principals: boo
 
 def _is_accounted(flow: TaskFlow, content: object) -> bool:
     try:
-        return flow.is_accounted(_text_of(content))
+        return flow.shared.is_accounted(_text_of(content))
     except (ValueError, TypeError, RecursionError):  # It cannot be written: nobody has accounted for it.
         return False
 

@@ -536,13 +536,13 @@ def test_what_interrupts_a_record_that_names_a_mark_moves_no_mark(office: Any, w
 
 def test_what_interrupts_a_change_before_its_record_counts(office: Any) -> None:
     """A label that a signal handler or finalizer could not record is not taken for one that the change recorded."""
-    meet, begins = Label.meet, ["_write", "changing"]
+    meet, begins = Label.meet, ["_change", "changing"]
 
     def interrupted(self: Label, label: Label) -> Label:
         if sys._getframe(1).f_code.co_name in begins:  # The change has begun, and is not recorded yet.
             begins.clear()
             with pytest.MonkeyPatch.context() as broken:
-                broken.setattr(Flows, "write", lambda *_: (_ for _ in ()).throw(EvidenceError("disk")))
+                broken.setattr(Flows, "record", lambda *_: (_ for _ in ()).throw(EvidenceError("disk")))
                 with pytest.raises(EvidenceError):
                     task.flow.received("y", Label("untrusted"))
         return meet(self, label)

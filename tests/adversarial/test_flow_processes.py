@@ -18,7 +18,8 @@ from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
+from agent_identity._enforcement.tasks.hop_marks import HopMarks
+from agent_identity._enforcement.tasks.task_flow import Judged, TaskFlow
 from agent_identity.delegation import Peer
 from agent_identity.errors import ContentBlocked, Routed, StateError
 from agent_identity.identity import Agent, Human, SigningKey
@@ -283,11 +284,11 @@ def test_a_state_that_does_not_answer_stops_calls_and_deliveries(opened: Callabl
 
     with office.task():
         with office.child.accept(office.enforcer.current_task.export()), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Flows, "keep", failing)
+            patch.setattr(HopMarks, "lower", failing)
             with pytest.raises(Exception, match="withheld"):
                 read()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Flows, "kept", failing)
+            patch.setattr(HopMarks, "find", failing)
             with pytest.raises(Exception, match="pay"):
                 pay(EVIL)
     assert flow.paid(office) == []
@@ -308,7 +309,7 @@ def test_a_state_that_does_not_answer_contradicts_nothing(opened: Callable[..., 
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(ContentBlocked) if mode == "enforce" else nullcontext(),
     ):
-        patch.setattr(Flows, "keep", failing)
+        patch.setattr(HopMarks, "lower", failing)
         read()
     assert office.codes() == set()
 
@@ -329,7 +330,7 @@ def test_an_outcome_states_the_mark_that_is_on_record(opened: Callable[..., Offi
         stream = other()
         assert next(stream) == "a"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Flows, "keep", failing)
+            patch.setattr(HopMarks, "lower", failing)
             with pytest.raises(ContentBlocked):
                 read()
             assert list(stream) == []
@@ -365,13 +366,13 @@ def test_a_hop_that_two_processes_take_up_has_one_mark(opened: Callable[..., Off
 def test_coroutines_ask_for_the_marks_of_others_off_the_loop(opened: Callable[..., Office]) -> None:
     """A call of a coroutine tool joins what a child read, and does not ask the state on the event loop."""
     office, threads = opened(), list[str]()
-    read, kept = child_reads(office), Flows.kept
+    read, kept = child_reads(office), HopMarks.find
 
     @office.enforcer.tool(labels=["payment"], destination="iban", returns="trusted", name="pay")
     async def pay(iban: str) -> str:
         return "paid"
 
-    def watched(self: Flows, hop: str) -> Any:
+    def watched(self: HopMarks, hop: str) -> Any:
         threads.append(threading.current_thread().name)
         return kept(self, hop)
 
@@ -381,7 +382,7 @@ def test_coroutines_ask_for_the_marks_of_others_off_the_loop(opened: Callable[..
             async with office.child.accept(bundle):
                 await asyncio.to_thread(read)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Flows, "kept", watched)
+                patch.setattr(HopMarks, "find", watched)
                 with pytest.raises(Routed):
                     await pay(EVIL)
 
@@ -394,13 +395,13 @@ def test_coroutines_ask_for_the_marks_of_others_off_the_loop(opened: Callable[..
 def test_chunks_ask_for_the_marks_of_others_off_the_loop(opened: Callable[..., Office]) -> None:
     """Items of an async generator join what other processes read, and do not ask the state on the event loop."""
     office, threads = opened(), set[int]()
-    kept = Flows.kept
+    kept = HopMarks.find
 
     @office.enforcer.tool(labels=[], returns="untrusted", name="read")
     async def read() -> AsyncIterator[str]:
         yield EVIL
 
-    def watched(self: Flows, hop: str) -> Any:
+    def watched(self: HopMarks, hop: str) -> Any:
         threads.add(threading.get_ident())
         return kept(self, hop)
 
@@ -408,7 +409,7 @@ def test_chunks_ask_for_the_marks_of_others_off_the_loop(opened: Callable[..., O
         async with office.task():
             office.enforcer.current_task.export()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Flows, "kept", watched)
+                patch.setattr(HopMarks, "find", watched)
                 assert [item async for item in read()] == [EVIL]
 
     asyncio.run(run())

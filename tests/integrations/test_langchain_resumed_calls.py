@@ -699,7 +699,7 @@ def test_a_task_that_runs_too_many_threads_takes_no_call_for_its_own(
     office: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a task cannot note one more thread that goes on, it judges calls without an id as unknown."""
-    monkeypatch.setattr(shared_mark, "_MAX_RUNS", 0)
+    monkeypatch.setattr(shared_mark, "_MAX_KNOWN", 0)
     desk = office()
     graph = by_hand(desk, SEND, interrupt_before=["tools"])
     with desk.task():

@@ -15,6 +15,7 @@ from agent_identity._evidence.record import (
     Grant,
     Intent,
     Mark,
+    MarkChange,
     MarkSeen,
     Outcome,
     Policy,
@@ -191,9 +192,13 @@ class FlowCheck:
             self._report("mark_mismatch", "a mark is not the meet of the mark before and of what joins it", place)
         added = () if change.joined is None or change.cause == "start" else change.sources or (record.id,)
         self._put(hop, before, _Newest(seq, record.id, ((seq, str(label)),), added))
-        if before is None and seq == 1:
-            self._begun.put(hop.encode(), 1)
-        _keep(self._hops, hop)
+        self._note(change, first=before is None and seq == 1)
+
+    def _note(self, change: MarkChange, *, first: bool) -> None:
+        """Note the hops that a mark is about, of which some may be in other streams."""
+        if first:
+            self._begun.put(change.hop.encode(), 1)
+        _keep(self._hops, change.hop)
         if change.origin is not None and change.cause != "answer":
             # A hop is joined by the grant that was presented, which may not be its own.
             _keep(self._origins if change.cause == "join" else self._hops, change.origin)
@@ -325,15 +330,7 @@ class FlowCheck:
         self._intents.put(record.id.encode(), _Judged(record.judged_at.hop, int(record.judged_at.seq), limit))
         if newest is None:
             return None
-        exempted = self._exempted.get((record.decision.approval or "").encode())
-        if (
-            exempted is not None
-            and newest.sources is None
-            and (self.partial or record.judged_at.hop in self._continued)
-        ):
-            self._not_checked += 1
-        elif exempted is not None and not (newest.sources is not None and set(newest.sources) <= set(exempted)):
-            self._report("ran_against_mark", "a call was approved for other inputs than those of its mark", place)
+        self._check_exemption(record, newest, record.judged_at.hop, place)
         # Of policies in one stream that differ in this, nobody can tell which judged a call.
         self._not_checked += len(self._rules) != 1
         if judges and _ran_against(record, Label.parse(newest.label)):
@@ -341,6 +338,16 @@ class FlowCheck:
                 "ran_against_mark", f"{record.action.tool!a} ran without the person that its mark needs", place
             )
         return newest
+
+    def _check_exemption(self, record: Intent, newest: _Newest, hop: str, place: Place) -> None:
+        """Check that a call that a person approved was approved for the inputs of its mark."""
+        exempted = self._exempted.get((record.decision.approval or "").encode())
+        if exempted is None:
+            return
+        if newest.sources is None and (self.partial or hop in self._continued):
+            self._not_checked += 1
+        elif newest.sources is None or not set(newest.sources) <= set(exempted):
+            self._report("ran_against_mark", "a call was approved for other inputs than those of its mark", place)
 
     def _take_outcome(self, record: Outcome, place: Place, claimed: str | None) -> None:
         if record.intent is None or (record.label is None and not self._intents):
@@ -358,17 +365,21 @@ class FlowCheck:
         if after is None or label is None or mark is None:
             self._report("label_mismatch", "an outcome has no mark, or a label in a spelling that is none", place)
             return
-        if record.error == "content_quarantined":
-            self._quarantined.put(record.intent.encode(), record.label)
-        if judged.limit is not None and not label.is_within(Label.parse(judged.limit)):
-            self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
-        if claimed is not None and not label.is_within(_label(claimed) or UNTRUSTED):
-            self._report("label_mismatch", "a result is less restricted than its server says", place)
+        self._check_label(record, judged, label, claimed, place)
         # What was withheld because its mark could not be recorded was not delivered.
         unmarked = record.outcome == "denied" and record.error == _UNRECORDED
         if not unmarked and not mark.is_within(label):
             self._report("label_mismatch", "a result was delivered before it lowered the mark", place)
         self._follow(record, judged, int(after.seq), mark, place)
+
+    def _check_label(self, record: Outcome, judged: _Judged, label: Label, claimed: str | None, place: Place) -> None:
+        """Check the label of a result against its call and what its server says."""
+        if record.error == "content_quarantined":
+            self._quarantined.put((record.intent or "").encode(), str(record.label))
+        if judged.limit is not None and not label.is_within(Label.parse(judged.limit)):
+            self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
+        if claimed is not None and not label.is_within(_label(claimed) or UNTRUSTED):
+            self._report("label_mismatch", "a result is less restricted than its server says", place)
 
     def _follow(self, record: Outcome, judged: _Judged, seq: int, mark: Label, place: Place) -> None:
         """Take the mark after a call: a change by its outcome, or one that is on record.

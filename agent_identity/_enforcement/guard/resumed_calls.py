@@ -155,7 +155,7 @@ class ResumedCalls:
         here, elsewhere = keys
         by, facts = key_of(*_parties(task)), self._calls.find(here) or {}
         own = facts.get(by)
-        is_seen = task.flow is not None and task.flow.has_seen(call.request.asked_in or "")
+        is_seen = task.flow is not None and task.flow.shared.has_seen(call.request.asked_in or "")
         is_own_id = call.request.call_id not in (None, "", self._tool)  # Some models give the name of the tool.
         if own is None and not is_seen and self._thread is not None and (thread is None or is_own_id):
             own = (self._calls.find(elsewhere) or {}).get(by)
@@ -193,7 +193,7 @@ class ResumedCalls:
     def _join(flow: TaskFlow, call: Call, thread: str | None) -> None:
         """Lower the mark of the task to where a call comes from, of which the task itself may know nothing."""
         turn, is_known, before = call.request.asked_in, False, call.taken_up
-        seen = flow.has_seen(turn) if turn is not None else thread is None or not flow.shared.goes_on(thread)
+        seen = flow.shared.has_seen(turn) if turn is not None else thread is None or not flow.shared.goes_on(thread)
         if before is not None and before.hop is not None:
             flow.take_up(before.hop, before.label, before.sources)
             is_known = before.is_same and not seen

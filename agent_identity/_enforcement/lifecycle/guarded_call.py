@@ -183,7 +183,7 @@ class GuardedCall(CallSteps):
         """
         task = self.current_task
         if task is not None and task.flow is not None:
-            task.flow.saw(calls)
+            task.flow.shared.saw(calls)
 
     def shares_enforcer(self, other: CallSteps) -> bool:
         """Return whether another guard belongs to the same enforcer.

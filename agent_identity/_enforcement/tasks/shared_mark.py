@@ -2,11 +2,12 @@
 
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
 from agent_identity._enforcement.tasks.exported_marks import ExportedMark
+from agent_identity._enforcement.tasks.judged import text_digest
 from agent_identity._flow import TRUSTED, Label, Mark, ProvenanceIndex
 from agent_identity.errors import EvidenceError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedMark"]
 
 _KEY_BYTES: Final = 32
-_MAX_RUNS: Final = 10_000
+_MAX_KNOWN: Final = 10_000
 _FORKED: Final = "the mark belongs to the process that this one was forked from; open a task of its own here"
 _REENTRANT: Final = "re-entrant use of a task from a signal handler or finalizer; set a flag there and act later"
 
@@ -102,7 +103,7 @@ class SharedMark:
             thread: The key of the thread; ``None`` for all threads without an entry of their own.
             goes_on: The run resumes an earlier one instead of starting from an input.
         """
-        if len(self.runs) < _MAX_RUNS:
+        if len(self.runs) < _MAX_KNOWN:
             self.runs.setdefault(thread, goes_on)
         elif goes_on:  # There is no room for its key, so any thread without one may be this one.
             self.runs[None] = True
@@ -111,6 +112,26 @@ class SharedMark:
         """Return whether a thread resumes an earlier run here, whose model turns this task has not seen."""
         above = None if self.owner is None else self.owner.parent
         return self.runs.get(thread, self.runs.get(None, False)) or (above is not None and above.shared.goes_on(thread))
+
+    def saw(self, calls: Iterable[str]) -> None:
+        """Know the ids of calls that a model has asked for here; beyond 10,000 further ones are not known."""
+        if len(self.turns) < _MAX_KNOWN:
+            self.turns.update(calls)
+
+    def has_seen(self, call: str) -> bool:
+        """Return whether a model asked for a call here, or in that which this is an isolated part of."""
+        above = None if self.owner is None else self.owner.parent
+        return call in self.turns or (above is not None and above.shared.has_seen(call))
+
+    def account(self, text: str) -> None:
+        """Know a text whose label counts in the mark; beyond 10,000 texts further ones are not known."""
+        with self.lock:
+            if len(self.accounted) < _MAX_KNOWN:
+                self.accounted.add(text_digest(text))
+
+    def is_accounted(self, text: str) -> bool:
+        """Return whether the label of a text counts in the mark."""
+        return text_digest(text) in self.accounted
 
     @property
     def beside(self) -> Label:

@@ -14,18 +14,13 @@ from typing import Final, final
 from agent_identity._authority.grants import Grant, SignedMark, sign_mark
 from agent_identity._authority.stores import StateStore
 from agent_identity._enforcement.common import Mode, safe_message
-from agent_identity._enforcement.tasks.exported_marks import (
-    MARK_WORDS,
-    ExportedMark,
-    MarkSigner,
-    label_of_words,
-    words_of,
-)
+from agent_identity._enforcement.tasks.exported_marks import ExportedMark, MarkSigner
 from agent_identity._enforcement.tasks.facts import TaskFacts
-from agent_identity._enforcement.tasks.judged import Arrived, Carried, Conclude, Judged, text_digest
+from agent_identity._enforcement.tasks.hop_marks import HopMarks
+from agent_identity._enforcement.tasks.judged import Arrived, Carried, Conclude, Judged
 from agent_identity._enforcement.tasks.shared_mark import SharedMark
 from agent_identity._enforcement.tasks.thread_marks import ThreadMarks
-from agent_identity._evidence.ledger import Entry, Ledger, Make
+from agent_identity._evidence.ledger import Entry, Ledger
 from agent_identity._evidence.record import DigestKeys, MarkAfter, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._evidence.record import Mark as MarkRecord
 from agent_identity._flow import NO_WORDS, TRUSTED, UNKNOWN, UNTRUSTED, Label, Mark, ToolWords, origins_of_call
@@ -36,11 +31,8 @@ from agent_identity.errors import Denied, EvidenceError, TokenError
 __all__ = ["Carried", "Flows", "Judged", "TaskFlow"]
 
 _LOG: Final = logging.getLogger("agent_identity")
-_NS: Final = 1_000_000_000
-_LATE: Final = 60
 _MAX_KEPT: Final = 4_096
 _MAX_EXPORTED: Final = 256
-_MAX_ACCOUNTED: Final = 10_000
 _UNCERTAIN: Final = "the last mark of the task may or may not be on record; open a new task"
 
 
@@ -56,17 +48,18 @@ class Flows:
         mode: Whether the enforcer refuses, or only records.
 
     Attributes:
-        threads: The marks of threads in the shared state.
+        hops: The marks of hops in the shared state.
+        threads: The marks of threads there.
     """
 
-    __slots__ = ("_arrived", "_clock", "_digests", "_ledger", "_lock", "_mode", "_state", "threads")
+    __slots__ = ("_arrived", "_clock", "_digests", "_ledger", "_lock", "_mode", "hops", "threads")
 
     def __init__(self, ledger: Ledger, digests: DigestKeys, clock: Clock, state: StateStore, mode: Mode) -> None:
         self._ledger = ledger
         self._digests = digests
         self._clock = clock
-        self._state = state
         self._mode = mode
+        self.hops: Final = HopMarks(state, clock)
         self.threads: Final = ThreadMarks(state, clock)
         self._lock = threading.Lock()
         self._arrived: dict[str, SharedMark] = {}
@@ -106,7 +99,7 @@ class Flows:
             Denied: Too many are open (``flow_full``).
         """
         with self._lock:
-            for hop in [hop for hop, shared in self._arrived.items() if self.is_over(shared.expires_at)]:
+            for hop in [hop for hop, shared in self._arrived.items() if self.hops.is_over(shared.expires_at)]:
                 del self._arrived[hop]
             found = self._arrived.get(grant.hash)
             if found is None:
@@ -120,16 +113,13 @@ class Flows:
         """Begin anew: the hops of the parent stand in its own stream, and their marks in the shared state."""
         self._lock, self._arrived = threading.Lock(), {}
 
-    def record(self, facts: TaskFacts, change: MarkChange) -> Make:
-        """Return what makes the record of a change of a mark."""
-        return partial(MarkRecord, **facts._asdict(), time=Time.at(self._clock.wall_ns()), mark=change)
-
-    def write(self, make: Make) -> str:
-        """Write the record of a change of a mark, and return its id.
+    def record(self, facts: TaskFacts, change: MarkChange) -> str:
+        """Record a change of a mark, and return the id of its record.
 
         Raises:
             EvidenceError: It could not be recorded.
         """
+        make = partial(MarkRecord, **facts._asdict(), time=Time.at(self._clock.wall_ns()), mark=change)
         return self._ledger.append(make).id
 
     def digest(self, task: str, text: str) -> str:
@@ -140,30 +130,6 @@ class Flows:
     def enforces(self) -> bool:
         """True if content is withheld when its label cannot be recorded."""
         return self._mode == "enforce"
-
-    def keep(self, hop: str, label: Label, expires_at: int) -> None:
-        """Lower the mark of a hop in the shared state.
-
-        Raises:
-            StateError: The state cannot be asked, or has no room.
-        """
-        now = self._clock.wall_ns() // _NS
-        for word in words_of(label):
-            self._state.insert(f"flow:{hop}:{word}", now=now, expires_at=expires_at + _LATE)
-
-    def kept(self, hop: str) -> Label | None:
-        """Return the mark of a hop in the shared state; ``None`` if nobody keeps one there.
-
-        Raises:
-            StateError: The state cannot be asked.
-        """
-        now = self._clock.wall_ns() // _NS
-        found = [word for word in MARK_WORDS if self._state.contains(f"flow:{hop}:{word}", now=now)]
-        return label_of_words(found)
-
-    def is_over(self, expires_at: int) -> bool:
-        """Return whether nobody can act under a grant any more."""
-        return expires_at + _LATE <= self._clock.wall_ns() // _NS
 
 
 @final
@@ -251,14 +217,14 @@ class TaskFlow:
             else:
                 source = self._write("request", TRUSTED, digest=self._flows.digest(self._facts.task.id, request))
                 shared.index.say(request, source)
-                self.account(request)
+                self.shared.account(request)
 
     def _accept(self) -> None:
         """Go on from the mark of whoever handed the hop over; without one nobody accounts for the inputs."""
         shared, carried = self.shared, None if self._carried is None else self._carried.mark
-        label = self._flows.kept(f"{shared.names[0]}:from") or carried or UNKNOWN
+        label = self._flows.hops.find(f"{shared.names[0]}:from") or carried or UNKNOWN
         for name in shared.names:  # Another process may have taken it up as well: a hop has one mark.
-            label = label.meet(self._flows.kept(name) or TRUSTED)
+            label = label.meet(self._flows.hops.find(name) or TRUSTED)
         if not shared.mark.seq or not self.label.is_within(label):
             self._write("accept", label, origin=shared.names[0])
 
@@ -276,15 +242,6 @@ class TaskFlow:
     def begun(self) -> str | None:
         """The record by which the task began as unknown; ``None`` if it did not begin so here."""
         return self.shared.begun or (None if self.parent is None else self.parent.begun)
-
-    def saw(self, calls: Iterable[str]) -> None:
-        """Know the ids of calls that a model has asked for in this task; beyond 10,000 further ones are not known."""
-        if len(self.shared.turns) < _MAX_ACCOUNTED:
-            self.shared.turns.update(calls)
-
-    def has_seen(self, call: str) -> bool:
-        """Return whether a model asked for a call in this task, or in that which it is an isolated part of."""
-        return call in self.shared.turns or (self.parent is not None and self.parent.has_seen(call))
 
     def take_up(self, hop: str, label: Label, sources: Mapping[str, str]) -> None:
         """Go on at the mark at which a call was suspended, if another hop suspended it.
@@ -332,7 +289,7 @@ class TaskFlow:
         with self.lock:
             source = self._write("said", TRUSTED, digest=self._flows.digest(self._facts.task.id, text))
             self.shared.index.say(text, source)
-            self.account(text)
+            self.shared.account(text)
 
     def received(self, text: str, label: Label) -> None:
         """Take in text of others that the host hands to the agent.
@@ -344,7 +301,7 @@ class TaskFlow:
         with self.lock:
             source = self._write("received", label, digest=self._flows.digest(self._facts.task.id, text))
             self.shared.index.take([(text, label)], source)
-            self.account(text)
+            self.shared.account(text)
 
     def learned(self, value: object, label: Label, source: str | None) -> None:
         """Know a value that another hop of the task has read; one that is known here keeps its origin.
@@ -356,16 +313,6 @@ class TaskFlow:
         """
         with self.lock:
             self.shared.index.take([(value, label)], source or self.shared.last or "")
-
-    def account(self, text: str) -> None:
-        """Know a text whose label counts in the mark; beyond 10,000 texts further ones are not known."""
-        with self.lock:
-            if len(self.shared.accounted) < _MAX_ACCOUNTED:
-                self.shared.accounted.add(text_digest(text))
-
-    def is_accounted(self, text: str) -> bool:
-        """Return whether the label of a text counts in the mark."""
-        return text_digest(text) in self.shared.accounted
 
     def join(
         self,
@@ -428,21 +375,17 @@ class TaskFlow:
     @property
     def after(self) -> MarkAfter | None:
         """The mark on record; ``None`` if none is."""
-        mark = self.shared.mark
-        return MarkAfter(label=str(mark.label), seq=str(mark.seq)) if mark.seq else None
+        return _mark_after(self.shared.mark)
 
     def _conclude(self, label: Label, intent: str, name: str, write: Conclude) -> Entry:
         """Write an outcome that changes the mark."""
-        shared, entries = self.shared, list[Entry]()
-        with shared.changing(label) as joined:
-            after = shared.mark.lowered(joined, intent, name)
-            self._keep(after.label)
+        entries = list[Entry]()
 
-            def outcome() -> str:
-                entries.append(write(MarkAfter(label=str(after.label), seq=str(after.seq))))
-                return entries[0].id
+        def outcome(_: Label, after: Mark) -> str:
+            entries.append(write(_mark_after(after)))
+            return entries[0].id
 
-            self._commit(self._append(outcome), after)
+        self._change(label, intent, name, outcome)
         return entries[0]
 
     def hand_up(self) -> None:
@@ -524,11 +467,11 @@ class TaskFlow:
             return
         with self.lock:
             for hop, exported in list(self.shared.exported.items()):
-                now = self._flows.kept(hop) or exported.answered or UNTRUSTED
+                now = self._flows.hops.find(hop) or exported.answered or UNTRUSTED
                 if now not in (exported.known, TRUSTED):
                     self._write("join", now, origin=hop)
                 exported.known = now
-                if self._flows.is_over(exported.expires_at):
+                if self._flows.hops.is_over(exported.expires_at):
                     del self.shared.exported[hop]
 
     def export(self, hop: str, expires_at: int, *, call: str, by: MarkSigner | None, signer: Signer) -> str:
@@ -552,7 +495,7 @@ class TaskFlow:
             exported = self.shared.exported
             if hop not in exported and len(exported) >= _MAX_EXPORTED:
                 raise Denied("too many parts of the task were handed to other processes", code="flow_full")
-            self._flows.keep(f"{hop}:from", self.label, expires_at)
+            self._flows.hops.lower(f"{hop}:from", self.label, expires_at)
             exported.setdefault(hop, ExportedMark(hop, expires_at, by)).ask(call)
             return self._signed(signer, hop, call)
 
@@ -692,14 +635,13 @@ class TaskFlow:
         brought: Mapping[str, str] | None = None,
     ) -> str:
         """Record a change of the mark, and return the id of the record."""
-        shared, flows = self.shared, self._flows
-        with shared.changing(label) as joined:
-            after = shared.mark.label.meet(joined)
-            self._keep(after)
+        shared = self.shared
+
+        def record(joined: Label, after: Mark) -> str:
             change = MarkChange(
                 hop=shared.hop,
-                seq=str(shared.mark.seq + 1),
-                label=str(after),
+                seq=str(after.seq),
+                label=str(after.label),
                 cause=cause,
                 prev=shared.last,
                 joined=None if joined == TRUSTED else str(joined),
@@ -708,21 +650,42 @@ class TaskFlow:
                 digest=digest,
                 token=token,
             )
-            record_id = self._append(partial(flows.write, flows.record(self._facts, change)))
-            source = (intent or record_id) if joined != TRUSTED and not brought else None
-            mark = shared.mark.lowered(joined, source, name or cause)
-            self._commit(record_id, mark if not brought else mark.with_sources(Mark.of(brought)))
-        return record_id
+            return self._flows.record(self._facts, change)
 
-    def _commit(self, record_id: str, mark: Mark) -> None:
-        """Have the mark in memory be the one on record, whose place is certain again."""
+        return self._change(label, intent, name or cause, record, brought)
+
+    def _change(
+        self,
+        label: Label,
+        intent: str | None,
+        name: str,
+        write: Callable[[Label, Mark], str],
+        brought: Mapping[str, str] | None = None,
+    ) -> str:
+        """Lower the mark: plan, keep it in the shared state, write the record, commit; called while holding the lock.
+
+        Args:
+            label: What joins the mark.
+            intent: The call that it comes from; otherwise it comes from the record.
+            name: The name of its tool, or another cause.
+            write: Writes the record of what joins the mark and of the mark after it, and returns its id.
+            brought: Sources that are known from elsewhere, in place of the call.
+        """
         shared = self.shared
-        shared.mark, shared.last, shared.is_certain = mark, record_id, True
+        with shared.changing(label) as joined:
+            after = shared.mark.lowered(joined, None, name)
+            self._keep(after.label)
+            record_id = self._append(partial(write, joined, after))
+            source = (intent or record_id) if joined != TRUSTED and not brought else None
+            mark = shared.mark.lowered(joined, source, name)
+            shared.mark = mark if not brought else mark.with_sources(Mark.of(brought))
+            shared.last, shared.is_certain = record_id, True
+        return record_id
 
     def _keep(self, label: Label) -> None:
         """Lower the marks in the shared state, of a hop of another process and of threads; monitor mode may fail."""
         flows, shared = self._flows, self.shared
-        lower = [partial(flows.keep, name, label, shared.expires_at) for name in shared.names]
+        lower = [partial(flows.hops.lower, name, label, shared.expires_at) for name in shared.names]
         lower += [partial(flows.threads.lower, thread, label) for thread in tuple(shared.threads)]
         for kept in lower:
             try:
@@ -743,3 +706,8 @@ class TaskFlow:
         except EvidenceError as error:
             shared.is_certain = not error.uncertain
             raise
+
+
+def _mark_after(mark: Mark) -> MarkAfter | None:
+    """Return the member of an outcome; ``None`` if no mark is on record."""
+    return MarkAfter(label=str(mark.label), seq=str(mark.seq)) if mark.seq else None

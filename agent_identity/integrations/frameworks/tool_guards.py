@@ -317,7 +317,7 @@ class ToolGuards:
         """
         task = self._enforcer.current_task
         if task is not None and task.flow is not None:
-            task.flow.saw([call for call in calls if isinstance(call, str)])
+            task.flow.shared.saw([call for call in calls if isinstance(call, str)])
 
     def run(self, asked: ToolCall, body: Callable[[Call], object]) -> object:
         """Run a body under guard, as the agent that calls.

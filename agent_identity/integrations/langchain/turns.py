@@ -57,7 +57,7 @@ class TurnsSeen(_Watches):
             return
         calls = {call for one in response.generations for generation in one for call in _calls_of(generation)}
         for flow in flows:
-            flow.saw(calls)
+            flow.shared.saw(calls)
 
     def on_chain_start(
         self,

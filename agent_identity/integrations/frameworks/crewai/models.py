@@ -148,7 +148,7 @@ def _can_be_said(agent: object, job: object, task: Task | None) -> bool:
     crew = getattr(agent, "crew", None)
     adds = any(getattr(one, name, None) for one in (agent, crew) for name in _ADDING)
     outputs = [getattr(one, "output", None) for one in _earlier(crew, job)]
-    known = all(flow.is_accounted(str(output.raw)) for output in outputs if output is not None)
+    known = all(flow.shared.is_accounted(str(output.raw)) for output in outputs if output is not None)
     return known and not adds and flow.label.integrity == "trusted"
 
 

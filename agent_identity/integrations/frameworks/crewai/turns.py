@@ -70,11 +70,11 @@ def _note(context: LLMCallHookContext) -> None:
             _RUNS[executor] = run
         for task in tasks_in():
             if task.flow is not None:
-                task.flow.saw((turn_of(context.agent), run))
+                task.flow.shared.saw((turn_of(context.agent), run))
     elif executor is not None:
         run = _RUNS.get(executor, "")
         for task in tasks_in():
-            if task.flow is not None and not task.flow.has_seen(run):
+            if task.flow is not None and not task.flow.shared.has_seen(run):
                 join_prompt(task, _parts(answers or context.messages), are_principals=False)
 
 

@@ -48,7 +48,7 @@ class TurnsSeen(BaseSpanHandler[BaseSpan]):
             run = _run_of(bound_args)
             for task in tasks_in():
                 if task.flow is not None and run is not None:
-                    task.flow.saw([_call_of(run, call) for call in result.tool_calls])
+                    task.flow.shared.saw([_call_of(run, call) for call in result.tool_calls])
 
     def prepare_to_drop_span(self, *_: object, **__: object) -> None:
         """Take in nothing of a step that failed; called by LlamaIndex."""

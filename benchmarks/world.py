@@ -117,7 +117,7 @@ def opened(
         depth: Grants in the chain.
         exporter: Takes the spans.
         tool: The tool that the scope is for; another than ``get_invoice`` may have any arguments.
-        flow: Enable information flow, and with it version 2 of the record.
+        flow: Enable information flow.
     """
     scope = SCOPE if tool == "get_invoice" else Scope(tool)
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
@@ -125,9 +125,7 @@ def opened(
         provider = stack.enter_context(provided(exporter))
         judges = rules or policy()
         telemetry = Telemetry(tracer_provider=provider)
-        enforcer = Enforcer.open(
-            folder, policy=All(Flow(), judges) if flow else judges, telemetry=telemetry, draft_records=flow
-        )
+        enforcer = Enforcer.open(folder, policy=All(Flow(), judges) if flow else judges, telemetry=telemetry)
         stack.enter_context(enforcer)
         tasks = stack.enter_context(contextlib.ExitStack())
 

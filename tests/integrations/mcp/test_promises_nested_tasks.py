@@ -59,6 +59,7 @@ async def test_a_body_is_not_let_in_as_a_stranger(pair: Pair, listed: bool) -> N
     """A tool that drops its authority is refused, unless the server's application lists whom strangers run as."""
     if listed:
         pair.b = pair.open("b", nested=[Service("anonymous")])
+        pair.outer_elsewhere.add("b")
     server = pair.guarded(dangerously_let_in_anonymous=Anonymous(DESK, Scope(f"{NAME}/read")))
 
     @pair.a.tool

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import timedelta
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,12 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import tools_condition
 from langgraph.types import Command, interrupt
+from msgspec import structs
 
 from agent_identity import Agent, Enforcer, Human, Scope, records
 from agent_identity._enforcement.tasks import shared_mark
+from agent_identity._evidence.ledger.ledger import Ledger
+from agent_identity._evidence.record import schema
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
@@ -162,6 +165,51 @@ def test_a_call_that_was_approved_runs_in_a_new_task(office: Any, guard: str, re
     assert desk.sent == [EVIL]
     assert desk.outcomes() == [("suspended", None), ("success", None)]
     assert desk.verdict() == set()
+
+
+def test_a_resumed_call_names_the_outcome_that_suspended_it(office: Any) -> None:
+    """Asked twice, it names the first, whose mark it keeps; a call that was never suspended names none."""
+    desk = office()
+    graph = desk.graph(READ, SEND)
+    desk.ask(graph)
+    with desk.task():
+        waiting = graph.invoke(None, THREAD)["__interrupt__"]
+    assert desk.resume(graph, answer(waiting, desk.enforcer, by=BOB)) == "sent"
+    first, *_ = (one for one in records.read(desk.directory) if getattr(one, "outcome", None) == "suspended")
+    resumed = {one.action.tool: one.resumes for one in records.read(desk.directory) if isinstance(one, records.Intent)}
+    assert resumed == {"read": None, "send": first.id}
+    desk.enforcer.close()
+    assert check(desk.directory).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"decision": {"approval": None}}, "approval_missing"),
+        ({"agent": {"owner": "other@example.com"}}, "approval_mismatch"),
+        ({"principal": {"id": "eve@example.com"}}, "approval_mismatch"),
+        ({"action": {"tool": "read"}}, "approval_mismatch"),
+    ],
+)
+def test_a_resumed_call_that_differs_from_the_suspended_one_contradicts(
+    office: Any, changes: dict[str, dict[str, Any]], code: str
+) -> None:
+    """An insider who writes another principal, agent or tool, or no ruling, is found, whatever else is."""
+    desk = office()
+    graph = desk.graph(READ, SEND)
+    command = answer(desk.ask(graph), desk.enforcer, by=BOB)
+    append = Ledger.append
+
+    def edited(self: Ledger, make: Any, **options: Any) -> Any:
+        if make.func is schema.Intent and make.keywords.get("resumes"):
+            members = {name: structs.replace(make.keywords[name], **of) for name, of in changes.items()}
+            make = partial(make, **members)
+        return append(self, make, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "append", edited)
+        desk.resume(graph, command)
+    assert code in desk.verdict()
 
 
 @GUARDS
@@ -925,5 +973,10 @@ def test_another_process_resumes_under_the_same_rules(tmp_path: Path, request_: 
         found = run(how, folder)
         assert found[0] == sent
         assert told in found[1]
+        found = list(records.read(folder / "evidence"))
+        suspended = {one.id for one in found if isinstance(one, records.Outcome) and one.outcome == "suspended"}
+        resumed = [one.resumes for one in found if isinstance(one, records.Intent) and one.action.tool == "send"]
+        assert len(resumed) == len(sent)
+        assert suspended >= set(resumed)
         codes = {problem.code for problem in check(folder / "evidence").findings}
         assert codes <= {"flow_not_checked"}

@@ -21,6 +21,7 @@ from agent_identity._evidence.record.member_forms import (
     Id128,
     Name,
     Token,
+    check_ids,
     items,
     stated,
 )
@@ -312,6 +313,10 @@ class Detail(Part, frozen=True, kw_only=True):
     transforms: Annotated[tuple[Transform, ...], items(256)] | None = None
     judged_at: MarkSeen | None = None
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.roles is not None:
+            check_ids(**{f"roles[{index}]": role for index, role in enumerate(self.roles)})
 
 
 class Mark(OfTask, frozen=True, kw_only=True, tag="mark"):

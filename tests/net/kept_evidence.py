@@ -1,15 +1,13 @@
-"""Evidence of every kind, to be made by the commit before the inside changes, and verified by each one after it.
+"""Evidence of every kind, made once for each form of the records, and verified by each commit after that.
 
-``python tests/net/old_evidence.py FOLDER`` writes a directory with closed and compressed segments, cuts at the end of
+``python tests/net/kept_evidence.py FOLDER`` writes a directory with closed and compressed segments, cuts at the end of
 a segment and inside one, erased keys, approvals and a ruling, delegations, limits, pins of an MCP server, a revocation
-and the records of a killed process; its archive; and its spans as OTLP. With ``--back-ends`` before the folder it
-writes what three back ends give back of other spans (with the requirements of the session ``backends``).
-``old_evidence.tar.xz`` beside this file holds what commit 22e5aa5 made.
+and the records of a killed process; its archive; and its spans as OTLP.
+``kept_evidence.tar.xz`` beside this file holds one.
 """
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -22,7 +20,7 @@ from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
@@ -230,41 +228,8 @@ def _spans(folder: Path, memory: InMemorySpanExporter) -> None:
     (folder / "spans.pb").write_bytes(encode_spans(memory.get_finished_spans()).SerializeToString())
 
 
-def back_ends(folder: Path) -> None:
-    """Keep what each back end that is installed gives back of the same run, by each way of reading it."""
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    tests = Path(__file__).resolve().parents[1] / "backends"
-    spec = importlib.util.spec_from_file_location("backend_servers", tests / "servers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    servers = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(servers)
-    for name, package in (("phoenix", "phoenix"), ("mlflow", "mlflow"), ("clickhouse", "chdb")):
-        if importlib.util.find_spec(package) is None:
-            continue
-        kept = folder / name
-        (kept / "server").mkdir(parents=True)
-        with getattr(servers, name)(kept / "server") as back_end:
-            provider = TracerProvider(shutdown_on_exit=False)
-            provider.add_span_processor(
-                BatchSpanProcessor(OTLPSpanExporter(endpoint=back_end.http, headers=dict(back_end.headers)))
-            )
-            with _open(kept / "evidence", telemetry=Telemetry(tracer_provider=provider)) as enforcer:
-                _work(enforcer, 1)
-            provider.shutdown()
-            for number, (way, read) in enumerate(sorted(back_end.read.items())):
-                print(name, way)  # noqa: T201  It is a program.
-                (kept / f"way-{number}.txt").write_text(servers.until(11, read), "utf-8")
-        shutil.rmtree(kept / "server")
-        for private in ("keys", "state", "approvals"):
-            shutil.rmtree(kept / "evidence" / private, ignore_errors=True)
-
-
 if __name__ == "__main__":
     if sys.argv[1] == "--victim":
         _victim(Path(sys.argv[2]))
-    elif sys.argv[1] == "--back-ends":
-        back_ends(Path(sys.argv[2]))
     else:
         build(Path(sys.argv[1]))

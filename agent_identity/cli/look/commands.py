@@ -13,7 +13,7 @@ _EFFECTS: Final = ("allow", "warn", "block", "route")
 def _show(parser: ArgumentParser) -> None:
     text = "evidence directories, bundles, and trace files, also patterns and folders of them; - for stdin"
     parser.add_argument("source", metavar="SOURCE", nargs="+", help=text)
-    parser.add_argument("--task", metavar="ID", help="only this task; the beginning of its id is enough")
+    parser.add_argument("--task", metavar="ID", help="only this task; the last 6 characters of its id are enough")
     parser.add_argument("--refused", action="store_true", help="only tasks with refused calls or withheld results")
     parser.add_argument(
         "--agent", metavar="ID", action="append", default=[], help="only calls of this agent; repeatable"

@@ -21,6 +21,7 @@ __all__ = ["run"]
 
 _COLORS: Final = {"allow": "green", "warn": "yellow", "block": "red", "route": "blue"}
 _REFUSED: Final = "denied"
+_MIN_END: Final = 6
 _NAMED: Final = 5  # Tasks that an ambiguous id lists.
 
 _Source: TypeAlias = str | Sequence[str]
@@ -186,22 +187,24 @@ def _refuse_files(sources: Sequence[_Source]) -> None:
 
 
 def _of_task(tasks: Iterable[_Told], wanted: str) -> Iterable[_Told]:
-    """Return the parts of the one task whose id is or begins with this text.
+    """Return the parts of the one task whose id is this text, or ends with it.
+
+    The ids of one moment begin alike, so an end tells them apart.
 
     Raises:
-        ConfigurationError: Several ids begin with it.
+        ConfigurationError: Several ids end with it.
     """
     tasks_by_id: dict[str, list[_Told]] = {}
     for task in tasks:
         name = task.story.task
-        if name is not None and name.startswith(wanted):
+        if name is not None and (name == wanted or (len(wanted) >= _MIN_END and name.endswith(wanted))):
             kept = tasks_by_id.setdefault(name, [])
             if len(tasks_by_id) <= _NAMED or name == wanted:
                 kept.append(task)
     if wanted not in tasks_by_id and len(tasks_by_id) > 1:
         names = ", ".join([*tasks_by_id][:_NAMED]) + (", …" if len(tasks_by_id) > _NAMED else "")
         raise ConfigurationError(
-            f"{len(tasks_by_id):,} tasks have an id that begins with {wanted!r}: {names}; give more of it"
+            f"{len(tasks_by_id):,} tasks have an id that ends with {wanted!r}: {names}; give more of it"
         )
     return tasks_by_id.get(wanted) or [task for kept in tasks_by_id.values() for task in kept]
 

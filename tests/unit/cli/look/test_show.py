@@ -57,26 +57,28 @@ def test_traces_are_told_without_purposes(run: Run, spans: Path) -> None:
 
 
 def test_one_task_can_be_chosen(run: Run, evidence: Path) -> None:
-    """``--task`` shows that task alone; the beginning of its id is enough, as long as no other begins so."""
+    """``--task`` shows that task alone; an end of its id is enough, as long as no other ends so."""
     nightly = json.loads(run("show", evidence, "--json")[1])["tasks"][1]["task"]
-    for name in (TASK, TASK[:14]):
+    for name in (TASK, TASK[-6:]):
         code, out, _ = run("show", evidence, "--task", name)
         assert code == 0
         assert out.startswith(TOLD)
         assert "nightly" not in out
-    code, out, err = run("show", evidence, "--task", TASK[:4])
-    assert (code, out) == (2, "")
-    assert f"2 tasks have an id that begins with '{TASK[:4]}': {TASK}, {nightly}" in err
+    assert TASK[:6] == nightly[:6]
+    for other in (TASK[:-1], TASK[-5:]):
+        code, out, err = run("show", evidence, "--task", other)
+        assert (code, out) == (2, "")
+        assert "no records of the task" in err
 
 
-def test_a_whole_id_is_no_beginning_of_others() -> None:
-    """A task whose id others begin with is shown alone, and few of many others are named."""
-    some = [_Told("d", story(task=name)) for name in ("t1", "t", "t2", "t")]
-    assert list(_of_task(iter(some), "t")) == [some[1], some[3]]
-    many = [_Told("d", story(task=f"t{number}")) for number in range(9)]
-    with pytest.raises(ConfigurationError, match=r"^9 tasks .*: t0, t1, t2, t3, t4, …; give"):
-        _of_task(iter(many), "t")
-    assert list(_of_task(iter(many), "t8")) == [many[8]]
+def test_a_whole_id_is_no_end_of_others() -> None:
+    """A task whose id others end with is shown alone, and few of many others are named."""
+    some = [_Told("d", story(task=name)) for name in ("1-nightly", "nightly", "2-nightly", "nightly")]
+    assert list(_of_task(iter(some), "nightly")) == [some[1], some[3]]
+    many = [_Told("d", story(task=f"{number}-nightly")) for number in range(9)]
+    with pytest.raises(ConfigurationError, match=r"^9 tasks .*: 0-nightly, .*, 4-nightly, …; give"):
+        _of_task(iter(many), "nightly")
+    assert list(_of_task(iter(many), "8-nightly")) == [many[8]]
     assert list(_of_task(iter([_Told("d", story(task=None))]), "t")) == []
 
 

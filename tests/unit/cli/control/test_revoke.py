@@ -140,3 +140,13 @@ def test_whoever_has_the_keys_revokes_where_the_agents_have_none(run: Run, tmp_p
     assert "clerk" in run("revocations", directory, "--keys", keys)[1]
     assert run("reinstate", directory, "agent", "clerk", "--keys", keys)[0] == 0
     assert not (directory / "keys" / "issuer.pem").exists()
+
+
+def test_a_name_that_begins_with_a_dash_is_one_after_two(run: Run, enforcer: Enforcer, tmp_path: Path) -> None:
+    """One of 64 hashes does."""
+    directory, dashed = tmp_path / "d", "-" + 42 * "a"
+    assert run("revoke", directory, "grant", dashed)[0] == 2
+    code, out, _ = run("revoke", directory, "grant", "--", dashed)
+    assert (code, out.splitlines()[0]) == (0, f"grant {dashed}: revoked, in version 1 of the list")
+    code, out, _ = run("revoke", "--json", directory, "grant", "--", dashed)
+    assert (code, json.loads(out)["name"]) == (0, dashed)

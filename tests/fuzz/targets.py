@@ -401,7 +401,7 @@ def seeds(name: str) -> tuple[bytes, ...]:
         "child_claims": (parse_compact(child.token).payload,),
         "proof_claims": (parse_compact(proof).payload,),
         "revocations": (parse_compact(signed_list.decode()).payload,),
-        "trust": (store.to_json(), (VECTORS / "trust-v3.json").read_bytes()),
+        "trust": (store.to_json(), (VECTORS / "signed-trust.json").read_bytes()),
         "certificate_claims": (parse_compact(certificate.sign(ISSUER)).payload,),
         "key_set": (encode({"keys": [{**ISSUER.public_key.to_jwk(), "kid": "k", "use": "sig"}]}),),
         "foreign_token": (root.token.encode(), proof.encode()),

@@ -49,6 +49,7 @@ from agent_identity.identity import (
     Agent,
     AgentRegistry,
     Certificate,
+    FileVersion,
     Human,
     KeySet,
     PublicKey,
@@ -384,7 +385,8 @@ def seeds(name: str) -> tuple[bytes, ...]:
     proof = prove(CHAIN, HOLDER, tool="read", arguments={}, audience="here", now=NOW, id=uuid)
     listed = RevocationList(3, NOW, (Revocation("agent", "clerk", since=NOW, reason="stolen"),))
     signed_list = listed.sign(ISSUER, issuer="urn:example:issuer")
-    store = TrustStore(keys=(TrustedKey(key=ISSUER.public_key, purpose="issuer"),), issuer="urn:x", origin="x/y")
+    keys, file = (TrustedKey(key=ISSUER.public_key, purpose="issuer"),), FileVersion("urn:x")
+    store = TrustStore(keys, issuer="urn:x", origin="x/y", file=file)
     certificate = Certificate(
         recorder=HOLDER.public_key,
         origin="urn/pod",

@@ -127,7 +127,9 @@ def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | byte
     _refuse_private_keys(content)
     try:
         if content.get("version", TRUST_FILE_VERSION) != TRUST_FILE_VERSION:
-            raise _malformed("version", f'the version is not "{TRUST_FILE_VERSION}"; write the file anew in that form')
+            raise _malformed(
+                "version", f'the version is not "{TRUST_FILE_VERSION}"; restore it from a copy, or write a new one'
+            )
         parsed = _read(TrustFile, content)
         trust = _store(kind, parsed)
     except ValueError as error:

@@ -197,7 +197,7 @@ def test_another_version_is_refused_in_one_sentence(version: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         TrustStore.load({"version": version, "keys": 7})
     assert str(caught.value) == (
-        "bad trust file at 'version': the version is not \"1\"; write the file anew in that form"
+        "bad trust file at 'version': the version is not \"1\"; restore it from a copy, or write a new one"
     )
 
 

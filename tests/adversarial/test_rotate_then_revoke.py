@@ -172,7 +172,7 @@ def test_ac_17_a_key_that_only_the_file_announces_is_not_followed(tmp_path: Path
     ):
         assert outcome(enforcer) == "read"
         trust = TrustStore.load(place / "trust.json")
-        forged = replace(trust, file=FileVersion(trust.origin or "", 9)).with_key(stranger.public_key, "issuer")
+        forged = replace(trust, file=replace(trust.file, revision=9)).with_key(stranger.public_key, "issuer")
         forged.save(place / "trust.json")
         (place / "trust.successors").write_text(signed(forged, stranger) + "\n")
         revoke_as(place, stranger, state)

@@ -48,7 +48,7 @@ from agent_identity.identity import (
 from agent_identity.options import Durability, Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
-from .test_trust_v3 import (
+from .test_trust_certificates import (
     ALICE,
     CLERK,
     DAY,

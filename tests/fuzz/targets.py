@@ -49,6 +49,7 @@ from agent_identity.identity import (
     Agent,
     AgentRegistry,
     Certificate,
+    FileVersion,
     Human,
     KeySet,
     PublicKey,
@@ -384,7 +385,8 @@ def seeds(name: str) -> tuple[bytes, ...]:
     proof = prove(CHAIN, HOLDER, tool="read", arguments={}, audience="here", now=NOW, id=uuid)
     listed = RevocationList(3, NOW, (Revocation("agent", "clerk", since=NOW, reason="stolen"),))
     signed_list = listed.sign(ISSUER, issuer="urn:example:issuer")
-    store = TrustStore(keys=(TrustedKey(key=ISSUER.public_key, purpose="issuer"),), issuer="urn:x", origin="x/y")
+    keys, file = (TrustedKey(key=ISSUER.public_key, purpose="issuer"),), FileVersion("urn:x")
+    store = TrustStore(keys, issuer="urn:x", origin="x/y", file=file)
     certificate = Certificate(
         recorder=HOLDER.public_key,
         origin="urn/pod",
@@ -401,7 +403,7 @@ def seeds(name: str) -> tuple[bytes, ...]:
         "child_claims": (parse_compact(child.token).payload,),
         "proof_claims": (parse_compact(proof).payload,),
         "revocations": (parse_compact(signed_list.decode()).payload,),
-        "trust": (store.to_json(), (VECTORS / "trust-v3.json").read_bytes()),
+        "trust": (store.to_json(), (VECTORS / "signed-trust.json").read_bytes()),
         "certificate_claims": (parse_compact(certificate.sign(ISSUER)).payload,),
         "key_set": (encode({"keys": [{**ISSUER.public_key.to_jwk(), "kid": "k", "use": "sig"}]}),),
         "foreign_token": (root.token.encode(), proof.encode()),

@@ -61,10 +61,14 @@ NEVER: Final = 1_000_000.0  # Seconds; nothing is sealed but on demand.
 SEEDS: Final = {"issuer": b"\x01" * 32, "recorder": b"\x02" * 32}
 ISSUER: Final = SigningKey.from_seed(SEEDS["issuer"])
 RECORDER: Final = SigningKey.from_seed(SEEDS["recorder"])
-TRUST: Final = (
-    TrustStore((), issuer=ISSUER_URI, origin=ORIGIN)
-    .with_key(ISSUER.public_key, "issuer")
-    .with_key(RECORDER.public_key, "recorder", not_before=1_763_000_000, not_after=1_795_536_000)
+TRUST: Final = TrustStore(
+    (
+        TrustedKey(ISSUER.public_key, "issuer"),
+        TrustedKey(RECORDER.public_key, "recorder", not_before=1_763_000_000, not_after=1_795_536_000),
+    ),
+    issuer=ISSUER_URI,
+    origin=ORIGIN,
+    file=FileVersion("AZq7zA4Ae4OAAAAAAAAAAQ"),
 )
 
 ALICE: Final = Human("alice@example.com", issuer="https://login.example", roles=("finance",))
@@ -270,7 +274,7 @@ def build(target: Path) -> None:
         write_json(target / "inclusion.json", inclusion(evidence))
         write(target / "log.tlog-proof", log_proof(evidence))
         write(target / "agents.jsonl", agents())
-        write(target / "trust-v3.json", trust_v3().to_json())
+        write(target / "signed-trust.json", signed_file().to_json())
         write_json(target / "certificates.json", certificates())
 
 
@@ -426,8 +430,8 @@ FLEET: Final = "fleet.example/a/b/"
 POD_ISSUER: Final = "https://issuer.example/pods"
 
 
-def trust_v3() -> TrustStore:
-    """Return a signed trust file of version 3 with an entry of each purpose."""
+def signed_file() -> TrustStore:
+    """Return a signed trust file with an entry of each purpose."""
     base = bytes.fromhex(  # The base point of P-256 (SEC 2 §2.4.2), whose private key is 1.
         "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
         "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"

@@ -548,7 +548,7 @@ def test_a_changed_export_gets_its_verdict(
 
 
 CERTIFICATES = golden("certificates.json")
-FLEET = TrustStore.load(HERE / "trust-v3.json")
+FLEET = TrustStore.load(HERE / "signed-trust.json")
 
 
 @pytest.mark.parametrize("case", CERTIFICATES, ids=[case["name"] for case in CERTIFICATES])
@@ -576,7 +576,7 @@ def test_a_certificate_gives_what_it_says_or_its_code(case: Document) -> None:
 
 def test_the_signed_trust_file_is_read_whole() -> None:
     """An entry of each purpose, in the form in which it was signed; the plain library of others verifies it."""
-    content = golden("trust-v3.json")
+    content = golden("signed-trust.json")
     assert {entry["purpose"] for entry in content["keys"]} == {
         "approver",
         "issuer",
@@ -585,7 +585,7 @@ def test_the_signed_trust_file_is_read_whole() -> None:
         "root",
         "witness",
     }
-    assert FLEET.to_json() == (HERE / "trust-v3.json").read_bytes()
+    assert FLEET.to_json() == (HERE / "signed-trust.json").read_bytes()
     header, _, signature = content.pop("signature").split(".")
     payload = base64.urlsafe_b64encode(
         json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,5 +1,7 @@
 """The signed inventory of servers of a directory: two lines, a token over the digest of the second, canonical JSON."""
 
+from typing import Final
+
 from agent_identity._identity.common import digest_of
 from agent_identity._identity.keys import parse_compact
 from agent_identity._identity.trust import TrustStore
@@ -8,14 +10,16 @@ from agent_identity.errors import TokenError
 
 __all__ = ["INVENTORY_NAME", "INVENTORY_TYPE", "INVENTORY_VERSION", "open_inventory"]
 
-INVENTORY_NAME = "inventory.json"
+INVENTORY_NAME: Final = "inventory.json"
 """The name of the inventory of servers in an evidence directory."""
 
-INVENTORY_TYPE = "agent-inventory+jwt"
+INVENTORY_TYPE: Final = "agent-inventory+jwt"
 """The ``typ`` of the token of an inventory of servers."""
 
-INVENTORY_VERSION = "servers.v1"
-"""The member of an inventory that holds its servers."""
+INVENTORY_VERSION: Final = "1"
+"""The ``v`` of an inventory of servers."""
+
+_MEMBERS: Final = frozenset({"servers", "v"})
 
 
 def open_inventory(data: bytes, trust: TrustStore) -> tuple[int, dict[str, JSON]]:
@@ -26,7 +30,7 @@ def open_inventory(data: bytes, trust: TrustStore) -> tuple[int, dict[str, JSON]
         trust: The trusted keys; those trusted as issuer may sign it.
 
     Raises:
-        TokenError: It does not verify, or is of another version.
+        TokenError: It does not verify, or is not of version 1.
     """
     try:
         line, body, end = data.split(b"\n")
@@ -45,10 +49,11 @@ def open_inventory(data: bytes, trust: TrustStore) -> tuple[int, dict[str, JSON]
         content = decode(body)
     except ValueError:
         content = None
-    servers = content.get(INVENTORY_VERSION) if isinstance(content, dict) else None
-    if not isinstance(servers, dict):
-        # It is signed, so it is not from a stranger, but from another version.
+    members = content if isinstance(content, dict) else {}
+    servers = members.get("servers")
+    if members.keys() != _MEMBERS or members["v"] != INVENTORY_VERSION or not isinstance(servers, dict):
         raise TokenError(
-            "another version wrote the inventory; use that version, or pin anew", code="inventory_malformed"
+            f"the members of the inventory are not servers and v {INVENTORY_VERSION}; pin the servers anew",
+            code="inventory_malformed",
         )
     return number, servers

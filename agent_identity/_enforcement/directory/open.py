@@ -21,7 +21,7 @@ from agent_identity._evidence.storage import Files, make_folder
 from agent_identity._evidence.transparency import Publisher
 from agent_identity._identity.common import Clock, Ids, check_path, hide_from_git, uuid_of
 from agent_identity._identity.keys import PublicKey, Signer, SigningKey
-from agent_identity._identity.trust import Purpose, SocketSigner, TrustedKey, TrustStore, check_root
+from agent_identity._identity.trust import FileVersion, Purpose, SocketSigner, TrustedKey, TrustStore, check_root
 from agent_identity.errors import ConfigurationError, TokenError
 
 __all__ = ["Directory", "hides_from_git", "open_directory"]
@@ -216,7 +216,7 @@ def _refuse_private_keys(folder: Path) -> None:
 
 
 def _refuse_other_names(kept: TrustStore, trust: TrustStore) -> None:
-    if (kept.issuer, kept.origin) != (trust.issuer, trust.origin):
+    if (kept.file.id, kept.issuer, kept.origin) != (trust.file.id, trust.issuer, trust.origin):
         raise ConfigurationError(
             "the signer has other names than the trust.json of this directory; "
             "name its socket, or start a new directory"
@@ -258,6 +258,7 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
             ),
             issuer=f"urn:uuid:{uuid_of(name)}",
             origin=f"agent-identity/{name}",
+            file=FileVersion(name),
         )
         try:
             fresh.create(path)

@@ -25,7 +25,6 @@ from agent_identity._identity.trust import (
     Takeover,
     TrustedKey,
     TrustStore,
-    revisable,
     signed_successor,
     signed_trust,
 )
@@ -110,7 +109,7 @@ def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
 
 def _settle(root: Path, trust: TrustStore, done: Sequence[Rotated], root_key: Signer | None) -> None:
     if done:
-        replace_trust(root, _announced(revisable(trust), done), root_key)
+        replace_trust(root, _announced(trust, done), root_key)
     for one in done:
         put_in_place(_next(root, one.new.purpose), _current(root, one.new.purpose))
 
@@ -120,7 +119,7 @@ def replace_trust(root: Path, trust: TrustStore, root_key: Signer | None = None)
 
     Args:
         root: The directory with the keys.
-        trust: The next trust file, of version 3.
+        trust: The next trust file.
         root_key: The root that signs it as well.
 
     Raises:
@@ -250,14 +249,14 @@ def revoke(
         except ValueError as error:
             raise ConfigurationError(f"bad revocation: {error}") from None
         following = trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys))
-        _write(root, file, trust, following, root_key)
+        _write(root, file, following, root_key)
         return tuple(changed.values())
 
 
-def _write(root: Path, file: Path, trust: TrustStore, following: TrustStore, root_key: Signer | None) -> None:
+def _write(root: Path, file: Path, following: TrustStore, root_key: Signer | None) -> None:
     """Write a trust file, and announce it to running processes where the key in use can."""
     if _may_announce(root, following):
-        replace_trust(root, revisable(trust).with_keys(following.keys), root_key)
+        replace_trust(root, following, root_key)
     else:
         (following if root_key is None else signed_trust(following, root_key)).save(file)
 

@@ -343,7 +343,7 @@ def _written(state: _State, signer: Signer) -> bytes:
 
 
 def _body(book: ServerInventory) -> bytes:
-    return encode({INVENTORY_VERSION: {name: _claim(offer) for name, offer in book.items()}})
+    return encode({"servers": {name: _claim(offer) for name, offer in book.items()}, "v": INVENTORY_VERSION})
 
 
 def _read(data: bytes, trust: TrustStore) -> _State:
@@ -351,9 +351,9 @@ def _read(data: bytes, trust: TrustStore) -> _State:
     try:
         return _State(number, {name: _offer(claim) for name, claim in servers.items()})
     except (LookupError, TypeError, ValueError):
-        # It is signed, so another version wrote it, not a stranger.
         raise TokenError(
-            "another version wrote the inventory; use that version, or pin anew", code="inventory_malformed"
+            "a server in the inventory does not have the form of version 1; pin the servers anew",
+            code="inventory_malformed",
         ) from None
 
 

@@ -13,6 +13,7 @@ from agent_identity.canonical import RecordValue, decode_record, encode_record
 
 __all__ = ["Excerpt", "Start"]
 
+_VERSION: Final = "1"
 _FACTS: Final = (frozenset({"end", "size"}), frozenset({"end", "last", "peaks", "size"}))
 """The required and the permitted members of a start."""
 
@@ -61,7 +62,7 @@ class Excerpt:
                     "peaks": tuple(map(b64url_encode, start.peaks)),
                 }
             streams[name] = before
-        return encode_record({"v": "1", "streams": streams})
+        return encode_record({"v": _VERSION, "streams": streams})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -72,8 +73,8 @@ class Excerpt:
         """
         members = decode_record(data)
         streams = members.get("streams")
-        if members.get("v") != "1" or not isinstance(streams, dict):
-            raise ValueError("the file does not describe an excerpt of version 1")
+        if members.keys() != {"streams", "v"} or members["v"] != _VERSION or not isinstance(streams, dict):
+            raise ValueError(f"its members are not streams and v {_VERSION}; make the excerpt again")
         return cls({_stream(name): _start(start) for name, start in streams.items()})
 
 

@@ -36,13 +36,7 @@ if TYPE_CHECKING:
         send_frame,
     )
     from agent_identity._identity.trust.store import TrustStore
-    from agent_identity._identity.trust.successors import (
-        MAX_SUCCESSOR,
-        check_root,
-        followed,
-        revisable,
-        signed_successor,
-    )
+    from agent_identity._identity.trust.successors import MAX_SUCCESSOR, check_root, followed, signed_successor
 else:
     from agent_identity._common.lazy import lazily
 
@@ -86,7 +80,6 @@ else:
                 "MAX_SUCCESSOR",
                 "check_root",
                 "followed",
-                "revisable",
                 "signed_successor",
             ),
         },
@@ -120,7 +113,6 @@ __all__ = [
     "followed",
     "receive_frame",
     "refuse_doubted",
-    "revisable",
     "send_frame",
     "signed_successor",
     "signed_trust",

@@ -9,14 +9,16 @@ from agent_identity._identity.common import b64url_encode
 from agent_identity._identity.keys import PublicKey, Signer, parse_compact, sign_compact
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.entries import FileVersion, Store, Takeover, TrustedKey, TrustEntries
-from agent_identity._identity.trust.origins import is_prefix
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["TRUST_FILE_TYPE", "check_signature", "document_of", "signed_trust", "written"]
+__all__ = ["TRUST_FILE_TYPE", "TRUST_FILE_VERSION", "check_signature", "document_of", "signed_trust", "written"]
 
 TRUST_FILE_TYPE: Final = "agent-trust+jwt"
 """The ``typ`` of the signature of a trust file."""
+
+TRUST_FILE_VERSION: Final = "1"
+"""The ``version`` of the trust file."""
 
 _MAX_SIGNATURE: Final = 2 << 20  # Characters with the content of the file, which the signature itself leaves out.
 
@@ -25,15 +27,12 @@ def signed_trust(trust: Store, root: Signer) -> Store:
     """Return the store with the signature of one of its roots, in the form of the file.
 
     Args:
-        trust: A store of version 3.
+        trust: The store.
         root: The private key of a root that is listed in it and not revoked.
 
     Raises:
-        ConfigurationError: The store has no id and revision, or the key is no such root
-            (code ``bad_trust_signature``).
+        ConfigurationError: The key is no such root (code ``bad_trust_signature``).
     """
-    if trust.file is None:
-        raise ConfigurationError("the trust file is not of version 3; give it an id and a revision")
     listed = trust.get(root.public_key.thumbprint, "root")
     if listed is None or not listed.sound:
         raise bad_signature("the key is not that of a root that the file lists and that is not revoked")
@@ -75,7 +74,7 @@ def bad_signature(message: str) -> ConfigurationError:
 def written(trust: TrustEntries) -> bytes:
     """Return the content of the trust file of a store. A signature stays only on the content it was made for."""
     document = document_of(trust)
-    signature = None if trust.file is None else trust.file.signature
+    signature = trust.file.signature
     if signature is not None:
         try:
             check_signature(signature, document, trust)
@@ -89,46 +88,25 @@ def document_of(trust: TrustEntries) -> dict[str, JSON]:
     """Return the content of the trust file of a store, without its signature.
 
     Raises:
-        ValueError: It needs version 3 of the file and has no id and revision, or certificates extended it.
+        ValueError: Certificates extended it.
     """
     if any(key.certificates for key in trust.keys):
         raise ValueError("certificates extended the store; save the one before")
-    names = _known({"issuer": trust.issuer, "origin": trust.origin})
-    if trust.file is None:
-        if _needs_version_3(trust):
-            raise ValueError(
-                "the store has members that only version 3 of the trust file holds; give file an id and a revision"
-            )
-        others = {**_second_keys(trust), **_witnesses(trust)}
-        version = "2" if others or any(key.origin for key in trust.keys) else "1"
-        return {"version": version, **names, "keys": [_entry(trusted) for trusted in trust.keys], **others}
-    return {
-        "version": "3",
-        "id": trust.file.id,
-        "revision": trust.file.revision,
-        **names,
-        **_members(trust, trust.file),
-    }
-
-
-def _members(trust: TrustEntries, file: FileVersion) -> dict[str, JSON]:
-    """Return the members of version 3 after the names."""
+    file = trust.file
     entries: list[JSON] = [_entry(trusted) for trusted in trust.keys]
     entries += map(_approver, trust.approvers)
     entries += _witness_entries(trust)
     required = trust.witnesses.required
     return {
+        "version": TRUST_FILE_VERSION,
+        "id": file.id,
+        "revision": file.revision,
+        **_known({"issuer": trust.issuer, "origin": trust.origin}),
         "keys": entries,
         **_second_keys(trust),
         **({} if required is None else {"quorum": required}),
         **({"merged_from": list(file.merged_from)} if file.merged_from else {}),
     }
-
-
-def _needs_version_3(trust: TrustEntries) -> bool:
-    prefixes = any(key.origin is not None and is_prefix(key.origin) for key in trust.keys)
-    purposes = any(key.purpose not in ("issuer", "recorder") for key in trust.keys)
-    return prefixes or purposes or bool(trust.approvers or trust.witnesses.periods)
 
 
 def _entry(trusted: TrustedKey) -> dict[str, JSON]:
@@ -201,13 +179,6 @@ def _second_keys(trust: TrustEntries) -> dict[str, JSON]:
             for second in trust.second_keys
         ]
     }
-
-
-def _witnesses(trust: TrustEntries) -> dict[str, JSON]:
-    if not trust.witnesses.keys:
-        return {}
-    required = {} if trust.witnesses.required is None else {"required": trust.witnesses.required}
-    return {"witnesses": {"keys": [key.vkey for key in trust.witnesses.keys], **required}}
 
 
 def _log(takeover: Takeover) -> dict[str, JSON]:

@@ -1,11 +1,12 @@
 """Entries of a trust store: keys with purposes, periods and revocations, witnesses, and lookups over them."""
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, final, get_args
 
-from agent_identity._identity.common import MAX_TIME, check_id, check_period, check_time, within
+from agent_identity._identity.common import MAX_TIME, b64url_encode, check_id, check_period, check_time, within
 from agent_identity._identity.keys import Cosigner, PublicKey
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.origins import check_origin, check_origin_pattern, covers, is_prefix
@@ -39,6 +40,11 @@ _MAX_SIZE: Final = (1 << 63) - 1
 _ROOT_SIZE: Final = 32
 _MAX_WITNESSES: Final = 64
 _MAX_MERGED: Final = 1_024
+_ID_BYTES: Final = 16
+
+
+def _new_id() -> str:
+    return b64url_encode(os.urandom(_ID_BYTES))
 
 
 @final
@@ -292,10 +298,11 @@ class Witnesses:
 @final
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """The id, revision and origin files of a trust file of version 3.
+    """The id and revision of a trust file, and what signed it; without arguments, those of a new file.
 
     Args:
-        id: Names the file through all its changes; see :func:`~agent_identity.identity.check_id`.
+        id: Names the file through all its changes; see :func:`~agent_identity.identity.check_id`. By default 128
+            random bits in 22 base64url characters.
         revision: Rises with each change, from 1 to 2^53 - 1.
         merged_from: The files that were put together in it since it was signed; see
             :func:`~agent_identity.identity.merged`.
@@ -306,8 +313,8 @@ class FileVersion:
         ValueError: A field breaks a rule.
     """
 
-    id: str
-    revision: int
+    id: str = field(default_factory=_new_id)
+    revision: int = 1
     merged_from: tuple[str, ...] = field(default=(), kw_only=True)
     signature: str | None = field(default=None, kw_only=True)
 
@@ -346,7 +353,7 @@ class TrustEntries:
         second_keys: The keys whose signature checkpoints need in addition, in the order in which they took over.
         witnesses: Parties whose cosignatures the log needs.
         approvers: Credentials of persons who approve, each once.
-        file: The trust file's id and revision; ``None`` for files before version 3.
+        file: The id and revision of the trust file; by default those of a new file.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -362,7 +369,7 @@ class TrustEntries:
     second_keys: tuple[SecondKey, ...] = field(default=(), kw_only=True)
     witnesses: Witnesses = field(default=Witnesses(()), kw_only=True)
     approvers: tuple[Approver, ...] = field(default=(), kw_only=True)
-    file: FileVersion | None = field(default=None, kw_only=True)
+    file: FileVersion = field(default_factory=FileVersion, kw_only=True)
     _index: Mapping[tuple[str, str], TrustedKey] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -382,6 +389,8 @@ class TrustEntries:
             check_origin(self.origin)
         self._check_second_keys()
         self._check_approvers()
+        if type(self.file) is not FileVersion:
+            raise TypeError(f"file is {type(self.file).__name__}; give a FileVersion")
         object.__setattr__(self, "_index", MappingProxyType(index))
 
     def _check_approvers(self) -> None:
@@ -541,7 +550,7 @@ class TrustEntries:
         issuer: str | None = None,
         origin: str | None = None,
     ) -> Self:
-        """Return a store that trusts one more key; this one stays as it is.
+        """Return a store that trusts one more key, of the next revision; this one stays as it is.
 
         Raises:
             ValueError: The key has this purpose already, or another argument of :class:`TrustedKey` is wrong.
@@ -550,7 +559,7 @@ class TrustEntries:
         return self.with_keys((*self.keys, added))
 
     def with_keys(self, keys: tuple[TrustedKey, ...]) -> Self:
-        """Return a store of the same names with exactly these keys; this one stays as it is.
+        """Return a store of the same names with exactly these keys, of the next revision; this one stays as it is.
 
         Raises:
             ValueError: A key has one purpose twice.
@@ -560,7 +569,7 @@ class TrustEntries:
     def changed(
         self, *, keys: tuple[TrustedKey, ...] | None = None, second_keys: tuple[SecondKey, ...] | None = None
     ) -> Self:
-        """Return a store with other keys. In version 3 of the file its revision rises, and it is unsigned.
+        """Return a store with other keys, of the next revision and unsigned.
 
         Args:
             keys: The trusted keys; ``None`` for those of this one.
@@ -570,7 +579,7 @@ class TrustEntries:
             ValueError: They break a rule of the store.
             ConfigurationError: The revision is the last one.
         """
-        file = None if self.file is None else replace(self.file, revision=self.file.following(), signature=None)
+        file = replace(self.file, revision=self.file.following(), signature=None)
         keys = self.keys if keys is None else keys
         return replace(self, keys=keys, second_keys=self.second_keys if second_keys is None else second_keys, file=file)
 

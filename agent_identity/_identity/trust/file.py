@@ -10,13 +10,12 @@ from typing import Annotated, Final, Literal, NoReturn, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta
 
-from agent_identity._common.narrowing import is_dict, is_list
+from agent_identity._common.narrowing import is_list
 from agent_identity._identity.common import DIGEST_FORM, PathLike, b64url_decode, read_trusted_file
 from agent_identity._identity.keys import Cosigner, PublicKey
 from agent_identity._identity.trust.approvers import Approver, key_of_jwk
-from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
+from agent_identity._identity.trust.document import TRUST_FILE_VERSION, bad_signature, check_signature, document_of
 from agent_identity._identity.trust.entries import FileVersion, SecondKey, Store, Takeover, TrustedKey, Witnesses
-from agent_identity._identity.trust.origins import is_prefix
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
@@ -43,14 +42,15 @@ class TakeoverEntry(_Part, frozen=True, kw_only=True):
     root: Annotated[str, Meta(pattern=rf"^{DIGEST_FORM}\Z")]
 
 
-class _KeyMembers(_Part, frozen=True, kw_only=True):
-    """A public JWK (RFC 8037 §2) with its validity period in seconds."""
+class KeyEntry(_Part, frozen=True, kw_only=True):
+    """A public JWK (RFC 8037 §2) with its purpose and its validity period in seconds."""
 
     kty: Literal["OKP"]
     crv: Literal["Ed25519"]
     x: str
     kid: str
     alg: Literal["EdDSA"]
+    purpose: Literal["issuer", "recorder", "policy", "root"]
     not_before: _Time | None = None
     not_after: _Time | None = None
     issuer: str | None = None
@@ -58,18 +58,6 @@ class _KeyMembers(_Part, frozen=True, kw_only=True):
     reason: str | None = None
     takes_over: TakeoverEntry | None = None
     origin: str | None = None
-
-
-class KeyEntry(_KeyMembers, frozen=True, kw_only=True):
-    """One key of a file of version 1 or 2."""
-
-    purpose: Literal["issuer", "recorder"]
-
-
-class ListedKeyEntry(_KeyMembers, frozen=True, kw_only=True):
-    """One key of a file of version 3."""
-
-    purpose: Literal["issuer", "recorder", "policy", "root"]
 
 
 class ApproverEntry(_Part, frozen=True, kw_only=True):
@@ -110,28 +98,10 @@ class SecondKeyEntry(_Part, frozen=True, kw_only=True):
     takes_over: TakeoverEntry
 
 
-class WitnessesEntry(_Part, frozen=True, kw_only=True):
-    """Other parties that cosign checkpoints, by their verifier keys (C2SP signed-note)."""
-
-    keys: Annotated[list[str], Meta(min_length=1, max_length=64)]
-    required: Annotated[int, Meta(ge=1, le=64)] | None = None
-
-
 class TrustFile(_Part, frozen=True, kw_only=True):
-    """A whole file of version 1 or 2. Version 2 is only for members that version 1 does not have."""
+    """A whole file."""
 
-    version: Literal["1", "2"]
-    issuer: str | None = None
-    origin: str | None = None
-    keys: list[KeyEntry]
-    second_keys: list[SecondKeyEntry] = []
-    witnesses: WitnessesEntry | None = None
-
-
-class TrustFile3(_Part, frozen=True, kw_only=True):
-    """A whole file of version 3."""
-
-    version: Literal["3"]
+    version: Literal["1"]
     id: str
     revision: int
     issuer: str | None = None
@@ -143,9 +113,9 @@ class TrustFile3(_Part, frozen=True, kw_only=True):
     signature: Annotated[str, Meta(max_length=1_024)] | None = None
 
 
-_Entry: TypeAlias = ListedKeyEntry | ApproverEntry | WitnessEntry
+_Entry: TypeAlias = KeyEntry | ApproverEntry | WitnessEntry
 _ENTRIES: Final[Mapping[object, type[_Entry]]] = {
-    **dict.fromkeys(("issuer", "recorder", "policy", "root"), ListedKeyEntry),
+    **dict.fromkeys(("issuer", "recorder", "policy", "root"), KeyEntry),
     "approver": ApproverEntry,
     "witness": WitnessEntry,
 }
@@ -156,9 +126,11 @@ def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | byte
     content = _parse(_document(source), f" at {os.fspath(source)!r}" if isinstance(source, str | os.PathLike) else "")
     _refuse_private_keys(content)
     try:
-        if content.get("version") != "3":
-            return _old_store(kind, _read(TrustFile, content), content)
-        parsed = _read(TrustFile3, content)
+        if content.get("version", TRUST_FILE_VERSION) != TRUST_FILE_VERSION:
+            raise _malformed(
+                "version", f'the version is not "{TRUST_FILE_VERSION}"; restore it from a copy, or write a new one'
+            )
+        parsed = _read(TrustFile, content)
         trust = _store(kind, parsed)
     except ValueError as error:
         raise ConfigurationError(f"bad trust file: {error}") from None
@@ -172,32 +144,9 @@ def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | byte
     return trust
 
 
-def _old_store(kind: type[Store], parsed: TrustFile, content: _Object) -> Store:
-    listed = content["keys"]
-    own = is_list(listed) and any(is_dict(entry) and "origin" in entry for entry in listed)
-    if (parsed.version == "2") != bool(own or {"second_keys", "witnesses"} & content.keys()):
-        raise ValueError(
-            "the version is not 2 with second_keys, witnesses or the origin of a key, or not 1 "
-            "without; change the version"
-        )
-    for number, entry in enumerate(parsed.keys):
-        if entry.origin is not None and is_prefix(entry.origin):
-            raise ValueError(f"keys.{number}.origin is a prefix, which is for files of version 3; write one name")
-    witnesses = Witnesses(())
-    if parsed.witnesses is not None:
-        witnesses = Witnesses(tuple(map(Cosigner.from_vkey, parsed.witnesses.keys)), parsed.witnesses.required)
-    return kind(
-        _keys(enumerate(parsed.keys)),
-        issuer=parsed.issuer,
-        origin=parsed.origin,
-        second_keys=_second_keys(parsed.second_keys),
-        witnesses=witnesses,
-    )
-
-
-def _store(kind: type[Store], content: TrustFile3) -> Store:
+def _store(kind: type[Store], content: TrustFile) -> Store:
     entries = [_entry(number, entry) for number, entry in enumerate(content.keys)]
-    keys = [(number, entry) for number, entry in enumerate(entries) if isinstance(entry, ListedKeyEntry)]
+    keys = [(number, entry) for number, entry in enumerate(entries) if isinstance(entry, KeyEntry)]
     witnesses = [entry for entry in entries if isinstance(entry, WitnessEntry)]
     periods = tuple((entry.not_before, entry.not_after) for entry in witnesses)
     return kind(
@@ -218,7 +167,7 @@ def _store(kind: type[Store], content: TrustFile3) -> Store:
 
 
 def _entry(number: int, entry: _Object) -> _Entry:
-    """Return an entry of version 3 in the form of its purpose."""
+    """Return an entry in the form of its purpose."""
     purpose = entry.get("purpose")
     form = _ENTRIES.get(purpose) if isinstance(purpose, str) else None
     if form is None:
@@ -228,7 +177,7 @@ def _entry(number: int, entry: _Object) -> _Entry:
     return _read(form, entry, f"keys.{number}.")
 
 
-def _keys(entries: Iterable[tuple[int, KeyEntry | ListedKeyEntry]]) -> tuple[TrustedKey, ...]:
+def _keys(entries: Iterable[tuple[int, KeyEntry]]) -> tuple[TrustedKey, ...]:
     keys: list[TrustedKey] = []
     for number, entry in entries:
         key = PublicKey.from_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x})

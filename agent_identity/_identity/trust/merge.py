@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final, TypeVar, final
 
-from agent_identity._identity.common import MAX_TIME, digest_of
+from agent_identity._identity.common import MAX_TIME
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
 from agent_identity._identity.trust.entries import FileVersion, SecondKey, TrustedKey, Witnesses
 from agent_identity._identity.trust.origins import is_prefix, overlap
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["TrustConflict", "check_successor", "merged", "trust_conflicts"]
@@ -62,16 +61,14 @@ def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
     that it was made of until a root signs it.
 
     Args:
-        first: A store of version 3.
-        others: Stores of any version.
+        first: The store whose file goes on.
+        others: The others.
 
     Raises:
-        ConfigurationError: The first has no id and revision, or its revision is the last one; or two files disagree
-            about a key, a credential, second keys or witnesses, or what bounds the keys of a file would be lost (code
+        ConfigurationError: The revision of the first is the last one; or two files disagree about a key, a
+            credential, second keys or witnesses, or what bounds the keys of a file would be lost (code
             ``trust_conflict``).
     """
-    if first.file is None:
-        raise ConfigurationError("the trust file to merge into is not of version 3; give it an id and a revision")
     stores = (first, *others)
     keys: dict[object, TrustedKey] = {}
     approvers: dict[object, Approver] = {}
@@ -102,7 +99,7 @@ def check_successor(kept: TrustStore, given: TrustStore, *, at: int) -> None:
     """Check that a trust file may replace an earlier one.
 
     Args:
-        kept: The file so far, of version 3.
+        kept: The file so far.
         given: The file that is to follow.
         at: The time now, in seconds since the Unix epoch.
 
@@ -111,8 +108,6 @@ def check_successor(kept: TrustStore, given: TrustStore, *, at: int) -> None:
             that a key or credential is revoked (code ``trust_rolled_back``); or the kept file was signed, and no root
             of it that counts now signed the other (code ``bad_trust_signature``).
     """
-    if kept.file is None or given.file is None:
-        raise ConfigurationError("a trust file is not of version 3, which has an id and a revision")
     if given.file.id != kept.file.id:
         raise _rolled_back(f"the trust file is not {kept.file.id!a}")
     if given.file.revision < kept.file.revision:
@@ -176,9 +171,7 @@ def _since(entry: TrustedKey | Approver) -> tuple[int, str]:
 
 def _sources(store: TrustStore) -> Iterator[str]:
     """Return the entries of a merged file for its source files."""
-    if store.file is None:
-        yield digest_of(encode(document_of(store)))
-    elif store.file.merged_from:
+    if store.file.merged_from:
         yield from store.file.merged_from
     else:
         yield f"{store.file.id}#{store.file.revision}"

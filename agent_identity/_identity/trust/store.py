@@ -27,7 +27,7 @@ class TrustStore(TrustEntries):
         second_keys: The keys whose signature checkpoints need in addition, in the order in which they took over.
         witnesses: Who else must vouch for the log.
         approvers: Credentials of persons who approve, each once.
-        file: What the trust file says about itself; ``None`` for files before version 3.
+        file: The id and revision of the trust file; by default those of a new file.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -58,7 +58,7 @@ class TrustStore(TrustEntries):
         """Return the content of the trust file: the same bytes for equal stores.
 
         Raises:
-            ValueError: It needs version 3 of the file and has no id and revision, or certificates extended it.
+            ValueError: Certificates extended it.
         """
         return written(self)
 

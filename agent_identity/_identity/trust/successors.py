@@ -11,13 +11,13 @@ from typing import Final, cast
 
 from agent_identity._identity.keys import PublicKey, Signer, parse_compact, sign_compact
 from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
-from agent_identity._identity.trust.entries import FileVersion, TrustedKey
+from agent_identity._identity.trust.entries import TrustedKey
 from agent_identity._identity.trust.merge import check_successor
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["MAX_SUCCESSOR", "check_root", "followed", "revisable", "signed_successor"]
+__all__ = ["MAX_SUCCESSOR", "check_root", "followed", "signed_successor"]
 
 SUCCESSOR_TYPE: Final = "agent-trust-successor+jwt"
 """The ``typ`` of a signed successor."""
@@ -26,16 +26,11 @@ MAX_SUCCESSOR: Final = 2 << 20
 """Characters of a signed successor, at most."""
 
 
-def revisable(trust: TrustStore) -> TrustStore:
-    """Return a store whose file has an id and a revision: the name of its log, and 1, if it had none."""
-    return trust if trust.file is not None else replace(trust, file=FileVersion(trust.origin or "", 1))
-
-
 def signed_successor(trust: TrustStore, signer: Signer) -> str:
     """Return a trust file as a signed successor.
 
     Args:
-        trust: The next file, of version 3.
+        trust: The next file.
         signer: An issuer key that counts in the file before.
     """
     header: dict[str, JSON] = {"kid": signer.public_key.thumbprint, "typ": SUCCESSOR_TYPE}
@@ -58,18 +53,17 @@ def followed(kept: TrustStore, token: str, *, at: int, root: PublicKey | None = 
         TokenError: It is no successor, or not signed by an issuer key that counts.
         ConfigurationError: It is no trust file, takes something back, does not rise, or lacks the signature of a root.
     """
-    kept, parts = revisable(kept), parse_compact(token, most=MAX_SUCCESSOR)
-    version = cast("FileVersion", kept.file)
-    if root is None and version.signature is None:
+    parts = parse_compact(token, most=MAX_SUCCESSOR)
+    if root is None and kept.file.signature is None:
         parts.verify(_own_issuer(kept, parts.kid or "", at), SUCCESSOR_TYPE)
     given = TrustStore.load(parts.payload)
     check_root(given, kept if root is None else root, at=at)
-    if given.file is None or given.issuer is None or given.issuer != kept.issuer:
+    if given.issuer is None or given.issuer != kept.issuer:
         raise ConfigurationError("the successor is not of this issuer; give each issuer processes of its own")
-    if given.file.id != version.id:
+    if given.file.id != kept.file.id:
         return _with_issuers(kept, given)
     check_successor(kept, given, at=at)
-    if given.origin != kept.origin or given.file.revision == version.revision:
+    if given.origin != kept.origin or given.file.revision == kept.file.revision:
         raise ConfigurationError("the successor is for another log, or does not rise", code="trust_rolled_back")
     return given
 
@@ -86,9 +80,9 @@ def check_root(given: TrustStore, by: TrustStore | PublicKey, *, at: int) -> Non
         ConfigurationError: No such root did (``bad_trust_signature``).
     """
     kept = None if isinstance(by, PublicKey) else by
-    if kept is not None and (kept.file is None or kept.file.signature is None):
+    if kept is not None and kept.file.signature is None:
         return
-    if given.file is None or given.file.signature is None:
+    if given.file.signature is None:
         raise bad_signature("no root signed the trust file")
     name = check_signature(given.file.signature, document_of(given), given if kept is None else kept)
     trusted = (given if kept is None else kept).get(name, "root")

@@ -56,8 +56,7 @@ def run_list(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(trust.to_json().decode(), end="")
         return 0
-    if trust.file is not None:
-        print(f"file    {clean(trust.file.id)}, revision {trust.file.revision}, {_state(trust.file)}")
+    print(f"file    {clean(trust.file.id)}, revision {trust.file.revision}, {_state(trust.file)}")
     print(f"issuer  {clean(trust.issuer or 'not named')}\nlog     {clean(trust.origin or 'not pinned')}\n")
     print("\n".join(_tables(trust)))
     return 0

@@ -249,7 +249,7 @@ def test_a_malformed_trust_file_fails(run: Run, root: Path) -> None:
     found = checks(run, root)
     assert found["trust file"]["status"] == "fail"
     assert "version" in found["trust file"]["detail"]
-    assert found["trust file"]["cure"] == "restore it from a copy, or start a new directory"
+    assert found["trust file"]["cure"] == "restore it from a copy, or write a new one"
     assert found["issuer key"]["status"] == "ok"
 
 

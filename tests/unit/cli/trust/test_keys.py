@@ -161,6 +161,7 @@ def test_the_keys_of_a_trust_file_are_listed(run: Run, evidence: Path, trust: Pa
     code, out, err = run("keys", "list", evidence)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
+        "file    AZq7zA4Ae4OAAAAAAAAAAQ, revision 1, not signed",
         "issuer  https://issuer.example/agents",
         "log     agent-identity.example/vectors",
         "",
@@ -183,7 +184,11 @@ def test_what_a_trust_file_leaves_open_is_said(run: Run, tmp_path: Path) -> None
     store.save(tmp_path / "trust.json")
     code, out, _ = run("keys", "list", tmp_path)
     assert code == 0
-    assert out.startswith("issuer  not named\nlog     not pinned\n")
+    assert out.splitlines()[:3] == [
+        f"file    {store.file.id}, revision 2, not signed",
+        "issuer  not named",
+        "log     not pinned",
+    ]
     assert out.splitlines()[-1].endswith("  1970-01-01 00:00:00 UTC  9007199254740991 s")
 
 
@@ -292,7 +297,7 @@ def test_a_list_names_a_revocation_without_a_reason(run: Run, tmp_path: Path) ->
     run("init", tmp_path)
     key = TrustStore.load(tmp_path / "trust.json").keys[0].key.thumbprint
     run("keys", "revoke", "--since", "1763970000", "--", tmp_path, key)
-    assert run("keys", "list", tmp_path)[1].splitlines()[4].endswith("2025-11-24 07:40:00 UTC")
+    assert run("keys", "list", tmp_path)[1].splitlines()[5].endswith("2025-11-24 07:40:00 UTC")
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

@@ -19,9 +19,20 @@ from agent_identity._enforcement.directory.rotation import finish_rotation, revo
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.merkle import CompactRange
+from agent_identity._identity.common import uuid_of
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Agent, Human, Purpose, RandomIds, SigningKey, SystemClock, Takeover, TrustStore
-from agent_identity.testing import FixedClock
+from agent_identity.identity import (
+    Agent,
+    FileVersion,
+    Human,
+    Purpose,
+    RandomIds,
+    SigningKey,
+    SystemClock,
+    Takeover,
+    TrustStore,
+)
+from agent_identity.testing import FixedClock, SequentialIds
 
 BOTH: tuple[Purpose, ...] = ("issuer", "recorder")
 NOW = 1_764_000_000
@@ -46,6 +57,15 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "evidence"
 
 
+def test_a_directory_names_its_trust_file_at_its_birth(tmp_path: Path) -> None:
+    """One id, from the injected source, is in the names of file, issuer and log; each later start finds it there."""
+    ids, fresh = SequentialIds(), SequentialIds().new(NOW * 10**9)
+    for _ in range(2):
+        trust = prepare(tmp_path, FixedClock(NOW * 10**9), ids)[2]
+        assert trust.file == FileVersion(fresh, 1)
+        assert (trust.issuer, trust.origin) == (f"urn:uuid:{uuid_of(fresh)}", f"agent-identity/{fresh}")
+
+
 def test_a_rotation_announces_and_replaces(directory: Path) -> None:
     """The old key gets its end and keeps its place, the new one its beginning, and takes the old one's file."""
     before, old = TrustStore.load(directory / "trust.json"), keys(directory)
@@ -55,6 +75,7 @@ def test_a_rotation_announces_and_replaces(directory: Path) -> None:
     assert [key.key.thumbprint for key in trust.keys] == [*old, *new]
     assert [(key.not_before, key.not_after) for key in trust.keys] == [(None, NOW + 65)] * 2 + [(NOW + 5, None)] * 2
     assert (trust.issuer, trust.origin) == (before.issuer, before.origin)
+    assert (trust.file.id, trust.file.revision) == (before.file.id, 2)
     assert [one.old for one in done] == list(trust.keys[:2])
     assert [one.new for one in done] == list(trust.keys[2:])
     assert sorted(path.name for path in (directory / "keys").glob("*.pem")) == ["issuer.pem", "recorder.pem"]

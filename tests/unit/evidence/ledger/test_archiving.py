@@ -1163,9 +1163,10 @@ def test_a_malformed_excerpt_is_refused(data: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"v": "2", "streams": {}}, "the file does not describe an excerpt of version 1"),
-        ({"v": "1", "streams": "x"}, "the file does not describe an excerpt of version 1"),
-        ({"v": "1"}, "the file does not describe an excerpt of version 1"),
+        ({"v": "2", "streams": {}}, "its members are not streams and v 1; make the excerpt again"),
+        ({"v": "1", "streams": {}, "x": "y"}, "its members are not streams and v 1; make the excerpt again"),
+        ({"v": "1", "streams": "x"}, "its members are not streams and v 1; make the excerpt again"),
+        ({"v": "1"}, "its members are not streams and v 1; make the excerpt again"),
         ({"v": "1", "streams": {"../x": {}}}, "a name is not the id of a stream"),
         ({"v": "1", "streams": {STREAM: "x"}}, "a part does not state exactly the stream's state before it"),
         ({"v": "1", "streams": {STREAM: {"size": "0"}}}, "a part does not state exactly the stream's state before it"),

@@ -204,7 +204,7 @@ def test_one_certificate_has_to_cover_all_of_it() -> None:
 
 
 def test_a_listed_issuer_speaks_for_all_kinds_and_an_unknown_one_for_none() -> None:
-    """As before version 3."""
+    """The bounds of certificates concern certified keys alone."""
     listed = replace(TRUST, keys=(*TRUST.keys, TrustedKey(ISSUER.public_key, "issuer", issuer="x")))
     listed.check_speaker(ISSUER.public_key.thumbprint, "x", {"human", "service"}, at=0)
     for trust, issuer, code in ((listed, "y", "wrong_issuer"), (TRUST, "x", "unknown_key")):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import (
     Cosigner,
+    FileVersion,
     MlDsaPublicKey,
     PublicKey,
     Purpose,
@@ -35,7 +36,7 @@ TIMES = st.none() | st.integers(0, 2**53 - 1)
 
 @st.composite
 def stores(draw: st.DrawFn) -> TrustStore:
-    """Any store of up to five keys for both purposes."""
+    """Any store of up to five keys for the purposes of a directory."""
     pairs = draw(st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(PURPOSES)), unique=True))
     keys = []
     for key, purpose in pairs:
@@ -56,7 +57,7 @@ def _entry(**changes: object) -> dict[str, object]:
 
 
 def _file(*entries: object, **changes: object) -> dict[str, object]:
-    content = {"version": "1", "issuer": "i", "origin": "o", "keys": list(entries), **changes}
+    content = {"version": "1", "id": "f", "revision": 1, "issuer": "i", "origin": "o", "keys": list(entries), **changes}
     return {name: value for name, value in content.items() if value is not ...}
 
 
@@ -217,10 +218,12 @@ def test_stores_are_frozen() -> None:
 
 def test_the_file_reads_as_documented() -> None:
     """The file is what people read: pretty, stable, and with unknown facts left out."""
-    store = TrustStore(issuer="https://i").with_key(KEYS[0], "issuer", not_before=5)
+    store = TrustStore(issuer="https://i", file=FileVersion("f", 1)).with_key(KEYS[0], "issuer", not_before=5)
     assert store.to_json().decode() == (
         "{\n"
         '  "version": "1",\n'
+        '  "id": "f",\n'
+        '  "revision": 2,\n'
         '  "issuer": "https://i",\n'
         '  "keys": [\n'
         "    {\n"
@@ -308,7 +311,8 @@ def test_half_a_character_is_no_text() -> None:
 
 def test_the_smallest_file() -> None:
     """Issuer, origin and times are optional; no keys means no trust."""
-    assert TrustStore.load({"version": "1", "keys": []}) == TrustStore()
+    file = {"version": "1", "id": "f", "revision": 1, "keys": []}
+    assert TrustStore.load(file) == TrustStore(file=FileVersion("f"))
 
 
 @pytest.mark.parametrize("entry", [_entry(d="AAAA"), _entry(d="AAAA", kty="EC", x=1), _entry(d=None)])
@@ -367,10 +371,11 @@ def test_content_that_is_no_json_is_refused(content: dict[str, object]) -> None:
 
 def test_files_larger_than_a_mebibyte_are_refused(tmp_path: Path) -> None:
     """The limit holds for every kind of source, and a file of exactly that size is read."""
-    fits = TrustStore().to_json().ljust(1 << 20)
+    store = TrustStore()
+    fits = store.to_json().ljust(1 << 20)
     path = tmp_path / "trust.json"
     path.write_bytes(fits)
-    assert TrustStore.load(fits) == TrustStore.load(path) == TrustStore()
+    assert TrustStore.load(fits) == TrustStore.load(path) == store
     path.write_bytes(fits + b" ")
     for source in (fits + b" ", path, {"version": "1", "keys": [], "x": "y" * (1 << 20)}):
         with pytest.raises(ConfigurationError, match="more than 1048576"):
@@ -425,7 +430,7 @@ def test_an_issuer_stands_beside_issuer_keys_only(purpose: Purpose, issuer: str)
     with pytest.raises(ValueError, match=r" (is|are|has|have|does) "):
         TrustedKey(KEYS[0], purpose, issuer=issuer)
     with pytest.raises(ConfigurationError):
-        TrustStore.load({"version": "1", "keys": [_entry(purpose=purpose, issuer=issuer)]})
+        TrustStore.load(_file(_entry(purpose=purpose, issuer=issuer)))
 
 
 # Revoked keys, and keys that take over.
@@ -500,7 +505,7 @@ def test_a_state_of_the_log_has_one_spelling(log: dict) -> None:
         TrustStore.load(_file(_entry(purpose="recorder", takes_over=log)))
 
 
-# Version 2: second keys and witnesses.
+# Second keys and witnesses.
 
 SECOND = SecondKey(MlDsaPublicKey(bytes(1312)), Takeover(3, bytes(32)))
 WITNESS = Cosigner("witness.example/w1", SigningKey.from_seed(bytes([77]) * 32).public_key)
@@ -508,15 +513,12 @@ OTHERS = Witnesses((WITNESS, Cosigner("w2.example", MlDsaPublicKey(bytes(1312)))
 
 
 @pytest.mark.parametrize(
-    ("second", "witnesses", "version"),
-    [((), Witnesses(()), "1"), ((SECOND,), Witnesses(()), "2"), ((), OTHERS, "2"), ((SECOND,), OTHERS, "2")],
+    ("second", "witnesses"),
+    [((), Witnesses(())), ((SECOND,), Witnesses(())), ((), OTHERS), ((SECOND,), OTHERS)],
 )
-def test_second_keys_and_witnesses_are_read_back(
-    second: tuple[SecondKey, ...], witnesses: Witnesses, version: str
-) -> None:
+def test_second_keys_and_witnesses_are_read_back(second: tuple[SecondKey, ...], witnesses: Witnesses) -> None:
     """What a trust file says of second keys and witnesses survives writing, reading, pickling and other keys."""
     trust = TrustStore((), origin="x.example/log", second_keys=second, witnesses=witnesses)
-    assert json.loads(trust.to_json())["version"] == version
     assert TrustStore.load(trust.to_json()) == trust
     assert copy.deepcopy(trust) == trust
     more = trust.with_key(SigningKey.generate().public_key, "recorder")
@@ -526,32 +528,24 @@ def test_second_keys_and_witnesses_are_read_back(
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": "1"},
-        {"second_keys": [], "witnesses": None, "version": "3"},
         {"second_keys": [{**SECOND.key.to_jwk(), "kid": SECOND.key.thumbprint}]},
         {"second_keys": [{**SECOND.key.to_jwk(), "kid": "x" * 43, "takes_over": {"size": "3", "root": "00" * 32}}]},
         {"second_keys": [{"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA", "kid": "x", "takes_over": {}}]},
-        {"witnesses": {"keys": []}},
-        {"witnesses": {"keys": ["w1"]}},
-        {"witnesses": {"keys": [WITNESS.vkey, WITNESS.vkey]}},
-        {"witnesses": {"keys": [WITNESS.vkey], "required": 2}},
-        {"witnesses": {"keys": [WITNESS.vkey], "required": 0}},
-        {"witnesses": {"keys": [WITNESS.vkey], "more": 1}},
+        {"keys": [{"purpose": "witness", "vkey": "w1"}]},
+        {"keys": [{"purpose": "witness", "vkey": WITNESS.vkey}] * 2},
+        {"keys": [{"purpose": "witness", "vkey": WITNESS.vkey, "more": 1}]},
+        {"quorum": 3},
+        {"quorum": 0},
+        {"witnesses": {"keys": [WITNESS.vkey]}},
         {"origin": None},
     ],
 )
-def test_a_trust_file_of_version_2_is_read_strictly(change: dict[str, object]) -> None:
-    """A file with a wrong member, or with a version that does not fit its members, is refused as a whole."""
+def test_second_keys_and_witnesses_are_read_strictly(change: dict[str, object]) -> None:
+    """A file with a wrong member is refused as a whole."""
     trust = TrustStore((), origin="x.example/log", second_keys=(SECOND,), witnesses=OTHERS)
     content = {name: value for name, value in {**json.loads(trust.to_json()), **change}.items() if value is not None}
     with pytest.raises(ConfigurationError, match="bad trust file"):
         TrustStore.load(content)
-
-
-def test_a_file_of_version_2_says_more_than_one_of_version_1() -> None:
-    """What version 1 can say is not written as version 2."""
-    with pytest.raises(ConfigurationError, match="bad trust file"):
-        TrustStore.load({"version": "2", "keys": []})
 
 
 def test_second_keys_and_witnesses_have_their_types_and_order() -> None:

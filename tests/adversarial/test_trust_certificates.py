@@ -406,7 +406,7 @@ def test_a_receiver_takes_what_a_certified_issuer_may_say(pod: Pod, tmp_path: Pa
     assert received(ALICE, not_before=pod.start - DAY, expires_at=pod.start) == "key_not_valid_then"
 
 
-def test_a_directory_may_have_a_file_of_version_3(pod: Pod) -> None:
+def test_a_directory_may_have_a_file_with_a_root(pod: Pod) -> None:
     """It opens, its keys are exchanged, the revision rises, and the signature of before is gone."""
     path = pod.path / "trust.json"
     one = merged(roots(), pod.own)

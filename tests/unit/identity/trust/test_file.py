@@ -1,9 +1,8 @@
-"""Version 3 of the trust file: strict reading, one writing, and merging that gives no key more than it had."""
+"""The trust file: strict reading, one writing, and the signature of a root over it."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._identity.common import is_digest
+from agent_identity._identity.common import b64url_decode
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import (
     Approver,
     Cosigner,
     FileVersion,
-    MlDsaPublicKey,
-    SecondKey,
     SigningKey,
-    Takeover,
     TrustedKey,
     TrustStore,
     Witnesses,
-    check_successor,
-    merged,
     signed_trust,
-    trust_conflicts,
 )
 
 SIGNERS = [SigningKey.from_seed(bytes([number]) * 32) for number in range(1, 7)]
 KEYS = [signer.public_key for signer in SIGNERS]
 ROOT = SIGNERS[0]
-P256 = json.loads((Path(__file__).parents[2] / "vectors" / "trust-v3.json").read_bytes())["keys"][7]
+P256 = json.loads((Path(__file__).parents[3] / "vectors" / "signed-trust.json").read_bytes())["keys"][7]
 FILE = FileVersion("urn:example:fleet", 3)
 
 
@@ -55,35 +48,31 @@ TIMES = st.none() | st.integers(0, 2**53 - 1)
 
 
 @st.composite
-def stores(draw: st.DrawFn, version: int = 3) -> TrustStore:
-    """Any store that version 3 holds, or without a file one of version 1 or 2."""
-    purposes = ["issuer", "recorder", "policy", "root"] if version == 3 else ["issuer", "recorder"]
+def stores(draw: st.DrawFn) -> TrustStore:
+    """Any store without second keys, whose file is ``FILE``."""
+    purposes = ["issuer", "recorder", "policy", "root"]
     pairs = draw(st.lists(st.tuples(st.sampled_from(KEYS[:3]), st.sampled_from(purposes)), unique=True, max_size=4))
     keys = []
     for key, purpose in pairs:
         more: dict[str, Any] = {"revoked_since": draw(TIMES)}
         if purpose == "root" or (purpose == "recorder" and draw(st.booleans())):
-            more["origin"] = draw(ORIGINS.filter(lambda text: version == 3 or not text.endswith("/")))
+            more["origin"] = draw(ORIGINS)
         if purpose in ("issuer", "root"):
             more["issuer"] = draw(st.none() | st.sampled_from(["x", "y"]))
-        if version < 3 and purpose == "root":
-            continue
         keys.append(TrustedKey(key, purpose, **more))
-    witnesses, approvers, file = Witnesses(()), (), None
-    if version == 3:
-        file = FILE
-        if draw(st.booleans()):
-            witnesses = Witnesses((Cosigner("w", KEYS[4]),), draw(st.sampled_from([None, 1])), ((None, draw(TIMES)),))
-            if witnesses.periods == ((None, None),):
-                witnesses = replace(witnesses, periods=())
-        approvers = draw(st.sampled_from([(), (approver(),), (approver(), approver(credential=b"d" * 1_023))]))
+    witnesses = Witnesses(())
+    if draw(st.booleans()):
+        witnesses = Witnesses((Cosigner("w", KEYS[4]),), draw(st.sampled_from([None, 1])), ((None, draw(TIMES)),))
+        if witnesses.periods == ((None, None),):
+            witnesses = replace(witnesses, periods=())
+    approvers = draw(st.sampled_from([(), (approver(),), (approver(), approver(credential=b"d" * 1_023))]))
     named = {"issuer": draw(st.none() | st.just("x")), "origin": draw(st.none() | st.sampled_from(["a", "a/b"]))}
-    return TrustStore(tuple(keys), **named, witnesses=witnesses, approvers=approvers, file=file)
+    return TrustStore(tuple(keys), **named, witnesses=witnesses, approvers=approvers, file=FILE)
 
 
 @given(stores())
-def test_a_store_survives_its_file(store: TrustStore) -> None:
-    """Equal stores have equal bytes, and a signature stays on what it was made for."""
+def test_a_signature_stays_on_what_it_was_made_for(store: TrustStore) -> None:
+    """A store survives its file with its signature; one that was changed has none."""
     document = store.to_json()
     again = TrustStore.load(document)
     assert again == store
@@ -128,10 +117,10 @@ def test_a_file_of_each_purpose_is_read() -> None:
 @pytest.mark.parametrize(
     "file",
     [
-        content(version="4"),
-        content(version=3),
         content(version="2"),
-        content(version="1"),
+        content(version=1),
+        content(version=None),
+        content(version=...),
         content(id=...),
         content(id=""),
         content(id=7),
@@ -202,6 +191,16 @@ def test_what_is_not_of_the_format_is_refused(file: dict[str, Any]) -> None:
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("version", ["2", "3", 1, None])
+def test_another_version_is_refused_in_one_sentence(version: object) -> None:
+    """The error names the member and the cure, and nothing else of the file."""
+    with pytest.raises(ConfigurationError) as caught:
+        TrustStore.load({"version": version, "keys": 7})
+    assert str(caught.value) == (
+        "bad trust file at 'version': the version is not \"1\"; restore it from a copy, or write a new one"
+    )
+
+
 def test_an_error_repeats_no_value() -> None:
     """A file that was mistaken for a trust file may hold anything."""
     for file in (entry("issuer", purpose="hunter2"), entry("witness", vkey="hunter2"), content(hunter2="hunter2")):
@@ -233,35 +232,19 @@ def test_a_credential_of_either_algorithm_is_read() -> None:
             TrustStore.load({**file, "keys": [one]})
 
 
-def test_what_only_version_3_holds_needs_an_id() -> None:
-    """A store without one is not written as something else."""
-    for store in (
-        TrustStore((TrustedKey(KEYS[0], "root", origin="a/"),)),
-        TrustStore((TrustedKey(KEYS[0], "policy"),)),
-        TrustStore((TrustedKey(KEYS[0], "recorder", origin="a/"),)),
-        TrustStore(approvers=(approver(),)),
-        TrustStore(witnesses=Witnesses((Cosigner("w", KEYS[4]),), None, ((None, 5),))),
-    ):
-        with pytest.raises(ValueError, match="version 3"):
-            store.to_json()
-        TrustStore.load(replace(store, file=FILE).to_json())
-
-
-def test_a_prefix_in_a_file_of_version_2_is_refused() -> None:
-    """There, an origin was one name."""
-    store = TrustStore((TrustedKey(KEYS[0], "recorder", origin="a"),))
-    document = json.loads(store.to_json())
-    document["keys"][0]["origin"] = "a/"
-    with pytest.raises(ConfigurationError, match="is a prefix"):
-        TrustStore.load(document)
-
-
 def test_a_change_raises_the_revision() -> None:
-    """Of files of version 3; others have none."""
+    """The id stays, and a change is unsigned."""
     store = TrustStore((TrustedKey(KEYS[0], "root", origin="a/"),), file=FILE)
     changed = signed_trust(store, ROOT).with_key(KEYS[1], "issuer")
     assert changed.file == FileVersion(FILE.id, FILE.revision + 1)
-    assert TrustStore().with_key(KEYS[1], "issuer").file is None
+
+
+def test_a_new_store_is_a_new_file() -> None:
+    """Each has an id of 128 random bits of its own and the first revision, unless it is given."""
+    first, second = TrustStore(), TrustStore()
+    assert first != second
+    assert (first.file.revision, len(b64url_decode(first.file.id))) == (1, 16)
+    assert TrustStore(file=FILE) == TrustStore(file=FILE)
 
 
 @pytest.mark.parametrize(
@@ -286,120 +269,12 @@ def test_a_signature_is_over_all_of_it(change: Callable[[str], str]) -> None:
 
 
 def test_only_a_root_of_the_file_signs_it() -> None:
-    """No other key of it, no revoked root, and no file without an id."""
+    """No other key of it, and no revoked root."""
     keys = (TrustedKey(KEYS[0], "root", origin="a/", revoked_since=1), TrustedKey(KEYS[1], "issuer"))
     for signer in SIGNERS[:3]:
         with pytest.raises(ConfigurationError) as caught:
             signed_trust(TrustStore(keys, file=FILE), signer)
         assert caught.value.code == "bad_trust_signature"
-    with pytest.raises(ConfigurationError):
-        signed_trust(TrustStore(keys), ROOT)
-
-
-# Merging.
-
-PROBES = ("a", "a/b", "a/b/c", "c", "d")
-
-
-def may(store: TrustStore, key: Any, log: str, at: int) -> bool:
-    """Return whether a key signs for a log at a time."""
-    return any(one.key == key and one.sound and one.in_time(at) for one in store.recorders(log))
-
-
-def _merged(*some: TrustStore) -> TrustStore | None:
-    """Return one store, or ``None`` where the files disagree."""
-    code, one = "", None
-    try:
-        one = merged(*some)
-    except ConfigurationError as error:
-        code = error.code
-    assert code == ("trust_conflict" if one is None else "")
-    return one
-
-
-@given(stores(), stores(), stores(version=2))
-def test_merging_gives_no_key_more_than_one_of_the_files(
-    first: TrustStore, second: TrustStore, third: TrustStore
-) -> None:
-    """For any log and issuer; it is unsigned, one revision on, and names what it was made of."""
-    second = replace(second, file=FileVersion("urn:example:second", 9))
-    one = _merged(first, second, third)
-    if one is None:
-        return
-    stores_ = (first, second, third)
-    assert (one.file.id, one.file.revision, one.file.signature) == (FILE.id, FILE.revision + 1, None)
-    assert len(one.file.merged_from) == 3
-    assert TrustStore.load(one.to_json()) == one
-    for key in KEYS[:3]:
-        for log in PROBES:
-            assert may(one, key, log, 5) <= any(may(store, key, log, 5) for store in stores_)
-        entry_ = one.get(key.thumbprint, "issuer")
-        for store in stores_ if entry_ is not None else ():
-            known = store.get(key.thumbprint, "issuer")
-            if known is not None:
-                assert (entry_.issuer or one.issuer) == (known.issuer or store.issuer)
-
-
-@given(stores(), stores())
-def test_merging_is_the_same_in_any_order(first: TrustStore, second: TrustStore) -> None:
-    """But for the order of entries and the file that goes on."""
-
-    def facts(*some: TrustStore) -> object:
-        one = _merged(*some)
-        if one is None:
-            return None
-        keys = frozenset((key.key, key.purpose, key.issuer or one.issuer, key.origin, key.sound) for key in one.keys)
-        return keys, one.witnesses, frozenset(one.approvers), one.origin
-
-    second = replace(second, file=FileVersion("urn:example:second", 9))
-    assert facts(first, second) == facts(second, first)
-    assert len({facts(*some) for some in permutations((first, second, first))}) == 1
-
-
-def test_the_earliest_revocation_stays() -> None:
-    """Whichever file says it, and in whichever place it stands."""
-    key = TrustedKey(KEYS[0], "recorder", origin="a")
-    early, late = replace(key, revoked_since=5, reason="stolen"), replace(key, revoked_since=9)
-    for some in permutations((key, early, late)):
-        files = [TrustStore((one,), file=FileVersion(f"f{number}", 1)) for number, one in enumerate(some)]
-        assert merged(*files).keys == (early,)
-
-
-def test_files_that_disagree_are_not_merged() -> None:
-    """About a key, a credential, second keys or witnesses: somebody has to decide."""
-
-    def store(*keys: TrustedKey, **more: Any) -> TrustStore:
-        return TrustStore(keys, **{"file": FILE, **more})
-
-    raw = MlDsaPublicKey(bytes(range(256)) * 5 + bytes(32))
-    second = (SecondKey(raw, Takeover(0, bytes(32))),)
-    witness, other = (Witnesses((Cosigner("w", key),)) for key in KEYS[:2])
-    key = TrustedKey(KEYS[0], "recorder", origin="a")
-    for first, others in (
-        (store(key), store(replace(key, origin="b"))),
-        (store(key), store(replace(key, not_after=9))),
-        (store(approvers=(approver(),)), store(approvers=(approver(person="carol"),))),
-        (store(witnesses=witness), store(witnesses=other)),
-        (store(origin="a", second_keys=second), store(origin="b", second_keys=second)),
-        (store(), TrustStore((TrustedKey(KEYS[0], "recorder"),), origin="a/")),
-    ):
-        with pytest.raises(ConfigurationError) as caught:
-            merged(first, others)
-        assert caught.value.code == "trust_conflict"
-    with pytest.raises(ConfigurationError):
-        merged(TrustStore(), store())
-
-
-def test_what_one_file_demands_is_demanded_of_all() -> None:
-    """Witnesses and second keys go on; names of one file do not reach the keys of another."""
-    witness = Witnesses((Cosigner("w", KEYS[0]),))
-    first = TrustStore((TrustedKey(KEYS[1], "recorder"),), origin="a", issuer="x", file=FILE)
-    second = TrustStore((TrustedKey(KEYS[2], "recorder"),), origin="b", issuer="y", witnesses=witness)
-    one = merged(first, second)
-    assert (one.witnesses, one.origin, one.issuer) == (witness, None, None)
-    assert [key.origin for key in one.keys] == ["a", "b"]
-    assert one.file.merged_from[0] == f"{FILE.id}#{FILE.revision}"
-    assert is_digest(one.file.merged_from[1])
 
 
 def test_a_credential_out_of_bounds_is_not_made() -> None:
@@ -422,10 +297,12 @@ def test_a_credential_out_of_bounds_is_not_made() -> None:
 
 
 def test_a_store_of_other_types_is_not_made() -> None:
-    """The fields that version 3 added are checked like the others."""
+    """Approvers, periods of witnesses, and what a file says about itself are checked like the keys."""
     for approvers, kind in (([approver()], TypeError), ((1,), TypeError), ((approver(), approver()), ValueError)):
         with pytest.raises(kind):
             TrustStore(approvers=approvers)
+    with pytest.raises(TypeError, match="give a FileVersion"):
+        TrustStore(file=None)
     witness = Cosigner("w", KEYS[0])
     with pytest.raises(ValueError, match="period"):
         Witnesses((witness,), None, ((None, None), (None, None)))
@@ -438,34 +315,3 @@ def test_a_store_of_other_types_is_not_made() -> None:
     ):
         with pytest.raises(kind):
             FileVersion(**{"id": "x", "revision": 1, **changes})
-
-
-def test_merging_and_following_need_version_3() -> None:
-    """And merging has an end."""
-    with pytest.raises(ConfigurationError):
-        check_successor(TrustStore(), TrustStore(file=FILE), at=0)
-    many = [TrustStore(file=FileVersion(f"f{number}", 1)) for number in range(1_025)]
-    with pytest.raises(ConfigurationError, match="more than"):
-        merged(*many)
-
-
-def test_a_file_that_nobody_signed_gives_way_to_any_later_one_of_its_id() -> None:
-    """Who can replace an unsigned file decides what verifies, as before."""
-    check_successor(TrustStore(file=FILE), TrustStore(file=replace(FILE, revision=9), issuer="x"), at=0)
-
-
-def test_two_files_with_the_same_second_keys_are_merged() -> None:
-    """They say the same; a merged file that is merged again names all that is in it."""
-    second = (SecondKey(MlDsaPublicKey(bytes(range(256)) * 5 + bytes(32)), Takeover(0, bytes(32))),)
-    first = TrustStore((TrustedKey(KEYS[0], "recorder"),), origin="a", second_keys=second, file=FILE)
-    other = TrustStore((TrustedKey(KEYS[1], "recorder", origin="b"),), file=FileVersion("urn:example:second", 9))
-    one = merged(first, replace(first, file=None), other)
-    assert (one.second_keys, one.origin) == (second, "a")
-    assert len(merged(other, one).file.merged_from) == 3
-
-
-def test_a_conflict_names_both_roots() -> None:
-    """For people who look for them in the file."""
-    roots = [TrustedKey(key, "root", origin="a/") for key in KEYS[:2]]
-    (found,) = trust_conflicts(TrustStore(tuple(roots)))
-    assert all(key.thumbprint in str(found) for key in KEYS[:2])

@@ -1,11 +1,10 @@
 """Recomputes information flow: the marks of each hop, the labels of results, and calls that ran against their mark."""
 
-from typing import Final, NamedTuple, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import orjson
 
 from agent_identity._audit.ledger.answered_marks import AnsweredMarks
-from agent_identity._audit.ledger.resumptions import Resumptions
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._evidence.record import (
@@ -23,6 +22,9 @@ from agent_identity._evidence.record import (
     TaskStart,
 )
 from agent_identity._flow import FLOW_RULES, MODEL_KINDS, TRUSTED, UNKNOWN, UNTRUSTED, Label, is_gated
+
+if TYPE_CHECKING:
+    from agent_identity._audit.ledger.resumptions import Resumptions
 
 __all__ = ["FlowCheck"]
 
@@ -112,7 +114,7 @@ class FlowCheck:
         self._begun = SpillStore[int](orjson.dumps, orjson.loads, near=_NEAR)
         self._elsewhere: dict[str, Place] = {}
         self._not_checked = 0
-        self._resumptions = Resumptions(findings)
+        self._resumptions: Resumptions | None = None
         self.partial = False
         self._begin()
 
@@ -138,11 +140,9 @@ class FlowCheck:
         if isinstance(record, Mark):
             self._take_mark(record, place)
         elif isinstance(record, Intent):
-            newest = self._take_intent(record, place)
-            self._resumptions.resume(record, None if newest is None else newest.label, place)
+            self._resume(record, self._take_intent(record, place), place)
         elif isinstance(record, Outcome):
-            if record.outcome == "suspended":
-                self._resumptions.suspend(record, self._label_of_suspended(record, detail))
+            self._suspend(record, detail)
             self._take_outcome(record, place, None if detail is None else detail.claimed)
         elif isinstance(record, TaskStart):
             self._take_start(record, place)
@@ -170,7 +170,8 @@ class FlowCheck:
         for hop, place in () if self.partial else self._elsewhere.items():
             if hop.encode() not in self._begun:
                 self._report("mark_out_of_order", "a hop goes on from marks that are in no stream", place)
-        missing = len(self._origins - self._hops) + self._not_checked + self._resumptions.finish()
+        missing = len(self._origins - self._hops) + self._not_checked
+        missing += 0 if self._resumptions is None else self._resumptions.finish()
         if missing:
             message = f"{counted(missing, 'reference')} to marks, hops or policies that are not here: not checked"
             self._findings.add(_LINKS, "flow_not_checked", message)
@@ -305,13 +306,27 @@ class FlowCheck:
             self._report("mark_stale", message, place)
         return found
 
-    def _label_of_suspended(self, record: Outcome, detail: Detail | None) -> str | None:
-        """Return the mark at which a call was judged before it was suspended, if it is in the stream."""
+    def _resumed(self) -> "Resumptions":
+        """Return the suspended and resumed calls; few ledgers have some."""
+        if self._resumptions is None:
+            from agent_identity._audit.ledger.resumptions import Resumptions
+
+            self._resumptions = Resumptions(self._findings)
+        return self._resumptions
+
+    def _resume(self, record: Intent, newest: _Newest | None, place: Place) -> None:
+        if record.resumes is not None:
+            self._resumed().resume(record, None if newest is None else newest.label, place)
+
+    def _suspend(self, record: Outcome, detail: Detail | None) -> None:
+        """Keep a suspended call, with the mark at which it was judged if that is in the stream."""
+        if record.outcome != "suspended":
+            return
         seen = None if detail is None else detail.judged_at
         judged = None if record.intent is None else self._intents.get(record.intent.encode())
         hop, seq = (judged.hop, judged.seq) if judged is not None else ("", 0) if seen is None else (seen.hop, seen.seq)
         newest = self._marks.get(hop.encode())
-        return None if newest is None else newest.label_at(int(seq))
+        self._resumed().suspend(record, None if newest is None else newest.label_at(int(seq)))
 
     def _take_intent(self, record: Intent, place: Place) -> _Newest | None:
         """Check the mark of an intent, and return it if it is in the stream."""

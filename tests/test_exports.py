@@ -68,7 +68,7 @@ PUBLIC = {
     "records": "EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
     "ArgumentOrigin "
     "Counts Decision Detail End Erased Erasure Examination Examined Found Grant GrantToken Hop Intent KeyTrust Mark "
-    "MarkChange MarkSeen Model "
+    "MarkAfter MarkChange MarkSeen Model "
     "OfTask Offered Outcome Policy PolicyState Principal PrunedRange Record Recovered RecoveredStream Registration "
     "Resource Revocation RevocationChange Sdk Server Stream StreamEnd StreamResource StreamStart Task TaskEnd "
     "TaskStart Time Trace Transform Trust as_dict decode encode read "

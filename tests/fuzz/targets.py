@@ -311,15 +311,16 @@ def envelope(data: bytes) -> None:
 def ledger_line(data: bytes) -> None:
     """A line of a stream or of the log as anybody may write it: what is read is written again byte for byte."""
     if parts := log_parts(data):
-        assert log_line(bytes.fromhex(parts[1]), parts[0]) == data + b"\n"
-    if not (parts := stream_parts(data)):
+        assert log_line(b64url_decode(parts[1]), parts[0]) == data + b"\n"
+    if not (line := stream_parts(data)):
         return
-    assert stream_line(bytes.fromhex(parts[1]), parts[0]) == data + b"\n"
+    parts = line
+    assert stream_line(b64url_decode(line[1]), line[0], line[2]) == data + b"\n"
     try:
-        record = records.decode(parts[0])
+        record = records.decode(line[0])
     except ValueError:
         return
-    assert records.encode(record) == parts[0]
+    assert records.encode(record) == line[0]
     assert mirrored_attributes(record)
 
 

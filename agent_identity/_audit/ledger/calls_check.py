@@ -4,7 +4,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, final
 
 from agent_identity._audit.grants import ApprovalsCheck, Delegations, GrantUsage, is_approved, spent_uses
-from agent_identity._audit.ledger.erasures import erasure_words
 from agent_identity._audit.ledger.flow_check import FlowCheck
 from agent_identity._audit.ledger.open_intents import Call, OpenIntents
 from agent_identity._audit.ledger.order_check import OrderCheck
@@ -111,6 +110,8 @@ class Calls:
     def _take_other(self, record: AnyRecord, place: Place) -> None:
         """Process a record outside any task."""
         if isinstance(record, Erasure):
+            from agent_identity._audit.ledger.erasures import erasure_words  # Few ledgers have erased keys.
+
             words = erasure_words(record.erasure)
             if words is not None:
                 self._findings.add(_ARGUMENTS, "erased", words, place)

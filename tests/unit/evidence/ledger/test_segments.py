@@ -311,7 +311,7 @@ def test_a_torn_write_behind_a_rotation_is_taken_back(tmp_path: Path) -> None:
         stream.append(plain("registration", BODY), f"{STREAM[:-1]}9")
     assert (path.read_bytes(), stream.seq, stream.usable) == (before, 5, True)
     files.short = False
-    assert stream.append(plain("registration", BODY), f"{STREAM[:-1]}9")[0].seq == 6
+    assert stream.append(plain("registration", BODY), f"{STREAM[:-1]}9").seq == 6
     assert path.read_bytes().startswith(before)
     stream.close(settled=True)
     assert (tmp_path / "ledger" / STREAM / "lock").read_bytes() == b"settled %d\n" % path.stat().st_size

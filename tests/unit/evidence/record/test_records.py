@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.ledger.writer import Earlier, Entry
+from agent_identity._evidence.ledger.writer import Entry
 from agent_identity._evidence.record.codec import as_dict, decode, decode_detail, encode, encode_detail, plain_members
 from agent_identity._evidence.record.details import detail_of
 from agent_identity._evidence.record.parts import VERSION, Action, Decision, Stream, StreamResource, Time
@@ -103,7 +103,7 @@ DETAIL: dict[str, Any] = {
     "workflow": "thread-7",
     "findings": [FOUND],
     "transforms": [{"name": "redaction", "version": "1", "original": HASH, "delivered": OTHER}],
-    "mark": {"hop": HASH, "seq": "3"},
+    "judged_at": {"hop": HASH, "seq": "3"},
     "provenance": [{"argument": "a", "provenance": "unknown"}],
 }
 """A detail that says everything."""
@@ -123,7 +123,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "certificate": TOKEN,
     },
     "grant": {**OPENED, "grant": {"token": TOKEN}},
-    "task_start": {**OPENED, "workflow": "thread-7", "mark": {"hop": HASH, "seq": "1"}},
+    "task_start": {**OPENED, "workflow": "thread-7", "judged_at": {"hop": HASH, "seq": "1"}},
     "intent": {
         **OF_TASK,
         "action": ACTION,
@@ -132,7 +132,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "resources": [RESOURCE],
         "clauses": ["amount:range"],
         "workflow": "thread-7",
-        "mark": {"hop": HASH, "seq": "3"},
+        "judged_at": {"hop": HASH, "seq": "3"},
         "provenance": [{"argument": "a", "provenance": "untrusted", "source": ID, "destination": True}],
         "endorses": True,
     },
@@ -146,7 +146,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "error": "ValueError",
         "detail": HASH,
         "label": "untrusted:finance",
-        "mark": "untrusted",
+        "mark_after": {"label": "untrusted", "seq": "3"},
     },
     "task_end": {**OF_TASK, "counts": {"intents": "1", "outcomes": "1", "open": "0"}, "error": "ValueError"},
     "registration": {
@@ -196,7 +196,7 @@ BODIES: dict[str, dict[str, Any]] = {
             "hop": HASH,
             "seq": "2",
             "label": "untrusted:finance,legal",
-            "cause": "result",
+            "cause": "read",
             "prev": ID,
             "joined": "untrusted",
             "sources": [ID],
@@ -546,37 +546,6 @@ def test_a_detail_is_not_there_without_its_outcome(ledger: Ledger, files: Noting
     files.most = None
     assert [record.kind for record in there(ledger)] == ["stream_start"]
     assert ledger.append(refused(), detail=detail).seq == 2
-
-
-def test_a_record_is_written_before_another_one(ledger: Ledger, files: Noting) -> None:
-    """All in one write: the record with the given id, without a detail, then the outcome with its own."""
-    number, first, written = len(files.writes), ledger.new_id(), list[Entry]()
-    told = partial(Detail, policy="invoices")
-    entry = ledger.append(refused(), detail=told, before=Earlier(refused(), first, written.append))
-    ledger.append(refused(), before=Earlier(refused(), ledger.new_id(), written.append))
-    assert (written[0], len(written)) == (entry, 2)
-    write, second = files.writes[number:]
-    assert (write.count(b"\n"), second.count(b"\n")) == (2, 2)
-    _, before, last, *_ = there(ledger)
-    assert (before.id, before.detail, last) == (first, None, entry.record)  # type: ignore[attr-defined]
-    assert [data is not None for data in details(ledger)] == [False, False, True, False, False]
-    ledger.seal()
-    assert open_ledger(ledger.directory).sealed_sizes() == {ledger.stream: 5}
-
-
-def test_records_of_one_write_are_there_together_or_not_at_all(ledger: Ledger, files: Noting) -> None:
-    """A record that has no bytes, first or last, or a write of a part, leaves none."""
-    written = list[Entry]()
-    for first, last in (({"error": "\ud800"}, {}), ({}, {"error": "\ud800"})):
-        with pytest.raises(EvidenceError) as caught:
-            ledger.append(refused(**last), before=Earlier(refused(**first), ledger.new_id(), written.append))
-        assert caught.value.code == "bad_record"
-    files.most = 500
-    with pytest.raises(EvidenceError):
-        ledger.append(refused(), before=Earlier(refused(), ledger.new_id(), written.append))
-    files.most = None
-    assert (written, [record.kind for record in there(ledger)]) == ([], ["stream_start"])
-    assert ledger.append(refused(), before=Earlier(refused(), ledger.new_id(), written.append)).seq == 3
 
 
 def test_an_outcome_is_not_lost_with_its_detail(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:

@@ -53,7 +53,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "revocation": {"revocation": {"kind": "agent", "name": "clerk", "status": "revoked", "version": "1"}},
     "erasure": {"erasure": {"key": "task-1"}},
     "recovered": {"recovered": RECOVERED},
-    "mark": {**TASK, "mark": {"hop": HASH, "seq": "2", "label": "untrusted", "cause": "result", "prev": ID}},
+    "mark": {**TASK, "mark": {"hop": HASH, "seq": "2", "label": "untrusted", "cause": "read", "prev": ID}},
     "examination": {"examination": {"question": "who", "digest": HASH, "size": "3"}},
     "trust": {"trust": {"key": "k", "purpose": "recorder", "status": "renewed"}},
     "stream_end": {"end": {"size": "2"}},

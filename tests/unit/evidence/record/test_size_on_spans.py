@@ -10,6 +10,7 @@ from agent_identity._evidence.record.parts import (
     Agent,
     Decision,
     Hop,
+    MarkAfter,
     Principal,
     Stream,
     Task,
@@ -54,7 +55,7 @@ FULL = Outcome(
     intent=an_id(4),
     detail=HASH,
     label="untrusted:internal",
-    mark="untrusted:internal",
+    mark_after=MarkAfter(label="untrusted:internal", seq="123456"),
     task=Task(id=an_id(5)),
     principal=Principal(
         id="alice@example.com", kind="human", provenance="verified", issuer="https://login.example.com/tenant"

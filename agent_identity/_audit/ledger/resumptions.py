@@ -38,14 +38,18 @@ class _Resumed(NamedTuple):
         call: Its tool, principal and agent.
         label: The mark at which it is judged now; ``None`` as above.
         ruled: Whether it names the ruling of a person.
-        place: Its place.
+        record: Its intent.
+        stream: The stream of that.
+        seq: Its place there.
     """
 
     of: str
     call: list[str | None]
     label: str | None
     ruled: bool
-    place: list[object]
+    record: str
+    stream: str | None
+    seq: int | None
 
 
 @final
@@ -80,7 +84,10 @@ class Resumptions:
         """
         if record.resumes is not None and record.decision.mode == "enforce":
             ruled = record.decision.approval is not None
-            self._resumed.put(record.id.encode(), _Resumed(record.resumes, _call(record), label, ruled, list(place)))
+            self._resumed.put(
+                record.id.encode(),
+                _Resumed(record.resumes, _call(record), label, ruled, record.id, place.stream, place.seq),
+            )
 
     def finish(self) -> int:
         """Report the calls that differ from what was suspended; return the number of those that nobody can compare."""
@@ -90,7 +97,7 @@ class Resumptions:
             if before is None:
                 not_checked += 1
                 continue
-            place = Place(*resumed.place)
+            place = Place(resumed.record, resumed.stream, resumed.seq)
             if resumed.call != before.call:
                 message = "a call goes on that another principal or agent made, or another tool"
                 self._findings.add(_GRANTS, "approval_mismatch", message, place)

@@ -259,7 +259,7 @@ def _arguments(tool: str, arguments: object) -> Mapping[str, Constraint]:
         checked[name] = _constraint(tool, name, value)
     if checked.get(UNNAMED, _OPEN[UNNAMED]) != _OPEN[UNNAMED]:
         raise ValueError(f"the unnamed arguments of tool {tool!r} have a constraint; write Wildcard(), or name them")
-    return MappingProxyType({} if checked == _OPEN else checked)
+    return MappingProxyType({} if checked == dict(_OPEN) else checked)
 
 
 def _argument_name(tool: str, name: object) -> str:

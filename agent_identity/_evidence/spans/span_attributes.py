@@ -116,7 +116,7 @@ def _derived(record: AnyRecord) -> _Derived:
         facts.chain = (principal.id, *[hop.id for hop in chain])  # From the principal to the agent that acts.
         facts.leaf_grant = chain[-1].grant
         facts.human = principal.id if principal.kind == "human" else None
-        facts.version = record.agent.version if isinstance(record, OfTask) and record.agent is not None else None
+        facts.version = record.agent.version if isinstance(record, OfTask) else None
         facts.expires_at = None if task is None or task.expires is None else _moment(task.expires)
     return facts
 

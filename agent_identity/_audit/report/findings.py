@@ -43,13 +43,10 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "wrong_origin": "contradicted",
         "rolled_back": "contradicted",
         "log_missing": "contradicted",
-        "second_signature_missing": "contradicted",
-        "second_signature_unchecked": "cannot_tell",
         "certificate_not_counted": "notice",
         "valid_by_own_clock": "notice",
         # What other parties say.
         "not_witnessed": "cannot_tell",
-        "witness_unchecked": "notice",
         "tail_unwitnessed": "incomplete",
         "not_anchored": "cannot_tell",
         "anchor_not_counted": "notice",

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
     from agent_identity._enforcement.tasks.exported_marks import MarkSigner
     from agent_identity._enforcement.tasks.facts import CallFacts, agent_fact, parties, principal_fact, task_facts
-    from agent_identity._enforcement.tasks.judged import Arrived, Carried, Conclude, Judged
+    from agent_identity._enforcement.tasks.judged import Arrived, Carried, Judged
     from agent_identity._enforcement.tasks.remembered import Fact, Remembered, key_of
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
     from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Speak, Tally, Task
@@ -43,7 +43,7 @@ else:
                 "principal_fact",
                 "task_facts",
             ),
-            "agent_identity._enforcement.tasks.judged": ("Arrived", "Carried", "Conclude", "Judged"),
+            "agent_identity._enforcement.tasks.judged": ("Arrived", "Carried", "Judged"),
             "agent_identity._enforcement.tasks.remembered": ("Fact", "Remembered", "key_of"),
             "agent_identity._enforcement.tasks.suspensions": ("leave", "mark_of", "taken_over"),
             "agent_identity._enforcement.tasks.task": (
@@ -83,7 +83,6 @@ __all__ = [
     "Body",
     "CallFacts",
     "Carried",
-    "Conclude",
     "DelegationBundle",
     "ExportedGrants",
     "Exports",

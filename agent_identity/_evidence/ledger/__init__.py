@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent_identity._evidence.ledger.reader import LedgerReader, RawLine, open_ledger, raw_line
     from agent_identity._evidence.ledger.sealer import After, OnRecord
     from agent_identity._evidence.ledger.segments import Segment, Segments
-    from agent_identity._evidence.ledger.writer import Entry, Make, Told
+    from agent_identity._evidence.ledger.writer import Entry, Make
 else:
     from agent_identity._common.lazy import lazily
 
@@ -32,7 +32,7 @@ else:
             "agent_identity._evidence.ledger.reader": ("LedgerReader", "RawLine", "open_ledger", "raw_line"),
             "agent_identity._evidence.ledger.sealer": ("After", "OnRecord"),
             "agent_identity._evidence.ledger.segments": ("Segment", "Segments"),
-            "agent_identity._evidence.ledger.writer": ("Entry", "Make", "Told"),
+            "agent_identity._evidence.ledger.writer": ("Entry", "Make"),
         },
     )
 
@@ -53,7 +53,6 @@ __all__ = [
     "Segments",
     "Start",
     "StreamTail",
-    "Told",
     "archive",
     "excerpt_lines",
     "excerpt_of",

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from logging import Logger
 
 __all__ = [
-    "Cosign",
     "DirectoryLog",
     "Head",
     "loss_entry",
@@ -133,7 +132,6 @@ class DirectoryLog:
     __slots__ = (
         "_committed",
         "_contradiction",
-        "_cosign",
         "_durable",
         "_files",
         "_heads",
@@ -162,13 +160,11 @@ class DirectoryLog:
         signer: Signer,
         origin: str,
         durable: bool,
-        cosign: Cosign | None = None,
         published: Callable[[bytes], None] = lambda _: None,
         known: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     ) -> None:
         self._committed = 0  # Entries under the largest checkpoint that was seen.
         self._contradiction: str | None = None
-        self._cosign = cosign
         self._published = published  # Is shown each checkpoint that is in place; it keeps the log waiting, so is quick.
         self._durable = durable
         self._files = files
@@ -403,26 +399,24 @@ class DirectoryLog:
 
     def _publish(self) -> None:
         checkpoint = Checkpoint(self._origin, self._tree.size, self._tree.root())
-        note = signed_note(checkpoint, self._signer, self._cosign)
+        note = signed_note(checkpoint, self._signer)
         publish(self._files, self._layout, note, durable=self._durable)
         self._committed = checkpoint.size
         self._published(note)
 
 
-def signed_note(checkpoint: Checkpoint, signer: Signer, cosign: Cosign | None) -> bytes:
+def signed_note(checkpoint: Checkpoint, signer: Signer) -> bytes:
     """Return a checkpoint signed under its origin as the key name.
 
     Args:
         checkpoint: The checkpoint.
         signer: The recorder key.
-        cosign: Adds the second signature, if there is to be one.
 
     Raises:
         EvidenceError: The signer failed.
     """
     try:  # A signer is the user's code: whatever it raises, nothing is signed.
-        note = sign_note(checkpoint.to_text(), checkpoint.origin, signer)
-        return note if cosign is None else note + cosign(checkpoint).encode("utf-8")
+        return sign_note(checkpoint.to_text(), checkpoint.origin, signer)
     except Exception as error:
         raise EvidenceError(
             f"the recorder key raised {type(error).__name__} instead of signing a checkpoint; repair the signer"

@@ -99,7 +99,7 @@ def document_of(trust: TrustEntries) -> dict[str, JSON]:
             raise ValueError(
                 "the store has members that only version 3 of the trust file holds; give file an id and a revision"
             )
-        others = {**_second_keys(trust), **_witnesses(trust)}
+        others = _witnesses(trust)
         version = "2" if others or any(key.origin for key in trust.keys) else "1"
         return {"version": version, **names, "keys": [_entry(trusted) for trusted in trust.keys], **others}
     return {
@@ -119,7 +119,6 @@ def _members(trust: TrustEntries, file: FileVersion) -> dict[str, JSON]:
     required = trust.witnesses.required
     return {
         "keys": entries,
-        **_second_keys(trust),
         **({} if required is None else {"quorum": required}),
         **({"merged_from": list(file.merged_from)} if file.merged_from else {}),
     }
@@ -190,17 +189,6 @@ def _witness_entries(trust: TrustEntries) -> Iterator[dict[str, JSON]]:
 
 def _known(members: Mapping[str, JSON]) -> dict[str, JSON]:
     return {name: value for name, value in members.items() if value is not None}
-
-
-def _second_keys(trust: TrustEntries) -> dict[str, JSON]:
-    if not trust.second_keys:
-        return {}
-    return {
-        "second_keys": [
-            {**second.key.to_jwk(), "kid": second.key.thumbprint, "takes_over": _log(second.takes_over)}
-            for second in trust.second_keys
-        ]
-    }
 
 
 def _witnesses(trust: TrustEntries) -> dict[str, JSON]:

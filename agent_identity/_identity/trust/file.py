@@ -15,7 +15,7 @@ from agent_identity._identity.common import DIGEST_FORM, PathLike, b64url_decode
 from agent_identity._identity.keys import Cosigner, PublicKey
 from agent_identity._identity.trust.approvers import Approver, key_of_jwk
 from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
-from agent_identity._identity.trust.entries import FileVersion, SecondKey, Store, Takeover, TrustedKey, Witnesses
+from agent_identity._identity.trust.entries import FileVersion, Store, Takeover, TrustedKey, Witnesses
 from agent_identity._identity.trust.origins import is_prefix
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
@@ -100,16 +100,6 @@ class WitnessEntry(_Part, frozen=True, kw_only=True):
     not_after: _Time | None = None
 
 
-class SecondKeyEntry(_Part, frozen=True, kw_only=True):
-    """An additional key that signs checkpoints: a public JWK of the key type AKP, and its first place in the log."""
-
-    kty: Literal["AKP"]
-    alg: Literal["ML-DSA-44"]
-    pub: str
-    kid: str
-    takes_over: TakeoverEntry
-
-
 class WitnessesEntry(_Part, frozen=True, kw_only=True):
     """Other parties that cosign checkpoints, by their verifier keys (C2SP signed-note)."""
 
@@ -124,7 +114,6 @@ class TrustFile(_Part, frozen=True, kw_only=True):
     issuer: str | None = None
     origin: str | None = None
     keys: list[KeyEntry]
-    second_keys: list[SecondKeyEntry] = []
     witnesses: WitnessesEntry | None = None
 
 
@@ -137,7 +126,6 @@ class TrustFile3(_Part, frozen=True, kw_only=True):
     issuer: str | None = None
     origin: str | None = None
     keys: list[_Object]
-    second_keys: list[SecondKeyEntry] = []
     quorum: Annotated[int, Meta(ge=1, le=64)] | None = None
     merged_from: Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(min_length=1)] | None = None
     signature: Annotated[str, Meta(max_length=1_024)] | None = None
@@ -175,10 +163,9 @@ def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | byte
 def _old_store(kind: type[Store], parsed: TrustFile, content: _Object) -> Store:
     listed = content["keys"]
     own = is_list(listed) and any(is_dict(entry) and "origin" in entry for entry in listed)
-    if (parsed.version == "2") != bool(own or {"second_keys", "witnesses"} & content.keys()):
+    if (parsed.version == "2") != (own or "witnesses" in content):
         raise ValueError(
-            "the version is not 2 with second_keys, witnesses or the origin of a key, or not 1 "
-            "without; change the version"
+            "the version is not 2 with witnesses or the origin of a key, or not 1 without; change the version"
         )
     for number, entry in enumerate(parsed.keys):
         if entry.origin is not None and is_prefix(entry.origin):
@@ -190,7 +177,6 @@ def _old_store(kind: type[Store], parsed: TrustFile, content: _Object) -> Store:
         _keys(enumerate(parsed.keys)),
         issuer=parsed.issuer,
         origin=parsed.origin,
-        second_keys=_second_keys(parsed.second_keys),
         witnesses=witnesses,
     )
 
@@ -204,7 +190,6 @@ def _store(kind: type[Store], content: TrustFile3) -> Store:
         _keys(keys),
         issuer=content.issuer,
         origin=content.origin,
-        second_keys=_second_keys(content.second_keys),
         witnesses=Witnesses(
             tuple(Cosigner.from_vkey(entry.vkey) for entry in witnesses),
             content.quorum,
@@ -265,18 +250,6 @@ def _approver(entry: ApproverEntry) -> Approver:
     )
 
 
-def _second_keys(entries: Iterable[SecondKeyEntry]) -> tuple[SecondKey, ...]:
-    second_keys: list[SecondKey] = []
-    for number, entry in enumerate(entries):
-        from agent_identity._identity.keys import MlDsaPublicKey
-
-        key = MlDsaPublicKey.from_text(entry.pub)
-        if key.thumbprint != entry.kid:
-            raise ValueError(f"second_keys.{number}.kid is not the thumbprint of the key")
-        second_keys.append(SecondKey(key, _takeover(entry.takes_over)))
-    return tuple(second_keys)
-
-
 def _takeover(entry: TakeoverEntry) -> Takeover:
     return Takeover(int(entry.size), b64url_decode(entry.root))
 
@@ -326,8 +299,8 @@ def _refuse_private_keys(content: _Object) -> None:
     Raises:
         ConfigurationError: A key has the private member.
     """
-    lists = (content.get("keys"), content.get("second_keys"))
-    parts = (content, *(entry for entries in lists if is_list(entries) for entry in entries))
+    entries = content.get("keys")
+    parts = (content, *(entries if is_list(entries) else ()))
     if any(isinstance(part, dict) and "d" in part for part in parts):
         raise ConfigurationError("the trust file has a private key (member d); replace that key, others saw it")
 

@@ -606,7 +606,7 @@ def test_witnesses_that_the_trust_file_names_vouch_for_proofs(original: Path) ->
     trust = TrustStore((KEY,), origin=ORIGIN, witnesses=Witnesses((Cosigner("w.example", key.public_key),)))
     kept, now = (original / "kept").read_bytes(), (original / "evidence/log/checkpoint").read_bytes()
     text = now.decode().partition("\n\n")[0] + "\n"
-    cosigned = now + cosign(text, Checkpoint.from_text(text).head, "w.example", key, at=1_790_000_000).encode()
+    cosigned = now + cosign(text, "w.example", key, at=1_790_000_000).encode()
     growth, record = prove_growth(original / "evidence", kept), prove(original / "evidence", (FIRST, 3))
     words = f"{SIGNED}; 6 of 6 entries cosigned by 1 of 1 witness, last at 2026-09-21T14:13:20Z"
     for proof, earlier in ((growth, kept), (record, None)):

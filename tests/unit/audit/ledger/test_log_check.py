@@ -11,11 +11,9 @@ from agent_identity._audit.report.findings import Findings, Place
 from agent_identity._audit.report.report import Report, Signature
 from agent_identity._evidence.ledger.reader import RawLine
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
-from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import Head, loss_entry
 from agent_identity._evidence.transparency.merkle import EMPTY_ROOT, leaf_hash, root_of
-from agent_identity.errors import ConfigurationError
-from agent_identity.identity import MlDsaSigningKey, SecondKey, SigningKey, Takeover, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, Takeover, TrustedKey, TrustStore
 
 ORIGIN = "x.example/log"
 KEY, OTHER, NEXT = (SigningKey.from_seed(bytes([seed]) * 32) for seed in (1, 2, 3))
@@ -389,27 +387,3 @@ def test_what_a_sound_key_took_over_is_beyond_doubt() -> None:
     told = found(Reader(note=note(state(ENTRIES), NEXT)), TrustStore((STOLEN, late), origin=ORIGIN))
     assert [problem[0] for problem in told.problems] == ["rolled_back"]
     assert proved(told) == [True] * 6
-
-
-def test_a_second_signature_is_part_of_the_first_step() -> None:
-    """Where the trust file demands it: one that is there is named, one that is not leaves nothing proved."""
-    try:
-        key = MlDsaSigningKey.from_seed(bytes([4]) * 32)
-    except ConfigurationError:
-        pytest.skip("this version of cryptography has no ML-DSA")
-    trust = replace(TRUST, second_keys=(SecondKey(key.public_key, Takeover(2, state(ENTRIES[:2]).root)),))
-    checkpoint = state(ENTRIES)
-    signed = note(checkpoint) + cosign(checkpoint.to_text(), checkpoint.head, ORIGIN, key, at=0).encode()
-    told = found(Reader(note=signed), trust)
-    words = f"signed by a trusted recorder key and by the second key for the origin {ORIGIN}"
-    assert (told.problems, told.log.proved, told.steps[0]) == ([], True, ("passed", words))
-    assert told.report.signatures == (
-        Signature("recorder", ORIGIN, "Ed25519", 3),
-        Signature("second", ORIGIN, "ML-DSA-44", 3),
-    )
-    told = found(Reader(), trust)
-    assert [problem[0] for problem in told.problems] == ["second_signature_missing"]
-    assert (told.log.proved, told.log.signers, told.report.signatures) == (False, (), ())
-    assert told.problems[0][1].startswith("the checkpoint of the ledger: ")
-    before = Reader(ENTRIES[:2], note(state(ENTRIES[:2])))
-    assert found(before, trust).steps[0] == ("passed", SIGNED)

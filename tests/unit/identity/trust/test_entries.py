@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import (
     Cosigner,
-    MlDsaPublicKey,
     PublicKey,
     Purpose,
-    SecondKey,
     SigningKey,
     Takeover,
     TrustedKey,
@@ -500,49 +498,39 @@ def test_a_state_of_the_log_has_one_spelling(log: dict) -> None:
         TrustStore.load(_file(_entry(purpose="recorder", takes_over=log)))
 
 
-# Version 2: second keys and witnesses.
+# Version 2: witnesses.
 
-SECOND = SecondKey(MlDsaPublicKey(bytes(1312)), Takeover(3, bytes(32)))
 WITNESS = Cosigner("witness.example/w1", SigningKey.from_seed(bytes([77]) * 32).public_key)
-OTHERS = Witnesses((WITNESS, Cosigner("w2.example", MlDsaPublicKey(bytes(1312)))), 1)
+OTHERS = Witnesses((WITNESS, Cosigner("w2.example", SigningKey.from_seed(bytes([78]) * 32).public_key)), 1)
 
 
-@pytest.mark.parametrize(
-    ("second", "witnesses", "version"),
-    [((), Witnesses(()), "1"), ((SECOND,), Witnesses(()), "2"), ((), OTHERS, "2"), ((SECOND,), OTHERS, "2")],
-)
-def test_second_keys_and_witnesses_are_read_back(
-    second: tuple[SecondKey, ...], witnesses: Witnesses, version: str
-) -> None:
-    """What a trust file says of second keys and witnesses survives writing, reading, pickling and other keys."""
-    trust = TrustStore((), origin="x.example/log", second_keys=second, witnesses=witnesses)
+@pytest.mark.parametrize(("witnesses", "version"), [(Witnesses(()), "1"), (OTHERS, "2")])
+def test_witnesses_are_read_back(witnesses: Witnesses, version: str) -> None:
+    """What a trust file says of witnesses survives writing, reading, pickling and other keys."""
+    trust = TrustStore((), origin="x.example/log", witnesses=witnesses)
     assert json.loads(trust.to_json())["version"] == version
     assert TrustStore.load(trust.to_json()) == trust
     assert copy.deepcopy(trust) == trust
     more = trust.with_key(SigningKey.generate().public_key, "recorder")
-    assert (more.second_keys, more.witnesses) == (second, witnesses)
+    assert more.witnesses == witnesses
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"version": "1"},
-        {"second_keys": [], "witnesses": None, "version": "3"},
-        {"second_keys": [{**SECOND.key.to_jwk(), "kid": SECOND.key.thumbprint}]},
-        {"second_keys": [{**SECOND.key.to_jwk(), "kid": "x" * 43, "takes_over": {"size": "3", "root": "00" * 32}}]},
-        {"second_keys": [{"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA", "kid": "x", "takes_over": {}}]},
+        {"witnesses": None, "version": "3"},
         {"witnesses": {"keys": []}},
         {"witnesses": {"keys": ["w1"]}},
         {"witnesses": {"keys": [WITNESS.vkey, WITNESS.vkey]}},
         {"witnesses": {"keys": [WITNESS.vkey], "required": 2}},
         {"witnesses": {"keys": [WITNESS.vkey], "required": 0}},
         {"witnesses": {"keys": [WITNESS.vkey], "more": 1}},
-        {"origin": None},
     ],
 )
 def test_a_trust_file_of_version_2_is_read_strictly(change: dict[str, object]) -> None:
     """A file with a wrong member, or with a version that does not fit its members, is refused as a whole."""
-    trust = TrustStore((), origin="x.example/log", second_keys=(SECOND,), witnesses=OTHERS)
+    trust = TrustStore((), origin="x.example/log", witnesses=OTHERS)
     content = {name: value for name, value in {**json.loads(trust.to_json()), **change}.items() if value is not None}
     with pytest.raises(ConfigurationError, match="bad trust file"):
         TrustStore.load(content)
@@ -554,19 +542,13 @@ def test_a_file_of_version_2_says_more_than_one_of_version_1() -> None:
         TrustStore.load({"version": "2", "keys": []})
 
 
-def test_second_keys_and_witnesses_have_their_types_and_order() -> None:
-    """Keys out of their order, twice, or of another type are no trust."""
-    later = SecondKey(MlDsaPublicKey(bytes([1]) * 1312), Takeover(4, bytes(32)))
-    for wrong in ((later, SECOND), (SECOND, SECOND)):
-        with pytest.raises(ValueError, match="in the order"):
-            TrustStore((), origin="x", second_keys=wrong)
-    many = tuple(Cosigner(f"w{n}", MlDsaPublicKey(bytes([n]) * 1312)) for n in range(65))
+def test_witnesses_have_their_types_and_number() -> None:
+    """Too many of them, or those of another type, are no trust."""
+    many = tuple(Cosigner(f"w{n}", SigningKey.from_seed(bytes([n]) * 32).public_key) for n in range(65))
     with pytest.raises(ValueError, match="more than 64"):
         Witnesses(many)
     for attempt in (
-        lambda: TrustStore((), origin="x", second_keys=[SECOND]),
         lambda: TrustStore((), origin="x", witnesses=()),
-        lambda: SecondKey(SECOND.key, 3),
         lambda: Witnesses([WITNESS]),
     ):
         with pytest.raises(TypeError):

@@ -50,7 +50,7 @@ when a process died before its first record, or when someone took it away: the l
 """
 
 _Part: TypeAlias = Literal["log", "ledger", "stream", "outside"]
-_READABLE: Final = re.compile(rf"entries(?:-[0-9]{{20}})?\.jsonl(?:\.gz|\.zst)?|pruned|{GRANTS_NAME.pattern}")
+_READABLE: Final = re.compile(rf"entries(?:-[0-9]{{20}})?\.jsonl(?:\.gz)?|pruned|{GRANTS_NAME.pattern}")
 _WITNESSED: Final = re.compile(r"[0-9a-f]{16}\.checkpoint")
 _ANCHORED: Final = re.compile(r"[0-9]{19}-[0-9a-f]{16}\.tsr")
 _MAX_WITNESSED: Final = 256
@@ -172,9 +172,6 @@ class LedgerReader:
                 line is returned.
             start: Segments are left out whose first record stands before this place, by default before the one where
                 the stream begins (:meth:`begins_behind`): nothing proves what is told there.
-
-        Raises:
-            ConfigurationError: A segment is compressed by zstd, and the extra of this name is not installed.
         """
         if not is_stream_id(stream):  # It may come from a log entry, and must not lead out of the directory.
             return iter((RawLine(0, None, None, "unreadable"),))
@@ -190,9 +187,6 @@ class LedgerReader:
         Args:
             stream: The id of a stream.
             start: Segments are left out whose first record stands before this place.
-
-        Raises:
-            ConfigurationError: A segment is compressed by zstd, and the extra of this name is not installed.
         """
         if not is_stream_id(stream):
             yield RawLine(0, None, None, "unreadable")
@@ -217,7 +211,6 @@ class LedgerReader:
 
         Raises:
             OSError: It cannot be read, or is damaged.
-            ConfigurationError: It is compressed by zstd, and the extra of this name is not installed.
         """
         fd = open_regular(self._files, segment.path, READ)
         try:

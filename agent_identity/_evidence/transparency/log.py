@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Self, final
 
 from agent_identity._evidence.storage import (
     EDIT,
@@ -55,9 +55,6 @@ __all__ = [
     "signed_note",
     "unverified_checkpoint",
 ]
-
-Cosign: TypeAlias = Callable[[Checkpoint], str]
-"""Returns further signature lines for a checkpoint; none, an empty text."""
 
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _ROOT: Final = re.compile(DIGEST_FORM)

@@ -792,9 +792,9 @@ def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (evidence / "log").mkdir(parents=True)
     (evidence / "log" / "entries.jsonl").write_bytes(b"e" * 100)
     (evidence / "a.gz").write_bytes(b"g")
-    (evidence / "b.zst").write_bytes(b"z")
+    (evidence / "b.gz").write_bytes(b"z")
     pack(tmp_path / "b.zip", evidence, {"readme.txt": b"r", "A": b""})
-    names = ["A", "evidence/a.gz", "evidence/b.zst", "evidence/log/entries.jsonl", "readme.txt"]
+    names = ["A", "evidence/a.gz", "evidence/b.gz", "evidence/log/entries.jsonl", "readme.txt"]
     with zipfile.ZipFile(tmp_path / "b.zip") as packed:
         entries = packed.infolist()
         assert [entry.filename for entry in entries] == names

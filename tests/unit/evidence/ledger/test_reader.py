@@ -14,7 +14,6 @@ from plain_records import append
 from agent_identity._evidence.ledger import reader as streams_module
 from agent_identity._evidence.ledger.prune_statement import grants_file
 from agent_identity._evidence.ledger.reader import RawLine, open_ledger
-from agent_identity._evidence.ledger.segments import Codec
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.lines import log_line
 from agent_identity._evidence.storage.os_files import Files
@@ -244,9 +243,3 @@ def test_a_first_record_without_a_place_has_none(directory: Path, record: bytes)
     """Whatever stands where the place should be."""
     _stream(directory, b'{"mac":"' + b"0" * 43 + b'","record":' + record + b"}\n")
     assert open_ledger(directory).first_place(STREAM) is None
-
-
-def test_a_frame_of_zstd_has_a_checksum() -> None:
-    """Whoever decompresses it notices damage."""
-    codec = Codec("zstd")
-    assert (codec.feed(GOOD) + codec.finish())[4] & 4  # The descriptor of the frame (RFC 8878, section 3.1.1.1).

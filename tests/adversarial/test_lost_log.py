@@ -13,9 +13,6 @@ from checking import check
 from plain_records import append
 
 from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.storage.layout import Layout
-from agent_identity._evidence.storage.lines import log_line
-from agent_identity._evidence.storage.mac import load_ledger_key
 from agent_identity._evidence.storage.os_files import Files
 from agent_identity._evidence.transparency.log import Head, loss_entry
 from agent_identity.errors import EvidenceError
@@ -186,35 +183,6 @@ def test_lines_of_the_log_count_only_at_their_place(room: Room, change: str) -> 
     assert not room.note.exists()
     assert room.log.read_bytes() == before
     assert room.codes() == {"log_missing"}
-
-
-def old_line(room: Room, entry: bytes) -> bytes:
-    """Return a line of the log as version 0.1 wrote it."""
-    layout = Layout.of(room.path)
-    return log_line(load_ledger_key(Files(), layout.ledger_key).old_log_mac().of(entry), entry)
-
-
-def test_a_log_of_version_0_1_goes_on(room: Room) -> None:
-    """Its lines have another MAC, and are taken where they stand: before all others."""
-    entries = [line.record for line in open_ledger(room.path).log_entries()]
-    old = b"".join(old_line(room, entry) for entry in entries)
-    room.log.write_bytes(old)
-    room.live()
-    assert room.log.read_bytes().startswith(old)
-    assert check(room.path, TRUST).exit_code == 0
-    room.live()
-    assert check(room.path, TRUST).exit_code == 0
-
-
-def test_an_old_line_behind_a_new_one_is_never_signed(room: Room) -> None:
-    """The MAC that does not know its place ends where the other begins: the line is taken for somebody else's."""
-    entry = next(iter(open_ledger(room.path).log_entries())).record
-    before = room.log.read_bytes()
-    room.log.write_bytes(before + old_line(room, entry))
-    room.live()
-    assert (room.path / "log" / "rejected.jsonl").read_bytes() == old_line(room, entry)
-    assert [line.record for line in open_ledger(room.path).log_entries()].count(entry) == 1
-    assert room.log.read_bytes().startswith(before)
 
 
 class KilledError(BaseException):

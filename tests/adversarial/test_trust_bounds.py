@@ -15,7 +15,7 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._enforcement.directory.open import open_directory
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned
+from agent_identity._evidence.ledger.prune_statement import Kept, PruneStatement, sign_pruned
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import unverified_checkpoint
@@ -143,6 +143,7 @@ def prune(pod: Pod, at: int) -> None:
         log_size=seen.size,
         log_root=seen.root,
         time_ns=at * 10**9,
+        kept=Kept.of([]),
     )
     folder = pod.path / "ledger" / stream
     for path in folder.iterdir():

@@ -2,8 +2,7 @@
 
 ``python tests/net/net.py --record`` writes ``verdicts.json.gz`` beside this file; without the option the cases run
 again and differences are printed. The cases: the golden vectors and what becomes of them when a byte is changed,
-surgeries at the places of a ledger with every kind of record, clean ledgers, and evidence that an earlier version made
-(``old_evidence.py``).
+surgeries at the places of a ledger with every kind of record, and clean ledgers.
 """
 
 # ruff: noqa: T201  It is a program.
@@ -15,7 +14,6 @@ import json
 import random
 import shutil
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +24,6 @@ HERE: Final = Path(__file__).resolve().parent
 TESTS: Final = HERE.parent
 VECTORS: Final = TESTS / "vectors"
 KEPT: Final = HERE / "verdicts.json.gz"
-OLD: Final = HERE / "old_evidence.tar.xz"
 SURGERIES: Final = 1_500
 LEDGERS: Final = 1_000
 FLIPS: Final = 200
@@ -101,30 +98,13 @@ def ledgers(room: Path, most: int) -> Iterator[Case]:
         shutil.rmtree(directory)
 
 
-def old(room: Path, _most: int = 0) -> Iterator[Case]:
-    """Yield what an earlier version left behind: ledgers, an archive, spans, and what back ends gave back."""
-    with tarfile.open(OLD) as packed:
-        packed.extractall(room, filter="data")
-    trust = room / "whole" / "trust.json"
-    for name in ("whole", "evidence"):
-        yield f"old {name}", adapter.verdict_of(room / name, trust)
-    yield "old evidence and archive", adapter.verdict_of(room / "evidence", trust, archive=room / "archive")
-    yield "old cut", adapter.verdict_of(room / "cut", room / "cut" / "trust.json")
-    yield "old spans", adapter.verdict_of(room / "spans.pb", trust)
-    yield "old spans and ledger", adapter.verdict_of(room / "spans.pb", trust, ledger=room / "whole")
-    for path in sorted(room.glob("*/way-*.txt")):
-        kept = path.parent / "evidence"
-        name = f"old {path.parent.name} {path.stem}"
-        yield name, adapter.verdict_of(path, kept / "trust.json", pasted=True, ledger=kept)
-
-
 def run(share: float) -> dict[str, list[Any]]:
     """Return the verdicts of all cases, or of a share of each kind."""
     found: dict[str, list[Any]] = {}
     memory = Path("/dev/shm")  # noqa: S108  A folder of our own in it.
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         room = Path(name)
-        kinds = ((vectors, FLIPS), (operations, SURGERIES), (ledgers, LEDGERS), (old, 1))
+        kinds = ((vectors, FLIPS), (operations, SURGERIES), (ledgers, LEDGERS))
         for make, most in kinds:
             found.update(make(room, max(1, int(most * share))))
     return found

@@ -210,7 +210,7 @@ class DataQuestion:
 def _not_shown(table: "_Table") -> Iterator[str]:
     silent = table.calls - table.declaring
     calls = counted(table.calls, "tool call")
-    yield f"what {silent:,} of {calls} touched, whose tools declare nothing; records of version 1 cannot declare"
+    yield f"what {silent:,} of {calls} touched, whose tools declare nothing"
     yield "values: names that arguments fill are templates with keyed digests"
     if table.erased:
         yield "how many resources of a template there are: the key of their names was erased, so templates are counted"

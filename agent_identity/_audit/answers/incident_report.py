@@ -314,7 +314,7 @@ def _not_shown(seed: Seed, omitted: int, *, recorder: bool) -> Iterator[str]:
             "or later key shows to be older than the theft; spans without their ledger, which nothing orders"
         )
     if seed.kind == "resource":
-        yield "calls of tools that declare no resource, and calls in records of version 1"
+        yield "calls of tools that declare no resource"
     if omitted:
         yield (
             f"{omitted:,} lines: the timeline ends after {MAX_ENTRIES:,} entries, and {_MAX_HOPS:,} grants and "

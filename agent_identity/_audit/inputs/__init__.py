@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._audit.inputs.sources import (
         STANDARD_INPUT,
-        TAR,
         PathLike,
         Source,
         directory_of,
@@ -25,7 +24,6 @@ else:
         {
             "agent_identity._audit.inputs.sources": (
                 "STANDARD_INPUT",
-                "TAR",
                 "PathLike",
                 "Source",
                 "directory_of",
@@ -42,7 +40,6 @@ else:
 
 __all__ = [
     "STANDARD_INPUT",
-    "TAR",
     "PathLike",
     "Source",
     "Trust",

@@ -14,7 +14,6 @@ from agent_identity.errors import ConfigurationError
 
 __all__ = [
     "STANDARD_INPUT",
-    "TAR",
     "PathLike",
     "Source",
     "directory_of",
@@ -31,9 +30,6 @@ PathLike: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = PathLike | Sequence[PathLike | ByteLines] | ByteLines
 """An evidence directory, files of OTLP or of pasted spans, ``-`` for standard input, or an open binary stream."""
 
-TAR: Final = (".tar.gz", ".tgz")
-"""File name suffix of bundles of earlier versions."""
-
 STANDARD_INPUT: Final = "-"
 """The name of standard input as a source."""
 
@@ -42,8 +38,8 @@ _BUFFER: Final = 256 * 1024  # Bytes; a line of one span is longer than what is 
 
 
 def is_bundle(source: object) -> TypeGuard[PathLike]:
-    """Report whether a source is named like a bundle, of this or an earlier version."""
-    return isinstance(source, str | os.PathLike) and os.fspath(cast("PathLike", source)).endswith((".zip", *TAR))
+    """Report whether a source is named like a bundle."""
+    return isinstance(source, str | os.PathLike) and os.fspath(cast("PathLike", source)).endswith(".zip")
 
 
 def directory_of(source: object) -> str | None:

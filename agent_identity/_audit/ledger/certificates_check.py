@@ -10,7 +10,7 @@ from agent_identity._audit.ledger.external_evidence import Attestor
 from agent_identity._audit.ledger.stream_growth import Growth
 from agent_identity._audit.report import Findings, Place, counted
 from agent_identity._evidence.ledger import LedgerReader, RawLine
-from agent_identity._evidence.record import VERSION, StreamStart, Trust, decode
+from agent_identity._evidence.record import StreamStart, Trust, decode
 from agent_identity._evidence.transparency import leaf_hash
 from agent_identity._identity.common import b64url_decode
 from agent_identity._identity.trust import Presented, TrustedKey, TrustStore, Vouched, certified, refuse_doubted
@@ -31,24 +31,19 @@ __all__ = [
 _TRUST: Final = 1
 _SIGNED: Final = 2  # Of the steps for spans.
 _CERTIFICATE: Final = b'"certificate":'
-_FIRST: Final = f'"v":"{VERSION}"'.encode()
 _Places: TypeAlias = Sequence[tuple[str, int]]
 
 
 def certificates_of(reader: LedgerReader) -> Iterator[Presented]:
     """Yield the certificates in the records of a ledger, each with its unproved place.
 
-    :func:`certificates_proved` proves the places; each certificate proves itself. A stream that begins with a record
-    of version 1, which has no certificate member, is skipped.
+    :func:`certificates_proved` proves the places; each certificate proves itself.
     """
     for stream in reader.streams():
         before = reader.begins_behind(stream)
         first = 1 if before is None else before.size + 1
         for place, line in enumerate(reader.entries(stream, start=first), first):
-            data = line.record or b""  # It may be withheld, or no record.
-            if _FIRST in data:
-                break
-            token = certificate_in(data)
+            token = certificate_in(line.record or b"")  # It may be withheld, or no record.
             if token is not None:
                 yield Presented(token, stream, place)
 
@@ -69,7 +64,7 @@ def certificates_proved(
         growth, here = Growth(committed, reader.begins_behind(stream)), list[tuple[str, int]]()
         for line in reader.entries(stream, start=growth.size + 1):
             leaf = _leaf(line)
-            if leaf is None or _FIRST in (line.record or b""):
+            if leaf is None:
                 break
             growth.leaves.append(leaf)
             token = certificate_in(line.record or b"")

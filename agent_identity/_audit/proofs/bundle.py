@@ -15,7 +15,7 @@ from typing import IO, BinaryIO, Final, final
 
 import orjson
 
-from agent_identity._audit.inputs import TAR, PathLike, whole
+from agent_identity._audit.inputs import PathLike, whole
 from agent_identity._audit.ledger import certificate_in
 from agent_identity._audit.report import Report
 from agent_identity._evidence.ledger import Excerpt, LedgerReader, excerpt_lines, excerpt_of, open_ledger, read_heads
@@ -227,11 +227,6 @@ def unpacked(bundle: PathLike) -> Generator[str]:
     Raises:
         ConfigurationError: The file is not a bundle, or would become too large.
     """
-    if os.fspath(bundle).endswith(TAR):
-        raise ConfigurationError(
-            "the bundle is a tar file, which earlier versions also made, not .zip; unpack it "
-            "with tar, and verify its folder 'evidence'"
-        )
     with tempfile.TemporaryDirectory(prefix="agent-identity-") as folder:
         try:
             size = Path(bundle).stat().st_size

@@ -134,7 +134,6 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "pruned": "notice",
         "kept_grants_missing": "incomplete",
         "kept_grants_changed": "contradicted",
-        "kept_grants_unstated": "notice",
         "excerpt": "incomplete",
         "bad_excerpt": "contradicted",
         "records_before_start": "contradicted",

@@ -251,22 +251,18 @@ class LedgerReader:
                 return read_checkpoint(self._files, self._layout.pruned(stream))
         return None
 
-    def kept_grants(self, pruned: "PruneStatement", *, most: int | None = None) -> "tuple[tuple[str, ...], KeptState]":
+    def kept_grants(self, pruned: "PruneStatement") -> "tuple[tuple[str, ...], KeptState]":
         """Return the kept grants of pruned records, and whether they match the statement.
 
         Args:
-            pruned: The statement. If it names none, all that are there are returned: each proves itself, or nothing.
-            most: So many bytes of memory for those that no statement names; ``None`` for all.
+            pruned: The statement.
         """
-        from agent_identity._evidence.ledger.prune_statement import read_grants, read_kept
+        from agent_identity._evidence.ledger.prune_statement import read_kept
 
-        kept, stream = pruned.kept, pruned.stream
         try:
-            if kept is not None:
-                return read_kept(self._files, self._layout.grants(stream, kept.digest), kept)
-            return tuple(read_grants(self._files, self._layout.grants(stream), most=most)), "unstated"
+            return read_kept(self._files, self._layout.grants(pruned.stream, pruned.kept.digest), pruned.kept)
         except OSError:
-            return (), "unstated" if kept is None else "missing"
+            return (), "missing"
 
     def excerpt(self) -> bytes | None:
         """Return the excerpt description of the directory, or ``None`` if it is not an excerpt."""

@@ -20,7 +20,6 @@ __all__ = ["LedgerKey", "Mac", "load_ledger_key", "log_message"]
 
 _STREAM_TAG: Final = b"agent-identity/ledger/v1\n"
 _LOG_TAG: Final = b"agent-identity/log/v2\n"
-_OLD_LOG_TAG: Final = b"agent-identity/log/v1\n"
 _KEY_BYTES: Final = 32
 
 
@@ -72,10 +71,6 @@ class LedgerKey:
     def log_mac(self) -> Mac:
         """Return the MAC of lines of the log, computed over :func:`log_message`."""
         return Mac(self._raw, _LOG_TAG)
-
-    def old_log_mac(self) -> Mac:
-        """Return the MAC that version 0.1 took over the entry alone."""
-        return Mac(self._raw, _OLD_LOG_TAG)
 
 
 def log_message(place: int, last: bytes | None, entry: bytes) -> bytes:

@@ -22,7 +22,6 @@ from agent_identity._evidence.storage import (
     Layout,
     LedgerKey,
     Line,
-    Mac,
     check_in_place,
     file_of,
     is_stream_id,
@@ -138,7 +137,6 @@ class DirectoryLog:
         "_loss_noted",
         "_mac",
         "_offset",
-        "_old_mac",
         "_origin",
         "_published",
         "_signer",
@@ -172,7 +170,6 @@ class DirectoryLog:
         self._loss_noted = False  # By an entry that no checkpoint covers yet.
         self._mac = key.log_mac()
         self._offset = 0
-        self._old_mac: Mac | None = key.old_log_mac()  # Lines of 0.1 may stand before all others.
         self._origin = origin
         self._signer = signer
         self._tree = CompactRange()
@@ -327,13 +324,10 @@ class DirectoryLog:
         parts = log_parts(line.data) if line.data is not None else None
         if parts is None or not self._fits(self._tree.size + 1, self._last, *parts):
             return None
-        if self._old_mac is not None and not self._old_mac.fits(*parts):
-            self._old_mac = None
         return parts[0]
 
     def _fits(self, place: int, last: bytes | None, entry: bytes, mac: str) -> bool:
-        fits = self._mac.fits(log_message(place, last, entry), mac)
-        return fits or (self._old_mac is not None and self._old_mac.fits(entry, mac))
+        return self._mac.fits(log_message(place, last, entry), mac)
 
     def _set_aside(self, fd: int, line: Line, checkpoint: Checkpoint | None) -> None:
         """Move lines that the library did not write out of the log, unless a checkpoint covers them."""
@@ -392,7 +386,6 @@ class DirectoryLog:
             raise OSError("a line that another program wrote into the log meanwhile")
         for leaf, line in zip(leaves, lines, strict=True):
             self._advance(leaf, self._offset + len(line))
-        self._old_mac = None
 
     def _publish(self) -> None:
         checkpoint = Checkpoint(self._origin, self._tree.size, self._tree.root())

@@ -28,7 +28,7 @@ from agent_identity._audit.verify.reconcile import Comparison
 from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import archive, prune
 from agent_identity._evidence.ledger.excerpt_starts import Excerpt, Start
-from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned, unverified_pruned
+from agent_identity._evidence.ledger.prune_statement import Kept, PruneStatement, sign_pruned, unverified_pruned
 from agent_identity._evidence.ledger.reader import LedgerReader
 from agent_identity._evidence.record.codec import decode, encode
 from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
@@ -358,26 +358,11 @@ def test_ac_101_grants_that_were_kept_do_not_go_unnoticed(room: Room) -> None:
         assert {code, "chain_not_checked"} <= codes(report)
         assert report.counts["chains_verified"] == 0
     path.write_bytes(content)
-    path.with_name("grants.jsonl").write_bytes(content * 100)
+    path.with_name("grants.jsonl").write_bytes(content * 100)  # No statement names this file.
     assert room.check().verdict == "verified"
     for name, choice in (("w.zip", EVERYTHING), ("e.zip", Choice(from_ns=0))):
         report = check(room.bundle(name, choice), room.path / "trust.json")
         assert (report.integrity, report.counts["chains_verified"]) == ("verified", 1)
-
-
-def test_a_statement_that_names_no_grants_says_less(room: Room) -> None:
-    """Directories that were pruned before grants were named verify as before, and are told what is not shown."""
-    stream = between(room)
-    (path,) = (room.path / "ledger" / stream).glob("grants*")
-    old = path.rename(path.with_name("grants.jsonl"))
-    claim = unverified_pruned(room.statement(stream).read_bytes()).to_claim()
-    del claim["grants"]
-    room.statement(stream).write_bytes(sign_pruned(PruneStatement.from_claim(claim), room.key))
-    report = room.check()
-    assert (report.verdict, report.counts["chains_verified"]) == ("verified", 1)
-    assert codes(report) == {"pruned", "kept_grants_unstated"}
-    old.write_bytes(b"x.y.z\nno\nabc\n")
-    assert "chain_not_checked" in codes(room.check())
 
 
 def test_ac_101_grants_beside_a_statement_that_nobody_trusted_signed_are_not_read(
@@ -388,9 +373,9 @@ def test_ac_101_grants_beside_a_statement_that_nobody_trusted_signed_are_not_rea
     read: list[str] = []
     kept_grants = LedgerReader.kept_grants
 
-    def noted(self: LedgerReader, pruned: PruneStatement, **limits: int) -> object:
+    def noted(self: LedgerReader, pruned: PruneStatement) -> object:
         read.append(pruned.stream)
-        return kept_grants(self, pruned, most=limits["most"])
+        return kept_grants(self, pruned)
 
     monkeypatch.setattr(LedgerReader, "kept_grants", noted)
     assert room.check().verdict == "verified"
@@ -457,7 +442,7 @@ class Told:
         self.pruned = notes.get
         self.first_place = lambda name: first
         self.excerpt = lambda: excerpt
-        self.kept_grants = lambda pruned, most: ((pruned.stream,), "named")
+        self.kept_grants = lambda pruned: ((pruned.stream,), "named")
 
 
 STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
@@ -472,6 +457,7 @@ STATEMENT = PruneStatement(
     log_size=1,
     log_root=b"r" * 32,
     time_ns=1,
+    kept=Kept.of([]),
 )
 
 
@@ -829,20 +815,12 @@ def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "the bundle unpacks to more than 200 times its size; do not unpack it",
         ),
         (
-            "b.tar.gz",
-            lambda: b"",
-            (
-                "the bundle is a tar file, which earlier versions also made, not .zip; unpack it with "
-                "tar, and verify its folder 'evidence'"
-            ),
-        ),
-        (
             "b.zip",
             None,
             "the bundle {!r} cannot be read (No such file or directory); check the path, or ask for it again",
         ),
     ],
-    ids=["other", "empty", "bomb", "tar", "none"],
+    ids=["other", "empty", "bomb", "none"],
 )
 def test_why_a_bundle_is_refused_is_told(
     tmp_path: Path, name: str, data: Callable[[], bytes] | None, words: str

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from plain_records import append
 
 from agent_identity._evidence.ledger import reader as streams_module
-from agent_identity._evidence.ledger.prune_statement import grants_file
 from agent_identity._evidence.ledger.reader import RawLine, open_ledger
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.lines import log_line
@@ -217,23 +216,11 @@ def test_no_bytes_raise(directory: Path, pieces: list[bytes]) -> None:
         assert all((line.record is None) == (line.problem is not None) for line in lines)
 
 
-def test_grants_that_no_statement_names_are_read_within_bounds(directory: Path) -> None:
-    """All of them, or as many as there is memory for; where they cannot be read there are none."""
-    statement = SimpleNamespace(kept=None, stream=STREAM)
-    reader = open_ledger(directory)
-    assert reader.kept_grants(statement) == ((), "unstated")
-    path = Path(Layout.of(directory).grants(STREAM))
-    path.parent.mkdir(parents=True)
-    tokens = tuple(f"eyJ{number}.eyJ.AA" for number in range(3))
-    path.write_bytes(grants_file(tokens))
-    assert reader.kept_grants(statement) == (tokens, "unstated")
-    assert reader.kept_grants(statement, most=0) == ((), "unstated")
-    path.unlink()
-    path.mkdir()
-    assert reader.kept_grants(statement) == ((), "unstated")
+def test_kept_grants_that_cannot_be_read_are_missing(directory: Path) -> None:
+    """A folder in place of their file gives none."""
     named = SimpleNamespace(kept=SimpleNamespace(digest="0" * 43, number=1, bytes=1), stream=STREAM)
-    Path(Layout.of(directory).grants(STREAM, "0" * 43)).mkdir()
-    assert reader.kept_grants(named) == ((), "missing")
+    Path(Layout.of(directory).grants(STREAM, "0" * 43)).mkdir(parents=True)
+    assert open_ledger(directory).kept_grants(named) == ((), "missing")
 
 
 @pytest.mark.parametrize(

@@ -1241,21 +1241,6 @@ def test_a_log_that_is_lost_before_the_first_seal_says_so(log: DirectoryLog, dir
     log.close()
 
 
-def test_a_line_of_version_0_1_counts_before_all_others(log: DirectoryLog, directory: Path) -> None:
-    """Its MAC does not cover its place, so that behind a line of today it is nobody's."""
-    old = load_ledger_key(Files(), Layout.of(directory).ledger_key).old_log_mac()
-    lines = [log_line(old.of(entry), entry) for entry in (Head(STREAM, 1, EMPTY_ROOT).to_entry(ORIGIN), b'{"a":"b"}')]
-    for line in lines:
-        _foreign(directory, line)
-    log.commit([Head(STREAM, 2, EMPTY_ROOT)])
-    assert log._tree.size == 3
-    _foreign(directory, lines[0])
-    log.commit([Head(STREAM, 3, EMPTY_ROOT)])
-    assert log._tree.size == 4
-    assert (directory / "log" / "rejected.jsonl").read_bytes() == lines[0]
-    log.close()
-
-
 def test_any_descriptor_is_given_back(log: DirectoryLog) -> None:
     """Also the one with the number that standard input has, where that is closed."""
     closed: list[int] = []

@@ -643,7 +643,6 @@ def test_the_mac_of_a_line_is_that_of_its_format() -> None:
     for mac, tag in [
         (key.stream_mac("one"), b"agent-identity/ledger/v1\none\n"),
         (key.log_mac(), b"agent-identity/log/v2\n"),
-        (key.old_log_mac(), b"agent-identity/log/v1\n"),
     ]:
         assert mac.of(b"data") == hmac.new(b"k" * 32, tag + b"data", "sha256").digest()
 

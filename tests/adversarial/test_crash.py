@@ -391,7 +391,7 @@ def test_ac_22_nothing_signed_or_hashed_passes_for_another_kind(tmp_path: Path) 
         hmac.digest(key, b"agent-identity/ledger/v1\n" + ledger.stream.encode() + b"\n" + data, "sha256")
     )
     as_log: Callable[[bytes], str] = lambda data: b64url_encode(  # noqa: E731
-        hmac.digest(key, b"agent-identity/log/v2\n1\n\n" + data, "sha256")
+        hmac.digest(key, b"agent-identity/log/v1\n1\n\n" + data, "sha256")
     )
     assert as_stream(record) in macs
     assert as_log(entry) in macs

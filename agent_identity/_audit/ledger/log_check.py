@@ -70,9 +70,9 @@ class Heads:
         """
         if head.size < self.last_size or (head.size == self.last_size and head.root != self.last_root):
             raise ValueError("a head of the log takes back records of the stream")
-        if head.alive_ns is not None:
-            self.signs_ns.append(head.alive_ns)
-        if head.size > self.last_size:
+        if head.size == self.last_size:
+            self.signs_ns.append(head.time_ns)
+        else:
             self._packed += _HEAD.pack(head.size, head.root)
             self.last_size, self.last_root = head.size, head.root
 

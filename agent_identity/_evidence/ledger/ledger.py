@@ -219,7 +219,8 @@ class Ledger:
         with self._lock:
             self._begun()
         with recording("list the streams of the ledger"):
-            fault = recover(self._files, self._layout, self._key, self._log, report=self._report)
+            now = self._clock.wall_ns()
+            fault = recover(self._files, self._layout, self._key, self._log, time_ns=now, report=self._report)
         if fault:
             _logger.warning("earlier streams stay unsealed: %s", fault)
         atexit.register(self._at_exit)

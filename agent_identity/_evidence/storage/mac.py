@@ -19,7 +19,7 @@ from agent_identity.errors import ConfigurationError
 __all__ = ["LedgerKey", "Mac", "load_ledger_key", "log_message"]
 
 _STREAM_TAG: Final = b"agent-identity/ledger/v1\n"
-_LOG_TAG: Final = b"agent-identity/log/v2\n"
+_LOG_TAG: Final = b"agent-identity/log/v1\n"
 _KEY_BYTES: Final = 32
 
 

@@ -471,7 +471,7 @@ def test_what_is_of_another_stream_is_told_with_its_place(original: Path) -> Non
     """The record says where it stands, the entry is about another stream."""
     one, two = (RecordProof.from_bytes(prove(original / "evidence", place)) for place in ((FIRST, 3), (FIRST, 4)))
     head, _ = Head.from_entry(one.entry)
-    entry = Head(f"{FIRST[:-1]}g", head.size, head.root).to_entry(ORIGIN)
+    entry = Head(f"{FIRST[:-1]}g", head.size, head.root, 1).to_entry(ORIGIN)
     checked = Verifier(TRUST).proof(changed(one, entry=entry))
     assert told(checked) == [
         (ANOTHER_ROOT, None),

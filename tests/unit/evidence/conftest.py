@@ -104,7 +104,7 @@ def audit_directory(directory: Path) -> Audit:
     last = ""
     for place, line in enumerate(reader.log_entries(), 1):
         assert line.record is not None
-        tag = f"agent-identity/log/v2\n{place}\n{last}\n".encode()
+        tag = f"agent-identity/log/v1\n{place}\n{last}\n".encode()
         assert line.mac == b64url_encode(hmac.digest(key, tag + line.record, "sha256"))
         last = b64url_encode(leaf_hash(line.record))
         tree.append(leaf_hash(line.record))

@@ -469,7 +469,7 @@ def found_of(
     heads = {}
     if committed is not None:
         heads[STREAM] = Heads()
-        heads[STREAM].add(Head(STREAM, committed, b"h" * 32))
+        heads[STREAM].add(Head(STREAM, committed, b"h" * 32, 1))
     found = find_pruned(Told({STREAM: note}, first=first), [STREAM], heads, trust, findings)
     report = findings.report()
     told = [(problem.code, problem.message, problem.stream, problem.seq) for problem in report.findings]
@@ -525,7 +525,7 @@ def test_many_keys_are_not_hashed_for_each_of_many_statements(monkeypatch: pytes
     monkeypatch.setattr(checkpoint_module, "note_key_id", counted)
     reader, findings, heads = Told(notes), Findings("ledger", ("step",) * 8), {name: Heads() for name in names}
     for name in names:
-        heads[name].add(Head(name, 9, b"h" * 32))
+        heads[name].add(Head(name, 9, b"h" * 32, 1))
     trust = trusted(*keys, revoked_since=1)
     found = find_pruned(reader, names, heads, trust, findings)
     assert list(found) == names
@@ -547,7 +547,7 @@ def test_where_the_first_record_is_a_statement_is_not_looked_at() -> None:
     other = f"{STREAM[:-1]}Q"
     reader = Told({other: sign_pruned(replace(STATEMENT, stream=other), RECORDER), f"{STREAM[:-1]}2": b"x"})
     heads = {other: Heads()}
-    heads[other].add(Head(other, 5, b"h" * 32))
+    heads[other].add(Head(other, 5, b"h" * 32, 1))
     names = [STREAM, f"{STREAM[:-1]}2", other]
     assert set(find_pruned(reader, names, heads, trusted(RECORDER), findings)) == {other}
     again = Findings("ledger", ("step",) * 8)

@@ -175,7 +175,7 @@ def test_the_file_of_an_excerpt_is_read_whole_up_to_its_bound(directory: Path, m
 def test_the_log_names_how_many_records_each_stream_had(directory: Path) -> None:
     """The largest number counts, whatever else the lines say, and whatever order they have."""
     other = f"{STREAM[:-1]}Q"
-    heads = [Head(STREAM, 7, bytes(32)), Head(other, 2, bytes(32)), Head(STREAM, 5, bytes(32))]
+    heads = [Head(STREAM, 7, bytes(32), 1), Head(other, 2, bytes(32), 1), Head(STREAM, 5, bytes(32), 1)]
     (directory / "log").mkdir(parents=True)
     lines = [log_line(bytes(32), head.to_entry("o")) for head in heads]
     lines[1:1] = [b"garbage\n", log_line(bytes(32), b'{"lost":"checkpoint","origin":"o"}')]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from agent_identity._identity.keys.cosigners import Cosigner
     from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtKey, JwtSigner
     from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
-    from agent_identity._identity.keys.ml_dsa import MlDsaPublicKey, MlDsaSigningKey
     from agent_identity._identity.principals.delegated_tokens import Inbound, InboundKind, read_inbound
     from agent_identity._identity.principals.principals import Agent, Human, Principal, Provenance, Service
     from agent_identity._identity.trust.approvers import Approver
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
         EntryPurpose,
         FileVersion,
         Purpose,
-        SecondKey,
         Takeover,
         TrustedKey,
         Vouched,
@@ -58,7 +56,6 @@ else:
             "agent_identity._identity.keys.cosigners": ("Cosigner",),
             "agent_identity._identity.keys.jwt_keys": ("JwtAlgorithm", "JwtKey", "JwtSigner"),
             "agent_identity._identity.keys.keys": ("PublicKey", "Signer", "SigningKey"),
-            "agent_identity._identity.keys.ml_dsa": ("MlDsaPublicKey", "MlDsaSigningKey"),
             "agent_identity._identity.principals.delegated_tokens": ("Inbound", "InboundKind", "read_inbound"),
             "agent_identity._identity.principals.principals": ("Agent", "Human", "Principal", "Provenance", "Service"),
             "agent_identity._identity.trust.approvers": ("Approver",),
@@ -74,7 +71,6 @@ else:
                 "EntryPurpose",
                 "FileVersion",
                 "Purpose",
-                "SecondKey",
                 "Takeover",
                 "TrustedKey",
                 "Vouched",
@@ -105,8 +101,6 @@ __all__ = [
     "JwtSigner",
     "KeySet",
     "KeysOfIssuer",
-    "MlDsaPublicKey",
-    "MlDsaSigningKey",
     "Presented",
     "Principal",
     "Provenance",
@@ -115,7 +109,6 @@ __all__ = [
     "RandomIds",
     "Registration",
     "RolesClaim",
-    "SecondKey",
     "Service",
     "Signer",
     "SigningKey",

@@ -249,7 +249,7 @@ def rebuilt(at: Place, changed: Changed, signer: SigningKey, *, as_ours: bool = 
             line for line in files[f"ledger/{stream}/entries.jsonl"].splitlines(keepends=True) if line[-1:] == b"\n"
         ]
         leaf = [leaf_hash(bytes_of(line)) for line in lines]
-        entries.append(Head(stream, len(leaf), root_of(leaf)).to_entry(clean.ORIGIN))
+        entries.append(Head(stream, len(leaf), root_of(leaf), 1).to_entry(clean.ORIGIN))
     text = Checkpoint(clean.ORIGIN, len(entries), root_of(map(leaf_hash, entries)))
     note = sign_note(text.to_text(), clean.ORIGIN, signer)
     if as_ours:  # Under the key id of the ledger's own key.
@@ -709,7 +709,7 @@ def all_of(files: Mapping[str, bytes], at: Place) -> Changed:
 def spliced(at: Place) -> Changed:
     """Join the earlier log with what a stranger goes on with."""
     earlier = at.patient.earlier
-    forged_entry = Head(at.stream, 9_999, b"f" * 32).to_entry(clean.ORIGIN)
+    forged_entry = Head(at.stream, 9_999, b"f" * 32, 1).to_entry(clean.ORIGIN)
     entries = [data_of(orjson.loads(line)["entry"]) for line in earlier[LOG].splitlines()] + [forged_entry]
     checkpoint = Checkpoint(clean.ORIGIN, len(entries), root_of(map(leaf_hash, entries)))
     log = b"".join(log_line(b"\0" * 32, entry) for entry in entries)

@@ -1,4 +1,4 @@
-"""Other parties against whoever has the directory, and against whoever has the key: witnesses, anchors, second keys.
+"""Other parties against whoever has the directory, and against whoever has the key: witnesses, anchors.
 
 The witnesses are real processes, the time-stamp authority is ``openssl ts`` over HTTP.
 """
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -24,7 +24,6 @@ from checking import check
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.directory.open import prepare
 from agent_identity._enforcement.directory.rotation import revoke
-from agent_identity._enforcement.directory.second_key import exchange_second_key
 from agent_identity._enforcement.enforcer import Enforcer
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
@@ -39,7 +38,6 @@ from ..integrations.timestamp_authority import TimestampAuthority  # noqa: TID25
 PATH = os.pathsep.join(path for path in sys.path if path)
 PARTIES = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
 WAIT = 60.0
-MODULE = "cryptography.hazmat.primitives.asymmetric.mldsa"
 
 
 class Client:
@@ -424,64 +422,3 @@ def test_ac_17_what_a_witness_cosigned_before_the_theft_stays_verified(room: Roo
     stolen(room)
     assert codes(check(room.evidence, room.trust)) == {"key_revoked"}
     assert room.check().verdict == "verified"
-
-
-# The second signature
-
-
-def strip(note: bytes) -> bytes:
-    """Return a checkpoint without its last signature."""
-    return b"\n".join(note.rstrip(b"\n").split(b"\n")[:-1]) + b"\n"
-
-
-Change = Callable[[bytes], bytes]
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        (strip, "second_signature_missing"),
-        (lambda note: note[:-20] + (b"A" if note[-20:-19] != b"A" else b"B") + note[-19:], "bad_signature"),
-    ],
-)
-def test_a_second_signature_that_was_taken_off_is_found(room: Room, change: Change, code: str) -> None:
-    """Whoever forges the first signature alone, or strips the second, does not get past the trust file."""
-    pytest.importorskip(MODULE, reason="the installed cryptography has no ML-DSA")
-    room.work()
-    exchange_second_key(room.evidence)
-    shutil.copy(room.evidence / "trust.json", room.trust)
-    room.work()
-    path = room.evidence / "log" / "checkpoint"
-    assert room.check().verdict == "verified"
-    path.write_bytes(change(path.read_bytes()))
-    report = room.check()
-    assert (report.verdict, codes(report)) == ("contradicted", {code})
-    assert report.counts["verified"] == 0
-
-
-def test_an_older_state_does_not_escape_the_second_signature(room: Room) -> None:
-    """A directory that is put back to before its second key is contradicted by the trust file that names the key."""
-    pytest.importorskip(MODULE, reason="the installed cryptography has no ML-DSA")
-    room.work()
-    before = room.path / "before"
-    shutil.copytree(room.evidence, before)
-    room.work()
-    exchange_second_key(room.evidence)
-    shutil.copy(room.evidence / "trust.json", room.trust)
-    room.work()
-    assert room.check().verdict == "verified"
-    report = room.check(before)
-    assert (report.verdict, codes(report)) == ("contradicted", {"rolled_back"})
-
-
-def test_without_the_algorithm_nobody_can_tell(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A verifier whose library lacks ML-DSA never says verified where the trust file demands it."""
-    pytest.importorskip(MODULE, reason="the installed cryptography has no ML-DSA")
-    exchange_second_key(room.evidence)
-    shutil.copy(room.evidence / "trust.json", room.trust)
-    room.work()
-    monkeypatch.setitem(sys.modules, MODULE, None)
-    monkeypatch.delattr(MODULE)
-    report = room.check()
-    assert (report.verdict, codes(report)) == ("cannot_tell", {"second_signature_unchecked"})
-    assert report.counts["verified"] == 0

@@ -13,7 +13,7 @@ from plain_records import append
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned
+from agent_identity._evidence.ledger.prune_statement import Kept, PruneStatement, sign_pruned
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.storage.lines import stream_parts
 from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
@@ -226,7 +226,7 @@ def test_the_key_of_one_machine_prunes_nothing_of_another(machines: tuple[Machin
         tree.append(leaf)
     for origin, code, exit_code in ((a.origin, "bad_pruning", 1), (b.origin, "unknown_key", 2)):
         said = {"size": 3, "last": leaf, "peaks": tree.peaks, "open": (), "log_size": 1, "log_root": leaf, "time_ns": 1}
-        statement = PruneStatement(origin=origin, stream=stream, **said)
+        statement = PruneStatement(origin=origin, stream=stream, kept=Kept.of([]), **said)
         (entries.parent / "pruned").write_bytes(sign_pruned(statement, a.recorder))
         entries.write_bytes(b"".join(lines[3:]))
         report = check(b.path, fleet(tmp_path, a, b))

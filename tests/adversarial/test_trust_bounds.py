@@ -15,7 +15,7 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._enforcement.directory.open import open_directory
 from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned
+from agent_identity._evidence.ledger.prune_statement import Kept, PruneStatement, sign_pruned
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import unverified_checkpoint
@@ -31,10 +31,8 @@ from agent_identity.identity import (
     Cosigner,
     FileVersion,
     Human,
-    MlDsaPublicKey,
     Presented,
     RandomIds,
-    SecondKey,
     SigningKey,
     Takeover,
     TrustedKey,
@@ -146,6 +144,7 @@ def prune(pod: Pod, at: int) -> None:
         log_size=seen.size,
         log_root=seen.root,
         time_ns=at * 10**9,
+        kept=Kept.of([]),
     )
     folder = pod.path / "ledger" / stream
     for path in folder.iterdir():
@@ -281,7 +280,7 @@ def test_nobody_is_a_witness_of_the_log_that_he_signs(pod: Pod) -> None:
     path = pod.path / "log" / "checkpoint"
     note = path.read_bytes()
     text = note.decode().rpartition("\n\n")[0] + "\n"
-    line = cosign(text, unverified_checkpoint(note).head, "w.example", pod.key("recorder"), at=pod.now + 5)
+    line = cosign(text, "w.example", pod.key("recorder"), at=pod.now + 5)
     path.write_bytes(note + line.encode())
     own = Witnesses((Cosigner("w.example", pod.key("recorder").public_key),))
     report = check(pod.path, replace(pod.own, witnesses=own))
@@ -337,7 +336,7 @@ def test_what_is_laid_beside_evidence_turns_no_verdict(tmp_path: Path) -> None:
 
 
 def test_merging_loses_no_bound(pod: Pod) -> None:
-    """The keys of a partner do not come to sign for the organization, nor second keys to be asked of other logs."""
+    """The keys of a partner do not come to sign for the organization."""
     keys = (listed(ROOT, "issuer"), listed(STRANGER, "issuer", issuer="https://partner.example"))
     ours, third = TrustStore(keys, issuer=OURS, file=FILE), TrustStore((listed(OTHER_ROOT, "issuer"),), issuer="x")
     for stores in ((ours, third), (ours, replace(third, issuer=None)), (replace(third, file=FILE), ours)):
@@ -346,11 +345,6 @@ def test_merging_loses_no_bound(pod: Pod) -> None:
     with pytest.raises(TokenError) as caught:
         trusted_ruling(ruling(STRANGER, "https://partner.example", pod.now), again)
     assert caught.value.code == "wrong_issuer"
-    second = (SecondKey(MlDsaPublicKey(bytes(range(256)) * 5 + bytes(32)), Takeover(0, bytes(32))),)
-    bound = TrustStore((), origin="log/a", second_keys=second, file=FILE)
-    free = TrustStore((listed(STRANGER, "recorder"),))
-    assert conflict(bound, free) == "trust_conflict"
-    assert merged(bound, replace(free, origin="log/b")).second_keys == second
 
 
 def test_what_a_key_took_over_is_about_one_log(pod: Pod) -> None:
@@ -414,7 +408,7 @@ def test_a_successor_keeps_a_credential_revoked() -> None:
     [
         lambda content: content["keys"].reverse(),
         lambda content: content.update(issuer=None),
-        lambda content: content.update(second_keys=[]),
+        lambda content: content.update(merged_from=None),
     ],
 )
 def test_a_signed_file_has_one_form(change: Callable[[dict[str, Any]], object]) -> None:
@@ -446,7 +440,7 @@ def test_no_file_is_written_that_cannot_be_read(tmp_path: Path) -> None:
             write(path)
         assert not path.exists()
     last = roots(file=FileVersion("x", 2**53 - 1))
-    for act in (lambda: last.changed(keys=()), lambda: merged(last)):
+    for act in (lambda: last.with_keys(()), lambda: merged(last)):
         with pytest.raises(ConfigurationError):
             act()
 

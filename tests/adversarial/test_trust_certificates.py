@@ -34,7 +34,6 @@ from agent_identity._evidence.record.parts import KeyTrust, Stream, Time
 from agent_identity._evidence.record.schema import Trust
 from agent_identity._evidence.storage.layout import Layout, segment_name
 from agent_identity._evidence.storage.lines import stream_line
-from agent_identity._evidence.transparency.checkpoint import Checkpoint
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.witness_client import cosigned_file
 from agent_identity._identity.common import uuid_of
@@ -155,7 +154,7 @@ class Pod:
         path = self.path / "log" / "checkpoint"
         note = path.read_bytes()
         text = note.decode().rpartition("\n\n")[0] + "\n"
-        line = cosign(text, Checkpoint.from_text(text).head, "witness.example", WITNESS, at=at)
+        line = cosign(text, "witness.example", WITNESS, at=at)
         path.write_bytes(note + line.encode())
 
 

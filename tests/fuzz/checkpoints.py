@@ -18,7 +18,7 @@ WITNESS: Final = Cosigner("w.example/1", KEY.public_key)
 CHECKPOINT: Final = Checkpoint(ORIGIN, 1, leaf_hash(b"entry"))
 TEXT: Final = CHECKPOINT.to_text()
 NOTE: Final = sign_note(TEXT, ORIGIN, LOG)
-COSIGNED: Final = NOTE + cosign(TEXT, CHECKPOINT.head, WITNESS.name, KEY, at=1_790_000_000).encode()
+COSIGNED: Final = NOTE + cosign(TEXT, WITNESS.name, KEY, at=1_790_000_000).encode()
 
 SEEDS: Final = {
     "note": (NOTE, COSIGNED),

@@ -23,7 +23,7 @@ class LedgerOrder:
         moment_ns: The moment that matters, in nanoseconds since the Unix epoch.
 
     Attributes:
-        alive: The number of the first entry in which a process states a time from that moment on.
+        alive: The number of the first entry that states a time from that moment on.
     """
 
     def __init__(self, reader: LedgerReader, moment_ns: int) -> None:
@@ -33,7 +33,7 @@ class LedgerOrder:
         for number, line in enumerate(reader.log_entries()):
             with suppress(ValueError):
                 head = Head.from_entry(line.record or b"")[0]
-                if head.alive_ns is not None and head.alive_ns >= moment_ns:
+                if head.time_ns >= moment_ns:
                     self.alive = min(self.alive, number)
                 sizes = self._sizes.setdefault(head.stream, [])
                 if not sizes or head.size > sizes[-1]:

@@ -48,7 +48,6 @@ def taken_over(trust: TrustStore | None, origin: str) -> list[Checkpoint]:
     if trust is None or trust.origin != origin:
         return []
     pins = [key.takes_over for key in trust.keys if key.takes_over is not None]
-    pins += [second.takes_over for second in trust.second_keys]
     return [Checkpoint(origin, pin.size, pin.root) for pin in pins if pin.size]
 
 

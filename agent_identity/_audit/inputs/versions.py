@@ -17,7 +17,7 @@ _UNKNOWN_RECORD: Final = (
 def malformed(data: bytes, problem: str) -> tuple[str, str]:
     """Return code and message of the finding for malformed bytes, or for a record of an unknown version.
 
-    Version 1 is closed, so bytes that lack its form are malformed. Other versions may have another form.
+    Bytes of our version that lack its form are malformed. Other versions may have another form.
 
     Args:
         data: The bytes.

@@ -15,7 +15,7 @@ from agent_identity._identity.keys import Cosigner
 from agent_identity._identity.trust import TrustStore, Witnesses
 from agent_identity.errors import VerificationError
 
-__all__ = ["Attestor", "ExternalEvidence", "Timestamps", "conclude_vouchers", "second_signature", "vouchers"]
+__all__ = ["Attestor", "ExternalEvidence", "Timestamps", "conclude_vouchers", "vouchers"]
 
 Timestamps: TypeAlias = Callable[[bytes, bytes], int]
 """Returns the time at which a time-stamp says that a message existed, in seconds since the Unix epoch.
@@ -55,31 +55,6 @@ class Attestor(NamedTuple):
     time: int
     witness: Cosigner | None
     what: str
-
-
-def second_signature(note: Note, checkpoint: Checkpoint, trust: TrustStore, findings: Findings, what: str) -> bool:
-    """Return whether a checkpoint has the second signature that the trust file demands of it, if any.
-
-    Args:
-        note: The opened note.
-        checkpoint: Its content.
-        trust: The trusted keys.
-        findings: Takes what is missing.
-        what: The checkpoint in words, for messages.
-    """
-    needed = trust.second_keys_for(checkpoint.size) if trust.origin == checkpoint.origin else ()
-    if not needed or any(said.cosigner in needed for said in note.cosignatures):
-        return True
-    if any(cosigner in needed for cosigner in note.unchecked):
-        message = (
-            f"{what}: this version of cryptography cannot check its second signature (ML-DSA-44); "
-            "install its newest version"
-        )
-        findings.add(_TRUST, "second_signature_unchecked", message)
-    else:
-        message = f"{what}: the second signature that the trust file demands is missing; it was removed"
-        findings.add(_TRUST, "second_signature_missing", message)
-    return False
 
 
 def vouchers(
@@ -144,12 +119,6 @@ def _cosigned(
                 message = "a signature does not fit a checkpoint that a witness is said to have cosigned"
                 findings.add(_TRUST, "bad_signature", message)
             continue
-        for cosigner in opened.unchecked:
-            message = (
-                f"this version of cryptography cannot check the cosignature of {cosigner.name!a} (ML-DSA-44); "
-                "install its newest version"
-            )
-            findings.add(_TRUST, "witness_unchecked", message)
         for cosignature in opened.cosignatures:
             # Without a time, the witness may have known a larger tree. A signer is no witness of its own log.
             own = cosignature.cosigner.key in opened.signers
@@ -201,8 +170,7 @@ def conclude_vouchers(
     """
     for voucher in found:
         if voucher.witness is not None:
-            party, covered = voucher.witness, voucher.checkpoint.size
-            findings.sign(Signature("witness", party.name, party.algorithm, covered, voucher.time))
+            findings.sign(Signature("witness", voucher.witness.name, "Ed25519", voucher.checkpoint.size, voucher.time))
     words: list[str] = []
     witnesses = _witnesses(trust, outside)
     if witnesses.keys:

@@ -18,7 +18,6 @@ from agent_identity._audit.ledger.external_evidence import (
     Attestor,
     ExternalEvidence,
     conclude_vouchers,
-    second_signature,
     vouchers,
 )
 from agent_identity._audit.report import Findings, Place, Signature, counted
@@ -33,7 +32,6 @@ from agent_identity._evidence.transparency import (
     open_note,
     unverified_checkpoint,
 )
-from agent_identity._identity.keys import Cosigner
 from agent_identity._identity.trust import TrustedKey, TrustStore
 from agent_identity.errors import VerificationError
 
@@ -72,9 +70,9 @@ class Heads:
         """
         if head.size < self.last_size or (head.size == self.last_size and head.root != self.last_root):
             raise ValueError("a head of the log takes back records of the stream")
-        if head.alive_ns is not None:
-            self.signs_ns.append(head.alive_ns)
-        if head.size > self.last_size:
+        if head.size == self.last_size:
+            self.signs_ns.append(head.time_ns)
+        else:
             self._packed += _HEAD.pack(head.size, head.root)
             self.last_size, self.last_root = head.size, head.root
 
@@ -106,8 +104,8 @@ def check_log(
     """Check the log of a ledger against its checkpoint.
 
     1. The checkpoint is signed by a trusted recorder key and names the trusted origin (C2SP signed-note). Where the
-       trust file names second keys, one of them signed as well (C2SP tlog-cosignature). Where it names witnesses,
-       enough of them cosigned states of this log, the last of them the one in the checkpoint.
+       trust file names witnesses, enough of them cosigned states of this log (C2SP tlog-cosignature), the last of
+       them the one in the checkpoint.
     2. The entries of the log re-derive its root (RFC 6962 §2.1); later entries are not sealed. The log went through
        every checkpoint that was kept elsewhere, cosigned by a witness or time-stamped, and through the states of the
        log that the trust file names.
@@ -137,7 +135,7 @@ def check_log(
     if trust is not None and checkpoint is not None and signers:
         words = conclude_vouchers(statements, checkpoint.size, trust, outside, findings)
         conclude_clock(signers, checkpoint.size, statements, findings)
-        _accept(checkpoint, trust, findings, words, doubted=reach is not None)
+        _accept(checkpoint, findings, words, doubted=reach is not None)
     proved = log.whole and checkpoint is not None and bool(signers)
     return SignedLog(log.heads, proved, signers, _doubts(reach, log.marked), trust)
 
@@ -208,12 +206,11 @@ def _outside(kept: Checkpoint | None, statements: Sequence[Attestor]) -> str | N
     return f"{what}, of {counted(newest.size, 'entry')}"
 
 
-def _accept(checkpoint: Checkpoint, trust: TrustStore, findings: Findings, words: str, *, doubted: bool) -> None:
+def _accept(checkpoint: Checkpoint, findings: Findings, words: str, *, doubted: bool) -> None:
     if doubted:
         return
     key = "the recorder key beside the ledger" if findings.trust == "self-asserted" else "a trusted recorder key"
-    second = " and by the second key" if trust.second_keys_for(checkpoint.size) else ""
-    findings.done(_TRUST, f"signed by {key}{second} for the origin {checkpoint.origin}{words}")
+    findings.done(_TRUST, f"signed by {key} for the origin {checkpoint.origin}{words}")
 
 
 def _open_kept(
@@ -250,9 +247,8 @@ def _verified(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: 
     """Verify the signatures of a checkpoint."""
     keys = [trusted for trusted in trust.keys if trusted.purpose == "recorder"]
     other = _other_log("this trust file", trust, keys, checkpoint)
-    second = [Cosigner(trust.origin or "", key.key) for key in trust.second_keys]
     try:
-        opened = open_note(note, {checkpoint.origin: [trusted.key for trusted in keys]}, second)
+        opened = open_note(note, {checkpoint.origin: [trusted.key for trusted in keys]})
     except VerificationError as error:
         code = error.code if error.code in {"bad_signature", "unknown_key"} else "bad_checkpoint"
         findings.add(_TRUST, code, f"{what}: {(code == 'unknown_key' and other) or error}")
@@ -261,11 +257,7 @@ def _verified(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: 
     advice = other or _other_log("the key under it", trust, signed, checkpoint)
     if advice:
         findings.add(_TRUST, "wrong_origin", f"{what}: {advice}")
-    if not second_signature(opened, checkpoint, trust, findings, what):
-        return checkpoint, ()
     findings.sign(Signature("recorder", checkpoint.origin, "Ed25519", checkpoint.size))
-    for cosignature in opened.cosignatures:
-        findings.sign(Signature("second", checkpoint.origin, cosignature.cosigner.algorithm, checkpoint.size))
     return checkpoint, _of_signers(trust.recorders(checkpoint.origin), opened) or signed
 
 

@@ -26,7 +26,6 @@ __all__ = ["find_excerpt", "find_kept", "find_leftovers", "find_pruned"]
 
 _ALL: Final = 7
 _NS: Final = 1_000_000_000
-_MAX_GRANTS: Final = 64 * 1024 * 1024  # Bytes of memory for grants that no statement names.
 _KEPT: Final[Mapping[str, tuple[str, str]]] = {
     "missing": (
         "kept_grants_missing",
@@ -35,10 +34,6 @@ _KEPT: Final[Mapping[str, tuple[str, str]]] = {
     "changed": (
         "kept_grants_changed",
         "the kept grants differ from those that the statement of the pruning names; none of them was taken",
-    ),
-    "unstated": (
-        "kept_grants_unstated",
-        "the statement of the pruning does not name the kept grants; missing ones would not be noticed",
     ),
 }
 
@@ -116,7 +111,7 @@ def find_kept(
                 continue
         except VerificationError:  # find_pruned reported it.
             continue
-        tokens, state = reader.kept_grants(pruned, most=_MAX_GRANTS)
+        tokens, state = reader.kept_grants(pruned)
         if state != "named":
             findings.add(_ALL, *_KEPT[state], Place(stream=pruned.stream))
         yield from tokens

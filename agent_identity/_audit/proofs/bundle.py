@@ -32,7 +32,7 @@ _MAX_MEMBERS: Final = 1_000_000
 _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-_SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
+_SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz)?")
 _MEMBER: Final = re.compile(
     rf"evidence/(?:ledger/{ID_FORM}/(?:{_SEGMENT.pattern}|pruned|{GRANTS_NAME.pattern})|log/(?:entries\.jsonl|checkpoint)"
     r"|trust\.json|excerpt\.json)"
@@ -207,7 +207,7 @@ def _write_zip(file: BinaryIO, members: _Members) -> None:
         for name, content in members:
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.create_system, entry.external_attr = 3, 0o644 << 16
-            entry.compress_type = zipfile.ZIP_STORED if name.endswith((".gz", ".zst")) else zipfile.ZIP_DEFLATED
+            entry.compress_type = zipfile.ZIP_STORED if name.endswith(".gz") else zipfile.ZIP_DEFLATED
             with _source(content) as source, archive.open(entry, "w", force_zip64=True) as out:
                 shutil.copyfileobj(source, out, _CHUNK)
 

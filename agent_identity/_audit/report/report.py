@@ -111,7 +111,7 @@ class Signature:
     """One signature over a state of the log that was checked and counts.
 
     Attributes:
-        role: ``recorder``, ``second`` (the second key of the recorder), ``witness`` or ``anchor``.
+        role: ``recorder``, ``witness`` or ``anchor``.
         name: The name of the log, or of the witness; empty for an anchor.
         algorithm: The signature algorithm.
         size: The number of entries of the log that it covers.
@@ -119,7 +119,7 @@ class Signature:
             states it.
     """
 
-    role: Literal["recorder", "second", "witness", "anchor"]
+    role: Literal["recorder", "witness", "anchor"]
     name: str
     algorithm: str
     size: int

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.directory.options import MOVED, Durability, Privacy, Telemetry, Transparency
     from agent_identity._enforcement.directory.publication import publishers_for
     from agent_identity._enforcement.directory.rotation import Rotated, record_rotation, revoke, rotate
-    from agent_identity._enforcement.directory.second_key import SecondSigner, exchange_second_key, second_key_files
     from agent_identity._enforcement.directory.signer_service import SignerKeys, SignerService
 else:
     from agent_identity._common.lazy import lazily
@@ -51,11 +50,6 @@ else:
             ),
             "agent_identity._enforcement.directory.publication": ("publishers_for",),
             "agent_identity._enforcement.directory.rotation": ("Rotated", "record_rotation", "revoke", "rotate"),
-            "agent_identity._enforcement.directory.second_key": (
-                "SecondSigner",
-                "exchange_second_key",
-                "second_key_files",
-            ),
             "agent_identity._enforcement.directory.signer_service": ("SignerKeys", "SignerService"),
         },
     )
@@ -68,7 +62,6 @@ __all__ = [
     "ErasedKind",
     "Privacy",
     "Rotated",
-    "SecondSigner",
     "SignerKeys",
     "SignerService",
     "Telemetry",
@@ -76,7 +69,6 @@ __all__ = [
     "check_keys",
     "connect",
     "erase",
-    "exchange_second_key",
     "hides_from_git",
     "keys_for",
     "open_directory",
@@ -90,6 +82,5 @@ __all__ = [
     "registry_path",
     "revoke",
     "rotate",
-    "second_key_files",
     "take_trust",
 ]

@@ -14,7 +14,6 @@ from agent_identity._enforcement.calls import CertificateFile, resource_of
 from agent_identity._enforcement.common import announce
 from agent_identity._enforcement.directory.options import Durability
 from agent_identity._enforcement.directory.rotation import finish_rotation
-from agent_identity._enforcement.directory.second_key import SecondSigner
 from agent_identity._evidence.ledger import Beginning, Ledger, OnRecord
 from agent_identity._evidence.record import DigestKeys, Pseudonyms
 from agent_identity._evidence.storage import Files, make_folder
@@ -150,10 +149,6 @@ def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Sig
     _refuse_private_keys(keys)
     issuer, recorder = SocketSigner(path, "issuer"), SocketSigner(path, "recorder")
     trust = TrustStore.load(issuer.trust_file())
-    if trust.second_keys:
-        raise ConfigurationError(
-            "the signer has a second key, which needs the directory itself; open that directory without a signer"
-        )
     announce(root, issuer.successors())  # Before the file, for processes that have the directory open.
     take_trust(root, trust)
     return issuer, recorder, trust
@@ -348,7 +343,7 @@ def open_directory(
     issuer, recorder, trust = keys_for(directory, keys, clock, ids)
     check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000, root=root)
     place = Path(directory)
-    sync, cosign = durability.sync, None if isinstance(keys, str) else SecondSigner(place, clock)
+    sync = durability.sync
     certificate = CertificateFile(place, recorder.public_key, trust.origin or "")
     resource = resource_of(pseudonyms_of(place, wanted=pseudonyms))
     beginning = Beginning(resource=resource, certificate=certificate.first)
@@ -361,7 +356,6 @@ def open_directory(
             clock=clock,
             ids=ids,
             sync=sync,
-            cosign=cosign,
             publishers=publishers,
             segments=durability.segments,
             beginning=beginning,

@@ -30,7 +30,7 @@ from agent_identity._identity.trust import (
 )
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Rotated", "alone", "finish_rotation", "log_so_far", "record_rotation", "revoke", "rotate"]
+__all__ = ["Rotated", "finish_rotation", "record_rotation", "revoke", "rotate"]
 
 _LOCK: Final = "rotation.lock"
 
@@ -82,11 +82,11 @@ def rotate(
     root = Path(directory)
     if not (root / "trust.json").exists():
         raise ConfigurationError("the directory has no trust.json; 'agent-identity init DIR' makes one")
-    with alone(root):
+    with _alone(root):
         resumed: list[Purpose] = [purpose for purpose in purposes if _complete(root, purpose)]
         trust = TrustStore.load(root / "trust.json")
         fresh: list[Purpose] = [purpose for purpose in purposes if purpose not in resumed]
-        log = log_so_far(root if evidence is None else evidence) if "recorder" in fresh else None
+        log = _log_so_far(root if evidence is None else evidence) if "recorder" in fresh else None
         done = [_exchange(root, trust, _new_key(root, purpose, now, log), now + overlap) for purpose in fresh]
         _settle(root, trust, done, root_key)
         return (*(_resumed(root, trust, purpose) for purpose in resumed), *done)
@@ -166,7 +166,7 @@ def _entry(trust: TrustStore, key: PublicKey, purpose: EntryPurpose) -> TrustedK
     return entry
 
 
-def log_so_far(directory: str | os.PathLike[str]) -> Takeover | None:
+def _log_so_far(directory: str | os.PathLike[str]) -> Takeover | None:
     """Return size and root of the log, or ``None`` without a log.
 
     Raises:
@@ -194,7 +194,7 @@ def finish_rotation(root: Path, purpose: Purpose) -> None:
         ConfigurationError: A file is unusable.
     """
     if _next(root, purpose).exists():
-        with alone(root):
+        with _alone(root):
             _complete(root, purpose)
 
 
@@ -232,7 +232,7 @@ def revoke(
     """
     root = Path(path)
     file = root / "trust.json" if root.is_dir() else root
-    with alone(root) if (root / "keys").is_dir() else contextlib.nullcontext():
+    with _alone(root) if (root / "keys").is_dir() else contextlib.nullcontext():
         trust = TrustStore.load(file)
         entries = [entry for entry in trust.keys if entry.key.thumbprint == thumbprint]
         if not entries:
@@ -269,7 +269,7 @@ def _may_announce(root: Path, trust: TrustStore) -> bool:
 
 
 @contextlib.contextmanager
-def alone(root: Path) -> Generator[None]:
+def _alone(root: Path) -> Generator[None]:
     """Hold the lock for changes to the keys of a directory.
 
     Raises:

@@ -345,7 +345,7 @@ def _copy(files: Files, cut: Cut, folder: str) -> tuple[int, int, int, int] | No
         if segment.compression == "none":
             with _opened(files, segment.path, READ) as fd:
                 target = f"{folder}/{segment_name(segment.first, CODECS['gzip'])}"
-                copy_compressed(files, fd, target, "gzip", stopping=lambda: False, opened=_opener(files))
+                copy_compressed(files, fd, target, stopping=lambda: False, opened=_opener(files))
         else:
             _copy_plain(files, segment.path, f"{folder}/{segment_name(segment.first, suffix)}")
     return missing[0].first, cut.size, len(missing), sum(segment.bytes for segment in missing)

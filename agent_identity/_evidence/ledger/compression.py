@@ -132,7 +132,7 @@ class Compressor:
             with self._open(self._layout.segments_lock, EDIT) as lock_fd:
                 self._wait_for(lock_fd)
                 try:
-                    compress(self._files, path, self._compression, stopping=lambda: self._stopping, opened=self._open)
+                    compress(self._files, path, stopping=lambda: self._stopping, opened=self._open)
                 finally:
                     self._files.unlock(lock_fd)
         except OSError as error:
@@ -165,15 +165,12 @@ class Compressor:
 _Opener = Callable[[str, int], contextlib.AbstractContextManager[int]]
 
 
-def compress(
-    files: Files, path: str, compression: Compression, *, stopping: Callable[[], bool], opened: _Opener
-) -> None:
+def compress(files: Files, path: str, *, stopping: Callable[[], bool], opened: _Opener) -> None:
     """Replace a closed segment with a compressed file; a crash at any moment leaves one of the two whole.
 
     Args:
         files: The operating system.
         path: The segment.
-        compression: The format; not ``none``.
         stopping: Tells, now and then, whether to give up.
         opened: Opens files for a block.
 
@@ -181,24 +178,21 @@ def compress(
         Stopped: It was given up.
         OSError: It did not work; the segment is as it was.
     """
-    target = path + CODECS[compression]
+    target = path + CODECS["gzip"]
     with opened(path, READ) as fd:
         if files.status(fd).st_size > MAX_INFLATED:
             return
-        copy_compressed(files, fd, target, compression, stopping=stopping, opened=opened)
+        copy_compressed(files, fd, target, stopping=stopping, opened=opened)
     files.unlink(path)
 
 
-def copy_compressed(  # budget: what is written, where to, and by what means
-    files: Files, fd: int, target: str, compression: Compression, *, stopping: Callable[[], bool], opened: _Opener
-) -> str:
+def copy_compressed(files: Files, fd: int, target: str, *, stopping: Callable[[], bool], opened: _Opener) -> str:
     """Write a compressed copy of an open file, read it back, then give it its name.
 
     Args:
         files: The operating system.
         fd: The file.
         target: The path of the copy.
-        compression: The format; not ``none``.
         stopping: Tells, now and then, whether to give up.
         opened: Opens files for a block.
 
@@ -212,9 +206,9 @@ def copy_compressed(  # budget: what is written, where to, and by what means
     temporary = f"{target}.tmp"
     try:
         with opened(temporary, REPLACE) as out:
-            digest = _compress(files, fd, out, compression, stopping)
+            digest = _compress(files, fd, out, stopping)
         with opened(temporary, READ) as back:
-            _check_content(files, back, compression, digest)
+            _check_content(files, back, digest)
         files.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -224,9 +218,9 @@ def copy_compressed(  # budget: what is written, where to, and by what means
     return digest
 
 
-def _compress(files: Files, fd: int, out: int, compression: Compression, stopping: Callable[[], bool]) -> str:
+def _compress(files: Files, fd: int, out: int, stopping: Callable[[], bool]) -> str:
     """Write a file compressed to another one, and return the SHA-256 of the content."""
-    codec, source = Codec(compression), hashlib.sha256()
+    codec, source = Codec(), hashlib.sha256()
     files.seek(fd, 0)
     while chunk := files.read(fd, _CHUNK):
         if stopping():
@@ -239,8 +233,8 @@ def _compress(files: Files, fd: int, out: int, compression: Compression, stoppin
     return b64url_encode(source.digest())
 
 
-def _check_content(files: Files, fd: int, compression: Compression, digest: str) -> None:
-    if content_digest(files, fd, compression) != digest:
+def _check_content(files: Files, fd: int, digest: str) -> None:
+    if content_digest(files, fd, "gzip") != digest:
         raise OSError("the compressed file is not what was compressed")
 
 

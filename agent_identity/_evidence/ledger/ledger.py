@@ -34,7 +34,6 @@ from agent_identity._evidence.storage import (
     sync_folder,
 )
 from agent_identity._evidence.transparency import (
-    Cosign,
     DirectoryLog,
     Publisher,
     check_origin,
@@ -80,7 +79,6 @@ class Ledger:
         seal_interval: float,
         segments: Segments,
         beginning: Beginning,
-        cosign: Cosign | None,
         publishers: Sequence[Publisher],
     ) -> None:
         """Prepare a closed ledger; use :meth:`open` instead."""
@@ -95,7 +93,6 @@ class Ledger:
         self._seal_interval = seal_interval
         self._segments = segments
         self._beginning = beginning
-        self._cosign = cosign
         self.publishers: Final = tuple(publishers)
         self.observers: Final = Observers()
         self.append_failures = 0
@@ -112,7 +109,7 @@ class Ledger:
         for folder, mode in ((layout.keys, 0o700), (layout.streams, 0o755), (layout.log, 0o755)):
             files.mkdir(folder, mode)
         # Before anything else, so that whatever is found without a checkpoint has lost it.
-        found(files, layout, signer=self._signer, origin=self._origin, cosign=self._cosign)
+        found(files, layout, signer=self._signer, origin=self._origin)
         check_origin(files, layout, self._origin)
         key = load_ledger_key(files, layout.ledger_key)
         if self._durable:
@@ -138,7 +135,6 @@ class Ledger:
             signer=self._signer,
             origin=self._origin,
             durable=self._durable,
-            cosign=self._cosign,
             published=self._offer,
             known=known or {},
         )
@@ -166,7 +162,6 @@ class Ledger:
         seal_interval: float = 0.2,
         segments: Segments | None = None,
         beginning: Beginning | None = None,
-        cosign: Cosign | None = None,
         publishers: Sequence[Publisher] = (),
         observers: Sequence[OnRecord] = (),
     ) -> Self:
@@ -187,7 +182,6 @@ class Ledger:
             segments: When the stream goes on in another file, and what becomes of the one before; by default
                 after 64 MiB or a day, compressed by gzip.
             beginning: Facts of the first record of a stream about its process.
-            cosign: Adds the second signature to each checkpoint.
             publishers: Are offered each checkpoint; closed with the ledger.
             observers: Are shown each record, from the first of the stream on, as by :meth:`observe`.
 
@@ -210,7 +204,6 @@ class Ledger:
             seal_interval=seal_interval,
             segments=segments or Segments(),
             beginning=beginning or Beginning(),
-            cosign=cosign,
             publishers=publishers,
         )
         try:
@@ -226,7 +219,8 @@ class Ledger:
         with self._lock:
             self._begun()
         with recording("list the streams of the ledger"):
-            fault = recover(self._files, self._layout, self._key, self._log, report=self._report)
+            now = self._clock.wall_ns()
+            fault = recover(self._files, self._layout, self._key, self._log, time_ns=now, report=self._report)
         if fault:
             _logger.warning("earlier streams stay unsealed: %s", fault)
         atexit.register(self._at_exit)

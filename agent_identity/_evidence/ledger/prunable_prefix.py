@@ -414,7 +414,7 @@ def _records(reader: LedgerReader, segment: Segment, count: int) -> Iterator[byt
 
 def _kept(reader: LedgerReader, before: PruneStatement) -> tuple[str, ...]:
     tokens, state = reader.kept_grants(before)
-    if state in {"missing", "changed"}:
+    if state != "named":
         raise VerificationError(
             f"the grants kept of stream {before.stream} are not those of its statement; nothing more "
             "of it is archived or pruned, put them back",

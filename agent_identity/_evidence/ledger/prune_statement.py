@@ -8,7 +8,6 @@ that the log commits to. Without a signature that counts it says nothing, and th
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal, Self, TypeAlias, final
@@ -32,7 +31,6 @@ __all__ = [
     "grants_file",
     "hash_of",
     "open_pruned",
-    "read_grants",
     "read_kept",
     "sign_pruned",
     "texts_of",
@@ -48,15 +46,13 @@ MAX_PEAKS: Final = 64
 _TITLE: Final = (
     "agent-identity pruned v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
 )
-_LINE: Final = 64  # Bytes of memory that each text takes beside its own.
 _HASH: Final = re.compile(DIGEST_FORM)
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_.-]{1,65536}")
 _COUNT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
-_MEMBERS: Final = frozenset({"last", "log", "origin", "peaks", "size", "stream", "time"})
-_OPTIONAL: Final = frozenset({"grants", "open"})
+_MEMBERS: Final = frozenset({"grants", "last", "log", "origin", "peaks", "size", "stream", "time"})
 
-KeptState: TypeAlias = Literal["named", "unstated", "missing", "changed"]
-"""Comparison of the kept grants with the statement; ``unstated``: it names none, nor says so."""
+KeptState: TypeAlias = Literal["named", "missing", "changed"]
+"""Comparison of the kept grants with the statement."""
 
 
 @final
@@ -93,7 +89,7 @@ class PruneStatement:
         log_size: The number of entries under the checkpoint after which they were pruned.
         log_root: The root in that checkpoint.
         time_ns: When, in nanoseconds since the Unix epoch.
-        kept: The kept grants; ``None`` in a statement that does not say.
+        kept: The kept grants.
     """
 
     origin: str
@@ -105,7 +101,7 @@ class PruneStatement:
     log_size: int
     log_root: bytes
     time_ns: int
-    kept: Kept | None = None
+    kept: Kept
 
     @property
     def end(self) -> None:
@@ -118,6 +114,7 @@ class PruneStatement:
     def to_claim(self) -> dict[str, RecordValue]:
         """Return the statement in plain values."""
         claim: dict[str, RecordValue] = {
+            "grants": {"count": str(self.kept.count), "digest": self.kept.digest},
             "last": b64url_encode(self.last),
             "log": {"root": b64url_encode(self.log_root), "size": str(self.log_size)},
             "origin": self.origin,
@@ -128,8 +125,6 @@ class PruneStatement:
         }
         if self.open:
             claim["open"] = self.open
-        if self.kept is not None:
-            claim["grants"] = {"count": str(self.kept.count), "digest": self.kept.digest}
         return claim
 
     @classmethod
@@ -139,7 +134,7 @@ class PruneStatement:
         Raises:
             ValueError: They make none.
         """
-        if not _MEMBERS <= claim.keys() <= _MEMBERS | _OPTIONAL:
+        if not _MEMBERS <= claim.keys() <= _MEMBERS | {"open"}:
             raise ValueError("the members are not those of a pruning statement")
         log = claim["log"]
         if not is_object(log) or set(log) != {"root", "size"}:
@@ -159,7 +154,7 @@ class PruneStatement:
             log_size=count_of(log["size"]),
             log_root=hash_of(log["root"]),
             time_ns=count_of(claim["time"]),
-            kept=_kept(claim["grants"]) if "grants" in claim else None,
+            kept=_kept(claim["grants"]),
         )
         if not statement.size:
             raise ValueError("the statement covers no record")
@@ -196,27 +191,6 @@ def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pru
     """
     pruned = unverified_pruned(note)
     return pruned, open_note(note, {pruned.origin: keys}).signers
-
-
-def read_grants(files: Files, path: str, *, most: int | None = None) -> Iterator[str]:
-    """Return the tokens in a file of grants, one a line; other lines are left out.
-
-    Args:
-        files: The operating system.
-        path: The file.
-        most: The memory limit in bytes, after which no token is read; ``None`` for all.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    taken = 0
-    with suppress(FileNotFoundError):
-        for token in _tokens(files, path):
-            taken += _LINE + len(token or b"")
-            if most is not None and taken > most:
-                return
-            if token is not None:
-                yield token.decode()
 
 
 def grants_file(tokens: Iterable[str]) -> bytes:

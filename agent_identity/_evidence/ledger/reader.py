@@ -50,7 +50,7 @@ when a process died before its first record, or when someone took it away: the l
 """
 
 _Part: TypeAlias = Literal["log", "ledger", "stream", "outside"]
-_READABLE: Final = re.compile(rf"entries(?:-[0-9]{{20}})?\.jsonl(?:\.gz|\.zst)?|pruned|{GRANTS_NAME.pattern}")
+_READABLE: Final = re.compile(rf"entries(?:-[0-9]{{20}})?\.jsonl(?:\.gz)?|pruned|{GRANTS_NAME.pattern}")
 _WITNESSED: Final = re.compile(r"[0-9a-f]{16}\.checkpoint")
 _ANCHORED: Final = re.compile(r"[0-9]{19}-[0-9a-f]{16}\.tsr")
 _MAX_WITNESSED: Final = 256
@@ -172,9 +172,6 @@ class LedgerReader:
                 line is returned.
             start: Segments are left out whose first record stands before this place, by default before the one where
                 the stream begins (:meth:`begins_behind`): nothing proves what is told there.
-
-        Raises:
-            ConfigurationError: A segment is compressed by zstd, and the extra of this name is not installed.
         """
         if not is_stream_id(stream):  # It may come from a log entry, and must not lead out of the directory.
             return iter((RawLine(0, None, None, "unreadable"),))
@@ -190,9 +187,6 @@ class LedgerReader:
         Args:
             stream: The id of a stream.
             start: Segments are left out whose first record stands before this place.
-
-        Raises:
-            ConfigurationError: A segment is compressed by zstd, and the extra of this name is not installed.
         """
         if not is_stream_id(stream):
             yield RawLine(0, None, None, "unreadable")
@@ -217,7 +211,6 @@ class LedgerReader:
 
         Raises:
             OSError: It cannot be read, or is damaged.
-            ConfigurationError: It is compressed by zstd, and the extra of this name is not installed.
         """
         fd = open_regular(self._files, segment.path, READ)
         try:
@@ -258,22 +251,18 @@ class LedgerReader:
                 return read_checkpoint(self._files, self._layout.pruned(stream))
         return None
 
-    def kept_grants(self, pruned: "PruneStatement", *, most: int | None = None) -> "tuple[tuple[str, ...], KeptState]":
+    def kept_grants(self, pruned: "PruneStatement") -> "tuple[tuple[str, ...], KeptState]":
         """Return the kept grants of pruned records, and whether they match the statement.
 
         Args:
-            pruned: The statement. If it names none, all that are there are returned: each proves itself, or nothing.
-            most: So many bytes of memory for those that no statement names; ``None`` for all.
+            pruned: The statement.
         """
-        from agent_identity._evidence.ledger.prune_statement import read_grants, read_kept
+        from agent_identity._evidence.ledger.prune_statement import read_kept
 
-        kept, stream = pruned.kept, pruned.stream
         try:
-            if kept is not None:
-                return read_kept(self._files, self._layout.grants(stream, kept.digest), kept)
-            return tuple(read_grants(self._files, self._layout.grants(stream), most=most)), "unstated"
+            return read_kept(self._files, self._layout.grants(pruned.stream, pruned.kept.digest), pruned.kept)
         except OSError:
-            return (), "unstated" if kept is None else "missing"
+            return (), "missing"
 
     def excerpt(self) -> bytes | None:
         """Return the excerpt description of the directory, or ``None`` if it is not an excerpt."""

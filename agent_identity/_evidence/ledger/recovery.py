@@ -43,7 +43,13 @@ _MAX_OPEN: Final = 64  # Intents named in the record; the count has no bound.
 
 
 def recover(
-    files: Files, layout: Layout, key: LedgerKey, log: DirectoryLog, *, report: Callable[[RecoveredStream], None]
+    files: Files,
+    layout: Layout,
+    key: LedgerKey,
+    log: DirectoryLog,
+    *,
+    time_ns: int,
+    report: Callable[[RecoveredStream], None],
 ) -> str | None:
     """Seal the streams whose lock is free, and record each; damaged ones never stop the others.
 
@@ -52,6 +58,7 @@ def recover(
         layout: The evidence directory.
         key: Tells what its processes wrote.
         log: A log that was not used yet.
+        time_ns: The time now, in nanoseconds since the Unix epoch.
         report: Called for each stream once it is sealed and before anything notes that it was.
 
     Returns:
@@ -76,7 +83,7 @@ def recover(
                 for name in unsettled[start : start + _BATCH]
                 if (stream := _Dead.seize(files, layout, key, name, sealed=heads.get(name), stack=stack)) is not None
             ]
-            fault = _commit(log, held)
+            fault = _commit(log, held, time_ns)
             if fault:
                 return fault
             for stream in held:
@@ -129,8 +136,8 @@ def _opened(files: Files, path: str, flags: int) -> Generator[int]:
         files.close(fd)
 
 
-def _commit(log: DirectoryLog, streams: "Sequence[_Dead]") -> str | None:
-    heads = [stream.head() for stream in streams if stream.grew()]
+def _commit(log: DirectoryLog, streams: "Sequence[_Dead]", time_ns: int) -> str | None:
+    heads = [stream.head(time_ns) for stream in streams if stream.grew()]
     try:
         if heads:
             with recording("seal what was recovered"):
@@ -200,9 +207,9 @@ class _Dead:
         whole = not self.torn_bytes and not self.rejected_bytes
         return whole and self.ended and self.tree.size == self._sealed_size()
 
-    def head(self) -> Head:
+    def head(self, time_ns: int) -> Head:
         """Return the head over all records that its process wrote."""
-        return Head(self.name, self.tree.size, self.tree.root())
+        return Head(self.name, self.tree.size, self.tree.root(), time_ns)
 
     def found(self) -> RecoveredStream:
         """Return the report of the recovery."""

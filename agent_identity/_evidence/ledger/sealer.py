@@ -429,9 +429,9 @@ class Sealing:
         if not (wanted or repeat or (self._due_ns is not None and now >= self._due_ns)):
             return
         self._due_ns = None
-        alive_ns = self._clock.wall_ns() if repeat else None
+        time_ns = self._clock.wall_ns()
         heads = [
-            (stream, Head(stream.id, stream.tree.size, stream.tree.root(), alive_ns))
+            (stream, Head(stream.id, stream.tree.size, stream.tree.root(), time_ns))
             for stream in self._unsealed(repeat=repeat)
         ]
         if not (heads or self.fault):

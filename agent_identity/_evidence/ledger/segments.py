@@ -28,8 +28,6 @@ from agent_identity._evidence.storage import (
     read_lines,
     split_blocks,
     stream_parts,
-    unzstd,
-    zstandard_module,
 )
 
 __all__ = [
@@ -52,8 +50,8 @@ __all__ = [
     "stream_blocks",
 ]
 
-Compression: TypeAlias = Literal["gzip", "zstd", "none"]
-"""Compression of closed segments; ``zstd`` needs the extra of this name."""
+Compression: TypeAlias = Literal["gzip", "none"]
+"""Compression of closed segments."""
 
 MAX_INFLATED: Final = 4 * 1024**3
 """Bytes that a compressed segment may have once it is decompressed; larger ones are not read."""
@@ -64,11 +62,11 @@ DEFAULT_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_SECONDS: Final = 86_400.0
 """Seconds after which a segment is closed, unless said otherwise."""
 
-CODECS: Final[dict[Compression, str]] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+CODECS: Final[dict[Compression, str]] = {"none": "", "gzip": ".gz"}
 """Extensions of compressed files."""
 
 _OF_SUFFIX: Final[dict[str, Compression]] = {suffix: name for name, suffix in CODECS.items()}
-_CLOSED: Final = re.compile(r"entries-([0-9]{20})\.jsonl(\.gz|\.zst|)")
+_CLOSED: Final = re.compile(r"entries-([0-9]{20})\.jsonl(\.gz|)")
 _ATTEMPTS: Final = 16
 _MIN_BYTES, _MAX_BYTES = 64 * 1024, 1024**3
 _MAX_SECONDS: Final = 31 * 86_400
@@ -83,11 +81,10 @@ class Segments:
     Args:
         max_bytes: Bytes after which a segment is closed, from 64 KiB to 1 GiB; it may have one record more.
         max_seconds: Seconds after which it is closed by the next record, from 1 second to 31 days.
-        compression: ``gzip``, ``zstd`` (extra ``zstd``) or ``none``; done in the background, once all is sealed.
+        compression: ``gzip`` or ``none``; done in the background, once all is sealed.
 
     Raises:
         ValueError: A value is out of range.
-        ConfigurationError: The extra ``zstd`` is not installed.
     """
 
     max_bytes: int = DEFAULT_BYTES
@@ -100,9 +97,7 @@ class Segments:
         if not 1 <= self.max_seconds <= _MAX_SECONDS:
             raise ValueError("max_seconds is out of range; give 1 second to 2,678,400 (31 days)")
         if self.compression not in CODECS:
-            raise ValueError("the compression is unknown; use 'gzip', 'zstd' or 'none'")
-        if self.compression == "zstd":
-            zstandard_module()
+            raise ValueError("the compression is unknown; use 'gzip' or 'none'")
 
 
 class Segment(NamedTuple):
@@ -124,13 +119,10 @@ class Segment(NamedTuple):
 
 
 class Codec:
-    """A compressor of chunks; deterministic, without a name or a time."""
+    """A compressor of chunks by gzip; deterministic, without a name or a time."""
 
-    def __init__(self, compression: Compression) -> None:
-        if compression == "zstd":
-            engine = zstandard_module().ZstdCompressor(level=9, write_checksum=True).compressobj()
-        else:
-            engine = zlib.compressobj(6, zlib.DEFLATED, GZIP)
+    def __init__(self) -> None:
+        engine = zlib.compressobj(6, zlib.DEFLATED, GZIP)
         self.feed: Callable[[bytes], bytes] = engine.compress
         self.finish: Callable[[], bytes] = engine.flush
 
@@ -201,7 +193,6 @@ def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: i
 
     Raises:
         OSError: A file cannot be read, or is missing.
-        ConfigurationError: A segment is compressed, and what decompresses it is not installed.
     """
     base = 0
     with _chosen(files, folders, active, start) as (paths, fd):
@@ -307,21 +298,16 @@ def read_segment(files: Files, fd: int, compression: Compression) -> Iterator[Bl
 
     Raises:
         OSError: It cannot be read, is damaged, or is too large.
-        ConfigurationError: The decompressor is not installed.
     """
     files.seek(fd, 0)
     return split_blocks(decompressed(lambda size: files.read(fd, size), compression), 0)
 
 
 def decompressed(read: Read, compression: Compression) -> Read:
-    """Return a reader of the content of a compressed file, at most :data:`MAX_INFLATED` bytes of it.
-
-    Raises:
-        ConfigurationError: The decompressor is not installed.
-    """
+    """Return a reader of the content of a compressed file, at most :data:`MAX_INFLATED` bytes of it."""
     if compression == "none":
         return read
-    inflate = (gunzip if compression == "gzip" else unzstd)(read, several=False)
+    inflate = gunzip(read, several=False)
     total = 0
 
     def bounded(size: int) -> bytes:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._evidence.storage.byte_reader import ByteLines, ByteReader, Read
-    from agent_identity._evidence.storage.codecs import GZIP, gunzip, unzstd, zstandard_module
+    from agent_identity._evidence.storage.codecs import GZIP, gunzip
     from agent_identity._evidence.storage.decompress import MAX_RATIO, InflatedError, Inflating, is_compressed
     from agent_identity._evidence.storage.layout import GRANTS_NAME, Layout, is_stream_id, segment_name
     from agent_identity._evidence.storage.lines import (
@@ -46,7 +46,7 @@ else:
         __name__,
         {
             "agent_identity._evidence.storage.byte_reader": ("ByteLines", "ByteReader", "Read"),
-            "agent_identity._evidence.storage.codecs": ("GZIP", "gunzip", "unzstd", "zstandard_module"),
+            "agent_identity._evidence.storage.codecs": ("GZIP", "gunzip"),
             "agent_identity._evidence.storage.decompress": ("MAX_RATIO", "InflatedError", "Inflating", "is_compressed"),
             "agent_identity._evidence.storage.layout": ("GRANTS_NAME", "Layout", "is_stream_id", "segment_name"),
             "agent_identity._evidence.storage.lines": (
@@ -126,9 +126,7 @@ __all__ = [
     "stream_line",
     "stream_parts",
     "sync_folder",
-    "unzstd",
     "why",
     "write_beside",
     "write_whole",
-    "zstandard_module",
 ]

@@ -57,7 +57,7 @@ def gunzip(read: Read, *, several: bool) -> Read:
             if not data:
                 return _ended("gzip", whole=engine.eof or not begun)
             if engine.eof:
-                _check_several("gzip", several=several)
+                _check_several(several=several)
                 engine = zlib.decompressobj(GZIP)
             begun = True
             try:
@@ -72,12 +72,11 @@ def gunzip(read: Read, *, several: bool) -> Read:
     return inflate
 
 
-def unzstd(read: Read, *, several: bool) -> Read:
-    """Return a reader of the decompressed content of a zstd file (RFC 8878); see :func:`gunzip`.
+def unzstd(read: Read) -> Read:
+    """Return a reader of the decompressed content of a zstd file (RFC 8878), any number of frames; see :func:`gunzip`.
 
     Args:
         read: Reads the file.
-        several: Whether any number of frames may follow each other, or it is exactly one.
 
     Raises:
         ConfigurationError: The extra ``zstd`` is not installed.
@@ -85,7 +84,7 @@ def unzstd(read: Read, *, several: bool) -> Read:
     zstandard = zstandard_module()
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     # Its reader of streams takes a file that ends early for one that is whole.
-    engine, begun = decompressor.decompressobj(), not several
+    engine, begun = decompressor.decompressobj(), False
     waiting, left = memoryview(b""), b""
 
     def inflate(size: int) -> bytes:
@@ -95,7 +94,6 @@ def unzstd(read: Read, *, several: bool) -> Read:
             if not data:
                 return _ended("zstd", whole=engine.eof or not begun)
             if engine.eof:
-                _check_several("zstd", several=several)
                 engine = decompressor.decompressobj()
             begun = True
             try:
@@ -115,6 +113,6 @@ def _ended(name: str, *, whole: bool) -> bytes:
     return b""
 
 
-def _check_several(name: str, *, several: bool) -> None:
+def _check_several(*, several: bool) -> None:
     if not several:
-        raise OSError(f"bytes follow the end of the {name} file")
+        raise OSError("bytes follow the end of the gzip file")

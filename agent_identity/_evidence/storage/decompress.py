@@ -58,7 +58,7 @@ class Inflating:
         self._source = source
         self._ratio = MAX_RATIO[self._name]
         self._room, self._documents, self._total = FREE_BYTES, FREE_DOCUMENTS, 0
-        self._inflate = (gunzip if self._name == "gzip" else unzstd)(self._compressed, several=True)
+        self._inflate = gunzip(self._compressed, several=True) if self._name == "gzip" else unzstd(self._compressed)
         self.reader = ByteReader(self._inflated)
 
     def take_document(self) -> None:

@@ -9,7 +9,7 @@ from agent_identity._identity.common import DIGEST_FORM, is_id128
 
 __all__ = ["GRANTS_NAME", "Layout", "is_stream_id", "segment_name"]
 
-GRANTS_NAME: Final = re.compile(rf"grants(?:-{DIGEST_FORM})?\.jsonl")
+GRANTS_NAME: Final = re.compile(rf"grants-{DIGEST_FORM}\.jsonl")
 """The names of files with grants that were kept of what was pruned."""
 
 
@@ -123,9 +123,9 @@ class Layout:
         """The signed statement of the pruned part of one stream."""
         return f"{self.root}/ledger/{stream}/pruned"
 
-    def grants(self, stream: str, digest: str | None = None) -> str:
-        """The kept grants of the pruned part of one stream; without a digest, those that no statement names."""
-        return f"{self.root}/ledger/{stream}/grants{'' if digest is None else f'-{digest}'}.jsonl"
+    def grants(self, stream: str, digest: str) -> str:
+        """The kept grants of the pruned part of one stream, by the digest of the file."""
+        return f"{self.root}/ledger/{stream}/grants-{digest}.jsonl"
 
     @property
     def excerpt(self) -> str:

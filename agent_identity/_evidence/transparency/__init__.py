@@ -14,9 +14,7 @@ if TYPE_CHECKING:
         parse_vkey,
         sign_note,
     )
-    from agent_identity._evidence.transparency.cosignatures import CosigningKey, cosign
     from agent_identity._evidence.transparency.log import (
-        Cosign,
         DirectoryLog,
         Head,
         loss_entry,
@@ -63,9 +61,7 @@ else:
                 "parse_vkey",
                 "sign_note",
             ),
-            "agent_identity._evidence.transparency.cosignatures": ("CosigningKey", "cosign"),
             "agent_identity._evidence.transparency.log": (
-                "Cosign",
                 "DirectoryLog",
                 "Head",
                 "loss_entry",
@@ -100,8 +96,6 @@ __all__ = [
     "Answer",
     "Checkpoint",
     "CompactRange",
-    "Cosign",
-    "CosigningKey",
     "DirectoryLog",
     "GrowthProof",
     "Head",
@@ -116,7 +110,6 @@ __all__ = [
     "WitnessState",
     "check_origin",
     "consistency_ranges",
-    "cosign",
     "cosigned_file",
     "found",
     "inclusion_ranges",

@@ -21,7 +21,6 @@ from agent_identity._evidence.storage import (
 )
 from agent_identity._evidence.transparency.checkpoint import Checkpoint
 from agent_identity._evidence.transparency.log import (
-    Cosign,
     publish,
     read_checkpoint,
     signed_note,
@@ -38,7 +37,7 @@ _NO_FILE: Final = frozenset({None, errno.ELOOP, errno.ENXIO})
 """System errors for a folder or device, for a link, and for a socket."""
 
 
-def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: Cosign | None = None) -> None:
+def found(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
     """Sign the empty log of a new directory.
 
     Killed at any moment, this leaves a directory in which the next start does the same. Of a directory that
@@ -49,7 +48,6 @@ def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: 
         layout: The evidence directory, whose folders exist.
         signer: The recorder key.
         origin: The name of the log.
-        cosign: Adds the second signature, if there is to be one.
 
     Raises:
         EvidenceError: The signer failed.
@@ -64,7 +62,7 @@ def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: 
                 # Once in the life of a directory the disk is waited for, lest its streams survive a power loss and
                 # the checkpoint does not, or a checkpoint and the name of the log's file does not.
                 files.close(open_regular(files, layout.log_entries, EXTEND))
-                publish(files, layout, signed_note(Checkpoint(origin, 0, EMPTY_ROOT), signer, cosign), durable=True)
+                publish(files, layout, signed_note(Checkpoint(origin, 0, EMPTY_ROOT), signer), durable=True)
                 sync_folder(files, layout.root)
     finally:
         files.close(lock_fd)

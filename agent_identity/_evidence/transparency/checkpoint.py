@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self, final
 
-from agent_identity._evidence.transparency.cosignatures import Cosignature, LogHead, read_cosignature
+from agent_identity._evidence.transparency.cosignatures import Cosignature, read_cosignature
 from agent_identity._evidence.transparency.merkle import EMPTY_ROOT, HASH_SIZE
 from agent_identity._identity.common import b64_decode, b64_encode
 from agent_identity._identity.keys import Cosigner, PublicKey, Signer, note_key_id, split_vkey
@@ -86,15 +86,12 @@ class Note(NamedTuple):
         text: The signed text, ending in a newline.
         signers: The known keys that signed it.
         cosignatures: Statements of known cosigners about it.
-        unchecked: Known cosigners whose signatures stand there and cannot be checked here, since the installed
-            ``cryptography`` does not have their algorithm.
         lines: The lines of the signatures that were verified, each with its newline.
     """
 
     text: str
     signers: tuple[PublicKey, ...]
     cosignatures: tuple[Cosignature, ...] = ()
-    unchecked: tuple[Cosigner, ...] = ()
     lines: tuple[str, ...] = ()
 
 
@@ -162,8 +159,9 @@ def open_note(
     text, lines = _split_note(data)
     keys = {name: _known(some).named(name) for name, some in known.items()}
     others = {(cosigner.name, cosigner.key_id): cosigner for cosigner in cosigners}
-    head = Checkpoint.from_text(text).head if others else LogHead("", 0, EMPTY_ROOT)
-    state = _Found(text.encode("utf-8"), head)
+    if others:
+        Checkpoint.from_text(text)
+    state = _Found(text.encode("utf-8"))
     for line in lines:
         name, signature = _signature(line)
         key = keys.get(name, {}).get(signature[:4]) or others.get((name, signature[:4]))
@@ -180,18 +178,16 @@ def open_note(
             "no known key signed the note; add the key of the log to the trust file",
             code="unknown_key",
         )
-    return Note(text, tuple(state.signers), tuple(state.cosignatures), tuple(state.unchecked), tuple(state.lines))
+    return Note(text, tuple(state.signers), tuple(state.cosignatures), tuple(state.lines))
 
 
 class _Found:
     """Verification state of the signatures of a note."""
 
-    def __init__(self, body: bytes, head: LogHead) -> None:
+    def __init__(self, body: bytes) -> None:
         self._body = body
-        self._head = head
         self.signers: list[PublicKey] = []
         self.cosignatures: list[Cosignature] = []
-        self.unchecked: list[Cosigner] = []
         self.lines: list[str] = []
 
     def take(self, key: PublicKey | Cosigner, signature: bytes, line: str) -> None:
@@ -204,11 +200,7 @@ class _Found:
             key.verify(signature, self._body)
             self.signers.append(key)
         else:
-            said = read_cosignature(key, signature, self._body, self._head)
-            if said is None:
-                self.unchecked.append(key)
-                return
-            self.cosignatures.append(said)
+            self.cosignatures.append(read_cosignature(key, signature, self._body))
         self.lines.append(f"{line}\n")
 
 
@@ -279,11 +271,6 @@ class Checkpoint:
         for line in self.extensions:
             if not line or "\n" in line or _FORBIDDEN.search(line):
                 raise ValueError("an extension line is empty, or has a control character")
-
-    @property
-    def head(self) -> LogHead:
-        """The log head that cosigners sign."""
-        return LogHead(self.origin, self.size, self.root)
 
     def to_text(self) -> str:
         """Return the text to sign with :func:`sign_note`."""

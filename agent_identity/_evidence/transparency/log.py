@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Self, final
 
 from agent_identity._evidence.storage import (
     EDIT,
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from logging import Logger
 
 __all__ = [
-    "Cosign",
     "DirectoryLog",
     "Head",
     "loss_entry",
@@ -56,13 +55,10 @@ __all__ = [
     "unverified_checkpoint",
 ]
 
-Cosign: TypeAlias = Callable[[Checkpoint], str]
-"""Returns further signature lines for a checkpoint; none, an empty text."""
-
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _ROOT: Final = re.compile(DIGEST_FORM)
 _ATTEMPTS: Final = 8  # Somebody may write into the log again while foreign lines are set aside.
-_MEMBERS: Final = frozenset({"origin", "root", "size", "stream"})
+_MEMBERS: Final = frozenset({"origin", "root", "size", "stream", "time"})
 _NANOSECONDS: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -75,20 +71,19 @@ class Head:
         stream: The id of the stream.
         size: The number of its records, at least 1.
         root: The root of the Merkle tree over them.
-        alive_ns: When its process repeated this as a sign of life, in nanoseconds since the Unix epoch; ``None``
-            where it has news, whose records have their times.
+        time_ns: When this was said, in nanoseconds since the Unix epoch. A process that repeats its head gives a sign
+            of life; the head of a dead process has the time of the one that recovered it.
     """
 
     stream: str
     size: int
     root: bytes
-    alive_ns: int | None = field(default=None, compare=False)
+    time_ns: int = field(compare=False)
 
     def to_entry(self, origin: str) -> bytes:
         """Return the log entry, canonical JSON."""
-        alive = {} if self.alive_ns is None else {"alive": str(self.alive_ns)}
-        place = {"origin": origin, "root": b64url_encode(self.root), "size": str(self.size), "stream": self.stream}
-        return encode_record({**alive, **place})
+        said = {"root": b64url_encode(self.root), "size": str(self.size), "stream": self.stream}
+        return encode_record({"origin": origin, **said, "time": str(self.time_ns)})
 
     @classmethod
     def from_entry(cls, entry: bytes) -> tuple[Self, str]:
@@ -98,19 +93,17 @@ class Head:
             ValueError: The entry has another form.
         """
         fields = decode_record(entry)
-        known = frozenset(fields.keys() - {"alive"}) == _MEMBERS
         texts = {name: value for name, value in fields.items() if isinstance(value, str)}
-        if not known or len(texts) != len(fields):
-            raise ValueError("a log entry does not have exactly the strings origin, root, size and stream")
-        alive = texts.get("alive")
-        if alive is not None and not _NANOSECONDS.fullmatch(alive):
-            raise ValueError("alive in a log entry is not nanoseconds as a decimal number")
+        if fields.keys() != _MEMBERS or len(texts) != len(fields):
+            raise ValueError("a log entry does not have exactly the strings origin, root, size, stream and time")
+        if not _NANOSECONDS.fullmatch(texts["time"]):
+            raise ValueError("the time of a log entry is not nanoseconds as a decimal number")
         if not (_SIZE.fullmatch(texts["size"]) and _ROOT.fullmatch(texts["root"]) and is_stream_id(texts["stream"])):
             raise ValueError(
                 "a log entry has a size that is not decimal, a root that is no digest, or a stream that is no id"
             )
-        alive_ns = None if alive is None else int(alive)
-        return cls(texts["stream"], int(texts["size"]), b64url_decode(texts["root"]), alive_ns), texts["origin"]
+        root, time_ns = b64url_decode(texts["root"]), int(texts["time"])
+        return cls(texts["stream"], int(texts["size"]), root, time_ns), texts["origin"]
 
 
 def loss_entry(origin: str) -> bytes:
@@ -132,7 +125,6 @@ class DirectoryLog:
     __slots__ = (
         "_committed",
         "_contradiction",
-        "_cosign",
         "_durable",
         "_files",
         "_heads",
@@ -160,13 +152,11 @@ class DirectoryLog:
         signer: Signer,
         origin: str,
         durable: bool,
-        cosign: Cosign | None = None,
         published: Callable[[bytes], None] = lambda _: None,
         known: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     ) -> None:
         self._committed = 0  # Entries under the largest checkpoint that was seen.
         self._contradiction: str | None = None
-        self._cosign = cosign
         self._published = published  # Is shown each checkpoint that is in place; it keeps the log waiting, so is quick.
         self._durable = durable
         self._files = files
@@ -396,26 +386,24 @@ class DirectoryLog:
 
     def _publish(self) -> None:
         checkpoint = Checkpoint(self._origin, self._tree.size, self._tree.root())
-        note = signed_note(checkpoint, self._signer, self._cosign)
+        note = signed_note(checkpoint, self._signer)
         publish(self._files, self._layout, note, durable=self._durable)
         self._committed = checkpoint.size
         self._published(note)
 
 
-def signed_note(checkpoint: Checkpoint, signer: Signer, cosign: Cosign | None) -> bytes:
+def signed_note(checkpoint: Checkpoint, signer: Signer) -> bytes:
     """Return a checkpoint signed under its origin as the key name.
 
     Args:
         checkpoint: The checkpoint.
         signer: The recorder key.
-        cosign: Adds the second signature, if there is to be one.
 
     Raises:
         EvidenceError: The signer failed.
     """
     try:  # A signer is the user's code: whatever it raises, nothing is signed.
-        note = sign_note(checkpoint.to_text(), checkpoint.origin, signer)
-        return note if cosign is None else note + cosign(checkpoint).encode("utf-8")
+        return sign_note(checkpoint.to_text(), checkpoint.origin, signer)
     except Exception as error:
         raise EvidenceError(
             f"the recorder key raised {type(error).__name__} instead of signing a checkpoint; repair the signer"

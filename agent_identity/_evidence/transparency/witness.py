@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, final
 
 from agent_identity._evidence.storage import EDIT, Files, open_regular
 from agent_identity._evidence.transparency.checkpoint import MAX_NOTE, Checkpoint, Note, open_note
-from agent_identity._evidence.transparency.cosignatures import CosigningKey, cosign
+from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import unverified_checkpoint
 from agent_identity._evidence.transparency.merkle import HASH_SIZE, verify_consistency
 from agent_identity._identity.common import (
@@ -25,7 +25,7 @@ from agent_identity._identity.common import (
     read_private_file,
     replace_private_file,
 )
-from agent_identity._identity.keys import Cosigner, PublicKey
+from agent_identity._identity.keys import Cosigner, PublicKey, Signer
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
 
@@ -212,7 +212,7 @@ class Witness:
     """
 
     def __init__(
-        self, name: str, key: CosigningKey, logs: Mapping[str, Sequence[PublicKey]], state: WitnessState, clock: Clock
+        self, name: str, key: Signer, logs: Mapping[str, Sequence[PublicKey]], state: WitnessState, clock: Clock
     ) -> None:
         self.cosigner = Cosigner(name, key.public_key)
         self._key = key
@@ -266,7 +266,7 @@ class Witness:
         if not _continues(request.proof, latest, checkpoint):
             return Answer(422, b"the proof does not show that the checkpoint continues the latest one of its log\n")
         at = self._clock.wall_ns() // _NS
-        line = cosign(note.text, checkpoint.head, self.cosigner.name, self._key, at=at)
+        line = cosign(note.text, self.cosigner.name, self._key, at=at)
         # Of the signatures only those that were verified, so that strangers cannot fill the state.
         self._state.put(checkpoint.origin, "".join((note.text, "\n", *note.lines, line)).encode("utf-8"))
         return Answer(200, line.encode("utf-8"))

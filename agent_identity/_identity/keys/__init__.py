@@ -1,4 +1,4 @@
-"""Ed25519 and ML-DSA keys, key files, compact signatures (JWS), keys of JSON Web Tokens, cosigner keys."""
+"""Ed25519 keys, key files, compact signatures (JWS), keys of JSON Web Tokens, cosigner keys."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     )
     from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtKey, JwtSigner, as_jwt_signer, jwk_thumbprint
     from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
-    from agent_identity._identity.keys.ml_dsa import MlDsaPublicKey, MlDsaSigningKey
 else:
     from agent_identity._common.lazy import lazily
 
@@ -42,7 +41,6 @@ else:
                 "jwk_thumbprint",
             ),
             "agent_identity._identity.keys.keys": ("PublicKey", "Signer", "SigningKey"),
-            "agent_identity._identity.keys.ml_dsa": ("MlDsaPublicKey", "MlDsaSigningKey"),
         },
     )
 
@@ -53,8 +51,6 @@ __all__ = [
     "JwtAlgorithm",
     "JwtKey",
     "JwtSigner",
-    "MlDsaPublicKey",
-    "MlDsaSigningKey",
     "PublicKey",
     "Signer",
     "SigningKey",

@@ -2,22 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self, TypeAlias, final
+from typing import Final, Self, final
 
 from agent_identity._identity.common import b64_decode, b64_encode
 from agent_identity._identity.keys.keys import PublicKey
 
-if TYPE_CHECKING:
-    from agent_identity._identity.keys.ml_dsa import MlDsaPublicKey
-
 __all__ = ["Cosigner", "check_note_name", "note_key_id", "split_vkey"]
 
-CosignerKey: TypeAlias = "PublicKey | MlDsaPublicKey"
-
 _MAX_NAME: Final = 256
-_MAX_COSIGNER: Final = 255  # Bytes of UTF-8; what the signed message of ML-DSA has room for.
 _ED25519: Final = b"\x04"
-_ML_DSA_44: Final = b"\x06"
 
 
 def check_note_name(name: str) -> None:
@@ -62,11 +55,11 @@ def split_vkey(text: str) -> tuple[str, str, bytes, bytes]:
 @final
 @dataclass(frozen=True, slots=True)
 class Cosigner:
-    """A party whose cosignature on a checkpoint counts: a witness, or the second key of a recorder.
+    """A party whose cosignature on a checkpoint counts: a witness.
 
     Args:
-        name: The name under which it signs, at most 255 bytes in UTF-8.
-        key: Its key; Ed25519, or ML-DSA-44.
+        name: The name under which it signs.
+        key: Its key.
 
     Attributes:
         key_id: The 4 bytes by which a note names the key.
@@ -76,46 +69,29 @@ class Cosigner:
     """
 
     name: str
-    key: CosignerKey
+    key: PublicKey
     key_id: bytes = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_note_name(self.name)
-        if len(self.name.encode("utf-8")) > _MAX_COSIGNER:
-            raise ValueError(f"the name of the cosigner has more than {_MAX_COSIGNER} bytes")
-        object.__setattr__(self, "key_id", note_key_id(self.name, self._kind, self.key.raw))
-
-    @property
-    def _kind(self) -> bytes:
-        return _ED25519 if isinstance(self.key, PublicKey) else _ML_DSA_44
-
-    @property
-    def algorithm(self) -> str:
-        """The name of the algorithm."""
-        return "Ed25519" if isinstance(self.key, PublicKey) else "ML-DSA-44"
+        object.__setattr__(self, "key_id", note_key_id(self.name, _ED25519, self.key.raw))
 
     @property
     def vkey(self) -> str:
         """The verifier key, the line for the cosigner in note tools: ``<name>+<key id>+<base64>``."""
-        return f"{self.name}+{self.key_id.hex()}+{b64_encode(self._kind + self.key.raw)}"
+        return f"{self.name}+{self.key_id.hex()}+{b64_encode(_ED25519 + self.key.raw)}"
 
     @classmethod
     def from_vkey(cls, text: str) -> Self:
         """Return the cosigner of a verifier key.
 
         Raises:
-            ValueError: The text is no verifier key of the types 4 or 6, or its key id is another key's.
+            ValueError: The text is no verifier key of type 4, or its key id is another key's.
         """
         name, key_id, kind, raw = split_vkey(text)
-        if kind not in (_ED25519, _ML_DSA_44):
-            raise ValueError("the verifier key is not that of a cosigner (type 4 or 6); copy the cosigner's key")
-        cosigner = cls(name, PublicKey(raw) if kind == _ED25519 else _second_kind(raw))
+        if kind != _ED25519:
+            raise ValueError("the verifier key is not that of a cosigner (type 4, Ed25519); copy the cosigner's key")
+        cosigner = cls(name, PublicKey(raw))
         if cosigner.key_id.hex() != key_id:
             raise ValueError("the key id is not that of this name and key; copy the verifier key again")
         return cosigner
-
-
-def _second_kind(raw: bytes) -> "MlDsaPublicKey":
-    from agent_identity._identity.keys.ml_dsa import MlDsaPublicKey
-
-    return MlDsaPublicKey(raw)

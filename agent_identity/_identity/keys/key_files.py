@@ -1,7 +1,7 @@
 """Private keys in PEM files (PKCS #8, RFC 8410). Loaded only when a key file is read or written."""
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -10,10 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agent_identity._identity.common import PathLike, create_private_file, read_private_file
 from agent_identity.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
-
-__all__ = ["parse_key", "pem_of", "read_key", "write_key"]
+__all__ = ["parse_key", "read_key", "write_key"]
 
 _MAX_BYTES: Final = 4096
 _FIRST_LINE: Final = b"-----BEGIN PRIVATE KEY-----"
@@ -56,9 +53,9 @@ def write_key(path: PathLike, key: Ed25519PrivateKey) -> None:
     Raises:
         ConfigurationError: Something is at the path, or the file cannot be created.
     """
-    create_private_file(path, pem_of(key))
+    create_private_file(path, _pem_of(key))
 
 
-def pem_of(key: "Ed25519PrivateKey | MLDSA44PrivateKey") -> bytes:
+def _pem_of(key: Ed25519PrivateKey) -> bytes:
     """Return the PEM text of a private key, plain PKCS #8."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

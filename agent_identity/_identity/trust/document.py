@@ -103,7 +103,6 @@ def document_of(trust: TrustEntries) -> dict[str, JSON]:
         "revision": file.revision,
         **_known({"issuer": trust.issuer, "origin": trust.origin}),
         "keys": entries,
-        **_second_keys(trust),
         **({} if required is None else {"quorum": required}),
         **({"merged_from": list(file.merged_from)} if file.merged_from else {}),
     }
@@ -168,17 +167,6 @@ def _witness_entries(trust: TrustEntries) -> Iterator[dict[str, JSON]]:
 
 def _known(members: Mapping[str, JSON]) -> dict[str, JSON]:
     return {name: value for name, value in members.items() if value is not None}
-
-
-def _second_keys(trust: TrustEntries) -> dict[str, JSON]:
-    if not trust.second_keys:
-        return {}
-    return {
-        "second_keys": [
-            {**second.key.to_jwk(), "kid": second.key.thumbprint, "takes_over": _log(second.takes_over)}
-            for second in trust.second_keys
-        ]
-    }
 
 
 def _log(takeover: Takeover) -> dict[str, JSON]:

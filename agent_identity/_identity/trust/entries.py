@@ -13,14 +13,12 @@ from agent_identity._identity.trust.origins import check_origin, check_origin_pa
 from agent_identity.errors import ConfigurationError, TokenError
 
 if TYPE_CHECKING:
-    from agent_identity._identity.keys import MlDsaPublicKey
     from agent_identity._identity.trust.certificates import Certificate
 
 __all__ = [
     "EntryPurpose",
     "FileVersion",
     "Purpose",
-    "SecondKey",
     "Store",
     "Takeover",
     "TrustEntries",
@@ -224,31 +222,6 @@ class TrustedKey:
 
 @final
 @dataclass(frozen=True, slots=True)
-class SecondKey:
-    """A key that signs every checkpoint of the origin in addition to the recorder key, from one entry on.
-
-    Args:
-        key: The key.
-        takes_over: How far the log was when it began. Checkpoints over more entries need its signature, up to the
-            place where the next one takes over.
-
-    Raises:
-        TypeError: A field has the wrong type.
-    """
-
-    key: "MlDsaPublicKey"
-    takes_over: Takeover
-
-    def __post_init__(self) -> None:
-        from agent_identity._identity.keys import MlDsaPublicKey  # Few logs have such a key.
-
-        pair: tuple[object, object] = (self.key, self.takes_over)
-        if (type(pair[0]), type(pair[1])) != (MlDsaPublicKey, Takeover):
-            raise TypeError("the second key is not an MlDsaPublicKey with a Takeover")
-
-
-@final
-@dataclass(frozen=True, slots=True)
 class Witnesses:
     """Other parties that cosign the checkpoints of the origin, and the number required.
 
@@ -350,15 +323,13 @@ class TrustEntries:
             accepts any that a trusted key signed.
         origin: The log that checkpoints must come from, unless their key has an origin of its own; ``None`` accepts
             any that a trusted key signed.
-        second_keys: The keys whose signature checkpoints need in addition, in the order in which they took over.
         witnesses: Parties whose cosignatures the log needs.
         approvers: Credentials of persons who approve, each once.
         file: The id and revision of the trust file; by default those of a new file.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: A key has the same purpose twice, second keys are not in their order or stand without an origin,
-            a credential is there twice, or a name breaks the rules of
+        ValueError: A key has the same purpose twice, a credential is there twice, or a name breaks the rules of
             :func:`~agent_identity.identity.check_id`. An origin also has neither spaces nor ``+``, since
             it names the key of a signed note (C2SP signed-note).
     """
@@ -366,7 +337,6 @@ class TrustEntries:
     keys: tuple[TrustedKey, ...] = ()
     issuer: str | None = field(default=None, kw_only=True)
     origin: str | None = field(default=None, kw_only=True)
-    second_keys: tuple[SecondKey, ...] = field(default=(), kw_only=True)
     witnesses: Witnesses = field(default=Witnesses(()), kw_only=True)
     approvers: tuple[Approver, ...] = field(default=(), kw_only=True)
     file: FileVersion = field(default_factory=FileVersion, kw_only=True)
@@ -387,7 +357,8 @@ class TrustEntries:
             check_id(self.issuer, "issuer")
         if self.origin is not None:
             check_origin(self.origin)
-        self._check_second_keys()
+        if type(self.witnesses) is not Witnesses:
+            raise TypeError(f"witnesses is {type(self.witnesses).__name__}; give Witnesses")
         self._check_approvers()
         if type(self.file) is not FileVersion:
             raise TypeError(f"file is {type(self.file).__name__}; give a FileVersion")
@@ -399,31 +370,8 @@ class TrustEntries:
         if len({one.credential for one in self.approvers}) != len(self.approvers):
             raise ValueError("a credential is twice among the approvers; drop one")
 
-    def _check_second_keys(self) -> None:
-        if type(self.second_keys) is not tuple or any(type(second) is not SecondKey for second in self.second_keys):
-            raise TypeError("second_keys is not a tuple of SecondKey")
-        sizes = [second.takes_over.size for second in self.second_keys]
-        if sizes != sorted(sizes) or len({second.key for second in self.second_keys}) != len(sizes):
-            raise ValueError("the second keys are not in the order in which they took over, each once; sort them")
-        if self.second_keys and self.origin is None:
-            raise ValueError("second_keys need an origin; name the log that they sign for")
-        if type(self.witnesses) is not Witnesses:
-            raise TypeError(f"witnesses is {type(self.witnesses).__name__}; give Witnesses")
-
     def __reduce__(self) -> tuple[object, ...]:
         return (_restore, (type(self), {one.name: getattr(self, one.name) for one in fields(self) if one.init}))
-
-    def second_keys_for(self, size: int) -> tuple[Cosigner, ...]:
-        """Return the second keys, one of which must have signed a checkpoint of this size; may be empty."""
-        if not self.second_keys or size <= self.second_keys[0].takes_over.size:
-            return ()
-        ends = [second.takes_over.size for second in self.second_keys[1:]]
-        return tuple(
-            Cosigner(self.origin or "", second.key)
-            for second, end in zip(self.second_keys, (*ends, size), strict=True)
-            # At a takeover, either key may have signed.
-            if second.takes_over.size <= size <= end
-        )
 
     def recorders(self, origin: str) -> tuple[TrustedKey, ...]:
         """Return the recorder keys that may sign checkpoints of a log."""
@@ -443,7 +391,7 @@ class TrustEntries:
             recorders = tuple(replace(key, takes_over=key.takes_over if key.origin else None) for key in recorders)
         others = (key.of_log(origin, self.origin) for key in self.keys if key.purpose != "recorder")
         keys = (*(key for key in others if key is not None), *recorders)
-        return replace(self, keys=keys, origin=origin, second_keys=self.second_keys if self.origin == origin else ())
+        return replace(self, keys=keys, origin=origin)
 
     def get(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
         """Return the entry of a listed key for a purpose, at any time, or ``None``."""
@@ -559,29 +507,14 @@ class TrustEntries:
         return self.with_keys((*self.keys, added))
 
     def with_keys(self, keys: tuple[TrustedKey, ...]) -> Self:
-        """Return a store of the same names with exactly these keys, of the next revision; this one stays as it is.
+        """Return a store of the same names with exactly these keys, of the next revision and unsigned.
 
         Raises:
             ValueError: A key has one purpose twice.
-        """
-        return self.changed(keys=keys)
-
-    def changed(
-        self, *, keys: tuple[TrustedKey, ...] | None = None, second_keys: tuple[SecondKey, ...] | None = None
-    ) -> Self:
-        """Return a store with other keys, of the next revision and unsigned.
-
-        Args:
-            keys: The trusted keys; ``None`` for those of this one.
-            second_keys: The second keys; ``None`` for those of this one.
-
-        Raises:
-            ValueError: They break a rule of the store.
             ConfigurationError: The revision is the last one.
         """
         file = replace(self.file, revision=self.file.following(), signature=None)
-        keys = self.keys if keys is None else keys
-        return replace(self, keys=keys, second_keys=self.second_keys if second_keys is None else second_keys, file=file)
+        return replace(self, keys=keys, file=file)
 
 
 Store = TypeVar("Store", bound=TrustEntries)

@@ -15,7 +15,7 @@ from agent_identity._identity.common import DIGEST_FORM, PathLike, b64url_decode
 from agent_identity._identity.keys import Cosigner, PublicKey
 from agent_identity._identity.trust.approvers import Approver, key_of_jwk
 from agent_identity._identity.trust.document import TRUST_FILE_VERSION, bad_signature, check_signature, document_of
-from agent_identity._identity.trust.entries import FileVersion, SecondKey, Store, Takeover, TrustedKey, Witnesses
+from agent_identity._identity.trust.entries import FileVersion, Store, Takeover, TrustedKey, Witnesses
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
@@ -88,16 +88,6 @@ class WitnessEntry(_Part, frozen=True, kw_only=True):
     not_after: _Time | None = None
 
 
-class SecondKeyEntry(_Part, frozen=True, kw_only=True):
-    """An additional key that signs checkpoints: a public JWK of the key type AKP, and its first place in the log."""
-
-    kty: Literal["AKP"]
-    alg: Literal["ML-DSA-44"]
-    pub: str
-    kid: str
-    takes_over: TakeoverEntry
-
-
 class TrustFile(_Part, frozen=True, kw_only=True):
     """A whole file."""
 
@@ -107,7 +97,6 @@ class TrustFile(_Part, frozen=True, kw_only=True):
     issuer: str | None = None
     origin: str | None = None
     keys: list[_Object]
-    second_keys: list[SecondKeyEntry] = []
     quorum: Annotated[int, Meta(ge=1, le=64)] | None = None
     merged_from: Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(min_length=1)] | None = None
     signature: Annotated[str, Meta(max_length=1_024)] | None = None
@@ -153,7 +142,6 @@ def _store(kind: type[Store], content: TrustFile) -> Store:
         _keys(keys),
         issuer=content.issuer,
         origin=content.origin,
-        second_keys=_second_keys(content.second_keys),
         witnesses=Witnesses(
             tuple(Cosigner.from_vkey(entry.vkey) for entry in witnesses),
             content.quorum,
@@ -214,18 +202,6 @@ def _approver(entry: ApproverEntry) -> Approver:
     )
 
 
-def _second_keys(entries: Iterable[SecondKeyEntry]) -> tuple[SecondKey, ...]:
-    second_keys: list[SecondKey] = []
-    for number, entry in enumerate(entries):
-        from agent_identity._identity.keys import MlDsaPublicKey
-
-        key = MlDsaPublicKey.from_text(entry.pub)
-        if key.thumbprint != entry.kid:
-            raise ValueError(f"second_keys.{number}.kid is not the thumbprint of the key")
-        second_keys.append(SecondKey(key, _takeover(entry.takes_over)))
-    return tuple(second_keys)
-
-
 def _takeover(entry: TakeoverEntry) -> Takeover:
     return Takeover(int(entry.size), b64url_decode(entry.root))
 
@@ -275,8 +251,8 @@ def _refuse_private_keys(content: _Object) -> None:
     Raises:
         ConfigurationError: A key has the private member.
     """
-    lists = (content.get("keys"), content.get("second_keys"))
-    parts = (content, *(entry for entries in lists if is_list(entries) for entry in entries))
+    entries = content.get("keys")
+    parts = (content, *(entries if is_list(entries) else ()))
     if any(isinstance(part, dict) and "d" in part for part in parts):
         raise ConfigurationError("the trust file has a private key (member d); replace that key, others saw it")
 

@@ -8,7 +8,7 @@ from typing import Final, TypeVar, final
 from agent_identity._identity.common import MAX_TIME
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
-from agent_identity._identity.trust.entries import FileVersion, SecondKey, TrustedKey, Witnesses
+from agent_identity._identity.trust.entries import FileVersion, TrustedKey, Witnesses
 from agent_identity._identity.trust.origins import is_prefix, overlap
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity.errors import ConfigurationError
@@ -66,7 +66,7 @@ def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
 
     Raises:
         ConfigurationError: The revision of the first is the last one; or two files disagree about a key, a
-            credential, second keys or witnesses, or what bounds the keys of a file would be lost (code
+            credential or witnesses, or what bounds the keys of a file would be lost (code
             ``trust_conflict``).
     """
     stores = (first, *others)
@@ -82,13 +82,12 @@ def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
     sources = tuple(dict.fromkeys(source for store in stores for source in _sources(store)))
     if len(sources) > _MAX_MERGED:
         raise ConfigurationError(f"there are {len(sources)} files to merge, more than {_MAX_MERGED}")
-    origin, second_keys = _second_keys(stores)
+    origins = {store.origin for store in stores}
     return replace(
         first,
         keys=tuple(keys.values()),
         issuer=_issuer(stores),
-        origin=origin,
-        second_keys=second_keys,
+        origin=origins.pop() if len(origins) == 1 else None,
         witnesses=_witnesses(stores),
         approvers=tuple(approvers.values()),
         file=FileVersion(first.file.id, first.file.following(), merged_from=sources),
@@ -193,23 +192,6 @@ def _issuer(stores: Sequence[TrustStore]) -> str | None:
                 "would sign for the organization as well; verify under each file by itself"
             )
     return None
-
-
-def _second_keys(stores: Sequence[TrustStore]) -> tuple[str | None, tuple[SecondKey, ...]]:
-    """Return the log of the file, where all name one or second keys need one, and the second keys."""
-    pairs = {(store.origin, store.second_keys) for store in stores if store.second_keys}
-    if len(pairs) > 1:
-        raise _conflict("several files have second keys; keep one of these by itself")
-    for origin, second_keys in pairs:
-        if any(_of_any_log(key, store) for store in stores for key in store.keys):
-            raise _conflict("beside second keys, a recorder key is for any log; name its log")
-        return origin, second_keys
-    origins = {store.origin for store in stores}
-    return (origins.pop() if len(origins) == 1 else None), ()
-
-
-def _of_any_log(key: TrustedKey, store: TrustStore) -> bool:
-    return key.purpose == "recorder" and key.origin is None and store.origin is None
 
 
 def _witnesses(stores: Sequence[TrustStore]) -> Witnesses:

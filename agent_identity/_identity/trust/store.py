@@ -24,15 +24,13 @@ class TrustStore(TrustEntries):
             accepts any that a trusted key signed.
         origin: The log that checkpoints must come from, unless their key has an origin of its own; ``None`` accepts
             any that a trusted key signed.
-        second_keys: The keys whose signature checkpoints need in addition, in the order in which they took over.
         witnesses: Who else must vouch for the log.
         approvers: Credentials of persons who approve, each once.
         file: The id and revision of the trust file; by default those of a new file.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: A key has the same purpose twice, second keys are not in their order or stand without an origin,
-            a credential is there twice, or a name breaks the rules of
+        ValueError: A key has the same purpose twice, a credential is there twice, or a name breaks the rules of
             :func:`~agent_identity.identity.check_id`. An origin also has neither spaces nor ``+``, since
             it names the key of a signed note (C2SP signed-note).
     """

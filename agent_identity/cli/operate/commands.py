@@ -13,8 +13,6 @@ PROTOCOLS: Final = ("http/protobuf", "http/json", "grpc")
 
 def _init(parser: ArgumentParser) -> None:
     add_directory(parser)
-    text = "sign every checkpoint from now on with a second, post-quantum key as well"
-    parser.add_argument("--second-signature", choices=("ml-dsa-44",), help=text)
     add_json(parser)
 
 

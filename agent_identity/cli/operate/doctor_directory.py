@@ -12,14 +12,14 @@ from typing import Final, get_args
 from agent_identity._audit.report import counted
 from agent_identity._authority.registries import AgentRegistry
 from agent_identity._authority.stores import copied_state
-from agent_identity._enforcement.directory import SecondSigner, registry_path, second_key_files
+from agent_identity._enforcement.directory import registry_path
 from agent_identity._enforcement.inventory import MAX_SERVERS, InventoryFile, ServerInventory, inventory_path
 from agent_identity._enforcement.telemetry import Check
 from agent_identity._evidence.ledger import open_ledger
 from agent_identity._evidence.spans import destinations
 from agent_identity._evidence.storage import Files, Layout, stream_parts
 from agent_identity._evidence.transparency import MAX_NOTE, cosigned_file, unverified_checkpoint
-from agent_identity._identity.common import SystemClock, b64url_encode, read_public_file
+from agent_identity._identity.common import b64url_encode, read_public_file
 from agent_identity._identity.keys import SigningKey
 from agent_identity._identity.trust import Purpose, TrustedKey, TrustStore
 from agent_identity.errors import ConfigurationError, StateError, TokenError, VerificationError
@@ -57,7 +57,6 @@ def _examined(root: Path) -> Iterator[Check]:
         ("keys", _modes(root)),
         ("agents", _agents(root, store)),
         ("inventory", _inventory(root, store)),
-        ("second key", _second_key(root, store)),
         ("shared state", _state(root)),
         ("ledger", _ledger(root)),
         ("witnesses", _witnesses(root, store)),
@@ -215,18 +214,6 @@ def _servers(root: Path, book: ServerInventory) -> Iterator[Check]:
 def _first(names: Iterable[str]) -> str:
     ordered = sorted(names)
     return ", ".join(ordered[:10]) + (", …" if len(ordered) > 10 else "")
-
-
-def _second_key(root: Path, trust: TrustStore | None) -> Iterator[Check]:
-    """Check the second key, if the directory has one."""
-    if trust is None or not (trust.second_keys or second_key_files(root)[0].exists()):
-        return
-    try:
-        SecondSigner(root, SystemClock())
-    except ConfigurationError as error:
-        yield failed("second key", error)
-    else:
-        yield Check("second key", "ok", "signs checkpoints with ML-DSA-44")
 
 
 def _state(root: Path) -> Iterator[Check]:

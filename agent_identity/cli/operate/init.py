@@ -2,11 +2,9 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from agent_identity._enforcement.directory import exchange_second_key, hides_from_git, prepare
+from agent_identity._enforcement.directory import hides_from_git, prepare
 from agent_identity._identity.common import RandomIds, SystemClock
-from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.style import clean
 
 __all__ = ["run"]
@@ -15,9 +13,6 @@ __all__ = ["run"]
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds())
-    if chosen.second_signature and not trust.second_keys:
-        exchange_second_key(chosen.directory)
-        trust = TrustStore.load(Path(chosen.directory) / "trust.json")
     facts = {
         "directory": str(chosen.directory),
         "issuer": trust.issuer or "",
@@ -25,8 +20,6 @@ def run(chosen: argparse.Namespace) -> int:
         "recorder_key": recorder.public_key.thumbprint,
         "origin": trust.origin or "",
     }
-    if trust.second_keys:
-        facts["second_key"] = trust.second_keys[-1].key.thumbprint
     if chosen.json:
         print(json.dumps(facts))
         return 0
@@ -34,8 +27,6 @@ def run(chosen: argparse.Namespace) -> int:
     print(f"{name} is ready")
     print(f"  issuer key    {facts['issuer_key']}  signs grants")
     print(f"  recorder key  {facts['recorder_key']}  signs records and checkpoints")
-    if trust.second_keys:
-        print(f"  second key    {facts['second_key']}  signs checkpoints as well (ML-DSA-44)")
     print(f"  log           {clean(facts['origin'])}")
     print(f"\nKeep a copy of {name}/trust.json elsewhere: verifiers need it, and only it.")
     if hides_from_git(chosen.directory):

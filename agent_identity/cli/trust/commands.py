@@ -15,8 +15,6 @@ _KEYS: Final = "agent_identity.cli.trust.keys"
 
 def _new(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="FILE", help="the key file to create")
-    text = "the algorithm: ed25519 for every use (default), or ml-dsa-44 for the cosignatures of a witness"
-    parser.add_argument("--algorithm", choices=("ed25519", "ml-dsa-44"), default="ed25519", help=text)
     add_json(parser)
 
 
@@ -35,8 +33,6 @@ def _rotate(parser: ArgumentParser) -> None:
         text = f"rotate the {purpose} key"
         which.add_argument(f"--{purpose}", dest="purposes", action="store_const", const=(purpose,), help=text)
     which.add_argument("--all", dest="purposes", action="store_const", const=PURPOSES, help="rotate both keys")
-    text = "rotate the second key of checkpoints, at once and without overlap"
-    which.add_argument("--second", dest="purposes", action="store_const", const=(), help=text)
     parser.add_argument("path", metavar="DIR", help="the directory of the enforcer")
     text = "validity of the old keys from now on, as 30m, 24h or 7d (default)"
     parser.add_argument("--overlap", metavar="TIME", default="7d", help=text)
@@ -107,7 +103,7 @@ TRUST: Final = (
             Command(
                 "new",
                 "create a private key file (mode 0600); never overwrites one",
-                "agent-identity keys new witness.pem --algorithm ml-dsa-44",
+                "agent-identity keys new witness.pem",
                 _new,
                 f"{_KEYS}:run_new",
             ),

@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from agent_identity._enforcement.directory import Rotated, exchange_second_key, prepare, record_rotation, revoke, rotate
+from agent_identity._enforcement.directory import Rotated, prepare, record_rotation, revoke, rotate
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._identity.common import RandomIds, SystemClock
-from agent_identity._identity.keys import MlDsaSigningKey, SigningKey
+from agent_identity._identity.keys import SigningKey
 from agent_identity._identity.trust import Approver, FileVersion, TrustedKey, TrustStore
 from agent_identity.cli.terminal.style import clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
@@ -27,7 +27,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 def run_new(chosen: argparse.Namespace) -> int:
     """Create a key file."""
-    key = SigningKey.generate() if chosen.algorithm == "ed25519" else MlDsaSigningKey.generate()
+    key = SigningKey.generate()
     key.save(chosen.path)
     if chosen.json:
         print(json.dumps({"path": chosen.path, "key": key.public_key.thumbprint}))
@@ -72,10 +72,6 @@ def _tables(trust: TrustStore) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("PURPOSE", "KEY", "VALID FROM", "VALID UNTIL", "REVOKED SINCE")]
     rows += [_row(key) for key in trust.keys]
     rows += [
-        ("second", second.key.thumbprint, f"entry {second.takes_over.size + 1:,} of the log", "", "")
-        for second in trust.second_keys
-    ]
-    rows += [
         ("approver", clean(one.person), _time(one.not_before), _time(one.not_after), _doubt(one))
         for one in trust.approvers
     ]
@@ -94,7 +90,7 @@ def _with_logs(rows: list[tuple[str, ...]], trust: TrustStore) -> list[tuple[str
     logs = (
         "LOG",
         *(clean(key.origin or "") for key in trust.keys),
-        *("" for _ in (*trust.second_keys, *trust.approvers)),
+        *("" for _ in trust.approvers),
     )
     return [(*row, log) for row, log in zip(rows, logs, strict=True)]
 
@@ -105,8 +101,6 @@ def _row(key: TrustedKey) -> tuple[str, ...]:
 
 def run_rotate(chosen: argparse.Namespace) -> int:
     """Rotate keys of a directory."""
-    if not chosen.purposes:
-        return _rotate_second(chosen)
     if chosen.evidence is not None and not Path(chosen.evidence).is_dir():
         raise ConfigurationError("the path of --evidence is not a directory; name the one with the log")
     now, overlap = int(time.time()), _duration(chosen.overlap)
@@ -144,23 +138,6 @@ def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
     directory = chosen.path if chosen.evidence is None else chosen.evidence
     with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
         record_rotation(ledger, done)
-
-
-def _rotate_second(chosen: argparse.Namespace) -> int:
-    if not TrustStore.load(Path(chosen.path) / "trust.json").second_keys:
-        raise ConfigurationError(
-            "the directory has no second key; "
-            f"'agent-identity init {chosen.path} --second-signature ml-dsa-44' creates one"
-        )
-    second = exchange_second_key(chosen.path, evidence=chosen.evidence)
-    if chosen.json:
-        new = {"purpose": "second", "key": second.key.thumbprint, "entries_before": second.takes_over.size}
-        print(json.dumps({"keys": [{"new": new, "old": None}]}))
-        return 0
-    print(f"second key\n  new key  {second.key.thumbprint}  from entry {second.takes_over.size + 1:,} of the log")
-    print(f"\nProcesses that have the directory open use it already. Give {clean(chosen.path)}/trust.json to the")
-    print("verifiers.")
-    return 0
 
 
 def run_revoke(chosen: argparse.Namespace) -> int:

@@ -11,9 +11,9 @@ from socket import SHUT_RDWR, socket
 from typing import Final, TypeAlias, cast, final
 
 from agent_identity._audit.report import counted
-from agent_identity._evidence.transparency import MAX_REQUEST, Answer, CosigningKey, Witness, WitnessState, parse_vkey
+from agent_identity._evidence.transparency import MAX_REQUEST, Answer, Witness, WitnessState, parse_vkey
 from agent_identity._identity.common import SystemClock
-from agent_identity._identity.keys import MlDsaSigningKey, PublicKey, SigningKey
+from agent_identity._identity.keys import PublicKey, SigningKey
 from agent_identity._identity.trust import TrustStore
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import AgentIdentityError, ConfigurationError
@@ -29,7 +29,7 @@ _Request: TypeAlias = socket | tuple[bytes, socket]
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     logs = _logs(chosen)
-    key = _key(chosen.key)
+    key = SigningKey.load(chosen.key)
     host, port = _address(chosen.listen)
     state = WitnessState(chosen.state, new=chosen.new)
     try:
@@ -83,15 +83,6 @@ def _of_vkeys(texts: list[str]) -> Iterator[tuple[str, tuple[PublicKey, ...]]]:
         except ValueError as error:
             raise ConfigurationError(f"bad --log: {error}") from None
         yield name, (key,)
-
-
-def _key(path: str) -> CosigningKey:
-    try:
-        return SigningKey.load(path)
-    except ConfigurationError as error:
-        if error.code != "wrong_key_kind":
-            raise
-    return MlDsaSigningKey.load(path)
 
 
 def _address(text: str) -> tuple[str, int]:

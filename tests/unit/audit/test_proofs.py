@@ -471,7 +471,7 @@ def test_what_is_of_another_stream_is_told_with_its_place(original: Path) -> Non
     """The record says where it stands, the entry is about another stream."""
     one, two = (RecordProof.from_bytes(prove(original / "evidence", place)) for place in ((FIRST, 3), (FIRST, 4)))
     head, _ = Head.from_entry(one.entry)
-    entry = Head(f"{FIRST[:-1]}g", head.size, head.root).to_entry(ORIGIN)
+    entry = Head(f"{FIRST[:-1]}g", head.size, head.root, 1).to_entry(ORIGIN)
     checked = Verifier(TRUST).proof(changed(one, entry=entry))
     assert told(checked) == [
         (ANOTHER_ROOT, None),
@@ -606,7 +606,7 @@ def test_witnesses_that_the_trust_file_names_vouch_for_proofs(original: Path) ->
     trust = TrustStore((KEY,), origin=ORIGIN, witnesses=Witnesses((Cosigner("w.example", key.public_key),)))
     kept, now = (original / "kept").read_bytes(), (original / "evidence/log/checkpoint").read_bytes()
     text = now.decode().partition("\n\n")[0] + "\n"
-    cosigned = now + cosign(text, Checkpoint.from_text(text).head, "w.example", key, at=1_790_000_000).encode()
+    cosigned = now + cosign(text, "w.example", key, at=1_790_000_000).encode()
     growth, record = prove_growth(original / "evidence", kept), prove(original / "evidence", (FIRST, 3))
     words = f"{SIGNED}; 6 of 6 entries cosigned by 1 of 1 witness, last at 2026-09-21T14:13:20Z"
     for proof, earlier in ((growth, kept), (record, None)):

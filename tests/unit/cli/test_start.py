@@ -31,7 +31,6 @@ SELDOM = {
     "agent_identity._evidence.ledger.prune_statement",
     "agent_identity._evidence.spans",
     "agent_identity._evidence.transparency.rejects",
-    "agent_identity._identity.keys.ml_dsa",
 }
 """What a ledger without approvals, marks, pruned records and certificates does without."""
 MOST = {"--help": 24, "show": 95, "verify": 130}

@@ -485,7 +485,7 @@ def test_what_may_be_said_about_a_period(
     if why == "the ledger does not verify":
         assert (findings.period, asked) == (unknown_period(10, 20, why), [])
     else:
-        assert (findings.period, asked) == ("judged", [(10, 20, [Life(11, 13, [150], True, 2)], why)])
+        assert (findings.period, asked) == ("judged", [(10, 20, [Life(11, 13, [], True, 2)], why)])
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,9 @@ from agent_identity._audit.report.findings import Findings, Place
 from agent_identity._audit.report.report import Report, Signature
 from agent_identity._evidence.ledger.reader import RawLine
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
-from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import Head, loss_entry
 from agent_identity._evidence.transparency.merkle import EMPTY_ROOT, leaf_hash, root_of
-from agent_identity.errors import ConfigurationError
-from agent_identity.identity import MlDsaSigningKey, SecondKey, SigningKey, Takeover, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, Takeover, TrustedKey, TrustStore
 
 ORIGIN = "x.example/log"
 KEY, OTHER, NEXT = (SigningKey.from_seed(bytes([seed]) * 32) for seed in (1, 2, 3))
@@ -24,9 +22,9 @@ ONE, TWO, THREE = (f"AaIOQ0bYcV-ScJHDCbiHE{letter}" for letter in "AQg")
 SIGNED = f"signed by a trusted recorder key for the origin {ORIGIN}"
 
 
-def entry(stream: str, size: int, fill: int = 0, origin: str = ORIGIN, alive: int | None = None) -> bytes:
+def entry(stream: str, size: int, fill: int = 0, origin: str = ORIGIN, at: int = 1) -> bytes:
     """Return an entry of the log."""
-    return Head(stream, size, bytes([fill or size]) * 32, alive).to_entry(origin)
+    return Head(stream, size, bytes([fill or size]) * 32, at).to_entry(origin)
 
 
 ENTRIES = (entry(ONE, 1), entry(TWO, 2), entry(ONE, 3))
@@ -219,7 +217,7 @@ def test_what_follows_the_checkpoint_is_not_sealed() -> None:
     unsealed = "the log has {} after its checkpoint; nothing proves them yet"
     older = "the checkpoint is older than the log; it was put back or left behind"
     for more, ahead in (
-        ((entry(ONE, 3, alive=5),), False),
+        ((entry(ONE, 3, at=5),), False),
         ((entry(TWO, 1),), False),
         ((b"{}", entry(TWO, 2)), False),
         ((entry(ONE, 4), entry(ONE, 3)), True),
@@ -275,7 +273,8 @@ def test_entries_that_cannot_be_are_named() -> None:
     """With their line and, where one is named, their stream; the rest of the log still counts."""
     told = sealed(ENTRIES[0], b"{}", entry(ONE, 2))
     words = (
-        "an entry of the log is malformed: a log entry does not have exactly the strings origin, root, size and stream"
+        "an entry of the log is malformed: "
+        "a log entry does not have exactly the strings origin, root, size, stream and time"
     )
     assert told.problems == [("log_malformed", words, 2, None)]
     assert (told.sizes, told.log.proved, told.steps[1][0]) == ({ONE: 2}, True, "failed")
@@ -299,13 +298,13 @@ def test_heads_are_kept_where_a_stream_grew() -> None:
     """A repeated one is a sign of life of its time, and no second head."""
     heads = Heads()
     assert (heads.last_size, heads.last_root, heads.signs_ns, list(heads)) == (0, b"", [], [])
-    one, two = Head(ONE, 1, b"a" * 32), Head(ONE, 2, b"b" * 32, 7)
+    one, two = Head(ONE, 1, b"a" * 32, 1), Head(ONE, 2, b"b" * 32, 7)
     for head in (one, one, two, Head(ONE, 2, b"b" * 32, 9)):
         heads.add(head)
     for wrong in (Head(ONE, 1, b"a" * 32, 11), Head(ONE, 2, b"a" * 32, 11)):
         with pytest.raises(ValueError, match="takes back records"):
             heads.add(wrong)
-    assert (heads.last_size, heads.last_root, heads.signs_ns) == (2, b"b" * 32, [7, 9])
+    assert (heads.last_size, heads.last_root, heads.signs_ns) == (2, b"b" * 32, [1, 9])
     assert list(heads) == [(1, b"a" * 32), (2, b"b" * 32)]
 
 
@@ -389,27 +388,3 @@ def test_what_a_sound_key_took_over_is_beyond_doubt() -> None:
     told = found(Reader(note=note(state(ENTRIES), NEXT)), TrustStore((STOLEN, late), origin=ORIGIN))
     assert [problem[0] for problem in told.problems] == ["rolled_back"]
     assert proved(told) == [True] * 6
-
-
-def test_a_second_signature_is_part_of_the_first_step() -> None:
-    """Where the trust file demands it: one that is there is named, one that is not leaves nothing proved."""
-    try:
-        key = MlDsaSigningKey.from_seed(bytes([4]) * 32)
-    except ConfigurationError:
-        pytest.skip("this version of cryptography has no ML-DSA")
-    trust = replace(TRUST, second_keys=(SecondKey(key.public_key, Takeover(2, state(ENTRIES[:2]).root)),))
-    checkpoint = state(ENTRIES)
-    signed = note(checkpoint) + cosign(checkpoint.to_text(), checkpoint.head, ORIGIN, key, at=0).encode()
-    told = found(Reader(note=signed), trust)
-    words = f"signed by a trusted recorder key and by the second key for the origin {ORIGIN}"
-    assert (told.problems, told.log.proved, told.steps[0]) == ([], True, ("passed", words))
-    assert told.report.signatures == (
-        Signature("recorder", ORIGIN, "Ed25519", 3),
-        Signature("second", ORIGIN, "ML-DSA-44", 3),
-    )
-    told = found(Reader(), trust)
-    assert [problem[0] for problem in told.problems] == ["second_signature_missing"]
-    assert (told.log.proved, told.log.signers, told.report.signatures) == (False, (), ())
-    assert told.problems[0][1].startswith("the checkpoint of the ledger: ")
-    before = Reader(ENTRIES[:2], note(state(ENTRIES[:2])))
-    assert found(before, trust).steps[0] == ("passed", SIGNED)

@@ -28,7 +28,7 @@ from agent_identity._audit.verify.reconcile import Comparison
 from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import archive, prune
 from agent_identity._evidence.ledger.excerpt_starts import Excerpt, Start
-from agent_identity._evidence.ledger.prune_statement import PruneStatement, sign_pruned, unverified_pruned
+from agent_identity._evidence.ledger.prune_statement import Kept, PruneStatement, sign_pruned, unverified_pruned
 from agent_identity._evidence.ledger.reader import LedgerReader
 from agent_identity._evidence.record.codec import decode, encode
 from agent_identity._evidence.spans.otlp_encoding import as_bytes, encode_request
@@ -358,26 +358,11 @@ def test_ac_101_grants_that_were_kept_do_not_go_unnoticed(room: Room) -> None:
         assert {code, "chain_not_checked"} <= codes(report)
         assert report.counts["chains_verified"] == 0
     path.write_bytes(content)
-    path.with_name("grants.jsonl").write_bytes(content * 100)
+    path.with_name("grants.jsonl").write_bytes(content * 100)  # No statement names this file.
     assert room.check().verdict == "verified"
     for name, choice in (("w.zip", EVERYTHING), ("e.zip", Choice(from_ns=0))):
         report = check(room.bundle(name, choice), room.path / "trust.json")
         assert (report.integrity, report.counts["chains_verified"]) == ("verified", 1)
-
-
-def test_a_statement_that_names_no_grants_says_less(room: Room) -> None:
-    """Directories that were pruned before grants were named verify as before, and are told what is not shown."""
-    stream = between(room)
-    (path,) = (room.path / "ledger" / stream).glob("grants*")
-    old = path.rename(path.with_name("grants.jsonl"))
-    claim = unverified_pruned(room.statement(stream).read_bytes()).to_claim()
-    del claim["grants"]
-    room.statement(stream).write_bytes(sign_pruned(PruneStatement.from_claim(claim), room.key))
-    report = room.check()
-    assert (report.verdict, report.counts["chains_verified"]) == ("verified", 1)
-    assert codes(report) == {"pruned", "kept_grants_unstated"}
-    old.write_bytes(b"x.y.z\nno\nabc\n")
-    assert "chain_not_checked" in codes(room.check())
 
 
 def test_ac_101_grants_beside_a_statement_that_nobody_trusted_signed_are_not_read(
@@ -388,9 +373,9 @@ def test_ac_101_grants_beside_a_statement_that_nobody_trusted_signed_are_not_rea
     read: list[str] = []
     kept_grants = LedgerReader.kept_grants
 
-    def noted(self: LedgerReader, pruned: PruneStatement, **limits: int) -> object:
+    def noted(self: LedgerReader, pruned: PruneStatement) -> object:
         read.append(pruned.stream)
-        return kept_grants(self, pruned, most=limits["most"])
+        return kept_grants(self, pruned)
 
     monkeypatch.setattr(LedgerReader, "kept_grants", noted)
     assert room.check().verdict == "verified"
@@ -457,7 +442,7 @@ class Told:
         self.pruned = notes.get
         self.first_place = lambda name: first
         self.excerpt = lambda: excerpt
-        self.kept_grants = lambda pruned, most: ((pruned.stream,), "named")
+        self.kept_grants = lambda pruned: ((pruned.stream,), "named")
 
 
 STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
@@ -472,6 +457,7 @@ STATEMENT = PruneStatement(
     log_size=1,
     log_root=b"r" * 32,
     time_ns=1,
+    kept=Kept.of([]),
 )
 
 
@@ -483,7 +469,7 @@ def found_of(
     heads = {}
     if committed is not None:
         heads[STREAM] = Heads()
-        heads[STREAM].add(Head(STREAM, committed, b"h" * 32))
+        heads[STREAM].add(Head(STREAM, committed, b"h" * 32, 1))
     found = find_pruned(Told({STREAM: note}, first=first), [STREAM], heads, trust, findings)
     report = findings.report()
     told = [(problem.code, problem.message, problem.stream, problem.seq) for problem in report.findings]
@@ -539,7 +525,7 @@ def test_many_keys_are_not_hashed_for_each_of_many_statements(monkeypatch: pytes
     monkeypatch.setattr(checkpoint_module, "note_key_id", counted)
     reader, findings, heads = Told(notes), Findings("ledger", ("step",) * 8), {name: Heads() for name in names}
     for name in names:
-        heads[name].add(Head(name, 9, b"h" * 32))
+        heads[name].add(Head(name, 9, b"h" * 32, 1))
     trust = trusted(*keys, revoked_since=1)
     found = find_pruned(reader, names, heads, trust, findings)
     assert list(found) == names
@@ -561,7 +547,7 @@ def test_where_the_first_record_is_a_statement_is_not_looked_at() -> None:
     other = f"{STREAM[:-1]}Q"
     reader = Told({other: sign_pruned(replace(STATEMENT, stream=other), RECORDER), f"{STREAM[:-1]}2": b"x"})
     heads = {other: Heads()}
-    heads[other].add(Head(other, 5, b"h" * 32))
+    heads[other].add(Head(other, 5, b"h" * 32, 1))
     names = [STREAM, f"{STREAM[:-1]}2", other]
     assert set(find_pruned(reader, names, heads, trusted(RECORDER), findings)) == {other}
     again = Findings("ledger", ("step",) * 8)
@@ -792,9 +778,9 @@ def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (evidence / "log").mkdir(parents=True)
     (evidence / "log" / "entries.jsonl").write_bytes(b"e" * 100)
     (evidence / "a.gz").write_bytes(b"g")
-    (evidence / "b.zst").write_bytes(b"z")
+    (evidence / "b.gz").write_bytes(b"z")
     pack(tmp_path / "b.zip", evidence, {"readme.txt": b"r", "A": b""})
-    names = ["A", "evidence/a.gz", "evidence/b.zst", "evidence/log/entries.jsonl", "readme.txt"]
+    names = ["A", "evidence/a.gz", "evidence/b.gz", "evidence/log/entries.jsonl", "readme.txt"]
     with zipfile.ZipFile(tmp_path / "b.zip") as packed:
         entries = packed.infolist()
         assert [entry.filename for entry in entries] == names

@@ -54,7 +54,7 @@ def heads_over(records: Sequence[bytes], *sizes: int) -> Heads:
     """Return what the log commits to."""
     heads = Heads()
     for size in sizes:
-        heads.add(Head(STREAM, size, CompactRange(map(leaf_hash, records[:size])).root()))
+        heads.add(Head(STREAM, size, CompactRange(map(leaf_hash, records[:size])).root(), 1))
     return heads
 
 
@@ -318,7 +318,7 @@ def test_many_records_grow_the_tree_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     for sizes in ((), (5,), (1, 5), (9,)):
         heads = Heads()
         for size in sizes:
-            heads.add(Head(STREAM, size, CompactRange(LEAVES[:size]).root() if size < 6 else b"x" * 32))
+            heads.add(Head(STREAM, size, CompactRange(LEAVES[:size]).root() if size < 6 else b"x" * 32, 1))
         growth = Growth(heads, None, (3, 8))
         for leaf, time in zip(LEAVES, times, strict=True):
             growth.leaves.append(leaf)

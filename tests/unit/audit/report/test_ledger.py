@@ -539,7 +539,7 @@ def test_a_sign_of_life_in_the_log_is_no_change(recorder: Recorder) -> None:
     recorder.ledger.seal()
     stream = recorder.ledger._stream
     assert stream is not None
-    recorder.ledger._log.commit([Head(stream.id, 1, stream.tree.root())], repeat=True)
+    recorder.ledger._log.commit([Head(stream.id, 1, stream.tree.root(), 1)], repeat=True)
     assert len((recorder.path / "log" / "entries.jsonl").read_bytes().splitlines()) == 2
     assert recorder.report().exit_code == 0
 
@@ -560,8 +560,8 @@ def test_a_log_that_takes_records_back_is_found(recorder: Recorder) -> None:
     stream = recorder.ledger.stream
     append(recorder.ledger, "erasure", {"erasure": {"key": "x"}})
     recorder.ledger.seal()
-    recorder.ledger._log.commit([Head(stream, 1, b"r" * 32)])
-    recorder.ledger._log.commit([Head(stream, 2, b"r" * 32)])
+    recorder.ledger._log.commit([Head(stream, 1, b"r" * 32, 1)])
+    recorder.ledger._log.commit([Head(stream, 2, b"r" * 32, 1)])
     report = recorder.report()
     assert [p.code for p in report.findings] == ["log_shrank", "log_shrank", "erased"]
     assert [p.line for p in report.findings[:2]] == [2, 3]
@@ -577,9 +577,9 @@ def test_entries_of_the_log_that_are_none_or_of_another_log_are_found(
     recorder.ledger.seal()
     whole = Head.to_entry
     monkeypatch.setattr(Head, "to_entry", lambda self, origin: whole(self, "other"))
-    recorder.ledger._log.commit([Head(stream, 1, b"r" * 32)])
+    recorder.ledger._log.commit([Head(stream, 1, b"r" * 32, 1)])
     monkeypatch.setattr(Head, "to_entry", lambda self, origin: b'{"hello":"world"}')
-    recorder.ledger._log.commit([Head(stream, 3, b"r" * 32)])
+    recorder.ledger._log.commit([Head(stream, 3, b"r" * 32, 1)])
     monkeypatch.undo()
     assert {"wrong_origin", "log_malformed"} <= codes(recorder.report())
 

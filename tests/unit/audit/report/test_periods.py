@@ -9,7 +9,6 @@ from checking import check
 from plain_records import append
 
 from agent_identity._audit.report.periods import SILENCE_NS, Life, judge_period, unknown_period
-from agent_identity._evidence.transparency.log import Head
 from agent_identity.audit import Period
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
@@ -156,21 +155,6 @@ def test_an_empty_directory_says_nothing(tmp_path: Path) -> None:
     told = check(tmp_path, TRUST, period=(1, 2)).period
     assert told == unknown_period(1, 2, "there are no records")
     assert judge_period(1, 2, [], None).why == "the ledger begins later"
-
-
-def test_a_sign_of_life_without_its_time_proves_nothing(room: Room) -> None:
-    """Ledgers from before signs of life had a time still verify; their empty hours stay open."""
-    stream = room.ledger.stream
-    room.live(1)
-    room.ledger._log.commit([Head(stream, 2, room.ledger._stream.tree.root())], repeat=True)
-    assert check(room.path, TRUST).integrity == "verified"
-    assert room.ask(0.5, 1).signs == 0
-    assert room.ask(0.5, 1).state == "silent"
-    old = judge_period(1, 2, [Life(0, 0, (), ended=False, within=0)], None)
-    assert (old.state, old.why) == (
-        "cannot_tell",
-        "the last sign of life that a checkpoint covers is of 1970-01-01T00:00:00Z",
-    )
 
 
 def test_two_processes_vouch_for_one_period_together() -> None:

@@ -243,7 +243,7 @@ def test_a_user_without_a_name_is_named_by_number(directory: Path, monkeypatch: 
     ],
 )
 def test_the_shape_of_an_erasure_is_closed(directory: Path, erasure: object, fits: bool) -> None:
-    """The record of version 0.1, a key alone, still fits; a principal has the number of its keys."""
+    """A key alone fits; a principal has the number of its keys."""
     (path,) = directory.glob("ledger/*/entries.jsonl")
     record = json.loads(path.read_text().splitlines()[-1])["record"]
     del record["end"]

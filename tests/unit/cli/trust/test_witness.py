@@ -1,7 +1,6 @@
-"""``agent-identity witness``, and what other commands say about witnesses and second keys."""
+"""``agent-identity witness``, and what other commands say about witnesses."""
 
 import argparse
-import json
 import signal
 import threading
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Transparency
 
 Run = Callable[..., tuple[int, str, str]]
-MODULE = "cryptography.hazmat.primitives.asymmetric.mldsa"
 
 
 @pytest.fixture
@@ -96,36 +94,6 @@ def test_a_witness_serves_until_it_is_told_to_stop(
     assert out[1].startswith("cosigning 1 log at http://127.0.0.1:")
     chosen.new = False
     assert command.run(chosen) == 0
-
-
-def test_the_key_of_a_witness_may_be_of_ml_dsa(run: Run, tmp_path: Path) -> None:
-    """``keys new --algorithm ml-dsa-44`` makes a key that a witness signs with."""
-    pytest.importorskip(MODULE, reason="the installed cryptography has no ML-DSA")
-    path = tmp_path / "key.pem"
-    assert run("keys", "new", path, "--algorithm", "ml-dsa-44")[0] == 0
-    assert Cosigner("w.example", command._key(str(path)).public_key).algorithm == "ML-DSA-44"
-
-
-def test_init_makes_a_second_key_once(run: Run, tmp_path: Path) -> None:
-    """``init --second-signature`` adds the key to a new or old directory, and leaves one that is there."""
-    pytest.importorskip(MODULE, reason="the installed cryptography has no ML-DSA")
-    root = tmp_path / "evidence"
-    assert run("init", root)[0] == 0
-    assert run("keys", "rotate", "--second", root)[2].startswith("agent-identity: the directory has no second key")
-    code, out, _ = run("init", root, "--second-signature", "ml-dsa-44")
-    assert code == 0
-    assert "signs checkpoints as well (ML-DSA-44)" in out
-    again = json.loads(run("init", root, "--second-signature", "ml-dsa-44", "--json")[1])
-    assert again["second_key"] in out
-    assert "entry 1 of the log" in run("keys", "list", root)[1]
-    code, out, _ = run("keys", "rotate", "--second", root)
-    assert code == 0
-    assert "from entry 1 of the log" in out
-    assert len(TrustStore.load(root / "trust.json").second_keys) == 2
-    assert "second key" in run("doctor", root)[1]
-    (root / "keys" / "recorder.ml-dsa-44.pem").unlink()
-    code, out, _ = run("doctor", root)
-    assert (code, "restore it" in out) == (1, True)
 
 
 def test_doctor_says_how_far_witnesses_are(run: Run, evidence: Path) -> None:

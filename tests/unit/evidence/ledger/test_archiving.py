@@ -28,7 +28,6 @@ from agent_identity._evidence.ledger.prune_statement import (
     Kept,
     PruneStatement,
     open_pruned,
-    read_grants,
     read_kept,
     sign_pruned,
     unverified_pruned,
@@ -312,6 +311,7 @@ def pruned_of(size: int, **changes: object) -> PruneStatement:
         "log_size": 3,
         "log_root": b"r" * 32,
         "time_ns": 5,
+        "kept": Kept.of([]),
     }
     return PruneStatement(**{**facts, **changes})
 
@@ -880,6 +880,7 @@ def test_statements_at_their_bounds_are_read() -> None:
     large = replace(pruned_of(1), size=10**18 * 9, peaks=(b"p" * 32,) * (9 * 10**18).bit_count())
     assert PruneStatement.from_claim(large.to_claim()) == large
     assert pruned_of(5, open=(STREAM,)).to_claim() == {
+        "grants": {"count": "0", "digest": digest_of(b"")},
         "last": b64url_encode(b"l" * 32),
         "log": {"root": b64url_encode(b"r" * 32), "size": "3"},
         "open": (STREAM,),
@@ -890,13 +891,16 @@ def test_statements_at_their_bounds_are_read() -> None:
         "time": "5",
     }
     assert "open" not in pruned_of(5).to_claim()
+    for name in pruned_of(5).to_claim():
+        with pytest.raises(ValueError, match="the members are not those"):
+            PruneStatement.from_claim({other: value for other, value in most.to_claim().items() if other != name})
     assert (MAX_OPEN, MAX_PEAKS) == (1_024, 64)
 
 
 def test_a_statement_has_a_title_of_its_own() -> None:
     """So it is no checkpoint, and no checkpoint is one; what is malformed says so."""
     note = sign_pruned(pruned_of(5), SIGNER)
-    assert note.startswith(b'agent-identity pruned v1\n{"last":"bGxs')
+    assert note.startswith(b'agent-identity pruned v1\n{"grants":{"count":"0",')
     assert unverified_pruned(note + b"\xff") == pruned_of(5)
     for data, words in (
         (note.replace(b"pruned v1", b"pruned v2"), "the bytes are not a pruning statement"),
@@ -925,29 +929,6 @@ def test_a_statement_comes_back_and_knows_its_signer() -> None:
     assert caught.value.code == "bad_signature"
 
 
-def test_kept_grants_are_tokens(tmp_path: Path) -> None:
-    """Lines that are no token are left out, and no file is no grant."""
-    path = tmp_path / "grants.jsonl"
-    assert list(read_grants(Files(), str(path))) == []
-    path.write_bytes(b"a.b.c\nno token\n\nd.e.f\n" + b"x" * 70_000 + b"\n")
-    assert list(read_grants(Files(), str(path))) == ["a.b.c", "d.e.f"]
-    longest = b"x" * 65_536
-    path.write_bytes(longest + b"\n" + longest + b"x\n-_.9Z\nun\xc3\xbc\nlast")
-    assert list(read_grants(Files(), str(path))) == [longest.decode(), "-_.9Z", "last"]
-
-
-def test_ac_101_grants_that_nobody_named_have_a_bound(tmp_path: Path) -> None:
-    """A file of any size beside a statement takes no more memory than the bound, whatever its lines are."""
-    path = tmp_path / "grants.jsonl"
-    most = 10 * (pruned_module._LINE + 1)
-    path.write_bytes(b"a\n" * 100)
-    assert list(read_grants(Files(), str(path), most=most)) == ["a"] * 10
-    path.write_bytes(b"!\n" * 5 + b"a\n" * 100)
-    assert list(read_grants(Files(), str(path), most=most)) == ["a"] * 5
-    path.write_bytes(b"b" * 700 + b"\na\n")
-    assert list(read_grants(Files(), str(path), most=most)) == []
-
-
 def test_grants_that_change_while_they_are_read_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is read twice, and what is taken is what was named."""
     path = tmp_path / "grants.jsonl"
@@ -972,6 +953,7 @@ def test_grants_that_change_while_they_are_read_are_not_taken(tmp_path: Path, mo
         (b"a.b.c\nd.e.f\ng.h.i\n", (), "changed"),
         (b"a.b.c\ng.h.i\n", (), "changed"),
         (b"a.b.c\nno token\n", (), "changed"),
+        (b"a.b.c\n" + b"x" * 70_000 + b"\n", (), "changed"),
         (b"a.b.c\nd.e.f\n" + b"x" * 5_000_000, (), "changed"),
     ],
 )
@@ -988,7 +970,6 @@ def test_grants_that_a_statement_names_are_all_there_or_none(
         path.write_bytes(file)
     assert open_ledger(directory).kept_grants(pruned) == (tokens, state)
     assert open_ledger(directory).kept_grants(replace(pruned, kept=Kept.of([]))) == ((), "named")
-    assert open_ledger(directory).kept_grants(replace(pruned, kept=None)) == ((), "unstated")
     path.unlink(missing_ok=True)
     path.mkdir()
     assert open_ledger(directory).kept_grants(pruned) == ((), "missing")

@@ -922,16 +922,3 @@ def test_publishers_get_each_checkpoint_and_are_closed(opened: Open, directory: 
     for receiver in receivers:
         assert receiver.said[:2] == [note, "forked"]
         assert receiver.said[-2:] == [last, "closed"]
-
-
-def test_each_checkpoint_has_the_second_signature(opened: Open, directory: Path) -> None:
-    """That of the empty log, that of every seal, and those of a forked child."""
-    path = directory / "log" / "checkpoint"
-    ledger = opened(cosign=lambda checkpoint: f"— second {checkpoint.size}\n")
-    assert path.read_text().endswith("\n— second 0\n")
-    ledger.seal()
-    assert path.read_text().endswith("\n— second 1\n")
-    ledger.after_fork_in_child()
-    append(ledger, "registration", BODY)
-    ledger.seal()
-    assert path.read_text().endswith("\n— second 2\n")

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from plain_records import append
 
 from agent_identity._evidence.ledger import reader as streams_module
-from agent_identity._evidence.ledger.prune_statement import grants_file
 from agent_identity._evidence.ledger.reader import RawLine, open_ledger
-from agent_identity._evidence.ledger.segments import Codec
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.lines import log_line
 from agent_identity._evidence.storage.os_files import Files
@@ -177,7 +175,7 @@ def test_the_file_of_an_excerpt_is_read_whole_up_to_its_bound(directory: Path, m
 def test_the_log_names_how_many_records_each_stream_had(directory: Path) -> None:
     """The largest number counts, whatever else the lines say, and whatever order they have."""
     other = f"{STREAM[:-1]}Q"
-    heads = [Head(STREAM, 7, bytes(32)), Head(other, 2, bytes(32)), Head(STREAM, 5, bytes(32))]
+    heads = [Head(STREAM, 7, bytes(32), 1), Head(other, 2, bytes(32), 1), Head(STREAM, 5, bytes(32), 1)]
     (directory / "log").mkdir(parents=True)
     lines = [log_line(bytes(32), head.to_entry("o")) for head in heads]
     lines[1:1] = [b"garbage\n", log_line(bytes(32), b'{"lost":"checkpoint","origin":"o"}')]
@@ -218,23 +216,11 @@ def test_no_bytes_raise(directory: Path, pieces: list[bytes]) -> None:
         assert all((line.record is None) == (line.problem is not None) for line in lines)
 
 
-def test_grants_that_no_statement_names_are_read_within_bounds(directory: Path) -> None:
-    """All of them, or as many as there is memory for; where they cannot be read there are none."""
-    statement = SimpleNamespace(kept=None, stream=STREAM)
-    reader = open_ledger(directory)
-    assert reader.kept_grants(statement) == ((), "unstated")
-    path = Path(Layout.of(directory).grants(STREAM))
-    path.parent.mkdir(parents=True)
-    tokens = tuple(f"eyJ{number}.eyJ.AA" for number in range(3))
-    path.write_bytes(grants_file(tokens))
-    assert reader.kept_grants(statement) == (tokens, "unstated")
-    assert reader.kept_grants(statement, most=0) == ((), "unstated")
-    path.unlink()
-    path.mkdir()
-    assert reader.kept_grants(statement) == ((), "unstated")
+def test_kept_grants_that_cannot_be_read_are_missing(directory: Path) -> None:
+    """A folder in place of their file gives none."""
     named = SimpleNamespace(kept=SimpleNamespace(digest="0" * 43, number=1, bytes=1), stream=STREAM)
-    Path(Layout.of(directory).grants(STREAM, "0" * 43)).mkdir()
-    assert reader.kept_grants(named) == ((), "missing")
+    Path(Layout.of(directory).grants(STREAM, "0" * 43)).mkdir(parents=True)
+    assert open_ledger(directory).kept_grants(named) == ((), "missing")
 
 
 @pytest.mark.parametrize(
@@ -244,9 +230,3 @@ def test_a_first_record_without_a_place_has_none(directory: Path, record: bytes)
     """Whatever stands where the place should be."""
     _stream(directory, b'{"mac":"' + b"0" * 43 + b'","record":' + record + b"}\n")
     assert open_ledger(directory).first_place(STREAM) is None
-
-
-def test_a_frame_of_zstd_has_a_checksum() -> None:
-    """Whoever decompresses it notices damage."""
-    codec = Codec("zstd")
-    assert (codec.feed(GOOD) + codec.finish())[4] & 4  # The descriptor of the frame (RFC 8878, section 3.1.1.1).

@@ -356,9 +356,9 @@ class Stream(SimpleNamespace):
         self.said: list[object] = []
         self.syncs_here = False
 
-    def head(self, alive_ns: int | None = None) -> tuple[Head, int | None]:
-        """Return the head over all of it."""
-        return Head(self.id, self.tree.size, self.tree.root()), alive_ns
+    def head(self, time_ns: int) -> tuple[Head, int]:
+        """Return the head over all of it, and its time."""
+        return Head(self.id, self.tree.size, self.tree.root(), time_ns), time_ns
 
     def close(self, *, settled: bool) -> None:
         """Note it."""
@@ -381,10 +381,10 @@ def sealing_of(*streams: Stream) -> tuple[Sealing, Noted, FixedClock]:
     return sealing, said, clock
 
 
-def committed(said: Noted) -> list[tuple[list[tuple[Head, int | None]], bool]]:
+def committed(said: Noted) -> list[tuple[list[tuple[Head, int]], bool]]:
     """Return the heads that were committed, each with the time in it, and whether as signs of life."""
     calls = [call for call in said.taken() if call[0] == "commit"]
-    return [([(head, head.alive_ns) for head in call[1]], call[2][1]) for call in calls]
+    return [([(head, head.time_ns) for head in call[1]], call[2][1]) for call in calls]
 
 
 def test_a_seal_is_due_at_its_moment_and_an_hour_after_the_last() -> None:
@@ -399,7 +399,8 @@ def test_a_seal_is_due_at_its_moment_and_an_hour_after_the_last() -> None:
     assert said.taken() == []
     sealing._due_ns = clock.monotonic_ns()
     sealing._seal(wanted=False)
-    assert committed(said) == [([live.head(), gone.head()], False)]
+    now = clock.wall_ns()
+    assert committed(said) == [([live.head(now), gone.head(now)], False)]
     assert (sealing._due_ns, live.sealed, gone.sealed) == (None, 3, 2)
     clock.advance(3599)
     sealing._seal(wanted=False)
@@ -412,7 +413,7 @@ def test_a_seal_is_due_at_its_moment_and_an_hour_after_the_last() -> None:
     clock.advance(3599)
     live.tree.append(bytes(32))
     sealing._seal(wanted=True)
-    assert committed(said) == [([live.head()], False)]
+    assert committed(said) == [([live.head(clock.wall_ns())], False)]
     clock.advance(3599)
     sealing._seal(wanted=False)
     assert said.taken() == []
@@ -1109,15 +1110,17 @@ def test_a_log_lock_that_is_never_given_back_degrades(opened: Open, directory: P
 
 def test_heads_have_one_form() -> None:
     """A head comes back from its entry, and nothing else passes for one."""
-    head = Head(STREAM, 3, bytes(range(32)))
+    head = Head(STREAM, 3, bytes(range(32)), 1)
     entry = head.to_entry(ORIGIN)
     assert Head.from_entry(entry) == (head, ORIGIN)
     fields = decode_record(entry)
-    assert "alive" not in fields
     sign = Head(STREAM, 3, bytes(range(32)), 5)
     assert sign == head  # When it was said changes nothing about what is committed to.
-    assert Head.from_entry(sign.to_entry(ORIGIN))[0].alive_ns == 5
-    assert decode_record(sign.to_entry(ORIGIN)) == {**fields, "alive": "5"}
+    assert Head.from_entry(sign.to_entry(ORIGIN))[0].time_ns == 5
+    assert decode_record(sign.to_entry(ORIGIN)) == {**fields, "time": "5"}
+    timeless = {name: value for name, value in fields.items() if name != "time"}
+    with pytest.raises(ValueError, match="does not have exactly the strings"):
+        Head.from_entry(encode_record(timeless))
     for change in (
         {"size": "0"},
         {"size": "03"},
@@ -1127,15 +1130,15 @@ def test_heads_have_one_form() -> None:
         {"stream": "../x"},
         {"size": ["3"]},
         {"more": "x"},
-        {"alive": "-1"},
-        {"alive": "05"},
+        {"time": "-1"},
+        {"time": "05"},
     ):
         with pytest.raises(ValueError, match="log entry") as caught:
             Head.from_entry(encode_record({**fields, **change}))
         if change in ({"size": ["3"]}, {"more": "x"}):
-            words = "a log entry does not have exactly the strings origin, root, size and stream"
-        elif "alive" in change:
-            words = "alive in a log entry is not nanoseconds as a decimal number"
+            words = "a log entry does not have exactly the strings origin, root, size, stream and time"
+        elif "time" in change:
+            words = "the time of a log entry is not nanoseconds as a decimal number"
         else:
             words = "a log entry has a size that is not decimal, a root that is no digest, or a stream that is no id"
         assert str(caught.value) == words
@@ -1146,9 +1149,9 @@ def test_the_numbers_of_a_head_have_a_length() -> None:
     most = 10**19 - 1
     head = Head(STREAM, most, bytes(32), most)
     again = Head.from_entry(head.to_entry(ORIGIN))[0]
-    assert (again.size, again.alive_ns) == (most, most)
-    assert Head.from_entry(Head(STREAM, 1, bytes(32), 0).to_entry(ORIGIN))[0].alive_ns == 0
-    for wrong in (Head(STREAM, most + 1, bytes(32)), Head(STREAM, 1, bytes(32), most + 1)):
+    assert (again.size, again.time_ns) == (most, most)
+    assert Head.from_entry(Head(STREAM, 1, bytes(32), 0).to_entry(ORIGIN))[0].time_ns == 0
+    for wrong in (Head(STREAM, most + 1, bytes(32), 1), Head(STREAM, 1, bytes(32), most + 1)):
         with pytest.raises(ValueError, match="decimal"):
             Head.from_entry(wrong.to_entry(ORIGIN))
 
@@ -1166,8 +1169,8 @@ def log(directory: Path) -> DirectoryLog:
 def test_the_latest_head_of_each_wanted_stream_is_found(log: DirectoryLog, directory: Path) -> None:
     """Reading the log gives the last head of the streams asked for; entries of a later form are passed over."""
     other = STREAM[:-1] + "1"
-    log.commit([Head(STREAM, 1, EMPTY_ROOT), Head(other, 1, EMPTY_ROOT)])
-    log.commit([Head(STREAM, 2, EMPTY_ROOT)])
+    log.commit([Head(STREAM, 1, EMPTY_ROOT, 1), Head(other, 1, EMPTY_ROOT, 1)])
+    log.commit([Head(STREAM, 2, EMPTY_ROOT, 1)])
     entry = encode_record({"from": "the future"})
     _foreign(directory, log_line(log._mac.of(log_message(log._tree.size + 1, log._last, entry)), entry))
     log.close()
@@ -1175,15 +1178,15 @@ def test_the_latest_head_of_each_wanted_stream_is_found(log: DirectoryLog, direc
     again = DirectoryLog(
         Files(), layout, load_ledger_key(Files(), layout.ledger_key), signer=SIGNER, origin=ORIGIN, durable=False
     )
-    assert again.read_heads({STREAM}) == {STREAM: Head(STREAM, 2, EMPTY_ROOT)}
-    again.commit([Head(STREAM, 2, EMPTY_ROOT)])
+    assert again.read_heads({STREAM}) == {STREAM: Head(STREAM, 2, EMPTY_ROOT, 1)}
+    again.commit([Head(STREAM, 2, EMPTY_ROOT, 1)])
     again.close()
     again.close()
 
 
 def test_a_head_is_appended_once(log: DirectoryLog, directory: Path) -> None:
     """Committing the same head again publishes a checkpoint and no entry, unless a sign of life is wanted."""
-    head = Head(STREAM, 1, EMPTY_ROOT)
+    head = Head(STREAM, 1, EMPTY_ROOT, 1)
     path = directory / "log" / "entries.jsonl"
     log.commit([head])
     once = path.stat().st_size
@@ -1199,7 +1202,7 @@ def test_a_head_is_appended_once(log: DirectoryLog, directory: Path) -> None:
 
 def test_an_entry_written_in_part_is_taken_back(log: DirectoryLog, directory: Path) -> None:
     """A full disk in the middle of an entry leaves the log as it was."""
-    log.commit([Head(STREAM, 1, EMPTY_ROOT)])
+    log.commit([Head(STREAM, 1, EMPTY_ROOT, 1)])
     path = directory / "log" / "entries.jsonl"
     before = path.read_bytes()
 
@@ -1209,7 +1212,7 @@ def test_an_entry_written_in_part_is_taken_back(log: DirectoryLog, directory: Pa
 
     log._files = Short()
     with pytest.raises(OSError, match="a part"):
-        log.commit([Head(STREAM, 2, EMPTY_ROOT)])
+        log.commit([Head(STREAM, 2, EMPTY_ROOT, 1)])
     assert path.read_bytes() == before
     log.close()
 
@@ -1218,13 +1221,13 @@ def test_a_loss_whose_checkpoint_fails_is_noted_once(log: DirectoryLog, director
     """The entry that tells of it is in the log already when the next seal tries again; a later loss is another one."""
     path = directory / "log" / "entries.jsonl"
     files = log._files
-    log.commit([Head(STREAM, 1, EMPTY_ROOT)])
+    log.commit([Head(STREAM, 1, EMPTY_ROOT, 1)])
     for losses in (1, 2):
         (directory / "log" / "checkpoint").unlink()
         log._files = faulty.failing("replace")
         for _ in range(2):
             with pytest.raises(OSError, match="fault"):
-                log.commit([Head(STREAM, 1 + losses, EMPTY_ROOT)])
+                log.commit([Head(STREAM, 1 + losses, EMPTY_ROOT, 1)])
         log._files = files
         log.commit([])
         assert path.read_bytes().count(b'{"lost":"checkpoint"') == losses
@@ -1235,7 +1238,7 @@ def test_a_log_that_is_lost_before_the_first_seal_says_so(log: DirectoryLog, dir
     """Before what this process has to say, and once."""
     (directory / "log" / "checkpoint").unlink()
     for size in (1, 2):
-        log.commit([Head(STREAM, size, EMPTY_ROOT)])
+        log.commit([Head(STREAM, size, EMPTY_ROOT, 1)])
     entries = (directory / "log" / "entries.jsonl").read_bytes().splitlines()
     assert [b'{"lost":"checkpoint"' in entry for entry in entries] == [True, False, False]
     log.close()
@@ -1256,8 +1259,8 @@ def test_each_checkpoint_is_shown_once_it_is_in_place(log: DirectoryLog, directo
     path = directory / "log" / "checkpoint"
     shown: list[tuple[bytes, bytes]] = []
     log._published = lambda note: shown.append((note, path.read_bytes()))
-    log.commit([Head(STREAM, 1, EMPTY_ROOT)])
-    log.commit([Head(STREAM, 2, EMPTY_ROOT)])
+    log.commit([Head(STREAM, 1, EMPTY_ROOT, 1)])
+    log.commit([Head(STREAM, 2, EMPTY_ROOT, 1)])
     assert [note == there for note, there in shown] == [True, True]
     assert shown[0] != shown[1]
     log.close()

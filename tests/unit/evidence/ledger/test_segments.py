@@ -1,6 +1,5 @@
 """Streams over several files: what is read is the same, however often they rotate and whoever compresses them."""
 
-import builtins
 import errno
 import gzip
 import hashlib
@@ -13,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plain_records import append, plain
@@ -31,13 +29,12 @@ from agent_identity._evidence.ledger.segments import (
     segments_of,
 )
 from agent_identity._evidence.ledger.writer import Closed, StreamWriter, fault_of
-from agent_identity._evidence.storage import codecs
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.lines import Block
 from agent_identity._evidence.storage.mac import LedgerKey
 from agent_identity._evidence.storage.os_files import EDIT, READ, Files, make_folder, open_regular
 from agent_identity._identity.common import digest_of
-from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.errors import EvidenceError
 from agent_identity.options import Ledger, Segments
 from agent_identity.testing import FixedClock
 
@@ -102,20 +99,17 @@ def test_a_large_segment_is_closed_and_the_chain_goes_on(opened: Open, audit: Ca
     assert len(firsts) == len(files)
 
 
-@pytest.mark.parametrize(("compression", "suffix"), [("gzip", ".gz"), ("zstd", ".zst")])
-def test_closed_segments_are_compressed_once_they_are_sealed(
-    opened: Open, audit: Callable, directory: Path, compression: str, suffix: str
-) -> None:
+def test_closed_segments_are_compressed_once_they_are_sealed(opened: Open, audit: Callable, directory: Path) -> None:
     """The compressed file takes the place of the plain one, and the stream reads as before."""
-    ledger = opened(segments=tiny(compression))
+    ledger = opened(segments=tiny("gzip"))
     stream = filled(ledger)
     compressed(ledger)
-    assert [name for name in names(directory, stream) if name.endswith(suffix)] == names(directory, stream)[:-1]
+    assert [name for name in names(directory, stream) if name.endswith(".gz")] == names(directory, stream)[:-1]
     ledger.close()
     found = audit()
     assert len(found.records[stream]) == found.sealed[stream] == 12
     kinds = {segment.compression for segment in open_ledger(directory).segments(stream)}
-    assert kinds == {compression, "none"}
+    assert kinds == {"gzip", "none"}
 
 
 def test_what_is_not_sealed_is_not_compressed(opened: Open, directory: Path) -> None:
@@ -534,47 +528,27 @@ def inflated(packed: bytes, compression: str, *, size: int = 1 << 20) -> bytes:
     return b"".join(iter(lambda: read(size), b""))
 
 
-@pytest.mark.parametrize("packed", [zstandard.compress(PLAIN), None], ids=["without checksum", "ours"])
-def test_a_damaged_zstd_file_is_unreadable(packed: bytes | None) -> None:
-    """Damage of a segment compressed by zstd is an error of reading as well, wherever it ends early."""
-    if packed is None:
-        codec = segments_module.Codec("zstd")
-        packed = codec.feed(PLAIN) + codec.finish()
-    assert inflated(packed, "zstd") == inflated(packed, "zstd", size=7) == PLAIN
-    for end in range(len(packed)):
-        with pytest.raises(OSError, match="ends early"):
-            inflated(packed[:end], "zstd")
-    for more in (b"m", packed):
-        with pytest.raises(OSError, match="bytes follow the end"):
-            inflated(packed + more, "zstd")
-    with pytest.raises(OSError, match="the bytes are not zstd"):
-        inflated(b"not zstd at all!", "zstd")
-
-
 def test_bytes_behind_a_compressed_file_are_found_wherever_it_ends() -> None:
     """Also where its end and the end of what is read at once are the same."""
-    for compression, chunk in (("gzip", 256 * 1024), ("zstd", 1024)):
-        codec = segments_module.Codec(compression)
-        for size in range(chunk - 150, chunk):
-            noise = hashlib.shake_256(b"noise").digest(size)  # Nothing that can be made smaller.
-            packed = codec.feed(noise) + codec.finish()
-            codec = segments_module.Codec(compression)
-            if len(packed) == chunk:
-                break
-        else:
-            pytest.fail("expected a file of just this size")
-        assert inflated(packed, compression) == noise
-        with pytest.raises(OSError, match="bytes follow"):
-            inflated(packed + b"m", compression)
+    chunk = 256 * 1024
+    for size in range(chunk - 150, chunk):
+        noise = hashlib.shake_256(b"noise").digest(size)  # Nothing that can be made smaller.
+        codec = segments_module.Codec()
+        packed = codec.feed(noise) + codec.finish()
+        if len(packed) == chunk:
+            break
+    else:
+        pytest.fail("expected a file of just this size")
+    assert inflated(packed, "gzip") == noise
+    with pytest.raises(OSError, match="bytes follow"):
+        inflated(packed + b"m", "gzip")
 
 
-@pytest.mark.parametrize("compression", ["gzip", "zstd"])
-def test_a_small_file_does_not_become_an_endless_one(monkeypatch: pytest.MonkeyPatch, compression: str) -> None:
+def test_a_small_file_does_not_become_an_endless_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is decompressed is bounded, and comes in pieces of the size that was asked for."""
     monkeypatch.setattr(segments_module, "MAX_INFLATED", 1_000_000)
-    bomb = gzip.compress(b"\0" * 50_000_000) if compression == "gzip" else zstandard.compress(b"\0" * 50_000_000)
-    source = iter([bomb])
-    read = decompressed(lambda size: next(source, b""), compression)
+    source = iter([gzip.compress(b"\0" * 50_000_000)])
+    read = decompressed(lambda size: next(source, b""), "gzip")
     sizes: list[int] = []
 
     def piece() -> bytes:
@@ -588,40 +562,28 @@ def test_a_small_file_does_not_become_an_endless_one(monkeypatch: pytest.MonkeyP
     assert sum(sizes) <= 1_000_000
 
 
-@given(data=st.binary(max_size=3_000), size=st.integers(1, 500), compression=st.sampled_from(["gzip", "zstd"]))
+@given(data=st.binary(max_size=3_000), size=st.integers(1, 500))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_compressed_comes_back(data: bytes, size: int, compression: str) -> None:
+def test_what_is_compressed_comes_back(data: bytes, size: int) -> None:
     """Whatever the sizes of the pieces, decompressing gives what was compressed; equal content gives equal bytes."""
-    codec, again = segments_module.Codec(compression), segments_module.Codec(compression)
+    codec, again = segments_module.Codec(), segments_module.Codec()
     packed = codec.feed(data) + codec.finish()
     assert packed == again.feed(data) + again.finish()
     pieces = iter([packed[at : at + size] for at in range(0, len(packed), size)])
-    read = decompressed(lambda _: next(pieces, b""), compression)
+    read = decompressed(lambda _: next(pieces, b""), "gzip")
     assert b"".join(iter(lambda: read(size), b"")) == data
-
-
-def test_zstd_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the library, the error names the extra, whether one writes or reads."""
-    original = builtins.__import__
-
-    def without(name: str, *arguments: object) -> object:
-        if name == "zstandard":
-            raise ImportError(name)
-        return original(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    for act in (lambda: Segments(compression="zstd"), lambda: decompressed(lambda size: b"", "zstd")):
-        with pytest.raises(ConfigurationError) as caught:
-            act()
-        assert str(caught.value) == (
-            "the extra zstd is not installed, which files compressed by zstd need; run pip "
-            "install '.[zstd]' in the checkout"
-        )
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"max_bytes": 0}, {"max_bytes": 2**31}, {"max_seconds": 0}, {"max_seconds": 1e9}, {"compression": "lzma"}],
+    [
+        {"max_bytes": 0},
+        {"max_bytes": 2**31},
+        {"max_seconds": 0},
+        {"max_seconds": 1e9},
+        {"compression": "lzma"},
+        {"compression": "zstd"},
+    ],
 )
 def test_segments_have_bounds(options: dict[str, object]) -> None:
     """Sizes, times and compressions out of range are refused."""
@@ -630,7 +592,7 @@ def test_segments_have_bounds(options: dict[str, object]) -> None:
 
 
 def test_the_bounds_of_segments_are_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 KiB to 1 GiB, a second to 31 days, three compressions; the defaults are what is told."""
+    """64 KiB to 1 GiB, a second to 31 days, two compressions; the defaults are what is told."""
     monkeypatch.setattr(segments_module, "_MIN_BYTES", 64 * 1024)
     size = "max_bytes is out of range; give 65,536 (64 KiB) to 1,073,741,824 (1 GiB)"
     age = "max_seconds is out of range; give 1 second to 2,678,400 (31 days)"
@@ -643,7 +605,7 @@ def test_the_bounds_of_segments_are_within_them(monkeypatch: pytest.MonkeyPatch)
         ({"max_bytes": 1_073_741_825}, size),
         ({"max_seconds": 0.999}, age),
         ({"max_seconds": 2_678_401}, age),
-        ({"compression": "lzma"}, "the compression is unknown; use 'gzip', 'zstd' or 'none'"),
+        ({"compression": "zstd"}, "the compression is unknown; use 'gzip' or 'none'"),
     ):
         with pytest.raises(ValueError, match=r" (is|are|has|have|does|covers) ") as caught:
             Segments(**options)
@@ -656,7 +618,7 @@ def test_the_bounds_of_segments_are_within_them(monkeypatch: pytest.MonkeyPatch)
     [
         ("entries-00000000000000000001.jsonl", "none"),
         ("entries-00000000000000000001.jsonl.gz", "gzip"),
-        ("a.jsonl.d/entries-00000000000000000001.jsonl.zst", "zstd"),
+        ("a.jsonl.d/entries-00000000000000000001.jsonl.gz", "gzip"),
         ("entries.jsonl.tmp", "none"),
     ],
 )
@@ -694,7 +656,7 @@ def test_closed_segments_are_listed_in_their_order(tmp_path: Path) -> None:
 
 def test_the_size_of_what_is_inflated_is_bounded_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many bytes as are allowed are read, and not one more."""
-    codec = segments_module.Codec("gzip")
+    codec = segments_module.Codec()
     packed = codec.feed(PLAIN) + codec.finish()
     monkeypatch.setattr(segments_module, "MAX_INFLATED", len(PLAIN))
     assert inflated(packed, "gzip") == inflated(packed, "gzip", size=100) == PLAIN
@@ -770,7 +732,7 @@ def test_a_compressed_segment_is_on_the_disk_before_the_plain_one_goes(tmp_path:
             super().unlink(path)
 
     files = Watching()
-    compress(files, str(path), "gzip", stopping=lambda: False, opened=_opener(files))
+    compress(files, str(path), stopping=lambda: False, opened=_opener(files))
     packed = path.with_name(f"{path.name}.gz")
     assert said == [
         ("fsync", packed.stat().st_ino),
@@ -788,7 +750,7 @@ def test_a_full_disk_leaves_the_plain_segment(tmp_path: Path, faulty: Faulty) ->
     path = tmp_path / "entries-00000000000000000001.jsonl"
     path.write_bytes(b"line\n" * 100)
     counting = faulty()
-    compress(counting, str(path), "gzip", stopping=lambda: False, opened=_opener(counting))
+    compress(counting, str(path), stopping=lambda: False, opened=_opener(counting))
     calls = len(counting.calls)
     content = gzip.decompress((tmp_path / f"{path.name}.gz").read_bytes())
     assert content == b"line\n" * 100
@@ -800,7 +762,7 @@ def test_a_full_disk_leaves_the_plain_segment(tmp_path: Path, faulty: Faulty) ->
             lambda number, name, failing=failing: OSError(errno.ENOSPC, "fault") if number == failing else None
         )
         with pytest.raises(OSError, match="fault"):
-            compress(files, str(path), "gzip", stopping=lambda: False, opened=_opener(files))
+            compress(files, str(path), stopping=lambda: False, opened=_opener(files))
         whole = [p for p in tmp_path.iterdir() if p.name in {path.name, f"{path.name}.gz"}]
         assert whole
         if path.exists():
@@ -824,7 +786,7 @@ def test_a_copy_that_reads_back_differently_is_refused(tmp_path: Path) -> None:
     swapping = Swapping()
     fd = open_regular(swapping, str(path), READ)
     with pytest.raises(OSError, match=r"^the compressed file is not what was compressed$"):
-        copy_compressed(swapping, fd, f"{path}.gz", "gzip", stopping=lambda: False, opened=_opener(swapping))
+        copy_compressed(swapping, fd, f"{path}.gz", stopping=lambda: False, opened=_opener(swapping))
     os.close(fd)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -834,7 +796,7 @@ def test_compressing_stops_with_the_process(tmp_path: Path) -> None:
     path = tmp_path / "entries-00000000000000000001.jsonl"
     path.write_bytes(b"line\n" * 100)
     with pytest.raises(Stopped):
-        compress(Files(), str(path), "gzip", stopping=lambda: True, opened=_opener(Files()))
+        compress(Files(), str(path), stopping=lambda: True, opened=_opener(Files()))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     compressor = Compressor(Files(), Layout.of(tmp_path), "gzip")
     compressor.stop()
@@ -847,7 +809,7 @@ def test_a_segment_larger_than_readers_take_stays_plain(tmp_path: Path, monkeypa
     monkeypatch.setattr("agent_identity._evidence.ledger.compression.MAX_INFLATED", 10)
     path = tmp_path / "entries-00000000000000000001.jsonl"
     path.write_bytes(b"line\n" * 100)
-    compress(Files(), str(path), "gzip", stopping=lambda: False, opened=_opener(Files()))
+    compress(Files(), str(path), stopping=lambda: False, opened=_opener(Files()))
     assert path.exists()
 
 
@@ -974,25 +936,6 @@ def test_a_forked_child_closes_what_the_compressor_had_open(tmp_path: Path) -> N
     compressor.abandon()
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(fd)
-
-
-def test_a_segment_compressed_by_zstd_needs_the_extra_to_read(
-    opened: Open, directory: Path, monkeypatch: pytest.MonkeyPatch, crashed: Crash, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A reader says what is missing and never that records are; a start goes on without recovering the stream."""
-    ledger = opened(segments=tiny("zstd"))
-    stream = filled(ledger)
-    compressed(ledger)
-    crashed(ledger)
-
-    def missing() -> object:
-        raise ConfigurationError("expected the extra zstd")
-
-    monkeypatch.setattr(codecs, "zstandard_module", missing)
-    with pytest.raises(ConfigurationError, match="zstd"):
-        list(open_ledger(directory).entries(stream))
-    opened().close()
-    assert "cannot recover stream" in caplog.text
 
 
 def test_an_unreadable_disk_is_an_evidence_error(opened: Open, faulty: Faulty) -> None:

@@ -3,7 +3,6 @@
 import gzip
 import io
 import zlib
-from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -128,14 +127,11 @@ def test_many_small_members_cost_no_more_than_they_are_long(monkeypatch: pytest.
     assert fed < 64 * len(data)
 
 
-@pytest.mark.parametrize(("name", "inflate"), [("gzip", codecs.gunzip), ("zstd", codecs.unzstd)])
-def test_nothing_is_a_whole_file_only_where_any_number_of_members_is(
-    name: str, inflate: Callable[..., codecs.Read]
-) -> None:
+def test_nothing_is_a_whole_file_only_where_any_number_of_members_is() -> None:
     """A segment that was cut to nothing is not one without records."""
-    assert inflate(lambda size: b"", several=True)(10) == b""
+    assert codecs.unzstd(lambda size: b"")(10) == codecs.gunzip(lambda size: b"", several=True)(10) == b""
     with pytest.raises(OSError, match="ends early"):
-        inflate(lambda size: b"", several=False)(10)
+        codecs.gunzip(lambda size: b"", several=False)(10)
 
 
 def test_plain_traces_are_not_compressed() -> None:

@@ -216,7 +216,6 @@ def test_layout_is_absolute_and_stays_inside(tmp_path: Path, monkeypatch: pytest
     layout = Layout.of("evidence")
     assert layout.root == str(tmp_path / "evidence")
     assert layout.lock("s") == f"{layout.root}/ledger/s/lock"
-    assert layout.grants("s") == f"{layout.root}/ledger/s/grants.jsonl"
     assert layout.grants("s", "d") == f"{layout.root}/ledger/s/grants-d.jsonl"
 
 

@@ -417,7 +417,7 @@ def directory_log(folder: Path, files: Files, *, durable: bool = False) -> Direc
 def test_a_contradicted_log_has_a_code_of_its_own(tmp_path: Path) -> None:
     """Whoever commits to it can tell a contradiction from a full disk, the first time and later."""
     log = directory_log(tmp_path, Files())
-    head = Head("AZV6P04jewGp0QAAAAAAoQ", 1, bytes(32))
+    head = Head("AZV6P04jewGp0QAAAAAAoQ", 1, bytes(32), 1)
     log.commit([head])
     (tmp_path / "log" / "entries.jsonl").write_bytes(b"")
     message = CONTINUE.format("a log that was cut")
@@ -446,7 +446,7 @@ def test_a_log_is_on_the_disk_before_its_checkpoint(
     """Entries and checkpoint are synced in both modes; the folder, which may go back to the last one, in one."""
     files = faulty()
     log = directory_log(tmp_path, files, durable=durable)
-    log.commit([Head("AZV6P04jewGp0QAAAAAAoQ", 1, bytes(32))])
+    log.commit([Head("AZV6P04jewGp0QAAAAAAoQ", 1, bytes(32), 1)])
     assert (files.calls.count("fdatasync"), files.calls.count("fsync")) == syncs
     assert files.calls.index("fdatasync") < files.calls.index("fsync") < files.calls.index("replace")
     log.close()

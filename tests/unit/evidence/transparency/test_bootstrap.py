@@ -10,8 +10,7 @@ import pytest
 from agent_identity._evidence.storage.layout import Layout
 from agent_identity._evidence.storage.os_files import Files, locked, make_folder
 from agent_identity._evidence.transparency.bootstrap import found, log_was_removed, stream_names
-from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note
-from agent_identity._evidence.transparency.merkle import EMPTY_ROOT
+from agent_identity._evidence.transparency.checkpoint import open_note
 from agent_identity.identity import SigningKey
 
 ORIGIN = "ledger.example/log"
@@ -79,19 +78,6 @@ def test_a_fresh_directory_gets_the_signed_empty_log(layout: Layout, name: str) 
     assert not log_was_removed(Files(), layout)
     found(Files(), layout, signer=SigningKey.from_seed(b"o" * 32), origin="other")
     assert Path(layout.checkpoint).read_bytes() == note
-
-
-def test_the_second_signature_stands_below_the_first(layout: Layout) -> None:
-    """It gets what the first one signed."""
-    told: list[Checkpoint] = []
-
-    def cosign(checkpoint: Checkpoint) -> str:
-        told.append(checkpoint)
-        return "— second AAAA\n"
-
-    found(Files(), layout, signer=SIGNER, origin=ORIGIN, cosign=cosign)
-    assert told == [Checkpoint(ORIGIN, 0, EMPTY_ROOT)]
-    assert Path(layout.checkpoint).read_text().endswith("\n— second AAAA\n")
 
 
 def test_the_disk_is_waited_for_and_nothing_stays_open(layout: Layout, faulty: Callable) -> None:

@@ -698,7 +698,7 @@ def test_each_place_of_a_line_counts(change: Callable[[bytes], bytes]) -> None:
     assert stream_parts(change(line)) is None
 
 
-STRINGS = "a log entry does not have exactly the strings origin, root, size and stream"
+STRINGS = "a log entry does not have exactly the strings origin, root, size, stream and time"
 FORMS = "a log entry has a size that is not decimal, a root that is no digest, or a stream that is no id"
 
 
@@ -710,14 +710,14 @@ FORMS = "a log entry has a size that is not decimal, a root that is no digest, o
         ({"size": "01"}, FORMS),
         ({"root": HASH[1:]}, FORMS),
         ({"stream": "../x"}, FORMS),
-        ({"alive": True}, STRINGS),
-        ({"alive": "01"}, "alive in a log entry is not nanoseconds as a decimal number"),
+        ({"time": True}, STRINGS),
+        ({"time": "01"}, "the time of a log entry is not nanoseconds as a decimal number"),
     ],
     ids=repr,
 )
 def test_what_a_refused_log_entry_says(changes: dict[str, object], message: str) -> None:
     """An entry of another form is refused with the form that it should have."""
-    entry: dict[str, object] = {"origin": "log", "root": HASH, "size": "1", "stream": UUID}
+    entry: dict[str, object] = {"origin": "log", "root": HASH, "size": "1", "stream": UUID, "time": "1"}
     assert Head.from_entry(json.dumps(entry, separators=(",", ":")).encode())[1] == "log"
     changed = json.dumps(dict(sorted((entry | changes).items())), separators=(",", ":")).encode()
     check_refusal(lambda: Head.from_entry(changed), ValueError, None, message)

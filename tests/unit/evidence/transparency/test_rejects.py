@@ -65,9 +65,9 @@ def good(tmp_path: Path) -> list[bytes]:
     found(Files(), layout, signer=SIGNER, origin=ORIGIN)
     log = directory_log(tmp_path, Files())
     for size in (1, 2, 3):
-        log.commit([Head(STREAM, size, bytes(32))])
+        log.commit([Head(STREAM, size, bytes(32), 1)])
     before = Path(layout.checkpoint).read_bytes()
-    log.commit([Head(STREAM, size, bytes(32)) for size in (4, 5)])
+    log.commit([Head(STREAM, size, bytes(32), 1) for size in (4, 5)])
     log.close()
     Path(layout.checkpoint).write_bytes(before)
     return Path(layout.log_entries).read_bytes().splitlines(keepends=True)
@@ -121,7 +121,7 @@ def test_somebody_who_never_stops_writing_costs_one_attempt(entries: Path, tmp_p
         log.read_heads(())
     log.close()
     log = directory_log(tmp_path, Files())
-    log.commit([Head(STREAM, 6, bytes(32))])
+    log.commit([Head(STREAM, 6, bytes(32), 1)])
     log.close()
     assert entries.read_bytes().startswith(b"".join(good)) is True
 
@@ -131,7 +131,7 @@ def longer(folder: Path) -> list[bytes]:
     layout = Layout.of(folder)
     before = Path(layout.checkpoint).read_bytes()
     log = directory_log(folder, Files())
-    log.commit([Head(STREAM, size, bytes(32)) for size in (6, 7)])
+    log.commit([Head(STREAM, size, bytes(32), 1) for size in (6, 7)])
     log.close()
     Path(layout.checkpoint).write_bytes(before)
     return Path(layout.log_entries).read_bytes().splitlines(keepends=True)

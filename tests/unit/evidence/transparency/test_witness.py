@@ -454,7 +454,7 @@ def witness_line(size: int, key: SigningKey = KEY) -> bytes:
     from agent_identity._evidence.transparency.cosignatures import cosign
 
     checkpoint = Checkpoint(ORIGIN, size, root_of(LEAVES[:size]))
-    return cosign(checkpoint.to_text(), checkpoint.head, NAME, key, at=7).encode()
+    return cosign(checkpoint.to_text(), NAME, key, at=7).encode()
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,8 @@ from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import (
     Cosigner,
     FileVersion,
-    MlDsaPublicKey,
     PublicKey,
     Purpose,
-    SecondKey,
     SigningKey,
     Takeover,
     TrustedKey,
@@ -505,62 +503,48 @@ def test_a_state_of_the_log_has_one_spelling(log: dict) -> None:
         TrustStore.load(_file(_entry(purpose="recorder", takes_over=log)))
 
 
-# Second keys and witnesses.
+# Witnesses.
 
-SECOND = SecondKey(MlDsaPublicKey(bytes(1312)), Takeover(3, bytes(32)))
 WITNESS = Cosigner("witness.example/w1", SigningKey.from_seed(bytes([77]) * 32).public_key)
-OTHERS = Witnesses((WITNESS, Cosigner("w2.example", MlDsaPublicKey(bytes(1312)))), 1)
+OTHERS = Witnesses((WITNESS, Cosigner("w2.example", SigningKey.from_seed(bytes([78]) * 32).public_key)), 1)
 
 
-@pytest.mark.parametrize(
-    ("second", "witnesses"),
-    [((), Witnesses(())), ((SECOND,), Witnesses(())), ((), OTHERS), ((SECOND,), OTHERS)],
-)
-def test_second_keys_and_witnesses_are_read_back(second: tuple[SecondKey, ...], witnesses: Witnesses) -> None:
-    """What a trust file says of second keys and witnesses survives writing, reading, pickling and other keys."""
-    trust = TrustStore((), origin="x.example/log", second_keys=second, witnesses=witnesses)
+@pytest.mark.parametrize("witnesses", [Witnesses(()), OTHERS])
+def test_witnesses_are_read_back(witnesses: Witnesses) -> None:
+    """What a trust file says of witnesses survives writing, reading, pickling and other keys."""
+    trust = TrustStore((), origin="x.example/log", witnesses=witnesses)
     assert TrustStore.load(trust.to_json()) == trust
     assert copy.deepcopy(trust) == trust
     more = trust.with_key(SigningKey.generate().public_key, "recorder")
-    assert (more.second_keys, more.witnesses) == (second, witnesses)
+    assert more.witnesses == witnesses
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"second_keys": [{**SECOND.key.to_jwk(), "kid": SECOND.key.thumbprint}]},
-        {"second_keys": [{**SECOND.key.to_jwk(), "kid": "x" * 43, "takes_over": {"size": "3", "root": "00" * 32}}]},
-        {"second_keys": [{"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA", "kid": "x", "takes_over": {}}]},
         {"keys": [{"purpose": "witness", "vkey": "w1"}]},
         {"keys": [{"purpose": "witness", "vkey": WITNESS.vkey}] * 2},
         {"keys": [{"purpose": "witness", "vkey": WITNESS.vkey, "more": 1}]},
         {"quorum": 3},
         {"quorum": 0},
         {"witnesses": {"keys": [WITNESS.vkey]}},
-        {"origin": None},
     ],
 )
-def test_second_keys_and_witnesses_are_read_strictly(change: dict[str, object]) -> None:
+def test_witnesses_are_read_strictly(change: dict[str, object]) -> None:
     """A file with a wrong member is refused as a whole."""
-    trust = TrustStore((), origin="x.example/log", second_keys=(SECOND,), witnesses=OTHERS)
+    trust = TrustStore((), origin="x.example/log", witnesses=OTHERS)
     content = {name: value for name, value in {**json.loads(trust.to_json()), **change}.items() if value is not None}
     with pytest.raises(ConfigurationError, match="bad trust file"):
         TrustStore.load(content)
 
 
-def test_second_keys_and_witnesses_have_their_types_and_order() -> None:
-    """Keys out of their order, twice, or of another type are no trust."""
-    later = SecondKey(MlDsaPublicKey(bytes([1]) * 1312), Takeover(4, bytes(32)))
-    for wrong in ((later, SECOND), (SECOND, SECOND)):
-        with pytest.raises(ValueError, match="in the order"):
-            TrustStore((), origin="x", second_keys=wrong)
-    many = tuple(Cosigner(f"w{n}", MlDsaPublicKey(bytes([n]) * 1312)) for n in range(65))
+def test_witnesses_have_their_types_and_number() -> None:
+    """Too many of them, or those of another type, are no trust."""
+    many = tuple(Cosigner(f"w{n}", SigningKey.from_seed(bytes([n]) * 32).public_key) for n in range(65))
     with pytest.raises(ValueError, match="more than 64"):
         Witnesses(many)
     for attempt in (
-        lambda: TrustStore((), origin="x", second_keys=[SECOND]),
         lambda: TrustStore((), origin="x", witnesses=()),
-        lambda: SecondKey(SECOND.key, 3),
         lambda: Witnesses([WITNESS]),
     ):
         with pytest.raises(TypeError):

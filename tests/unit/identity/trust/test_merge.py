@@ -11,9 +11,6 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.identity import (
     Cosigner,
     FileVersion,
-    MlDsaPublicKey,
-    SecondKey,
-    Takeover,
     TrustedKey,
     TrustStore,
     Witnesses,
@@ -93,13 +90,11 @@ def test_the_earliest_revocation_stays() -> None:
 
 
 def test_files_that_disagree_are_not_merged() -> None:
-    """About a key, a credential, second keys or witnesses: somebody has to decide."""
+    """About a key, a credential or witnesses: somebody has to decide."""
 
     def store(*keys: TrustedKey, **more: Any) -> TrustStore:
         return TrustStore(keys, **{"file": FILE, **more})
 
-    raw = MlDsaPublicKey(bytes(range(256)) * 5 + bytes(32))
-    second = (SecondKey(raw, Takeover(0, bytes(32))),)
     witness, other = (Witnesses((Cosigner("w", key),)) for key in KEYS[:2])
     key = TrustedKey(KEYS[0], "recorder", origin="a")
     for first, others in (
@@ -107,7 +102,6 @@ def test_files_that_disagree_are_not_merged() -> None:
         (store(key), store(replace(key, not_after=9))),
         (store(approvers=(approver(),)), store(approvers=(approver(person="carol"),))),
         (store(witnesses=witness), store(witnesses=other)),
-        (store(origin="a", second_keys=second), store(origin="b", second_keys=second)),
         (store(), TrustStore((TrustedKey(KEYS[0], "recorder"),), origin="a/")),
     ):
         with pytest.raises(ConfigurationError) as caught:
@@ -116,7 +110,7 @@ def test_files_that_disagree_are_not_merged() -> None:
 
 
 def test_what_one_file_demands_is_demanded_of_all() -> None:
-    """Witnesses and second keys go on; names of one file do not reach the keys of another."""
+    """Witnesses go on; names of one file do not reach the keys of another."""
     witness = Witnesses((Cosigner("w", KEYS[0]),))
     first = TrustStore((TrustedKey(KEYS[1], "recorder"),), origin="a", issuer="x", file=FILE)
     second = TrustStore((TrustedKey(KEYS[2], "recorder"),), origin="b", issuer="y", witnesses=witness)
@@ -138,13 +132,12 @@ def test_a_file_that_nobody_signed_gives_way_to_any_later_one_of_its_id() -> Non
     check_successor(TrustStore(file=FILE), TrustStore(file=replace(FILE, revision=9), issuer="x"), at=0)
 
 
-def test_two_files_with_the_same_second_keys_are_merged() -> None:
-    """They say the same; a merged file that is merged again names all that is in it."""
-    second = (SecondKey(MlDsaPublicKey(bytes(range(256)) * 5 + bytes(32)), Takeover(0, bytes(32))),)
-    first = TrustStore((TrustedKey(KEYS[0], "recorder"),), origin="a", second_keys=second, file=FILE)
+def test_a_merged_file_that_is_merged_again_names_all_that_is_in_it() -> None:
+    """A file that says the same of the same log keeps its log."""
+    first = TrustStore((TrustedKey(KEYS[0], "recorder"),), origin="a", file=FILE)
     other = TrustStore((TrustedKey(KEYS[1], "recorder", origin="b"),), file=FileVersion("urn:example:second", 9))
     one = merged(first, replace(first, file=FileVersion("urn:example:third")), other)
-    assert (one.second_keys, one.origin) == (second, "a")
+    assert one.origin is None
     assert len(merged(other, one).file.merged_from) == 3
 
 

@@ -17,7 +17,7 @@ from agent_identity._enforcement.telemetry import Spans
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import DigestKeys, Time
 from agent_identity._evidence.record import schema as records
-from agent_identity._identity.common import Clock, check_id
+from agent_identity._identity.common import Clock, check_id, is_of_server, tool_name
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.trust import TrustStore
 from agent_identity._policy import RuleSet, asks_about_flow
@@ -238,11 +238,15 @@ def tool_of(
     Raises:
         TypeError: The name, kind or server is no ``str``, or the labels are no list of texts.
         ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
+        ConfigurationError: The name does not begin with that of the server.
     """
     check_id(name, "the name of a tool")
     check_id(kind, "its kind")
     if server is not None:
         check_id(server, "its server")
+        if not is_of_server(name, server):
+            full = tool_name(server, name)
+            raise ConfigurationError(f"the tool {name!r} of a server is named without it; name it {full!r}")
     return Tool(name, kind, server, check_labels(labels, "labels"), claims, touches)
 
 

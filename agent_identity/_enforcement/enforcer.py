@@ -558,10 +558,10 @@ class Enforcer:
         """Return the guard of one tool, for adapters that reach the body in their own way.
 
         Args:
-            name: The name that scopes and policies know the tool by.
+            name: The name that scopes and policies know the tool by; ``server/tool`` for a tool of a server.
             kind: ``function``, ``mcp``, ``http``, …; ``model`` for calls of a model, and ``streamed_model`` where the
                 answer may be read before it is inspected.
-            server: Where a remote tool runs.
+            server: The server that offers the tool, as policies read it in ``tool.server``.
             labels: Labels of the tool for the policy; ``[]`` states that it has none, ``None`` leaves it open.
             data: Labels of the data that it touches, likewise.
             claims: Labels of unknown origin; they can only make decisions stricter.
@@ -588,6 +588,7 @@ class Enforcer:
                 :class:`~agent_identity.policy.Touch`, exceptions are neither, or ``flow`` or ``spans`` is something
                 else.
             ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
+            ConfigurationError: A tool of a server is named without it.
         """
         self._refuse_closed()
         parts.check_declared(flow, spans)

@@ -1,6 +1,6 @@
 """Collects items from facts: each agent, principal, tool, server, model, host and resource once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
@@ -16,10 +16,10 @@ from agent_identity._audit.answers.facts import (
     StreamFact,
     TaskFact,
 )
-from agent_identity._audit.definitions import own_name
 from agent_identity._audit.store import SpillStore
 from agent_identity._authority.registries import Registration
 from agent_identity._evidence.record import Agent, Principal
+from agent_identity._identity.common import names_at_servers, server_of, tool_name
 
 __all__ = ["MAX_ITEMS", "CodeHint", "CollectedItem", "ItemCollector", "ItemKind", "Key", "SightingKey"]
 
@@ -104,7 +104,11 @@ class CollectedItem:
         for name, values in other.details.items():
             for value in sorted(values):
                 self.say(name, value)
-        for key, (first, last, count) in other.seen.items():
+        self.add_seen(other.seen)
+
+    def add_seen(self, seen: "Mapping[SightingKey, list[int]]") -> None:
+        """Take over sightings."""
+        for key, (first, last, count) in seen.items():
             mine = self.seen.setdefault(key, [first, last, 0])
             mine[0] = min(filter(None, (mine[0], first)), default=0)
             mine[1] = max(mine[1], last)
@@ -120,8 +124,6 @@ class ItemCollector:
         self.omitted = 0
         self.registered = self.pinned = self.traced = self.models = False
         self._services: dict[str, str] = {}
-        self._served: dict[tuple[str, str], set[str]] = {}
-        self._pins: list[tuple[int, str, str, str]] = []
         self._traces: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
 
     def take(self, fact: Fact) -> None:
@@ -203,27 +205,18 @@ class ItemCollector:
         if fact.of_model:
             yield self._model(fact, service)
         elif not fact.opening:
-            yield from self._take_tool(fact, service)
+            yield self._tool(fact, service)
         for resource in dict.fromkeys((*fact.resources, *fact.observed)):
             yield self._data(f"{resource.system} {resource.name}", resource.access, fact, service)
 
-    def _take_tool(self, fact: CallFact, service: str | None) -> Iterator[CollectedItem | None]:
-        source = fact.where.source
+    def _tool(self, fact: CallFact, service: str | None) -> CollectedItem | None:
         tool = self._item("tool", service, fact.tool)
         if tool is not None:
-            tool.see(("ledger", source), fact.at_ns)
+            tool.see(("ledger", fact.where.source), fact.at_ns)
             tool.say("type", fact.kind)
-            tool.say("server", fact.server)
             for label in fact.labels:
                 tool.say("label", label)
-        yield tool
-        if fact.server is not None:
-            if tool is not None:
-                self._served.setdefault((fact.server, own_name(fact.server, fact.tool)), set()).add(fact.tool)
-            server = self._item("server", service, fact.server)
-            if server is not None:
-                server.see(("ledger", source), fact.at_ns)
-            yield server
+        return tool
 
     def _model(self, fact: CallFact, service: str | None) -> "CollectedItem | None":
         self.models = True
@@ -325,31 +318,44 @@ class ItemCollector:
                 item.say("pin", "moved" if server.moved else "pinned")
                 if server.version is not None:
                     item.versions.add(server.version)
-            self._pins += [(source, server.name, name, state) for name, state in server.tools]
-
-    def _pin_tools(self) -> None:
-        named = {name for kind, _, name in self.items if kind == "tool"}
-        for source, server, own, state in self._pins:
-            full = f"{server}/{own}"
-            uncalled = own if own in named and full not in named else full
-            for name in sorted(self._served.get((server, own), {uncalled})):
-                tool = self._item("tool", None, name)
+            for own, state in server.tools:
+                tool = self._item("tool", None, tool_name(server.name, own))
                 if tool is not None:
                     tool.see(("pins", source), 0)
-                    tool.say("server", server)
                     tool.say("pin", state)
 
-    def _name_served(self) -> None:
-        """Give tools in spans of MCP the name that calls give them, where one tool of one server has their own name."""
-        names: dict[str, set[str]] = {}
-        for (_, own), called in self._served.items():
-            names.setdefault(own, set()).update(called)
-        for key in [key for key, item in self.items.items() if key[0] == "tool" and _TRACED_MCP in item.details]:
-            called = names.get(key[2], set())
-            if len(called) == 1 and key[2] not in called:
-                (name,) = called
-                item = self.items.pop(key)
+    def _name_traced(self) -> None:
+        """Give tools in spans of MCP, which have the name at the server, their whole name where one tool has it."""
+        tools = {key: item for key, item in self.items.items() if key[0] == "tool"}
+        recorded = {key[2] for key, item in tools.items() if any(kind == "ledger" for kind, _ in item.seen)}
+        ends: dict[str, set[str]] = {}
+        for name in recorded:
+            for end in names_at_servers(name):
+                ends.setdefault(end, set()).add(name)
+        for key, item in tools.items():
+            named = ends.get(key[2], set()) if _TRACED_MCP in item.details else set[str]()
+            if len(named) == 1 and key[2] not in recorded:
+                (name,) = named
+                del self.items[key]
                 self.items.setdefault(("tool", key[1], name), CollectedItem()).add(item)
+
+    def _find_servers(self) -> None:
+        """Say which known server a tool is of, and count its calls as those of the server; a span makes none known."""
+        servers = {
+            name
+            for (kind, _, name), item in self.items.items()
+            if kind == "server" and any(source != "traces" for source, _ in item.seen)
+        }
+        for (kind, service, name), tool in list(self.items.items()):
+            found = server_of(name, servers) if kind == "tool" else None
+            if found is None:
+                continue
+            tool.say("server", found)
+            server = self._item("server", service, found) if tool.calls else None
+            if server is not None:
+                server.calls += tool.calls
+                server.refused += tool.refused
+                server.add_seen({key: seen for key, seen in tool.seen.items() if key[0] == "ledger"})
 
     def _declare_agent(self, source: int, entry: Registration) -> None:
         item = self._item("agent", None, entry.agent.id)
@@ -372,10 +378,10 @@ class ItemCollector:
         """Put together what is named without a service and what is named with one, where only one has the name.
 
         A service that only unsigned spans name does not become that of an item that records show. A tool of a server
-        has the name that calls give it, also where pins and spans have the name that it has at its server.
+        has the name that calls give it, also where spans have the name that it has at its server.
         """
-        self._pin_tools()
-        self._name_served()
+        self._name_traced()
+        self._find_servers()
         services: dict[tuple[ItemKind, str], list[str]] = {}
         for kind, service, name in self.items:
             if service is not None:

@@ -12,11 +12,11 @@ import orjson
 from agent_identity._audit.answers.facts import CallFact, CallSpanFact, Fact, SpanFact, StreamFact
 from agent_identity._audit.answers.reading import Evidence, Reading, read
 from agent_identity._audit.answers.report_frame import Frame, Proof
-from agent_identity._audit.definitions import own_name
 from agent_identity._audit.report import counted
 from agent_identity._audit.store import SpillStore
 from agent_identity._common.typed_calls import typed
 from agent_identity._evidence.record import Principal
+from agent_identity._identity.common import names_at_servers
 
 __all__ = [
     "CoverageQuestion",
@@ -424,8 +424,8 @@ class _Span(NamedTuple):
 
 
 def _names(call: CallFact | CallSpanFact) -> bytes:
-    """Return the names that a span of another library may give the tool of a call: its own, or that at its server."""
-    return _OR.join(dict.fromkeys((call.tool.encode(), own_name(call.server, call.tool).encode())))
+    """Return the names that a span of another library may give the tool of a call: its own, or that at a server."""
+    return _OR.join(name.encode() for name in (call.tool, *names_at_servers(call.tool)))
 
 
 def _key(kind: bytes, trace: str, span: str) -> bytes:

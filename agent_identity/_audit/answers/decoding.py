@@ -502,7 +502,6 @@ def _joined(  # budget: one line for each attribute of a call
         tool=last.action.tool,
         kind=action.kind,
         stage=last.action.stage,
-        server=last.action.server,
         opened=last.action.agent,
         model=last.action.model or action.model,
         labels=action.labels or (detail and detail.labels) or (),

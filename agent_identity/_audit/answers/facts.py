@@ -178,7 +178,6 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
         tool: The tool; of an opening, ``invoke_agent``.
         kind: What the tool is, such as ``function``, ``mcp`` or ``model``; ``None`` where the record leaves it out.
         stage: ``None`` for a call; for another thing that was judged, which.
-        server: The MCP server.
         opened: The agent that an opening is about.
         model: The model that answered, or was asked.
         labels: The labels of the tool.
@@ -208,7 +207,6 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
     tool: str
     kind: str | None
     stage: str | None
-    server: str | None
     opened: Agent | None
     model: Model | None
     labels: tuple[str, ...]
@@ -430,7 +428,6 @@ class CallSpanFact:
         span: The id of the span.
         parent: The id of the span above; empty for a root.
         tool: The tool.
-        server: The MCP server.
     """
 
     source: int
@@ -439,7 +436,6 @@ class CallSpanFact:
     span: str
     parent: str
     tool: str
-    server: str | None = None
 
 
 Fact: TypeAlias = (

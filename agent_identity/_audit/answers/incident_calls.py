@@ -63,7 +63,6 @@ class CallGroup(NamedTuple):
         grants: Their grants.
         tool: The tool.
         opening: It is no call of a tool.
-        server: The MCP server of the tool.
         resources: What they touch, each with the access.
         calls: The calls.
     """
@@ -76,7 +75,6 @@ class CallGroup(NamedTuple):
     grants: tuple[str, ...]
     tool: str
     opening: bool
-    server: str | None
     resources: tuple[str, ...]
     calls: list[CallRow]
 
@@ -92,7 +90,7 @@ class _OpenRow(NamedTuple):
 
 
 @final
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Reach:
     """One party or thing that an incident reached.
 
@@ -108,6 +106,11 @@ class Reach:
     last_ns: int
     record: str
 
+    def with_more(self, other: "Reach") -> "Reach":
+        """Return both together."""
+        first_ns, record = min((self.first_ns, self.record), (other.first_ns, other.record))
+        return Reach(self.count + other.count, first_ns, max(self.last_ns, other.last_ns), record)
+
 
 class _Key(msgspec.Struct, frozen=True, gc=False):
     """What the calls of a group have in common; equal parts of records are mostly the same object."""
@@ -118,7 +121,6 @@ class _Key(msgspec.Struct, frozen=True, gc=False):
     chain: tuple[Hop, ...]
     tool: str
     opening: bool
-    server: str | None
     resources: tuple[Resource, ...]
 
 
@@ -160,7 +162,7 @@ class IncidentCalls:
         where, chain = fact.where, fact.chain
         self.number += not fact.opening
         touched = fact.resources + fact.observed
-        key = _Key(where.source, fact.task, fact.principal, chain, fact.tool, fact.opening, fact.server, touched)
+        key = _Key(where.source, fact.task, fact.principal, chain, fact.tool, fact.opening, touched)
         state = fact.ran * _RAN + fact.succeeded * _SUCCEEDED + fact.refused * _REFUSED
         calls = self._waiting.get(key)
         if calls is None:
@@ -219,15 +221,10 @@ class IncidentCalls:
 
     def _reach(self, kind: str, name: str, more: Reach) -> None:
         found = self.reach.get((kind, name))
-        if found is None:
-            if len(self.reach) >= _MAX_REACH:
-                self.omitted += more.count
-            else:
-                self.reach[kind, name] = more
-            return
-        found.count += more.count
-        found.last_ns = max(found.last_ns, more.last_ns)
-        found.first_ns, found.record = min((found.first_ns, found.record), (more.first_ns, more.record))
+        if found is None and len(self.reach) >= _MAX_REACH:
+            self.omitted += more.count
+        else:
+            self.reach[kind, name] = more if found is None else found.with_more(more)
 
 
 def _group(key: _Key, calls: list[CallRow]) -> CallGroup:
@@ -241,7 +238,6 @@ def _group(key: _Key, calls: list[CallRow]) -> CallGroup:
         grants=tuple([hop.grant for hop in chain]),
         tool=key.tool,
         opening=key.opening,
-        server=key.server,
         resources=tuple([f"{one.access} {one.system} {one.name}" for one in key.resources]),
         calls=calls,
     )
@@ -256,6 +252,4 @@ def _reached(group: CallGroup) -> Iterator[tuple[str, str]]:
     yield from (("agent", agent) for agent in dict.fromkeys(group.agents))
     if not group.opening:
         yield "tool", group.tool
-    if group.server is not None:
-        yield "server", group.server
     yield from (("resource", resource) for resource in dict.fromkeys(group.resources))

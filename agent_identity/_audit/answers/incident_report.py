@@ -21,6 +21,7 @@ from agent_identity._audit.answers.incident_seed import (
     Seed,
     Selection,
     in_doubt,
+    is_named,
     key_commands,
     refuse_standard_input,
 )
@@ -31,6 +32,7 @@ from agent_identity._audit.definitions import DefinitionChange
 from agent_identity._audit.inputs import PathLike
 from agent_identity._audit.report import counted
 from agent_identity._common.typed_calls import typed
+from agent_identity._identity.common import is_of_server, server_of
 
 __all__ = [
     "Authority",
@@ -372,12 +374,13 @@ class _Conclusion:
         )
 
     def _is_concerned(self, change: DefinitionChange) -> bool:
-        named: dict[str, tuple[str | None, ...]] = {
-            "server": (change.server,),
-            "tool": (change.tool, f"{change.server}/{change.tool}"),
-            "definition": (change.after,),
-        }
-        about = self._seed.kind == "everything" or self._seed.name in named.get(self._seed.kind, ())
+        kind, name = self._seed.kind, self._seed.name
+        about = (
+            kind == "everything"
+            or (kind == "definition" and change.after == name)
+            or (kind == "tool" and is_named(change.tool, name))
+            or (kind == "server" and is_of_server(change.tool, name))
+        )
         return about or bool(change.calls or change.refused)
 
     def _proof(self, sources: Collection[int]) -> Proof:
@@ -392,8 +395,8 @@ class _Conclusion:
     def _take_calls(self, group: CallGroup) -> None:
         """Take calls against the changes of definitions and revocations, which are known at the end only."""
         definitions = self._collector.definitions
-        for call in group.calls if group.server is not None else ():
-            definitions.take_call(call.at_ns, call.record, group.server, group.tool, ran=call.ran, refused=call.refused)
+        for call in group.calls:
+            definitions.take_call(call.at_ns, call.record, group.tool, ran=call.ran, refused=call.refused)
         if self._effects:
             owners, key = self._owners_of(group)
             for effect in self._effects:
@@ -461,7 +464,14 @@ class _Conclusion:
             yield ToolReach(tool, *could.get(tool, [0, 0, 0]), *did.get(tool, [0, 0, 0]))
 
     def _reached(self) -> Iterator[Reached]:
-        for (kind, name), found in sorted(self._collector.calls.reach.items()):
+        reach = dict(self._collector.calls.reach)
+        servers = self._collector.definitions.servers
+        for (kind, name), found in self._collector.calls.reach.items():
+            server = server_of(name, servers) if kind == "tool" else None
+            if server is not None:
+                known = reach.get(("server", server))
+                reach["server", server] = found if known is None else known.with_more(found)
+        for (kind, name), found in sorted(reach.items()):
             yield Reached(kind, name, found.count, found.first_ns, found.last_ns, found.record)
 
     def _open_tasks(self) -> tuple[str, ...]:

@@ -27,10 +27,20 @@ from agent_identity._audit.store import SpillStore
 from agent_identity._audit.verify import Doubted, find_doubted
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._evidence.record import Principal
-from agent_identity._identity.common import read_public_file
+from agent_identity._identity.common import is_of_server, read_public_file
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["SEEDS", "Resolver", "Seed", "SeedKind", "Selection", "in_doubt", "key_commands", "refuse_standard_input"]
+__all__ = [
+    "SEEDS",
+    "Resolver",
+    "Seed",
+    "SeedKind",
+    "Selection",
+    "in_doubt",
+    "is_named",
+    "key_commands",
+    "refuse_standard_input",
+]
 
 SeedKind: TypeAlias = Literal[
     "record",
@@ -327,9 +337,7 @@ class Selection:
             return True
         if self._seed.kind == "definition":
             named = self._seed.name
-            return isinstance(fact, CallFact) and resolved.definitions.in_force(
-                named, fact.server, fact.tool, fact.at_ns
-            )
+            return isinstance(fact, CallFact) and resolved.definitions.in_force(named, fact.tool, fact.at_ns)
         if self._seed.kind == "owner" and isinstance(fact, CallFact) and _owned(fact, self._seed.name):
             return True
         return any(hop.grant.encode() in resolved.grants for hop in fact.chain)
@@ -341,15 +349,16 @@ class Selection:
         if kind == "grant":
             return any(hop.grant == name for hop in fact.chain)
         if kind == "tool":
-            return any(name == tool or tool.endswith(f"/{name}") for tool in _tools(fact))
+            return any(is_named(tool, name) for tool in _tools(fact))
         if isinstance(fact, ApprovalFact):
             return kind == "approval" and fact.approval.id == name
         return isinstance(fact, CallFact) and self._is_call(fact, name)
 
     def _is_call(self, fact: CallFact, name: str) -> bool:
         decision = fact.decision
+        if self._seed.kind == "server":
+            return is_of_server(fact.tool, name)
         named: dict[str, tuple[str | None, ...]] = {
-            "server": (fact.server,),
             "approval": (decision.approval,),
             "rule": (decision.rule, *(decision.warnings or ())),
             "policy": (decision.digest, decision.policy),
@@ -359,6 +368,11 @@ class Selection:
                 name in (one.digest, one.name, f"{one.system} {one.name}") for one in (*fact.resources, *fact.observed)
             )
         return name in named.get(self._seed.kind, ())
+
+
+def is_named(tool: str, name: str) -> bool:
+    """Return whether a seed names a tool: by its name, or by the end of it after a slash."""
+    return tool == name or tool.endswith(f"/{name}")
 
 
 def _is_of(principal: Principal | None, name: str) -> bool:
@@ -382,7 +396,7 @@ def _agents(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> tuple[str, 
 
 
 def _tools(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> Iterable[str]:
-    """Return the tools that a fact names; that of a server is ``server/tool``, and its own name names it as well."""
+    """Return the tools that a fact names."""
     if isinstance(fact, TaskFact):
         return ()
     return fact.tools if isinstance(fact, GrantFact) else (fact.tool,)

@@ -366,7 +366,7 @@ class _Source:
         if isinstance(record, Intent | Outcome):
             at, action = record.time.start_ns, record.action
             ids = span.trace_id, span.span_id, span.parent_id or ""
-            fact = CallSpanFact(self._number, at, *ids, action.tool, action.server)
+            fact = CallSpanFact(self._number, at, *ids, action.tool)
             if self._period.takes(fact):
                 self._consumer.take(fact)
 

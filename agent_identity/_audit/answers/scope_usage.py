@@ -11,6 +11,7 @@ import orjson
 from agent_identity._audit.answers.facts import CallFact, Fact, GrantFact, RevocationFact, ServerFact
 from agent_identity._audit.rates import HourlyRates, hour_of_week
 from agent_identity._audit.store import SpillStore
+from agent_identity._identity.common import server_of
 from agent_identity.canonical import encode
 
 __all__ = ["EventKey", "FirstSeen", "ScopeUsage", "ToolUsage"]
@@ -152,6 +153,7 @@ class ScopeUsage:
         self._grants: SpillStore[_Grant] = SpillStore(orjson.dumps, _unpack_grant, near=_NEAR)
         self._uses: SpillStore[_Use] = SpillStore(orjson.dumps, _unpack_use, near=_NEAR)
         self._keys: dict[str, tuple[int, bool]] = {}
+        self._servers: set[str] = set()
 
     def take(self, fact: Fact) -> None:
         """Take a fact."""
@@ -167,6 +169,8 @@ class ScopeUsage:
                 changed = (fact.at_ns, fact.change.status != "reinstated")
                 self._keys[fact.change.name] = max(changed, self._keys.get(fact.change.name, changed))
         elif isinstance(fact, ServerFact):
+            if fact.server.name in self._servers or len(self._servers) < MAX_ROWS:
+                self._servers.add(fact.server.name)
             for tool in fact.tools:
                 key = ("offers", fact.server.name, f"{tool.name} {tool.offered or tool.pinned or '(no digest)'}")
                 self._event(key, fact.at_ns, fact.where.record, fact.where.source)
@@ -260,8 +264,6 @@ class ScopeUsage:
         where, at = fact.where, fact.at_ns
         self._event(("calls", agent, fact.tool), at, where.record, where.source)
         self._event(("active at", agent, hour_of_week(at)), at, where.record, where.source)
-        if fact.server is not None:
-            self._event(("uses server", agent, fact.server), at, where.record, where.source)
         if fact.principal is not None:
             self._event(("acts for", agent, fact.principal.id), at, where.record, where.source)
         if fact.arguments:
@@ -284,6 +286,7 @@ class ScopeUsage:
 
     def finish(self) -> None:
         """Hold the grants against their use, now that all facts are there."""
+        self._see_servers()
         for key, (agent, tools, depth, issued, source, root, kid) in self._grants.items():
             revoked = self._is_revoked(root, kid)
             _, used = self._uses.get(key) or ("", dict[str, list[int]]())
@@ -300,6 +303,17 @@ class ScopeUsage:
         for row in self.rows.values():
             live = (record for record, root in row.candidates if not self._is_revoked_root(root))
             row.records = list(islice(live, _IDS))
+
+    def _see_servers(self) -> None:
+        """See the agents together with the registered servers of the tools that they call."""
+        for (relation, agent, tool), seen in list(self.events.items()):
+            server = server_of(tool, self._servers) if relation == "calls" else None
+            if server is not None:
+                self._event(("uses server", agent, server), seen.at_ns, seen.record, min(seen.sources))
+                both = self.events.get(("uses server", agent, server))
+                if both is not None:
+                    both.count += seen.count - 1
+                    both.sources |= seen.sources
 
     def _is_revoked_root(self, root: str) -> bool:
         grant = self._grants.get(root.encode())

@@ -149,7 +149,7 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
             asks="Which agents and servers exist, and are all of them registered?",
             needs=("agents",),
             wants=("registered_agents",),
-            lacks=("unregistered_agents", "unpinned_servers", "traced_only_calls"),
+            lacks=("unregistered_agents", "unpinned_tools", "traced_only_calls"),
         ),
         "identity_register": Query(
             asks="Is every agent registered under an identity of its own, with an owner?",
@@ -170,7 +170,7 @@ QUERIES: Final[Mapping[str, Query]] = MappingProxyType(
         "tool_pins": Query(
             asks="Are the definitions of all tools of MCP servers pinned?",
             needs=("pinned_servers",),
-            lacks=("unpinned_servers",),
+            lacks=("unpinned_tools",),
         ),
         "data_flows": Query(
             asks="Which resources did calls touch?",

@@ -22,6 +22,7 @@ from agent_identity._audit.answers import (
 )
 from agent_identity._audit.controls.signals import IDS, Signals
 from agent_identity._evidence.record import Agent, Principal
+from agent_identity._identity.common import server_of
 
 __all__ = ["OUTSIDE", "SignalCollector"]
 
@@ -72,7 +73,7 @@ class SignalCollector:
         self._policies: dict[str, set[str]] = {}
         self._registered: dict[str, tuple[int, str]] = {}
         self._last: dict[str, tuple[int, str]] = {}
-        self._servers: set[str] = set()
+        self._served: set[str] = set()
         self._pinned: set[str] = set()
 
     def take(self, fact: Fact) -> None:
@@ -114,8 +115,8 @@ class SignalCollector:
         if fact.agent is not None:
             self._see(fact, fact.agent, here, ran=ran)
         if ran:
-            if fact.server is not None:
-                self._keep(self._servers, fact.server)
+            if fact.kind == "mcp":
+                self._keep(self._served, fact.tool)
             for hop in fact.chain:
                 self._keep(self._used, (hop.id, fact.tool))
 
@@ -260,7 +261,8 @@ class SignalCollector:
                 if at > ended + _LATE:
                     signals.add("agents_after_their_end", at, record)
         signals.add("pinned_servers", count=len(self._pinned))
-        signals.add("unpinned_servers", count=len(self._servers - self._pinned))
+        unpinned = [tool for tool in self._served if server_of(tool, self._pinned) is None]
+        signals.add("unpinned_tools", count=len(unpinned))
 
     def _take_source(self, source: SourceFrame) -> None:
         report = source.report

@@ -98,7 +98,10 @@ SIGNALS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "agents that acted after the registry suspended, retired or orphaned them",
         ),
         "pinned_servers": ("pinned MCP server", "pinned MCP servers"),
-        "unpinned_servers": ("MCP server in use and not pinned", "MCP servers in use and not pinned"),
+        "unpinned_tools": (
+            "tool in use of an MCP server that is not pinned",
+            "tools in use of MCP servers that are not pinned",
+        ),
         "changes": (
             "change of a policy, an agent's version, a tool definition or an authority",
             "changes of policies, versions of agents, tool definitions or authorities",

@@ -3,23 +3,18 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._audit.definitions.definition_history import DefinitionChange, DefinitionHistory, own_name
+    from agent_identity._audit.definitions.definition_history import DefinitionChange, DefinitionHistory
 else:
     from agent_identity._common.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._audit.definitions.definition_history": (
-                "DefinitionChange",
-                "DefinitionHistory",
-                "own_name",
-            ),
+            "agent_identity._audit.definitions.definition_history": ("DefinitionChange", "DefinitionHistory"),
         },
     )
 
 __all__ = [
     "DefinitionChange",
     "DefinitionHistory",
-    "own_name",
 ]

@@ -7,28 +7,13 @@ from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._evidence.record import Offered, Server
 
-__all__ = ["Change", "DefinitionChange", "DefinitionHistory", "own_name"]
+__all__ = ["Change", "DefinitionChange", "DefinitionHistory"]
 
 _MAX_STATES: Final = 100_000
 _MAX_RECORDS: Final = 10
 
 Change: TypeAlias = Literal["waiting", "accepted", "withdrawn"]
 """How a change stands: nobody accepted it, somebody did, or the server offers the accepted definition again."""
-
-
-def own_name(server: str | None, tool: str) -> str:
-    """Return the name of a tool at its server, as definitions have it; of a tool without a server, its name.
-
-    Calls name a tool ``server/tool`` and a prompt ``server:prompt/name``, or as a framework names it.
-
-    Args:
-        server: The server that the call names.
-        tool: The tool that it names.
-    """
-    if server is None:
-        return tool
-    own = tool.removeprefix(f"{server}/")
-    return own if own != tool else tool.removeprefix(server) if tool.startswith(f"{server}:") else tool
 
 
 @final
@@ -38,8 +23,7 @@ class DefinitionChange:
 
     Attributes:
         at_ns: When a record first says so.
-        server: The server.
-        tool: The tool, by its own name there.
+        tool: The tool.
         before: The digest of the accepted definition; ``None`` for a tool that was not accepted at all.
         after: The digest of the offered one, if the record has it.
         record: The record.
@@ -53,7 +37,6 @@ class DefinitionChange:
     """
 
     at_ns: int
-    server: str
     tool: str
     before: str | None
     after: str | None
@@ -99,17 +82,21 @@ class DefinitionHistory:
     """Takes the states of tools in any order, then calls, and tells what changed and what was in force.
 
     Attributes:
+        servers: The names of the servers.
         omitted: States without room.
     """
 
     def __init__(self) -> None:
-        self._states: dict[tuple[str, str], set[_State]] = {}
-        self._periods: dict[tuple[str, str], list[_Period]] | None = None
-        self._ordered: dict[tuple[str, str], list[_State]] = {}
+        self.servers: set[str] = set()
+        self._states: dict[str, set[_State]] = {}
+        self._periods: dict[str, list[_Period]] | None = None
+        self._ordered: dict[str, list[_State]] = {}
         self._number = self.omitted = 0
 
     def take_state(self, at_ns: int, record: str, server: Server, tools: Iterable[Offered]) -> None:
         """Take the state of a server in the inventory."""
+        if self._number < _MAX_STATES:
+            self.servers.add(server.name)
         for tool in tools:
             if self._number >= _MAX_STATES:
                 self.omitted += 1
@@ -117,13 +104,11 @@ class DefinitionHistory:
             self._number += 1
             changed = tool.status != "pinned"
             state = _State(at_ns, record, tool.pinned or "", tool.offered or "", changed, server.reason or "")
-            self._states.setdefault((server.name, tool.name), set()).add(state)
+            self._states.setdefault(tool.name, set()).add(state)
 
-    def take_call(self, at_ns: int, record: str, server: str | None, tool: str, *, ran: bool, refused: bool) -> None:
+    def take_call(self, at_ns: int, record: str, tool: str, *, ran: bool, refused: bool) -> None:
         """Take a call; all states have to be there before."""
-        if server is None or not self._states:
-            return
-        periods = self._found().get((server, own_name(server, tool)), [])
+        periods = self._found().get(tool, [])
         at = bisect_right(periods, at_ns, key=lambda period: period.change.at_ns)  # No two of them overlap.
         if at and periods[at - 1].has(at_ns):
             period = periods[at - 1]
@@ -131,21 +116,19 @@ class DefinitionHistory:
             period.refused += refused
             period.records = sorted((*period.records, record))[:_MAX_RECORDS]
 
-    def in_force(self, digest: str, server: str | None, tool: str, at_ns: int) -> bool:
+    def in_force(self, digest: str, tool: str, at_ns: int) -> bool:
         """Return whether a server offered a tool under a definition at a moment, accepted or not.
 
         All states have to be there before.
 
         Args:
             digest: The digest of the definition.
-            server: The server.
             tool: The tool.
             at_ns: The moment.
         """
-        key = (server or "", own_name(server, tool))
-        states = self._ordered.get(key)
+        states = self._ordered.get(tool)
         if states is None:
-            states = self._ordered[key] = sorted(self._states.get(key, ()))
+            states = self._ordered[tool] = sorted(self._states.get(tool, ()))
         at = bisect_right(states, at_ns, key=lambda state: state.at_ns)
         if not at:
             return False
@@ -154,14 +137,12 @@ class DefinitionHistory:
 
     def changes(self) -> list[DefinitionChange]:
         """Return all changes, in the order of their time."""
-        found = [
-            _stated(server, tool, period) for (server, tool), periods in self._found().items() for period in periods
-        ]
-        return sorted(found, key=lambda one: (one.at_ns, one.server, one.tool, one.record))
+        found = [_stated(tool, period) for tool, periods in self._found().items() for period in periods]
+        return sorted(found, key=lambda one: (one.at_ns, one.tool, one.record))
 
-    def _found(self) -> dict[tuple[str, str], list[_Period]]:
+    def _found(self) -> dict[str, list[_Period]]:
         if self._periods is None:
-            self._periods = {key: list(_periods(sorted(states))) for key, states in self._states.items()}
+            self._periods = {tool: list(_periods(sorted(states))) for tool, states in self._states.items()}
         return self._periods
 
 
@@ -178,12 +159,11 @@ def _periods(states: list[_State]) -> Iterator[_Period]:
         yield _Period(waiting, None)
 
 
-def _stated(server: str, tool: str, period: _Period) -> DefinitionChange:
+def _stated(tool: str, period: _Period) -> DefinitionChange:
     change, end = period.change, period.end
     accepted = end is not None and change.offered in (end.pinned, "") and not end.changed
     return DefinitionChange(
         at_ns=change.at_ns,
-        server=server,
         tool=tool,
         before=change.pinned or None,
         after=change.offered or None,

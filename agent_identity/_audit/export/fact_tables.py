@@ -20,7 +20,6 @@ from agent_identity._audit.answers import (
     Where,
     plain,
 )
-from agent_identity._audit.definitions import own_name
 from agent_identity._audit.export.parquet_files import ParquetTable, Row
 from agent_identity._evidence.record import Principal, Resource
 from agent_identity.canonical import encode
@@ -74,8 +73,6 @@ FACTS: Final[Mapping[str, Mapping[str, str]]] = {
         **_PARTIES,
         "tool_kind": "VARCHAR",
         "stage": "VARCHAR",
-        "server": "VARCHAR",
-        "server_tool": "VARCHAR",
         "call": "VARCHAR",
         "arguments": "VARCHAR[]",
         "opened": "VARCHAR",
@@ -253,7 +250,6 @@ def _call(fact: CallFact) -> Row:
         **{name: getattr(fact, name) for name in _SAME},
         **{name: getattr(decision, name) for name in _DECIDED},
         "tool_kind": fact.kind,
-        "server_tool": None if fact.server is None else own_name(fact.server, fact.tool),
         "opened": None if fact.opened is None else fact.opened.id,
         "model": None if model is None else model.name,
         "model_provider": None if model is None else model.provider,
@@ -266,7 +262,7 @@ def _call(fact: CallFact) -> Row:
 
 
 _SAME: Final = (
-    *("intent", "begun", "end_ns", "duration_ns", "workflow", "tool", "stage", "server", "call", "arguments", "labels"),
+    *("intent", "begun", "end_ns", "duration_ns", "workflow", "tool", "stage", "call", "arguments", "labels"),
     *("outcome", "error", "findings", "opening", "of_model", "ran", "refused", "would_be_refused"),
 )
 _DECIDED: Final = ("effect", "enforced", "mode", "reason", "rule", "argument", "approval")

@@ -380,7 +380,6 @@ def _operation(record: AnyRecord) -> _Json:
     if action is None:
         return {"operation": f"agent_identity.{record.kind}"}
     operation: _Json = {"operation": action.tool}
-    operation |= {} if action.server is None else {"service": {"name": action.server}}
     intent, error = (record.intent, record.error) if isinstance(record, Outcome) else (None, None)
     operation["request"] = {"uid": intent or record.id}
     return operation if error is None else {**operation, "response": {"error": error}}

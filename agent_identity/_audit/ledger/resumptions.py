@@ -116,4 +116,4 @@ def _call(record: Intent | Outcome) -> list[str | None]:
     """Return who makes a call of which tool."""
     action, principal, agent = record.action, record.principal, record.agent
     parties = [] if principal is None else [principal.kind, principal.id, principal.issuer]
-    return [action.tool, action.server, *parties, *([] if agent is None else [agent.id, agent.owner])]
+    return [action.tool, *parties, *([] if agent is None else [agent.id, agent.owner])]

@@ -56,7 +56,7 @@ _HOP: Final = (
 _COULD: Final = ("Tool", "Could: grants", "With any arguments", "Until", "Did: calls", "Succeeded", "Refused")
 _REACHED: Final = ("Name", "What", "Calls", "Seen", "First record")
 _CHANGED: Final = (
-    "Tool and server",
+    "Tool",
     "Offered",
     "Before and after",
     "Settled",
@@ -248,7 +248,7 @@ def _effect(one: RevocationEffect) -> str:
 def _changed(one: DefinitionChange) -> Sequence[Content]:
     settled = "" if one.settled_ns is None else f" {moment(one.settled_ns)}"
     return (
-        stacked(one.tool, one.server),
+        one.tool,
         time_cell(moment(one.at_ns)),
         stacked(one.before or "none", one.after or "none"),
         f"{one.status}{settled}",

@@ -1,6 +1,7 @@
 """Share of the tool calls in a trace that are attributed, by library."""
 
 import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple, final
@@ -9,6 +10,7 @@ from agent_identity._audit.report import Coverage
 from agent_identity._audit.spans.tool_spans import calls_tool, named_tool
 from agent_identity._audit.store import SpillStore
 from agent_identity._evidence.spans import SpanData
+from agent_identity._identity.common import names_at_servers
 
 __all__ = ["CoverageTable", "ToolCall"]
 
@@ -31,7 +33,7 @@ class ToolCall(NamedTuple):
         span: The span.
         parent: The span above.
         tool: Digest of the beginning of the name of the tool.
-        own: The same of its own name at its server, which follows the last slash.
+        own: The same of the names that it may have at its server.
     """
 
     scope: str
@@ -51,8 +53,8 @@ class ToolCall(NamedTuple):
         name = named_tool(span.attributes)
         shown = None if name is None else name[: _LONGEST + 1]
         tool = _NO_TOOL if shown is None else _digest(shown)
-        last = _NO_TOOL if shown is None else _digest(shown.rpartition("/")[2])
-        return cls(span.scope[:_LONGEST], trace, own, parent, tool, last)
+        ends = b"" if shown is None else _ends(shown)
+        return cls(span.scope[:_LONGEST], trace, own, parent, tool, ends)
 
 
 @final
@@ -113,7 +115,7 @@ class CoverageTable:
                 attributed = self._attributed.get(beside)
                 key = number.to_bytes(4) + beside
                 # One call has one span of each library, and these do not name different tools.
-                if attributed is None or tool not in (_NO_TOOL, attributed[1:17], attributed[17:]) or key in taken:
+                if attributed is None or key in taken or tool not in (_NO_TOOL, *_digests(attributed)):
                     continue
                 taken.put(key, b"")
                 scopes[number][1] += 1
@@ -121,6 +123,15 @@ class CoverageTable:
                 break
 
 
+def _digests(attributed: bytes) -> Iterator[bytes]:
+    return (attributed[at : at + 16] for at in range(1, len(attributed), 16))
+
+
 @lru_cache(maxsize=256)  # A trace names few tools.
+def _ends(tool: str) -> bytes:
+    return b"".join(map(_digest, names_at_servers(tool)))
+
+
+@lru_cache(maxsize=256)
 def _digest(tool: str) -> bytes:
     return hashlib.sha256(tool.encode("utf-8", "surrogatepass")).digest()[:16]

@@ -85,7 +85,6 @@ class Description:
         call.action = action = Action(
             tool=tool.name,
             kind=tool.kind,
-            server=tool.server or None,
             call=call.call_id,
             route=None if call.routing is None else call.routing.name,
         )
@@ -152,9 +151,7 @@ class Description:
         decision: Decision = facts["decision"]
         kept = {name: facts[name] for name in _SURE if name in facts}
         whole: Action = facts["action"]
-        action = Action(
-            tool=tool.name, kind=tool.kind, server=tool.server or None, args=whole.args, result=whole.result
-        )
+        action = Action(tool=tool.name, kind=tool.kind, args=whole.args, result=whole.result)
         error = facts["error"] if is_fact(facts["error"]) else None
         fact = Decision(effect=decision.effect, enforced=decision.enforced, mode=decision.mode, reason=decision.reason)
         return partial(Outcome, **kept, action=action, decision=fact, error=error)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         PinnedServer,
         ServerInventory,
         Transport,
+        entry_name,
         place_of,
     )
     from agent_identity._enforcement.inventory.server_inventory import (
@@ -39,6 +40,7 @@ else:
                 "PinnedServer",
                 "ServerInventory",
                 "Transport",
+                "entry_name",
                 "place_of",
             ),
             "agent_identity._enforcement.inventory.server_inventory": (
@@ -65,6 +67,7 @@ __all__ = [
     "ServerInventory",
     "Transport",
     "accept",
+    "entry_name",
     "forget",
     "inventory_path",
     "pin",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._evidence.record import Offered, Server
-from agent_identity._identity.common import check_id, digest_of, is_digest
+from agent_identity._identity.common import check_id, digest_of, is_digest, tool_name
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, Denied
 
@@ -27,6 +27,7 @@ __all__ = [
     "PinnedServer",
     "ServerInventory",
     "accepted",
+    "entry_name",
     "forgotten",
     "given",
     "place_of",
@@ -188,7 +189,7 @@ class PinnedServer:
             version=self.version or None,
             reason=self.reason or None,
         )
-        return server, tuple(_offered(tool, of) for tool, of in sorted(self.tools.items()))
+        return server, tuple(_offered(entry_name(name, tool), of) for tool, of in sorted(self.tools.items()))
 
     def check_place(self, name: str, transport: Transport, place: str) -> None:
         """Check that the server is reached at its pinned place.
@@ -224,6 +225,16 @@ class PinnedServer:
                 "diff' shows the difference, 'agent-identity inventory accept' accepts it",
                 code="tool_changed",
             )
+
+
+def entry_name(server: str, entry: str) -> str:
+    """Return the name on record of an entry: ``server/tool``, ``server:instructions`` or ``server:prompt/name``.
+
+    Args:
+        server: The name of the server.
+        entry: The name of a tool there, or of another text, which begins with a colon.
+    """
+    return f"{server}{entry}" if entry.startswith(":") else tool_name(server, entry)
 
 
 ServerInventory: TypeAlias = Mapping[str, PinnedServer]
@@ -342,7 +353,7 @@ def given(book: ServerInventory, servers: ServerInventory, *, now: int) -> Serve
         tools = {tool: replace(of, since=now) for tool, of in offer.tools.items()}
         pinned[name] = replace(offer, tools=_bounded(tools))
         try:
-            for text in (name, *tools):
+            for text in (name, *(entry_name(name, tool) for tool in tools)):
                 check_id(text, "name")
         except ValueError as error:
             raise ConfigurationError(f"bad name in an inventory: {error}") from None

@@ -9,7 +9,6 @@ from agent_identity._enforcement.guard import DeclaredFlow, Restores, SpanOption
 from agent_identity._enforcement.lifecycle.deferred_results import Lazy, check_lazy
 from agent_identity._enforcement.lifecycle.guarded_call import GuardedCall
 from agent_identity._flow import Returns, choices_of_schema, properties_of
-from agent_identity._identity.common import check_id
 from agent_identity._policy.decision import Touches, check_labels, check_parameters, check_touches
 
 __all__ = ["ToolOptions"]
@@ -24,7 +23,7 @@ _ELSEWHERE: Final = frozenset({"mcp", "model", "streamed_model"})
 class ToolOptions:
     """Declarations of one tool that a framework calls, for ``tool_options=`` of its adapter.
 
-    All parameters but ``server`` are those of :meth:`Enforcer.tool`.
+    The parameters are those of :meth:`Enforcer.tool`.
 
     Args:
         labels: Labels of the tool, for the policy.
@@ -36,8 +35,6 @@ class ToolOptions:
         endorses: Results have the declared label, whatever the inputs of the task were.
         restores: For each argument, the categories of kept values that replace its handles.
         content_on_spans: Show arguments and results on the spans of calls; by default as the environment says.
-        server: The name of the tool's MCP server. Without it the declarations apply only to a tool of this process,
-            because a server may offer another tool of the same name.
 
     Attributes:
         flow: The declarations about information flow.
@@ -57,7 +54,6 @@ class ToolOptions:
     endorses: bool = False
     restores: Restores | None = None
     content_on_spans: bool | None = None
-    server: str | None = None
     flow: DeclaredFlow = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,22 +61,21 @@ class ToolOptions:
         object.__setattr__(self, "data", check_labels(self.data, "data"))
         object.__setattr__(self, "touches", None if self.touches is None else check_touches(self.touches))
         check_lazy(self.lazy)
-        if self.server is not None:
-            check_id(self.server, "the server of a tool")
         flow = DeclaredFlow(self.returns, self.destination, endorses=self.endorses, restores=self.restores)
         object.__setattr__(self, "flow", flow)
 
     def __hash__(self) -> int:
-        return hash((self.labels, self.data, self.lazy, self.touches, self.flow, self.content_on_spans, self.server))
+        return hash((self.labels, self.data, self.lazy, self.touches, self.flow, self.content_on_spans))
 
-    def are_about(self, kind: str, server: str | None) -> bool:
-        """Return whether the declarations apply to a tool of this kind and server.
+    @staticmethod
+    def are_about(kind: str, server: str | None) -> bool:
+        """Return whether declarations by name apply to a tool: not if others name it, and its server is unknown.
 
         Args:
             kind: The kind of the tool.
             server: The name of its server; ``None`` if it has none, or if it is unknown.
         """
-        return server == self.server and (server is not None or kind not in _ELSEWHERE)
+        return server is not None or kind not in _ELSEWHERE
 
     def check(self, tool: str, schema: Mapping[str, object] | None) -> None:
         """Check that a tool has the named arguments, because a misspelled name would check nothing.

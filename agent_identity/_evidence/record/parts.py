@@ -291,7 +291,7 @@ class Transform(Part, frozen=True, kw_only=True):
 class Action(Part, frozen=True):
     """The called tool and its arguments: their names, kinds and keyed digest, never values.
 
-    The names of tool and server are identifiers.
+    The name of the tool is an identifier: ``server/tool`` where a server offers it.
 
     A call of a tool has no ``stage``. ``labels`` are empty where the owner of the tool states that it has none, and
     absent where nobody states any. ``claims`` are labels that the tool comes with, which only restrict.
@@ -299,7 +299,6 @@ class Action(Part, frozen=True):
 
     tool: Id
     kind: Name | None = None
-    server: Id | None = None
     call: Name | None = None
     args: ArgsDigest | None = None
     names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
@@ -313,8 +312,8 @@ class Action(Part, frozen=True):
     claims: Annotated[tuple[Name, ...], items(64)] | None = None
 
     def __post_init__(self) -> None:
-        if not (is_id(self.tool) and is_id(self.server)):
-            check_ids(tool=self.tool, server=self.server)
+        if not is_id(self.tool):
+            raise ValueError("tool")
 
 
 class Decision(Part, frozen=True, kw_only=True):

@@ -149,7 +149,6 @@ MIRRORED: Final[Mapping[str, tuple[str, str]]] = {
     "agent_identity.policy.rule_id": ("decision", "rule"),
     "agent_identity.inspection.categories": ("record", "findings"),
     "agent_identity.tool.kind": ("action", "kind"),
-    "agent_identity.tool.server": ("action", "server"),
     "agent_identity.content.args_hash": ("action", "args"),
     "agent_identity.content.result_hash": ("action", "result"),
     "agent_identity.outcome": ("derived", "outcome"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         replace_private_file,
         replace_public_file,
     )
+    from agent_identity._identity.common.tool_names import is_of_server, names_at_servers, server_of, tool_name
 else:
     from agent_identity._common.lazy import lazily
 
@@ -73,6 +74,12 @@ else:
                 "replace_private_file",
                 "replace_public_file",
             ),
+            "agent_identity._identity.common.tool_names": (
+                "is_of_server",
+                "names_at_servers",
+                "server_of",
+                "tool_name",
+            ),
         },
     )
 
@@ -101,13 +108,17 @@ __all__ = [
     "id_of",
     "is_digest",
     "is_id128",
+    "is_of_server",
     "is_there",
+    "names_at_servers",
     "put_in_place",
     "read_private_file",
     "read_public_file",
     "read_trusted_file",
     "replace_private_file",
     "replace_public_file",
+    "server_of",
+    "tool_name",
     "uuid_of",
     "within",
 ]

@@ -27,7 +27,7 @@ _MARKED: Final = 1_000
 _TIMELINE: Final = ("TIME", "WHAT", "ON BEHALF OF", "BY", "WHICH", "OUTCOME", "WHY", "RECORD")
 _HOP: Final = ("AGENT", "OWNER", "FOR", "PERMITS", "LOST", "NARROWED", "CALLED", "REFUSED", "UNTIL")
 _COULD: Final = ("TOOL", "COULD: GRANTS", "OPEN", "UNTIL", "DID: CALLS", "SUCCEEDED", "REFUSED")
-_CHANGED: Final = ("SERVER", "TOOL", "OFFERED", "BEFORE", "AFTER", "SETTLED", "STATED", "CALLED MEANWHILE", "REFUSED")
+_CHANGED: Final = ("TOOL", "OFFERED", "BEFORE", "AFTER", "SETTLED", "STATED", "CALLED MEANWHILE", "REFUSED")
 _REACHED: Final = ("WHAT", "NAME", "CALLS", "SEEN", "FIRST RECORD")
 
 
@@ -161,7 +161,7 @@ def _changed(one: DefinitionChange) -> Sequence[str]:
     settled = one.status if one.settled_ns is None else f"{one.status} {moment(one.settled_ns)}"
     calls = f"{one.calls:,}" if not one.calls else f"{one.calls:,}: {cut(one.records, _FEW)}"
     digests = (_short(one.before), _short(one.after))
-    return (one.server, one.tool, moment(one.at_ns), *digests, settled, one.reason or "", calls, f"{one.refused:,}")
+    return (one.tool, moment(one.at_ns), *digests, settled, one.reason or "", calls, f"{one.refused:,}")
 
 
 def _short(digest: str | None) -> str:

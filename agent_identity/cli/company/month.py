@@ -179,11 +179,11 @@ class _Month:
 
     def _invoices(self, day: int) -> None:
         agent = OFFICE if day < _UPGRADE else UPGRADED
-        scope = INVOICES | paying(5_000) | Scope("read_file")
+        scope = INVOICES | paying(5_000) | Scope("files/read_file")
         with self._enforcer.task("pay the invoices of the day", principal=ALICE, agent=agent, scope=scope, ttl=_HALF):
             self._attempt("list_invoices")
             if agent is UPGRADED:
-                self._attempt("read_file", path="rules/payments.md")
+                self._attempt("files/read_file", path="rules/payments.md")
             with self._enforcer.delegate(CLERK, scope=INVOICES | paying(2_500), purpose="check invoices"):
                 for number in range(1, 4):
                     self._attempt("read_invoice", number=f"INV-{day:02}{number:02}")
@@ -201,18 +201,18 @@ class _Month:
 
     def _suppliers(self, day: int) -> None:
         with self._enforcer.task("compare suppliers", principal=CAROL, agent=RESEARCHER, scope=RESEARCH, ttl=_HALF):
-            self._attempt("search_web", words="paper")
-            self._attempt("fetch_page", url="https://paper.example.com/prices")
+            self._attempt("web/search_web", words="paper")
+            self._attempt("web/fetch_page", url="https://paper.example.com/prices")
             if day == _PAGE:
                 self._injection()
-            self._attempt("write_file", path=f"suppliers/{day:02}.md", text="paper: 4.10")
+            self._attempt("files/write_file", path=f"suppliers/{day:02}.md", text="paper: 4.10")
 
     def _injection(self) -> None:
         """The page gives orders, the agent follows them, and somebody stops it for an hour."""
-        self._attempt("fetch_page", url="https://bargains.example.net/offers")
+        self._attempt("web/fetch_page", url="https://bargains.example.net/offers")
         self._attempt("pay_invoice", number="INV-9999", amount=4_200)
         self._attempt("send_mail", to="list@bargains.example.net", text="the price list")
         self._enforcer.revoke(RESEARCHER, reason="follows orders of a page", suspend=True)
-        self._attempt("search_web", words="bargains")
+        self._attempt("web/search_web", words="bargains")
         self._clock.advance(3_600)
         self._enforcer.reinstate(RESEARCHER)

@@ -52,7 +52,9 @@ def paying(most: int) -> Scope:
 
 INVOICES: Final = Scope({"list_invoices": None, "read_invoice": None})
 RESEARCH: Final = Scope(
-    dict.fromkeys(("search_web", "fetch_page", "read_file", "write_file", "delete_file", "send_mail"))
+    dict.fromkeys(
+        ("web/search_web", "web/fetch_page", "files/read_file", "files/write_file", "files/delete_file", "send_mail")
+    )
 )
 """Wider than its work: it never deletes a file, and should not send mail."""
 
@@ -60,7 +62,7 @@ _UNTIL: Final = int(datetime(2027, 10, 1, tzinfo=UTC).timestamp())
 REGISTRATIONS: Final = tuple(
     Registration(Agent(agent.id, owner=agent.owner), purpose=purpose, maximum=maximum, expires_at=_UNTIL)
     for agent, purpose, maximum in (
-        (OFFICE, "hand out the work of the day", INVOICES | paying(5_000) | Scope("read_file")),
+        (OFFICE, "hand out the work of the day", INVOICES | paying(5_000) | Scope("files/read_file")),
         (CLERK, "check invoices", INVOICES | paying(5_000)),
         (PAYER, "pay invoices", paying(2_000)),
         (RESEARCHER, "compare suppliers", RESEARCH),

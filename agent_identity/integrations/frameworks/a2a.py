@@ -15,7 +15,7 @@ from agent_identity._enforcement import Enforcer
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import off_loop
 from agent_identity._enforcement.inventory import INSTRUCTIONS, Definition, Observation, place_of
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common import check_id, tool_name
 from agent_identity.canonical import encode
 
 try:
@@ -69,7 +69,9 @@ class RemoteAgent:
         self._http = config.httpx_client or httpx.AsyncClient()
         self._client = ClientFactory(replace(config, httpx_client=self._http)).create(card)
         self._inventory = enforcer.inventory
-        skills = {check_id(f"skill/{skill.id}", "skill"): Definition.of(MessageToDict(skill)) for skill in card.skills}
+        skills = {f"skill/{skill.id}": Definition.of(MessageToDict(skill)) for skill in card.skills}
+        for skill in skills:
+            check_id(tool_name(name, skill), "skill")
         if len(skills) != len(card.skills):  # The inventory would see one of them alone.
             raise ValueError("the card has two skills of one id; use a card in which each has its own")
         addresses = sorted({(interface.url, interface.tenant) for interface in card.supported_interfaces})

@@ -19,6 +19,7 @@ from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import Leaving, off_loop, refusal, safe_message
 from agent_identity._enforcement.lifecycle import GuardedCall, ToolOptions, guard_of, nature_of
 from agent_identity._enforcement.tasks import Task
+from agent_identity._identity.common import tool_name
 from agent_identity._identity.principals import Agent
 from agent_identity._inspection import is_readable
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
@@ -39,7 +40,7 @@ Acting = Mapping[str, Agent | tuple[Agent, Scope]]
 """The governed agent for each name that a framework gives to its agents, with a scope if it is to have less."""
 
 Declared = Mapping[str, ToolOptions]
-"""The declarations of tools by name."""
+"""The declarations of tools by name: ``server/tool`` where a server offers it."""
 
 UNNAMED: Final = "unnamed_tool"
 """The name on record of a tool whose name, written by a model, is unfit for records."""
@@ -74,7 +75,7 @@ class ToolCall(NamedTuple):
     """One call of a tool, as a framework asks for it. Frozen.
 
     Attributes:
-        name: The name of the tool.
+        name: The name of the tool in scopes and records: :func:`tool_name`.
         request: The arguments as the body is to get them, and the rest of the request.
         acting: The framework's name of the agent that calls; ``None`` if the framework does not tell.
         kind: The kind of the tool: ``function``, ``mcp``, ``agent``, ….
@@ -99,6 +100,11 @@ class ToolCall(NamedTuple):
     function: object = None
     is_seen: bool = False
     description: str | None = None
+
+    @property
+    def own(self) -> str:
+        """The name of the tool as the framework has it."""
+        return self.name if self.server is None else self.name.removeprefix(tool_name(self.server, ""))
 
 
 class _Other(NamedTuple):

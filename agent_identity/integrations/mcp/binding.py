@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, cast
 from pydantic import AnyUrl, ValidationError
 
 from agent_identity._enforcement.sessions import Presentation
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common import check_id, tool_name
 from agent_identity.canonical import JSON
 from agent_identity.errors import Denied, TokenError
 
@@ -40,7 +40,6 @@ __all__ = [
     "resource_name",
     "target_of",
     "to_meta",
-    "tool_name",
 ]
 
 PRESENTATION: Final = "io.agent-identity/delegation"
@@ -78,11 +77,6 @@ class Target(NamedTuple):
     values: Mapping[str, object]
     tool: str | None = None
     safe_message: Denied | None = None
-
-
-def tool_name(server: str, tool: str) -> str:
-    """Return the name of a server's tool in scopes, policies and records."""
-    return f"{server}/{tool}"
 
 
 def prompt_name(server: str, prompt: str) -> str:

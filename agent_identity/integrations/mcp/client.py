@@ -20,7 +20,7 @@ from agent_identity._enforcement.guard import DeclaredFlow, annotated, claims_fr
 from agent_identity._enforcement.inventory import Definition, Observation, PinnedServer
 from agent_identity._enforcement.tasks import TRACEPARENT, Attachment, marked_as_here, traceparent
 from agent_identity._flow import properties_of
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common import check_id, tool_name
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.mcp.answers import Answers
 from agent_identity.integrations.mcp.binding import (
@@ -33,7 +33,6 @@ from agent_identity.integrations.mcp.binding import (
     presentation_of,
     target_of,
     to_meta,
-    tool_name,
 )
 from agent_identity.integrations.mcp.sdk import (
     Response,
@@ -400,7 +399,9 @@ class _ServerCalls:
         pages: Sequence[object] = (result,)
         if await self._known() is None and not (first and _next(result) is None):
             pages = await self._everything()  # At first sight everything is pinned.
-        listed = definitions([tool for page in pages for tool in _tools(page)], "name", "", _DEFINING)
+        listed = definitions(
+            self._server.name, [tool for page in pages for tool in _tools(page)], "name", "", _DEFINING
+        )
         self._take_in(listed, [tool for page in pages for tool in _tools(page)], first=first)
         self._more = len(pages) == 1 and _next(result) is not None
         # Of two tools with one name neither counts, on one page or on two (threats AC-65).

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
-from agent_identity._enforcement.inventory import INSTRUCTIONS, ONE_BY_ONE, Definition, Observation
+from agent_identity._enforcement.inventory import INSTRUCTIONS, ONE_BY_ONE, Definition, Observation, entry_name
 from agent_identity._enforcement.lifecycle import GuardedCall
 from agent_identity._identity.common import check_id
 from agent_identity.canonical import JSON
@@ -97,7 +97,7 @@ class Texts:
         listing = LISTINGS[method]
         member = next(name for name in listing.members if hasattr(result, name))
         items = cast("Sequence[object]", getattr(result, member))
-        listed = definitions(items, listing.name, listing.prefix, listing.defining)
+        listed = definitions(self._server.name, items, listing.name, listing.prefix, listing.defining)
         single = {key: next(iter(several)) for key, several in listed.items() if len(several) == 1}
         self._guard.inventory.sight(self._sighting(single), pin=self._server.first_sight == "pin")
         if self._guard.mode == "monitor":
@@ -122,10 +122,13 @@ class Texts:
         return True
 
 
-def definitions(items: Sequence[object], name: str, prefix: str, defining: Sequence[str]) -> dict[str, set[Definition]]:
+def definitions(
+    server: str, items: Sequence[object], name: str, prefix: str, defining: Sequence[str]
+) -> dict[str, set[Definition]]:
     """Return the listed definitions of a server by name.
 
     Args:
+        server: The name of the server.
         items: The listed items.
         name: The member with an item's name.
         prefix: The prefix of the name in the inventory.
@@ -136,7 +139,8 @@ def definitions(items: Sequence[object], name: str, prefix: str, defining: Seque
         facts = cast("Mapping[str, JSON]", plain(item))
         try:
             own = check_id(cast("str", facts.get(name)), "name")
-            key = check_id(f"{prefix}{own}", "name")
+            key = f"{prefix}{own}"
+            check_id(entry_name(server, key), "name")
             if not prefix and key.startswith(":"):
                 raise ValueError("the name of a tool begins with a colon")  # noqa: TRY301
             definition = Definition.of({member: facts[member] for member in defining if member in facts})

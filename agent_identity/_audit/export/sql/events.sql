@@ -1,6 +1,12 @@
 -- Parties that were first seen together: the events of "report scope".
 WITH done AS (
   SELECT * FROM calls WHERE ran AND NOT would_be_refused AND NOT opening AND agent IS NOT NULL
+), served AS (
+  -- The registered server of a tool; of several whose tool it can be, the longest.
+  SELECT tool, max_by(server, length(server)) AS server
+  FROM (SELECT DISTINCT tool FROM calls), (SELECT DISTINCT server FROM servers)
+  WHERE starts_with(tool, server || '/') OR starts_with(tool, server || ':')
+  GROUP BY tool
 ), touched AS (
   SELECT agent, time_ns, record,
          unnest(from_json(coalesce(resources, '[]'), '[{"system":"VARCHAR","name":"VARCHAR","access":"VARCHAR"}]')
@@ -10,7 +16,7 @@ WITH done AS (
 ), pairs AS (
   SELECT 'calls' AS relation, agent, tool AS other, time_ns, record FROM done
   UNION ALL SELECT 'active at', agent, strftime(time, '%A %H:00 UTC'), time_ns, record FROM done
-  UNION ALL SELECT 'uses server', agent, server, time_ns, record FROM done WHERE server IS NOT NULL
+  UNION ALL SELECT 'uses server', agent, server, time_ns, record FROM done JOIN served USING (tool)
   UNION ALL SELECT 'acts for', agent, principal, time_ns, record FROM done WHERE principal IS NOT NULL
   UNION ALL
   SELECT 'passes', agent, tool || '(' || array_to_string(list_sort(arguments), ', ') || ')', time_ns, record

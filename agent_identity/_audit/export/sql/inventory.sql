@@ -1,6 +1,12 @@
 -- Who and what took part in recorded calls: the counts of the items of "report inventory" that records show at work.
 WITH took AS (
   SELECT *, row_number() OVER () AS number FROM calls
+), served AS (
+  -- The registered server of a tool; of several whose tool it can be, the longest.
+  SELECT tool, max_by(server, length(server)) AS server
+  FROM (SELECT DISTINCT tool FROM calls), (SELECT DISTINCT server FROM servers)
+  WHERE starts_with(tool, server || '/') OR starts_with(tool, server || ':')
+  GROUP BY tool
 ), touched AS (
   SELECT DISTINCT number, service, refused, resource.system || ' ' || resource.name AS name, resource.access,
          resource.digest, resource.data
@@ -24,7 +30,7 @@ WITH took AS (
   UNION ALL
   SELECT 'tool', service, tool, 1, refused FROM took WHERE NOT opening AND NOT of_model
   UNION ALL
-  SELECT 'server', service, server, 1, refused FROM took WHERE NOT opening AND NOT of_model AND server IS NOT NULL
+  SELECT 'server', service, server, 1, refused FROM took JOIN served USING (tool) WHERE NOT opening AND NOT of_model
   UNION ALL
   SELECT 'data', service, name, 1, refused FROM touched
 ), placed AS (

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.tasks import Task, attached, marked_as_here
+from agent_identity._identity.common import tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, shown
 from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
@@ -257,7 +258,7 @@ class _Run:
         call_id: object = self.context.metadata.get("call_id")
         request = CallRequest(complete, supplied, injected, call_id=call_id if isinstance(call_id, str) else None)
         return ToolCall(
-            tool.name,
+            tool_name(server, tool.name),
             request,
             self._facts.acting,
             "mcp" if server is not None or _is_of_server(tool) else "function",

@@ -18,6 +18,7 @@ from agent_identity._common.narrowing import is_mapping
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
 from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._identity.common import tool_name
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.command import AFTER
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
@@ -222,7 +223,7 @@ class HookCalls:
             Denied: No call was judged with these arguments, or its task has ended since; the refusal is in the ledger.
         """
         server = self.name_server(server)
-        name = f"{server}/{tool}"
+        name = tool_name(server, tool)
         running = self._unclaimed(name, arguments)
         if running is not None:
             running.context.run(running.guard.check, running.call)
@@ -476,7 +477,7 @@ def _asked(event: Mapping[str, object]) -> ToolCall:
     server = _server(name, _stated(event))
     if server is not None:
         tool = name.removeprefix(f"mcp__{server}__")
-        return ToolCall(f"{server}/{tool}", request, acting, "mcp", server)
+        return ToolCall(tool_name(server, tool), request, acting, "mcp", server)
     kind = "mcp" if name.startswith("mcp__") else "agent" if name in _AGENTS else "function"
     return ToolCall(name, request, acting, kind)
 

@@ -12,6 +12,7 @@ from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic.fields import FieldInfo
 
 from agent_identity._enforcement.calls import Binder, Call, CallRequest
+from agent_identity._identity.common import tool_name
 from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
 __all__ = ["ToolFacts", "facts_of", "schema_of", "wanted_call"]
@@ -35,7 +36,8 @@ def facts_of(tool: BaseTool | CrewStructuredTool) -> ToolFacts:
     server = tool.server_name if isinstance(tool, MCPNativeTool | MCPToolWrapper) else None
     is_served = server is not None or any(one.__name__ == _ADAPTED for one in type(tool).__mro__)
     kind = "agent" if isinstance(tool, BaseAgentTool) else "mcp" if is_served else "function"
-    return ToolFacts(sanitize_tool_name(tool.name), kind, server, tool.args_schema, tool.description)
+    name = tool_name(server, sanitize_tool_name(tool.name))
+    return ToolFacts(name, kind, server, tool.args_schema, tool.description)
 
 
 def wanted_call(

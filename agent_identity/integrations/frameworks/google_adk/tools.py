@@ -14,6 +14,7 @@ from google.adk.tools.tool_context import ToolContext
 
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal, safe_message
+from agent_identity._identity.common import tool_name
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
@@ -247,14 +248,15 @@ def _tools_of(context: ToolContext) -> GuardedTools | None:
 def _described(tool: BaseTool, args: Mapping[str, object], context: ToolContext) -> ToolCall:
     """Describe one call of a tool, with the defaults that its body would apply."""
     is_mcp = hasattr(tool, "raw_mcp_tool")
+    server: str | None = getattr(tool, _SERVER, None) if is_mcp else None
     schema = _schema(tool)
     arguments, supplied = with_defaults(args, schema)
     return ToolCall(
-        tool.name,
+        tool_name(server, tool.name),
         CallRequest(arguments, supplied, call_id=context.function_call_id),
         acting=context.agent_name,
         kind="mcp" if is_mcp else "agent" if isinstance(tool, AgentTool) else "function",
-        server=getattr(tool, _SERVER, None) if is_mcp else None,
+        server=server,
         schema=schema,
         contents=_result_contents,
         function=getattr(tool, "func", None),

@@ -11,6 +11,7 @@ from llama_index.core.workflow import Context
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._enforcement.lifecycle import nature_of
+from agent_identity._identity.common import tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.llama_index.tool_arguments import Bound, ToolArguments
 from agent_identity.integrations.frameworks.llama_index.turns import CALLED
@@ -66,7 +67,7 @@ class GuardedCalls:
     def __init__(self, tool: AsyncBaseTool, origin: Origin) -> None:
         self.tool = tool
         self.origin = origin
-        self._name = tool.metadata.get_name()
+        self.name: Final = tool_name(origin.server, tool.metadata.get_name())
         self._arguments = ToolArguments(tool)
         self._function = tool.real_fn if isinstance(tool, FunctionTool) else None
         made_in = str(getattr(self._function, "__module__", ""))
@@ -80,7 +81,7 @@ class GuardedCalls:
             ConfigurationError: Its options name an argument that it does not have.
         """
         self.origin.guards.of(
-            self._name,
+            self.name,
             kind=self._kind,
             server=self.origin.server,
             schema=self.tool.metadata.get_parameters_dict(),
@@ -176,7 +177,7 @@ class GuardedCalls:
         request = CallRequest(bound.values, supplied=supplied, injected=injected, turn=turn)
         server, description = self.origin.server, self.tool.metadata.description
         return ToolCall(
-            self._name, request, acting, self._kind, server, function=self._function, description=description
+            self.name, request, acting, self._kind, server, function=self._function, description=description
         )
 
     def _refused(self, denied: Denied, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolOutput:
@@ -191,7 +192,9 @@ class GuardedCalls:
     ) -> ToolOutput:
         named = {name: value for name, value in kwargs.items() if name not in (self._own, CONTEXT)}
         raw = {"args": args, "kwargs": named}
-        return ToolOutput(tool_name=self._name, content=str(result), raw_input=raw, raw_output=result, **options)
+        return ToolOutput(
+            tool_name=self.tool.metadata.get_name(), content=str(result), raw_input=raw, raw_output=result, **options
+        )
 
 
 async def _agent_in(context: Context[Any]) -> str | None:

@@ -122,7 +122,7 @@ def _protected(tool: BaseTool | Callable[..., object], origin: Origin, *, use_co
     if _CALLS in vars(inner):
         if _calls(inner).origin.guards.enforcer is not origin.guards.enforcer:
             raise ConfigurationError(f"{inner.metadata.name}: another enforcer guards the tool; pass the tool itself")
-        name, known = inner.metadata.get_name(), _calls(inner).origin
+        name, known = _calls(inner).name, _calls(inner).origin
         pairs = ((origin.acting, known.acting), (origin.server, known.server))
         if any(new and new != old for new, old in (*pairs, (origin.guards.agents, known.guards.agents))):
             known.guards.refuse_second(origin.guards, f"the tool {name!r}")

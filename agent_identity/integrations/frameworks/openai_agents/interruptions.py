@@ -220,7 +220,7 @@ async def suspend_for_approval(
         run: The context of its run.
         places: Where a ruling for it may be.
     """
-    key = call_key(asked.name, asked.request.call_id or "", parameters)
+    key = call_key(asked.own, asked.request.call_id or "", parameters)
     if _brought(guards, key, places):
         return False
     try:
@@ -266,7 +266,7 @@ def ruled(
         parameters: Its arguments, as the model wrote them.
         places: Where the ruling may be.
     """
-    key, ruling = call_key(asked.name, asked.request.call_id or "", parameters), None
+    key, ruling = call_key(asked.own, asked.request.call_id or "", parameters), None
     for place in _brought(guards, key, places)[:1]:
         ruling, *rest = _RULINGS.pop(place)
         if rest:

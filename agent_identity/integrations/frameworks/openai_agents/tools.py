@@ -16,6 +16,7 @@ from agents.tool import (
 from agents.tool_context import ToolContext
 
 from agent_identity._enforcement.calls import CallRequest
+from agent_identity._identity.common import tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, shown, text_for
 from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody, seen_in
@@ -48,7 +49,7 @@ class GuardedBody(SharedBody):
         self.server: Final = None if origin is None else origin.mcp_server_name
         self.original: Final[_Invoke] = tool.on_invoke_tool
         self.needs_approval: Final = tool.needs_approval
-        self._name = tool.name
+        self._name = tool_name(self.server, tool.name)
         self._schema = tool.params_json_schema
         self._description = tool.description
         self._body: _Invoke = tool.on_invoke_tool

@@ -20,6 +20,7 @@ from pydantic_ai.toolsets import AbstractToolset, DynamicToolset, FunctionToolse
 from agent_identity._enforcement.calls import Call, CallRequest, Shown
 from agent_identity._enforcement.common import refusal
 from agent_identity._enforcement.tasks import Task, attached, marked_as_here
+from agent_identity._identity.common import tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, is_of_run, is_spliced, running
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
@@ -154,7 +155,7 @@ class _GuardedToolset(WrapperToolset[object]):
         own = self.wrapped.tools.get(name) if isinstance(self.wrapped, FunctionToolset) else None
         function = None if own is None else own.function
         return ToolCall(
-            name,
+            tool_name(server, name),
             request,
             agent_name(ctx),
             kind,

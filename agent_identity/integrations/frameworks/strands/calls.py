@@ -23,6 +23,7 @@ from agent_identity._enforcement.common import refusal
 from agent_identity._enforcement.lifecycle import GuardedCall, guard_of
 from agent_identity._enforcement.tasks import attached, marked_as_here
 from agent_identity._evidence.record import Model
+from agent_identity._identity.common import tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.strands.listed_tools import unguarded
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
@@ -246,12 +247,13 @@ class GuardedTool(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
         arguments, supplied = arguments_of(tool_use["input"], schema)
         kind = "agent" if tool.tool_type == "agent" else "function" if self._self_server is None else "mcp"
         request = CallRequest(arguments, supplied, call_id=tool_use["toolUseId"])
+        server = self._self_server or None
         return ToolCall(
-            tool.tool_name,
+            tool_name(server, tool.tool_name),
             request,
             self._self_acting,
             kind,
-            self._self_server or None,
+            server,
             schema=schema,
             contents=result_contents,
             function=getattr(tool, "__wrapped__", None),

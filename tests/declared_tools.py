@@ -167,17 +167,17 @@ class DeclaredTools(ABC):
         self, bank: Bank, caplog: pytest.LogCaptureFixture
     ) -> None:
         """They do not apply to a tool of the same name, and the name is logged."""
-        elsewhere = ToolOptions(labels=[], returns="trusted", server="files")
+        elsewhere = ToolOptions(labels=[], returns="trusted")
         with bank.task(), caplog.at_level(logging.WARNING, "agent_identity"):
             await self.run(
                 bank,
                 bank.tools(),
                 [READ, pay(EVIL)],
-                tool_options={"read_invoice": elsewhere, "pay_invoice": PAYS, "nothing": READS},
+                tool_options={"files/read_invoice": elsewhere, "pay_invoice": PAYS, "nothing": READS},
             )
         assert bank.paid == []
         said = [record.getMessage() for record in caplog.records if "guarded yet" in record.getMessage()]
-        names = f"{self.prefix}nothing, {self.prefix}read_invoice"
+        names = f"{self.prefix}files/read_invoice, {self.prefix}nothing"
         assert said == [f"tool_options names tools that nobody has guarded yet: {names}"]
 
     async def test_a_function_under_the_enforcer_declares_itself(self, bank: Bank) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope, records
 from agent_identity._enforcement.common import refusal
+from agent_identity._identity.common import tool_name
 from agent_identity.adapters import Call, CallRequest
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Contains
@@ -196,22 +197,21 @@ SCHEMA = {"properties": {"to": {"type": "string"}, "amount": {}}}
     [
         ("function", None, OPTIONS, True),
         ("agent", None, OPTIONS, True),
-        ("mcp", "files", OPTIONS, False),
+        ("mcp", "files", OPTIONS, True),
         ("mcp", None, OPTIONS, False),
         ("model", None, OPTIONS, False),
         ("streamed_model", None, OPTIONS, False),
         ("prompt", None, OPTIONS, True),
-        ("mcp", "files", ToolOptions(labels=["payment"], server="files"), True),
-        ("mcp", "other", ToolOptions(labels=["payment"], server="files"), False),
-        ("function", None, ToolOptions(labels=["payment"], server="files"), False),
     ],
 )
 def test_options_are_about_one_tool_here_or_of_a_server(
     rehearse: Rehearse, kind: str, server: str | None, options: ToolOptions, counts: bool
 ) -> None:
-    """Declarations of a tool in this process do not apply to a server's tool of the same name."""
-    guards = ToolGuards(rehearse().enforcer, tool_options={"pay": options})
-    assert guards.of("pay", kind=kind, server=server).tool.labels == (("payment",) if counts else None)
+    """Declarations of a tool do not apply to one of another server, or of an unknown one that chose the name."""
+    name = tool_name(server, "pay")
+    guards = ToolGuards(rehearse().enforcer, tool_options={name: options})
+    assert guards.of(name, kind=kind, server=server).tool.labels == (("payment",) if counts else None)
+    assert guards.of("other/pay", kind="mcp", server="other").tool.labels is None
     assert guards.of("read").tool.labels is None
 
 
@@ -263,8 +263,8 @@ def test_options_for_a_function_that_declares_itself_are_logged_in_monitor_mode(
         """Read."""
         return "read"
 
-    for options, logged in ((ToolOptions(labels=[], server="files"), 0), (ToolOptions(labels=[]), 1)):
-        guards = ToolGuards(enforcer, tool_options={"read": options})
+    for name, logged in (("files/read", 0), ("read", 1)):
+        guards = ToolGuards(enforcer, tool_options={name: ToolOptions(labels=[])})
         for _ in range(2):
             assert guards.of("read", function=read).tool.labels is None
         assert caplog.text.count("declares itself") == logged
@@ -280,7 +280,6 @@ def test_options_for_a_function_that_declares_itself_are_logged_in_monitor_mode(
         ({"endorses": True}, ValueError),
         ({"restores": {"to": "!"}}, ValueError),
         ({"lazy": "later"}, ConfigurationError),
-        ({"server": ""}, ValueError),
     ],
 )
 def test_malformed_options_are_refused_at_once(wrong: dict[str, Any], error: type[Exception]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,6 @@ def as_tool(function: Callable[..., Any]) -> sdk.SdkMcpTool[Any]:
         return {"content": [{"type": "text", "text": function(**arguments)}]}
 
     return handler
-
-
-def of_the_server(options: ToolOptions) -> ToolOptions:
-    """Return declarations for the tools of the server in this process."""
-    return options if options.server else replace(options, server="bank")
 
 
 class TestDeclaredTools(DeclaredTools):
@@ -62,7 +56,7 @@ class TestDeclaredTools(DeclaredTools):
         **options: Any,
     ) -> None:
         """Let the agent work."""
-        declared = {f"bank/{name}": of_the_server(one) for name, one in tool_options.items()}
+        declared = {f"bank/{name}": one for name, one in tool_options.items()}
         if "prompts" in options:
             declared["chat"] = ToolOptions(labels=[])  # Otherwise a later prompt is a consequential call itself.
         calls = [[use(f"mcp__bank__{name}", dict(given), str(n))] for n, (name, given) in enumerate(script)]

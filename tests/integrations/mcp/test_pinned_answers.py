@@ -1,4 +1,4 @@
-"""Definitions have a tool's own name, calls have ``server/tool``: answers join them, whoever asks, and in SQL too."""
+"""Definitions and calls have one name, ``server/tool``: answers find the calls of a changed definition."""
 
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,10 @@ def poisoned(pair: Pair) -> Path:
 
 
 def test_the_calls_of_a_definition_are_found(poisoned: Path) -> None:
-    """By the digest of the definition in force, by the name at the server, and by the name of calls."""
+    """By the digest of the definition in force, by the end of the name, and by the name."""
     everything = incident(Evidence(sources=poisoned), Seed("everything", ""))
     (change,) = everything.definitions
-    assert (change.server, change.tool, change.calls, change.refused) == (NAME, "read", 0, REFUSED)
+    assert (change.tool, change.calls, change.refused) == (f"{NAME}/read", 0, REFUSED)
     assert change.before is not None
     assert change.after is not None
     found = {
@@ -54,7 +54,7 @@ def test_the_calls_of_a_definition_are_found(poisoned: Path) -> None:
 
 
 def test_the_inventory_lists_a_tool_of_a_server_once(poisoned: Path, tmp_path: Path) -> None:
-    """Pins and spans of MCP have its own name; it has that of its calls, is pinned and is guarded."""
+    """Spans of MCP have its name at the server; it has that of its calls, is pinned and is guarded."""
     said = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "read", "mcp.method.name": "tools/call"}
     foreign = traces(tmp_path / "t.jsonl", [span(said, name="tools/call read")], scope="mcp")
     found = inventory(Evidence(sources=[poisoned, foreign]))
@@ -66,10 +66,7 @@ def test_the_inventory_lists_a_tool_of_a_server_once(poisoned: Path, tmp_path: P
 
 
 def test_servers_and_calls_join_in_sql(poisoned: Path, tmp_path: Path) -> None:
-    """By server and the name that the tool has there."""
+    """By the name of the tool."""
     export_tables(poisoned, tmp_path / "tables")
-    query = (
-        "SELECT count(DISTINCT calls.record) AS calls FROM calls JOIN servers"
-        " ON calls.server = servers.server AND calls.server_tool = servers.tool"
-    )
+    query = "SELECT count(DISTINCT calls.record) AS calls FROM calls JOIN servers ON calls.tool = servers.tool"
     assert query_tables(tmp_path / "tables", query) == [{"calls": CALLS + REFUSED}]

@@ -123,7 +123,7 @@ def test_the_recorder_key_of_the_month_is_a_seed(month: Path) -> None:
 def test_the_changed_definition_of_the_month_is_told(month: Path) -> None:
     """It was accepted at once, with what was stated, and nothing ran in between; other seeds do not mention it."""
     (change,) = asked(month, "server:web").definitions
-    assert (change.tool, change.before, change.after) == ("search_web", OLD, NEW)
+    assert (change.tool, change.before, change.after) == ("web/search_web", OLD, NEW)
     assert (change.status, change.reason) == ("accepted", "reviewed by it@example.com")
     assert (change.calls, change.refused) == (0, 0)
     assert asked(month, f"definition:{NEW}").definitions == (change,)
@@ -137,6 +137,6 @@ def test_a_definition_is_first_seen_when_a_server_offers_it(month: Path) -> None
     """Each digest of a tool is seen once, the changed one on the day of the change."""
     events = scope(Evidence(sources=month)).events
     offered = {one.other: one.since_ns for one in events if one.relation == "offers" and one.agent == "web"}
-    assert offered.keys() >= {f"search_web {OLD}", f"search_web {NEW}"}
-    assert (offered[f"search_web {NEW}"] - FIRST) // DAY == 14
-    assert offered[f"search_web {OLD}"] < offered[f"search_web {NEW}"]
+    assert offered.keys() >= {f"web/search_web {OLD}", f"web/search_web {NEW}"}
+    assert (offered[f"web/search_web {NEW}"] - FIRST) // DAY == 14
+    assert offered[f"web/search_web {OLD}"] < offered[f"web/search_web {NEW}"]

@@ -453,7 +453,7 @@ BOB_HIMSELF: Final = Principal(id="bob@example.com", kind="human", provenance="a
     [
         (of_calls(principal=BOB_HIMSELF), "self_approved_calls"),
         (of_calls(agent=RecordedAgent(id="helper", owner="bob@example.com")), "owner_approved_calls"),
-        (of_calls(server="files"), "unpinned_servers"),
+        (of_calls(kind="mcp", tool="files/read"), "unpinned_tools"),
         (of_calls(kind="model"), "model_calls"),
         (of_calls(findings=("secret",)), "finding_calls"),
         (of_calls(principal=None), "unattributed_calls"),

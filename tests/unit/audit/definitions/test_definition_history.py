@@ -9,9 +9,9 @@ from agent_identity._audit.definitions.definition_history import DefinitionHisto
 from agent_identity._evidence.record.parts import Offered, Server
 
 OLD, NEW, OTHER = (letter * 43 for letter in "AEI")
-PINNED = Offered(name="search", status="pinned", pinned=OLD)
-CHANGED = Offered(name="search", status="changed", pinned=OLD, offered=NEW)
-ACCEPTED = Offered(name="search", status="pinned", pinned=NEW)
+PINNED = Offered(name="web/search", status="pinned", pinned=OLD)
+CHANGED = Offered(name="web/search", status="changed", pinned=OLD, offered=NEW)
+ACCEPTED = Offered(name="web/search", status="pinned", pinned=NEW)
 
 
 def server(reason: str | None = None) -> Server:
@@ -34,11 +34,11 @@ def test_a_change_lasts_until_somebody_accepts_it(order: tuple[int, ...]) -> Non
     states = [(1, PINNED), (5, CHANGED), (7, CHANGED), (9, ACCEPTED)]
     found = history(*(states[number] for number in order), reason="reviewed by it@example.com")
     for at in (4, 5, 8, 9):
-        found.take_call(at, f"c{at}", "web", "search", ran=at != 8, refused=at == 8)
-    found.take_call(6, "c6", "files", "search", ran=True, refused=False)
-    found.take_call(6, "c6", None, "search", ran=True, refused=False)
+        found.take_call(at, f"c{at}", "web/search", ran=at != 8, refused=at == 8)
+    found.take_call(6, "c6", "files/search", ran=True, refused=False)
+    found.take_call(6, "c6", "search", ran=True, refused=False)
     (change,) = found.changes()
-    assert (change.server, change.tool, change.before, change.after) == ("web", "search", OLD, NEW)
+    assert (change.tool, change.before, change.after) == ("web/search", OLD, NEW)
     assert (change.at_ns, change.record, change.status) == (5, "r5", "accepted")
     assert (change.settled_ns, change.settled_by, change.reason) == (9, "r9", "reviewed by it@example.com")
     assert (change.calls, change.refused, change.records) == (1, 1, ("c5", "c8"))
@@ -54,10 +54,10 @@ def test_a_change_can_be_withdrawn_or_wait() -> None:
 
 def test_one_change_after_another_is_two() -> None:
     """A second definition replaces one that waits; a new tool has no definition before."""
-    second = Offered(name="search", status="changed", pinned=OLD, offered=OTHER)
-    found = history((1, CHANGED), (2, second), (3, Offered(name="search", status="pinned", pinned=OTHER))).changes()
+    second = Offered(name="web/search", status="changed", pinned=OLD, offered=OTHER)
+    found = history((1, CHANGED), (2, second), (3, Offered(name="web/search", status="pinned", pinned=OTHER))).changes()
     assert [(one.after, one.status) for one in found] == [(NEW, "withdrawn"), (OTHER, "accepted")]
-    (new,) = history((1, Offered(name="search", status="new", offered=NEW))).changes()
+    (new,) = history((1, Offered(name="web/search", status="new", offered=NEW))).changes()
     assert (new.before, new.after, new.status) == (None, NEW, "waiting")
 
 
@@ -65,10 +65,10 @@ def test_a_definition_is_in_force_while_the_server_offers_it() -> None:
     """From the record that first shows it until the next one."""
     found = history((3, PINNED), (5, CHANGED), (9, ACCEPTED))
     times = range(2, 11)
-    assert [at for at in times if found.in_force(OLD, "web", "search", at)] == [3, 4]
-    assert [at for at in times if found.in_force(NEW, "web", "search", at)] == [5, 6, 7, 8, 9, 10]
-    assert not found.in_force(OLD, None, "search", 4)
-    assert not found.in_force(OLD, "web", "other", 4)
+    assert [at for at in times if found.in_force(OLD, "web/search", at)] == [3, 4]
+    assert [at for at in times if found.in_force(NEW, "web/search", at)] == [5, 6, 7, 8, 9, 10]
+    assert not found.in_force(OLD, "search", 4)
+    assert not found.in_force(OLD, "web/other", 4)
 
 
 def test_states_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def records() -> list[bytes]:
     agent = {"agent": {"id": "clerk", "owner": "ops", "version": "2"}}
     party = {"task": {"id": task["task"]["id"]}, "chain": task["chain"], "agent": task["agent"]}
     service = {"id": "spiffe://example.com/batch", "kind": "service", "provenance": "verified"}
-    action = {"action": {"tool": "pay", "kind": "mcp", "server": "mcp.example.com"}}
+    action = {"action": {"tool": "mcp.example.com/pay", "kind": "mcp"}}
     decision = {"effect": "route", "enforced": "escalate", "mode": "enforce", "reason": "policy_routes", "rule": "r1"}
     pruned = {"stream": ID, "first": "1", "last": "2", "root": "A" * 43, "checkpoint": "1"}
     revoked = {"kind": "task", "name": "t", "status": "revoked", "version": "1"}

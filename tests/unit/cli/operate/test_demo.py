@@ -97,7 +97,7 @@ def test_the_month_is_what_the_tour_says(month: Path) -> None:
     assert {one.agent.id for one in outcomes if one.agent} == {"office", "clerk", "payer", "researcher"}
     assert {one.action.server for one in outcomes} == {None, "web", "files"}
     (page,) = [one for one in outcomes if one.findings]
-    assert (page.action.tool, page.outcome) == ("fetch_page", "success")
+    assert (page.action.tool, page.outcome) == ("web/fetch_page", "success")
     asked = Counter(one.approval.status for one in records if isinstance(one, Approval))
     assert asked == {"pending": 5, "approved": 4, "rejected": 1}
     revoked = [one.revocation for one in records if isinstance(one, Revocation)]

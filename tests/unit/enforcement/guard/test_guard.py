@@ -720,12 +720,25 @@ def test_a_tool_has_a_name_that_records_can_hold(world: Any, name: str) -> None:
         world.enforcer.guard(5)
 
 
+@pytest.mark.parametrize("server", ["files", "https://mcp.example.com/files", "a/b"])
+def test_a_tool_of_a_server_has_one_name(world: Any, server: str) -> None:
+    """Its name begins with that of the server, in every record, and the server is no member beside it."""
+    guard = world.enforcer.guard(f"{server}/read", kind="mcp", server=server)
+    for name in ("read", server, f"{server}read", f"other/{server}/read"):
+        with pytest.raises(ConfigurationError, match="named without it"):
+            world.enforcer.guard(name, kind="mcp", server=server)
+    with world.task(OPEN):
+        guard.run(CallRequest({}), lambda _: None)
+    assert {record["action"]["tool"] for record in world.records("intent", "outcome")} == {f"{server}/read"}
+    assert all("server" not in record["action"] for record in world.records("intent", "outcome"))
+
+
 # --------------------------------------------------------------------------- integrations' own ways in
 
 
-def test_an_integration_adds_call_id_server_and_outcomes(world: Any) -> None:
+def test_an_integration_adds_call_id_and_outcomes(world: Any) -> None:
     """What a framework knows stands in record and span; an exception that is no error has its own outcome."""
-    guard = world.enforcer.guard("tool", kind="mcp", server="files.example", suspends=(EOFError,))
+    guard = world.enforcer.guard("files.example/tool", kind="mcp", server="files.example", suspends=(EOFError,))
     assert (guard.mode, guard.clock, guard.inventory) == ("enforce", world.clock, world.enforcer._point.inventory)
     with world.task(OPEN):
         for error in (EOFError(), LookupError()):
@@ -736,8 +749,8 @@ def test_an_integration_adds_call_id_server_and_outcomes(world: Any) -> None:
     first, second = world.records("outcome")
     assert (first["outcome"], second["outcome"], second["error"]) == ("suspended", "error", "LookupError")
     assert "error" not in first
-    assert (first["action"]["server"], first["action"]["kind"], first["action"]["call"]) == (
-        "files.example",
+    assert (first["action"]["tool"], first["action"]["kind"], first["action"]["call"]) == (
+        "files.example/tool",
         "mcp",
         "call-1",
     )

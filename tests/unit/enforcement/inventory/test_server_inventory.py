@@ -171,14 +171,14 @@ def test_servers_and_tools_stand_in_the_ledger_once_for_each_change(world: Any) 
     inventory.sight(sighting("https://moved.example.com", version="", read=B, new=C), pin=True)
     records = [(r["server"], r["tools"]) for r in world.records("registration")]
     server = {"name": "files", "transport": "http", "place": URL, "title": "Files", "version": "1", "status": "pinned"}
-    waiting = {"name": "new", "status": "new", "offered": C.digest}
+    waiting = {"name": "files/new", "status": "new", "offered": C.digest}
     assert records == [
-        (server, [{"name": "read", "status": "pinned", "pinned": A.digest}]),
-        (server, [waiting, {"name": "read", "status": "changed", "pinned": A.digest, "offered": B.digest}]),
-        ({**server, "reason": "agreed"}, [waiting, {"name": "read", "status": "pinned", "pinned": B.digest}]),
+        (server, [{"name": "files/read", "status": "pinned", "pinned": A.digest}]),
+        (server, [waiting, {"name": "files/read", "status": "changed", "pinned": A.digest, "offered": B.digest}]),
+        ({**server, "reason": "agreed"}, [waiting, {"name": "files/read", "status": "pinned", "pinned": B.digest}]),
         (
             {**server, "reason": "agreed", "status": "moved"},
-            [waiting, {"name": "read", "status": "pinned", "pinned": B.digest}],
+            [waiting, {"name": "files/read", "status": "pinned", "pinned": B.digest}],
         ),
     ]
     world.enforcer.close()

@@ -107,7 +107,7 @@ def run(request: Any) -> Run:
 
 def test_a_body_gets_what_was_judged_and_leaves_both_records(world: Any, run: Run) -> None:
     """The body runs once, under the span of the call; what the framework knows is on record."""
-    guard = world.enforcer.guard("tool", kind="other", server="s.example", labels=["payment"])
+    guard = world.enforcer.guard("s.example/tool", kind="other", server="s.example", labels=["payment"])
     seen: list[Any] = []
 
     def body(call: Call) -> str:
@@ -120,9 +120,9 @@ def test_a_body_gets_what_was_judged_and_leaves_both_records(world: Any, run: Ru
         assert otel.get_current() == before
     assert seen == [({"x": 1}, "call-1", True)]
     (intent, outcome) = world.records("intent", "outcome")
-    assert (intent["action"]["kind"], intent["action"]["server"], intent["action"]["call"]) == (
+    assert (intent["action"]["kind"], intent["action"]["tool"], intent["action"]["call"]) == (
         "other",
-        "s.example",
+        "s.example/tool",
         "call-1",
     )
     assert (outcome["outcome"], outcome["intent"], "result" in outcome["action"]) == ("success", intent["id"], True)

@@ -58,7 +58,6 @@ OPENED = {**OF_TASK, "task": {"id": "task-1", "expires": NS, "purpose": "pay", "
 SHORT_ACTION = {
     "tool": "pay",
     "kind": "function",
-    "server": "bank",
     "call": "call_1",
     "args": HASH,
     "result": HASH,

@@ -89,7 +89,6 @@ def full(kind: str) -> dict[str, Any]:
         "agent": {"version": "1.2"},
         "action": {
             "kind": "mcp",
-            "server": "payments",
             "call": "call_1",
             "args": HASH,
             "names": ["amount:number", "a:b:string", "é\n:opaque"],

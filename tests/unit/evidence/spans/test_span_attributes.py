@@ -34,7 +34,6 @@ MEMBERS: dict[str, Any] = {
     "action": {
         "tool": "pay_invoice",
         "kind": "mcp",
-        "server": "payments",
         "call": "call_1",
         "args": f"s{HASH}",
         "result": OTHER,
@@ -78,7 +77,6 @@ EXPECTED: dict[str, str | tuple[str, ...]] = {
     "agent_identity.policy.rule_id": "limit",
     "agent_identity.inspection.categories": ("api_key", "email"),
     "agent_identity.tool.kind": "mcp",
-    "agent_identity.tool.server": "payments",
     "agent_identity.content.args_hash": f"s{HASH}",
     "agent_identity.content.result_hash": OTHER,
     "agent_identity.outcome": "error",
@@ -104,7 +102,6 @@ OF_TASK = ("task", "principal", "agent", "chain")
 OPTIONAL = ("findings", "error", "principal.issuer", "agent.version", "decision.rule")
 OPTIONAL += (
     "decision.digest",
-    "action.server",
     "action.call",
     "action.args",
     "action.result",

@@ -121,7 +121,7 @@ class TestDeclaredTools(DeclaredTools):
             [[use("Agent", asked, "1")], [say("waiting")], pays[0], [say("refused")], pays[1], [say("done")]],
             [[say(f"Pay {EVIL}")]],
         )
-        declared = {"bank/pay_invoice": of_the_server(PAYS), "chat": ToolOptions(labels=[])}
+        declared = {"bank/pay_invoice": PAYS, "chat": ToolOptions(labels=[])}
         scope = ai.Scope({"bank/pay_invoice": {}, "Agent": None, "chat": None})
         with bank.task(scope), stand_in.running():
             hooks = claude_agent.hooks(bank.enforcer, tool_options=declared, prompts="chat", principal_messages=True)

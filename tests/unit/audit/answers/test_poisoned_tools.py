@@ -8,7 +8,7 @@ import pytest
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._enforcement.inventory import Definition, Observation
 from agent_identity.adapters import CallRequest
-from agent_identity.answers import Evidence, Seed, controls, incident, inventory, scope
+from agent_identity.answers import Evidence, Seed, incident, inventory, scope
 from agent_identity.audit import export_tables, query_tables
 from agent_identity.cli import main
 
@@ -88,4 +88,3 @@ def test_readers_take_the_server_of_a_call_from_registrations(poisoned: Path, se
     assert items["server", server].calls == BEFORE + CALLS
     used = [one for one in scope(evidence).events if one.relation == "uses server"]
     assert [(one.agent, one.other, one.count) for one in used] == [(CLERK.id, server, BEFORE + CALLS)]
-    assert controls(evidence, framework="owasp-agentic").signals["unpinned_tools"].count == 0

@@ -146,7 +146,7 @@ def test_a_call_in_the_form_of_ocsf() -> None:
         },
         "actor": {"user": {"uid": "spiffe://example.com/batch", "type_id": 4}, "invoked_by": "invoice-supervisor"},
         "src_endpoint": {"uid": STREAM, "type_id": 99, "type": "stream of records"},
-        "api": {"operation": "pay", "service": {"name": "mcp.example.com"}, "request": {"uid": CALL}},
+        "api": {"operation": "mcp.example.com/pay", "request": {"uid": CALL}},
         "raw_data": ROUTED.decode(),
         "raw_data_size": len(ROUTED),
         "raw_data_hash": hashed(ROUTED),
@@ -279,7 +279,7 @@ def test_a_call_in_the_form_of_an_audit_log() -> None:
             "audit.schema.version": "1",
             "audit.sequence.previous_hash": PREV,
             "audit.sequence.stream_id": STREAM,
-            "audit.target.id": "pay",
+            "audit.target.id": "mcp.example.com/pay",
             "audit.target.type": "tool",
         } | {f"audit.integrity.{name}": value for name, value in more.items()}
         return [{"key": key, "value": {"stringValue": found[key]}} for key in sorted(found)]

@@ -95,7 +95,7 @@ def test_the_month_is_what_the_tour_says(month: Path) -> None:
         "tool_not_granted": 1,
     }
     assert {one.agent.id for one in outcomes if one.agent} == {"office", "clerk", "payer", "researcher"}
-    assert {one.action.server for one in outcomes} == {None, "web", "files"}
+    assert {one.action.tool.partition("/")[0] for one in outcomes if "/" in one.action.tool} == {"web", "files"}
     (page,) = [one for one in outcomes if one.findings]
     assert (page.action.tool, page.outcome) == ("web/fetch_page", "success")
     asked = Counter(one.approval.status for one in records if isinstance(one, Approval))

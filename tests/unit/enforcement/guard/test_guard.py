@@ -727,7 +727,7 @@ def test_a_tool_of_a_server_has_one_name(world: Any, server: str) -> None:
     for name in ("read", server, f"{server}read", f"other/{server}/read"):
         with pytest.raises(ConfigurationError, match="named without it"):
             world.enforcer.guard(name, kind="mcp", server=server)
-    with world.task(OPEN):
+    with world.task(Scope(f"{server}/read")):
         guard.run(CallRequest({}), lambda _: None)
     assert {record["action"]["tool"] for record in world.records("intent", "outcome")} == {f"{server}/read"}
     assert all("server" not in record["action"] for record in world.records("intent", "outcome"))
@@ -740,7 +740,7 @@ def test_an_integration_adds_call_id_and_outcomes(world: Any) -> None:
     """What a framework knows stands in record and span; an exception that is no error has its own outcome."""
     guard = world.enforcer.guard("files.example/tool", kind="mcp", server="files.example", suspends=(EOFError,))
     assert (guard.mode, guard.clock, guard.inventory) == ("enforce", world.clock, world.enforcer._point.inventory)
-    with world.task(OPEN):
+    with world.task(Scope("files.example/tool")):
         for error in (EOFError(), LookupError()):
             call = guard.judge(CallRequest({"x": 1, "config": {}}, injected=("config",), call_id="call-1"))
             guard.fail(call, error)

@@ -114,7 +114,7 @@ def test_a_body_gets_what_was_judged_and_leaves_both_records(world: Any, run: Ru
         seen.append((dict(call.arguments), call.call_id, trace.get_current_span().get_span_context().is_valid))
         return "done"
 
-    with world.task(OPEN):
+    with world.task(Scope("s.example/tool")):
         before = otel.get_current()
         assert run(guard, ASKED, body) == "done"
         assert otel.get_current() == before

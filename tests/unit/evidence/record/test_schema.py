@@ -536,7 +536,7 @@ PARTY = {"id": "alice", "kind": "human", "provenance": "asserted"}
         ("outcome", ("action", "tool"), "", f".action.tool: {IDENTIFIER}"),
         ("outcome", ("action", "tool"), "pay\u3164", f".action.tool: {IDENTIFIER}"),
         ("outcome", ("action", "kind"), "x" * 257, f".action.kind: {NAME}"),
-        ("outcome", ("action", "server"), 1, f".action.server: {IDENTIFIER}"),
+        ("outcome", ("action", "server"), "web", f".action: {UNKNOWN}"),
         ("outcome", ("action", "call"), "", f".action.call: {NAME}"),
         ("outcome", ("action", "route"), [], f".action.route: {NAME}"),
         (

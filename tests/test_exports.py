@@ -114,7 +114,7 @@ SIGNATURES = {
     options.Telemetry: "*, tracer_provider=None, spans='auto', sealing='background', otlp=None, on_record=()",
     options.Transparency: "*, witnesses=<factory>, checkpoints=()",
     options.ToolOptions: "*, labels=None, data=None, lazy=None, touches=None, returns=None, destination=None, "
-    "endorses=False, restores=None, content_on_spans=None, server=None",
+    "endorses=False, restores=None, content_on_spans=None",
 }
 """The parameters of the calls that programs are made of, with their defaults."""
 

@@ -234,9 +234,7 @@ async def test_authority_travels_with_a_message(world: World) -> None:
         ("look_up", "alice@example.com", "invoice-clerk→researcher", "success", "within_scope")
     ]
     outcomes = [r for r in read(world.folder / "clerk") if r.kind == "outcome"]
-    assert [(r.action.tool, r.outcome, r.action.server) for r in outcomes] == [
-        ("researcher/send_message", "success", "researcher")
-    ]
+    assert [(r.action.tool, r.outcome) for r in outcomes] == [("researcher/send_message", "success")]
 
 
 async def test_authority_travels_with_rest_as_well(world: World) -> None:

@@ -189,9 +189,9 @@ async def test_functions_of_an_mcp_server_have_its_name_and_the_defaults_of_its_
         functions = (search,)
 
     maf.open(options={"servers": {"crm.example.com": Server()}})
-    assert await maf.run(maf.agent([[maf.call("search")]], [search]), "search") == ["{'limit': 7}"]
-    (call,) = maf.world.records.calls("search")
-    assert (call.record.action.kind, call.record.action.server) == ("mcp", "crm.example.com")
+    assert await maf.run(maf.agent([[maf.call("search")]], [search]), "crm.example.com/search") == ["{'limit': 7}"]
+    (call,) = maf.world.records.calls("crm.example.com/search")
+    assert call.record.action.kind == "mcp"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -37,11 +37,11 @@ def test_tools_of_servers_are_recorded_with_their_server(
     name = sanitize_tool_name(made.name)
     llm._script[:] = [[(name, {"invoice": "A"})], [(name, {"invoice": "B"})], "done"]
     crew = protect(crew_of(agent), world.enforcer)
-    with task(world, scope=Scope(name, invoice="A")):
+    full = f"{made.server_name}/{name}"
+    with task(world, scope=Scope(full, invoice="A")):
         crew.kickoff()
     first, second = answers(llm)
     assert "A is open" in first
     assert second.startswith("refused: argument_out_of_scope")
-    found = {(call.record.action.kind, call.record.action.server) for call in world.records.calls()}
-    assert found == {("mcp", made.server_name)}
+    assert {(call.record.action.kind, call.tool) for call in world.records.calls()} == {("mcp", full)}
     verified(world)

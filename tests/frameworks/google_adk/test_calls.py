@@ -221,10 +221,11 @@ async def test_tools_of_an_mcp_server_have_its_name_and_the_defaults_of_its_sche
     toolset = Remotes(tool_name_prefix="crm")
     adk.open(plugin={"servers": {"crm.example.com": toolset}})
     name = (await toolset.get_tools_with_prefix())[0].name
-    (answer,) = await adk.run(adk.agent([[adk.call(name)]], [toolset]), name)
+    full = f"crm.example.com/{name}"
+    (answer,) = await adk.run(adk.agent([[adk.call(name)]], [toolset]), full)
     assert answer == {"sent": {"limit": 7}}
-    (call,) = adk.world.records.calls(name)
-    assert (call.record.action.kind, call.record.action.server) == ("mcp", "crm.example.com")
+    (call,) = adk.world.records.calls(full)
+    assert call.record.action.kind == "mcp"
 
 
 async def test_a_made_up_name_is_on_record(adk: Any) -> None:

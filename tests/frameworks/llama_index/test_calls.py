@@ -232,7 +232,7 @@ async def test_tools_of_an_mcp_server_are_recorded_with_it(open_office: Any) -> 
     async with office.task():
         await outputs(office.agent([("read", {"invoice": "INV-1"})], server="archive").run("go"))
     (call,) = office.world.records.calls()
-    assert (call.record.action.kind, call.record.action.server) == ("mcp", "archive")
+    assert (call.record.action.kind, call.tool) == ("mcp", "archive/read")
 
 
 async def test_results_are_inspected_and_redacted(open_office: Any) -> None:

@@ -236,10 +236,10 @@ async def test_tools_of_mcp_servers_have_their_server(world: Rehearsal, tmp_path
     calls = [call("look_up", "call-1", question="a"), call("look_up", "call-2", question="b", limit=9)]
     async with server:
         agent = Agent(name="invoice-clerk", mcp_servers=[server], model=script(calls))
-        result = await run(world, protect(agent, world.enforcer))
+        result = await run(world, protect(agent, world.enforcer), scope=ai.Scope("ledger/look_up"))
     assert ["a 5" in str(outputs(result)[0]), "b 9" in str(outputs(result)[1])] == [True, True]
     actions = [one.record.action for one in world.records.calls()]
-    assert [(one.tool, one.kind, one.server) for one in actions] == [("look_up", "mcp", "ledger")] * 2
+    assert [(one.tool, one.kind) for one in actions] == [("ledger/look_up", "mcp")] * 2
 
 
 async def test_unprotect_makes_everything_what_it_was(world: Rehearsal) -> None:

@@ -300,10 +300,10 @@ async def test_a_tool_of_an_mcp_server_is_recorded_with_its_server(
     server.write_text(SERVER, encoding="utf-8")
     toolset = MCPToolset(str(server), id="archive")
     agent = office.agent([make_call("a_search", q="x")], tools=[], toolsets=[toolset.prefixed("a")])
-    async with office.task(ai.Scope("search")):
+    async with office.task(ai.Scope("archive/search")):
         await agent.run("go")
     (call,) = office.world.records.calls()
-    assert (call.outcome, call.record.action.kind, call.record.action.server) == ("success", "mcp", "archive")
+    assert (call.outcome, call.record.action.kind, call.tool) == ("success", "mcp", "archive/search")
 
 
 async def test_a_made_up_name_is_refused_on_record(open_office: Any, make_call: Any) -> None:

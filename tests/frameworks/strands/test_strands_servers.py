@@ -1,4 +1,4 @@
-"""Tools of MCP servers in Strands: on record with their server, under the names that the agent knows."""
+"""Tools of MCP servers in Strands: on record with their server, as ``server/tool``."""
 
 import sys
 from typing import Any
@@ -31,11 +31,11 @@ def test_tools_of_servers_are_recorded_with_their_server(rehearse: Rehearse) -> 
     with client:
         tools: list[Any] = client.list_tools_sync()
         agent = made(hooks, tools, use("read", "c1", invoice="A"), use("read", "c2", invoice="B"))
-        with task(world, scope=Scope("read", invoice="A", language="en")):
+        with task(world, scope=Scope("billing/read", invoice="A", language="en")):
             agent("go")
     first, second = results(agent)
     assert first == ("success", "A is open (en)")
     assert second[1].startswith("refused: argument_out_of_scope")
-    found = [(call.record.action.kind, call.record.action.server) for call in world.records.calls()]
-    assert found == [("mcp", "billing")] * 2
+    found = [(call.record.action.kind, call.tool) for call in world.records.calls()]
+    assert found == [("mcp", "billing/read")] * 2
     verified(world)

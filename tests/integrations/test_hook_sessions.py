@@ -348,11 +348,7 @@ def test_tools_of_servers_have_the_names_that_they_have_elsewhere(
     """A tool is named by server and tool; where the name could be read in two ways, by the name of the agent."""
     desk.send("PreToolUse", tool, mcp_server=described)
     (action,) = [record["action"] for record in [*desk.records("intent"), *desk.records("outcome")]][:1]
-    assert (action["tool"], action["kind"], action.get("server")) == (
-        name,
-        kind,
-        name.split("/", maxsplit=1)[0] if "/" in name and kind == "mcp" else None,
-    )
+    assert (action["tool"], action["kind"]) == (name, kind)
 
 
 def test_results_are_withheld_or_the_agent_stops(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The calls of an incident: counted as they come, and kept in groups on disk for what is known at the end only."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, final
 
@@ -10,6 +10,7 @@ import msgspec
 from agent_identity._audit.answers.facts import CallFact
 from agent_identity._audit.store import SpillStore
 from agent_identity._evidence.record import Hop, Principal, Resource
+from agent_identity._identity.common import server_of
 
 __all__ = ["MAX_OPEN", "CallGroup", "CallRow", "IncidentCalls", "Reach"]
 
@@ -183,6 +184,20 @@ class IncidentCalls:
         """Count the calls that are still waiting."""
         if self._waiting:
             self._close()
+
+    def with_servers(self, servers: Iterable[str]) -> Iterable[tuple[tuple[str, str], Reach]]:
+        """Return what calls reached, with the registered servers of the tools.
+
+        Args:
+            servers: The names of the servers on record.
+        """
+        reach, known = dict(self.reach), frozenset(servers)
+        for (kind, name), found in self.reach.items():
+            server = server_of(name, known) if kind == "tool" else None
+            if server is not None:
+                before = reach.get(("server", server))
+                reach["server", server] = found if before is None else before.with_more(found)
+        return reach.items()
 
     def _take_open(self, fact: CallFact) -> None:
         if len(self.open) < MAX_OPEN:

@@ -21,7 +21,6 @@ from agent_identity._audit.answers.incident_seed import (
     Seed,
     Selection,
     in_doubt,
-    is_named,
     key_commands,
     refuse_standard_input,
 )
@@ -32,7 +31,6 @@ from agent_identity._audit.definitions import DefinitionChange
 from agent_identity._audit.inputs import PathLike
 from agent_identity._audit.report import counted
 from agent_identity._common.typed_calls import typed
-from agent_identity._identity.common import is_of_server, server_of
 
 __all__ = [
     "Authority",
@@ -374,14 +372,7 @@ class _Conclusion:
         )
 
     def _is_concerned(self, change: DefinitionChange) -> bool:
-        kind, name = self._seed.kind, self._seed.name
-        about = (
-            kind == "everything"
-            or (kind == "definition" and change.after == name)
-            or (kind == "tool" and is_named(change.tool, name))
-            or (kind == "server" and is_of_server(change.tool, name))
-        )
-        return about or bool(change.calls or change.refused)
+        return self._seed.is_about(change) or bool(change.calls or change.refused)
 
     def _proof(self, sources: Collection[int]) -> Proof:
         """Return the weight of what sources say; what a stolen recorder key leaves in doubt is not proved."""
@@ -464,14 +455,7 @@ class _Conclusion:
             yield ToolReach(tool, *could.get(tool, [0, 0, 0]), *did.get(tool, [0, 0, 0]))
 
     def _reached(self) -> Iterator[Reached]:
-        reach = dict(self._collector.calls.reach)
-        servers = self._collector.definitions.servers
-        for (kind, name), found in self._collector.calls.reach.items():
-            server = server_of(name, servers) if kind == "tool" else None
-            if server is not None:
-                known = reach.get(("server", server))
-                reach["server", server] = found if known is None else known.with_more(found)
-        for (kind, name), found in sorted(reach.items()):
+        for (kind, name), found in sorted(self._collector.calls.with_servers(self._collector.definitions.servers)):
             yield Reached(kind, name, found.count, found.first_ns, found.last_ns, found.record)
 
     def _open_tasks(self) -> tuple[str, ...]:

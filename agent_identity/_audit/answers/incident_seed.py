@@ -21,7 +21,7 @@ from agent_identity._audit.answers.facts import (
 from agent_identity._audit.answers.ledger_order import LedgerOrder
 from agent_identity._audit.answers.places import STANDARD_INPUT, Place, find_places
 from agent_identity._audit.answers.reading import Evidence
-from agent_identity._audit.definitions import DefinitionHistory
+from agent_identity._audit.definitions import DefinitionChange, DefinitionHistory
 from agent_identity._audit.inputs import PathLike, to_trust
 from agent_identity._audit.store import SpillStore
 from agent_identity._audit.verify import Doubted, find_doubted
@@ -37,7 +37,6 @@ __all__ = [
     "SeedKind",
     "Selection",
     "in_doubt",
-    "is_named",
     "key_commands",
     "refuse_standard_input",
 ]
@@ -119,6 +118,15 @@ class Seed:
     def indirect(self) -> bool:
         """True if the evidence is read twice: first to learn which tasks or grants it concerns."""
         return self.kind in _INDIRECT
+
+    def is_about(self, change: DefinitionChange) -> bool:
+        """Return whether the seed names a changed definition, its tool or its server."""
+        return (
+            self.kind == "everything"
+            or (self.kind == "definition" and change.after == self.name)
+            or (self.kind == "tool" and _is_named(change.tool, self.name))
+            or (self.kind == "server" and is_of_server(change.tool, self.name))
+        )
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.name else self.kind
@@ -349,7 +357,7 @@ class Selection:
         if kind == "grant":
             return any(hop.grant == name for hop in fact.chain)
         if kind == "tool":
-            return any(is_named(tool, name) for tool in _tools(fact))
+            return any(_is_named(tool, name) for tool in _tools(fact))
         if isinstance(fact, ApprovalFact):
             return kind == "approval" and fact.approval.id == name
         return isinstance(fact, CallFact) and self._is_call(fact, name)
@@ -370,7 +378,7 @@ class Selection:
         return name in named.get(self._seed.kind, ())
 
 
-def is_named(tool: str, name: str) -> bool:
+def _is_named(tool: str, name: str) -> bool:
     """Return whether a seed names a tool: by its name, or by the end of it after a slash."""
     return tool == name or tool.endswith(f"/{name}")
 

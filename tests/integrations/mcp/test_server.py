@@ -83,7 +83,6 @@ async def test_tools_resources_and_prompts_run_inside_the_task_of_the_caller(pai
         found = pair.records(name, "outcome")
         assert [r["action"]["tool"] for r in found] == ["invoices/read", "invoices:resource", "invoices:prompt/ask"]
         for record in found:
-            assert record["action"]["server"] == NAME
             assert record["action"]["kind"] == "mcp"
             assert record["task"]["id"] == task.id
             assert record["principal"]["id"] == ALICE.id

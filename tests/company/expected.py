@@ -634,8 +634,7 @@ class Incident:
             rows.append(
                 {
                     "at_ns": str(event.at),
-                    "server": event.kind,
-                    "tool": event.name,
+                    "tool": f"{event.kind}/{event.name}",
                     "before": event.before,
                     "after": event.after,
                     "record": event.at,
@@ -998,7 +997,7 @@ def signals(truth: Truth, places: Sequence[str], *, traces: bool) -> dict[str, i
         "retired_agents": 1,
         "agents_after_their_end": 0,
         "pinned_servers": 2,
-        "unpinned_servers": 0,
+        "unpinned_tools": 0,
         "resource_calls": sum(bool(act.touches) for act in calls),
         "undeclared_calls": sum(act.ran and not act.touches for act in calls),
         "placed_streams": 0,

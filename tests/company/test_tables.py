@@ -57,13 +57,13 @@ PARTIES = (
 def test_the_table_of_calls(asked: Asked, tables: dict[str, Path], place: str) -> None:
     """Each call and each refused opening is a row, with all that is known of it."""
     names = (
-        *("time_ns", "tool", "service", *PARTIES, "tool_kind", "server", "opened", "effect", "mode", "reason", "rule"),
+        *("time_ns", "tool", "service", *PARTIES, "tool_kind", "opened", "effect", "mode", "reason", "rule"),
         *("argument", "approver", "outcome", "error", "findings", "opening", "of_model", "ran", "refused"),
         *("would_be_refused", "begun"),
     )
     truth = [
         (
-            *(act.at, act.tool, act.service, *parties(act), act.kind, act.server, opened(act), act.effect),
+            *(act.at, act.tool, act.service, *parties(act), act.kind, opened(act), act.effect),
             *("monitor" if act.monitored else "enforce", act.reason, act.rule, act.argument, act.approver),
             *(act.outcome, act.error, tuple(act.findings), act.opening, False, act.ran, act.refused, act.drifted),
             act.ran,
@@ -159,10 +159,10 @@ def test_the_table_of_servers(asked: Asked, tables: dict[str, Path]) -> None:
     fetch, poison = asked.company.digests["fetch"], asked.company.digests["poison"]
     changes: list[tuple[str, str, str | None]] = [("pinned", fetch, None), ("changed", fetch, poison)]
     changes += [("pinned", poison, None), ("changed", poison, fetch), ("pinned", fetch, None)]
-    assert states.pop(("web", "fetch")) == changes
+    assert states.pop(("web", "web/fetch")) == changes
     assert {key: [state[0] for state in seen] for key, seen in states.items()} == {
-        ("web", "search"): ["pinned"],
-        ("crm", "find"): ["pinned"],
+        ("web", "web/search"): ["pinned"],
+        ("crm", "crm/find"): ["pinned"],
     }
     for place in set(ALL) - {"finance"}:
         assert query_tables(tables[place], "SELECT * FROM servers") == []
@@ -172,8 +172,8 @@ def test_calls_join_the_definitions_of_their_tools(asked: Asked, tables: dict[st
     """SQL finds the calls of a tool while its server offered the poisoned definition."""
     query = """
         SELECT calls.time_ns, calls.ran FROM calls
-        ASOF JOIN (SELECT * FROM servers WHERE tool = 'fetch') AS said
-            ON calls.server = said.server AND calls.server_tool = said.tool AND calls.time_ns >= said.time_ns
+        ASOF JOIN (SELECT * FROM servers WHERE tool = 'web/fetch') AS said
+            ON calls.tool = said.tool AND calls.time_ns >= said.time_ns
         WHERE coalesce(said.offered, said.pinned) = '{}'
     """
     changed, back = asked.truth.of(["finance"], "changed")

@@ -24,6 +24,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         id: The id of the record.
         stream: Its stream.
         seq: Its place.
+        decided: Effect, enforced effect, mode and approval by which the call runs; ``None`` if it did not.
     """
 
     grant: str | None
@@ -32,6 +33,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: str
     stream: str
     seq: int
+    decided: tuple[str, str, str, str | None] | None = None
 
     def place(self) -> Place:
         """Return the place of the record."""
@@ -47,8 +49,16 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return msgspec.json.decode(data, type=cls)
 
     def fits(self, intent: "Call") -> bool:
-        """Return whether grant, tool and arguments are those of an intent."""
-        return self.grant == intent.grant and self.tool == intent.tool and self.arguments == intent.arguments
+        """Return whether grant, tool and arguments are those of an intent, and a call that ran was decided as there.
+
+        What inspectors find in a result may turn ``allow`` into ``warn``.
+        """
+        if (self.grant, self.tool, self.arguments) != (intent.grant, intent.tool, intent.arguments):
+            return False
+        ran, allowed = self.decided, intent.decided
+        if ran is None or allowed is None or ran == allowed:
+            return True
+        return ran[0] == "warn" and allowed[0] == "allow" and ran[1:] == allowed[1:]
 
 
 @final

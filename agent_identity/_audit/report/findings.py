@@ -115,6 +115,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "outer_principal_differs": "notice",
         # Approvals.
         "approval_missing": "contradicted",
+        "approval_not_checked": "notice",
         "approval_mismatch": "contradicted",
         "approval_self": "contradicted",
         "approval_late": "contradicted",

@@ -87,7 +87,7 @@ class Bank:
         self.enforcer.close()
         report = check(self.directory)
         assert report.verdict == "verified"
-        assert {problem.code for problem in report.findings} <= {}
+        assert {problem.code for problem in report.findings} == set()
 
 
 class DeclaredTools(ABC):

@@ -51,13 +51,15 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def fits(self, intent: "Call") -> bool:
         """Return whether grant, tool and arguments are those of an intent, and a call that ran was decided as there.
 
-        What inspectors find in a result may turn ``allow`` into ``warn``.
+        What inspectors and rules find in a result may turn ``allow`` into ``warn``, or change the result.
         """
         if (self.grant, self.tool, self.arguments) != (intent.grant, intent.tool, intent.arguments):
             return False
         ran, allowed = self.decided, intent.decided
         if ran is None or allowed is None or ran == allowed:
             return True
+        if ran[1] == "modify":
+            return ran[2:] == allowed[2:]
         return ran[0] == "warn" and allowed[0] == "allow" and ran[1:] == allowed[1:]
 
 

@@ -187,6 +187,8 @@ WARN, PERSON = {**ALLOW, "effect": "warn"}, {**ALLOW, "approval": STREAM}
     [
         (ALLOW, ALLOW, "success", True),
         (ALLOW, WARN, "success", True),  # An inspector found something in the result.
+        (ALLOW, {**WARN, "enforced": "modify"}, "success", True),  # And its text was changed.
+        (PERSON, {**ALLOW, "enforced": "modify"}, "success", False),
         (WARN, ALLOW, "success", False),
         (ALLOW, {**ALLOW, "effect": "route"}, "error", False),
         (ALLOW, PERSON, "cancelled", False),

@@ -3,11 +3,13 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from plain_records import append
 
+from agent_identity._evidence.ledger.archiving import prune
 from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity._evidence.storage.lines import log_line
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
@@ -37,11 +39,12 @@ class Places:
     root: Path
     ids: SequentialIds = field(default_factory=SequentialIds)
     signer: SigningKey = SIGNER
+    clock: FixedClock = field(default_factory=FixedClock)
 
     def live(self, name: str, records: int = 3) -> Path:
         """Let a process live in a directory; each record gets an entry of the log."""
         path = self.root / name
-        with Ledger.open(path, signer=self.signer, origin=ORIGIN, clock=FixedClock(), ids=self.ids) as ledger:
+        with Ledger.open(path, signer=self.signer, origin=ORIGIN, clock=self.clock, ids=self.ids) as ledger:
             for _ in range(records):
                 append(ledger, "erasure", ERASURE)
                 ledger.seal()
@@ -93,6 +96,24 @@ def test_copies_of_one_log_agree(places: Places, tmp_path: Path, capsys: pytest.
         frame, found = told(*order)
         assert frame.verdict == "verified"
         assert not set().union(*found)
+
+
+def test_a_part_of_a_ledger_is_no_second_history(places: Places, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """An archive, an excerpt and a pruned directory have the log as far as it was, and accuse nobody."""
+    live = places.live("live")
+    (live / "trust.json").write_bytes(trusted(SIGNER).to_json())
+    whole, kept, excerpt = places.copy("live", "whole"), tmp_path / "kept", tmp_path / "excerpt.zip"
+    places.clock.advance(86_400)
+    since = datetime.fromtimestamp(places.clock.wall_ns() / 1e9 - 60, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    places.live("live")
+    assert main(["archive", str(live), "--to", str(kept)]) == 0
+    assert main(["bundle", str(live), "--from", since, "-o", str(excerpt)]) == 3
+    clock = places.clock
+    with Ledger.open(live, signer=SIGNER, origin=ORIGIN, clock=clock, ids=places.ids) as ledger:
+        assert list(prune(str(live), ledger, signer=SIGNER, clock=clock, before_ns=clock.wall_ns()))
+    frame, found = told(live, whole, kept, excerpt)
+    assert not set().union(*found)
+    assert all(source.proved for source in frame.sources)
 
 
 def test_a_rewritten_history_is_contradicted_by_an_earlier_copy(places: Places) -> None:

@@ -42,6 +42,8 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "bad_signature": "contradicted",
         "wrong_origin": "contradicted",
         "rolled_back": "contradicted",
+        "two_histories": "contradicted",
+        "two_births": "notice",
         "log_missing": "contradicted",
         "certificate_not_counted": "notice",
         "valid_by_own_clock": "notice",

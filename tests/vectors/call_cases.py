@@ -394,6 +394,20 @@ def _issued(**options: Any) -> World:
     return SimpleNamespace(**locals())
 
 
+def _rooted(change: dict[str, Any]) -> World:
+    """Return a task with one call under a root grant with other claims than the library makes."""
+    ledger = Ledger()
+    stream = ledger.stream()
+    task = ledger.task(stream, "read")
+    claims = {**decode(parse_compact(task.token).payload), **change}
+    kid = ISSUER.public_key.thumbprint
+    task.token = sign_compact({"kid": kid, "typ": "aat+jwt"}, claims, ISSUER)
+    task.facts["chain"][-1]["grant"] = token_hash(task.token)
+    task.open().call("read")
+    end, close = task.end(), ledger.close(stream)
+    return SimpleNamespace(**locals())
+
+
 def _delegated(change: dict[str, Any], signer: Any = HOLDERS[0], scope: Scope | None = None) -> World:
     """Return a task whose part has a grant with other claims than the library makes."""
     ledger = Ledger()
@@ -421,7 +435,7 @@ GRANTED: Final[tuple[tuple[str, str, str, Callable[[], World]], ...]] = (
         "bad_grant",
         lambda: _issued(issuer="https://other.example"),
     ),
-    ("grant-too-long", "The grant lives longer than any grant may.", "bad_grant", lambda: _issued(ttl=40 * 86_400)),
+    ("grant-too-long", "The grant lives longer than any grant may.", "bad_grant", lambda: _rooted({"exp": BEGIN + 90 * 86_400 + 1})),
     ("child-by-stranger", "A stranger signed the grant of a part.", "bad_grant", lambda: _delegated({}, STRANGER)),
     ("child-by-issuer", "The issuer signed the grant of a part, and not the holder above.", "bad_grant", lambda: _delegated({}, ISSUER)),
     (

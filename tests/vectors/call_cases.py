@@ -468,7 +468,7 @@ GRANTED: Final[tuple[tuple[str, str, str, Callable[[], World]], ...]] = (
         "child-limits",
         "The grant of a part has a higher limit than its parent.",
         "bad_grant",
-        lambda: _delegated({"limits": [{"kind": "uses", "most": 9, "tool": "*"}]}),
+        lambda: _delegated({"limits": [{"kind": "uses", "max": 9, "tool": "*"}]}),
     ),
 )
 

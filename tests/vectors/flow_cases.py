@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from call_cases import put
-from case_form import Case, Cases, World
+from case_form import Cases, World
 from insider import ALLOWED, BLOCKED, HOLDERS, RULED, STRANGER, Hop, Ledger, Line, digest
 
 from agent_identity import Agent
@@ -669,7 +669,7 @@ EXEMPTED: Final[tuple[tuple[str, str, str, Edit], ...]] = (
 )
 
 
-def build(bases: dict[str, Case]) -> Cases:
+def build() -> Cases:
     """Return the cases."""
     cases = Cases()
     one = cases.clean("marked", "A task reads something untrusted, and pays where its principal said.", marked())

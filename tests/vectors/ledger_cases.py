@@ -1,5 +1,6 @@
 """Records, streams and logs that are not what they should be, sealed by an insider with all keys."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from agent_identity._evidence.transparency.checkpoint import Checkpoint
 from agent_identity._evidence.transparency.cosignatures import cosign
 from agent_identity._evidence.transparency.log import loss_entry
 from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
+from agent_identity._identity.common import b64url_encode
 from agent_identity.identity import Cosigner, FileVersion, SigningKey, TrustedKey, TrustStore, Witnesses
 
 Edit = Callable[[World], object]
@@ -64,8 +66,6 @@ def spelled(old: bytes, new: bytes) -> Edit:
 
 
 def _text(data: bytes) -> str:
-    from agent_identity._identity.common import b64url_encode
-
     return b64url_encode(data)
 
 
@@ -437,8 +437,6 @@ def _witnessed(world: World, size: int, log: list[int]) -> None:
 
 
 def _name_of(name: Cosigner) -> str:
-    import hashlib
-
     return hashlib.sha256(name.vkey.encode()).hexdigest()[:16]
 
 

@@ -1,11 +1,11 @@
 """Spans of the golden traces: as they are, edited on their way, and re-signed by an insider with the recorder key."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from build_vectors import ISSUER, RECORDER
 from case_form import Case, Cases
 from insider import STRANGER, Content, canonical
 
@@ -13,6 +13,8 @@ from agent_identity._evidence.spans.envelope import sign_record
 from agent_identity._identity.common import b64url_decode, b64url_encode
 from agent_identity.identity import SigningKey
 
+ISSUER: Final = SigningKey.from_seed(b"\x01" * 32)
+RECORDER: Final = SigningKey.from_seed(b"\x02" * 32)
 Span = dict[str, Any]
 SPANS: Final = "spans.jsonl"
 ALONE: Final = (SPANS, "--trust", "trust.json")
@@ -60,8 +62,6 @@ def resigned(change: Callable[[dict[str, Any]], object], signer: SigningKey = RE
         change(record)
         envelope = json.loads(sign_record(canonical(record), signer).to_envelope())
         signature, data = envelope["signatures"][0], base64.b64decode(envelope["payload"])
-        import hashlib
-
         for name, value in {
             "payload": b64url_encode(data),
             "signature": b64url_encode(base64.b64decode(signature["sig"])),

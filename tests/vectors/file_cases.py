@@ -13,6 +13,7 @@ import clean_cases
 from case_form import USUAL, Case, Cases, World
 from insider import (
     BEGIN,
+    FILE,
     ISSUER,
     ISSUER_URI,
     ORIGIN,
@@ -235,6 +236,7 @@ SMALL: Final[tuple[tuple[str, str, str, Edit], ...]] = (
                 (TrustedKey(STRANGER.public_key, "issuer"), TrustedKey(STRANGER.public_key, "recorder")),
                 issuer=ISSUER_URI,
                 origin=ORIGIN,
+                file=FILE,
             ).to_json(),
         ),
     ),
@@ -377,7 +379,7 @@ def certified(signer: SigningKey = ROOT, **changes: Any) -> World:
     task.call("read")
     task.end()
     ledger.close(stream)
-    ledger.trust = TrustStore((TrustedKey(ROOT.public_key, "root", origin="agent-identity.example/"),))
+    ledger.trust = TrustStore((TrustedKey(ROOT.public_key, "root", origin="agent-identity.example/"),), file=FILE)
     return SimpleNamespace(ledger=ledger, stream=stream)
 
 

@@ -17,7 +17,7 @@ from agent_identity._authority.registries.rulings import Ruling
 from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
 from agent_identity._identity.common import b64url_encode, digest_of, uuid_of
-from agent_identity.identity import Principal, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import FileVersion, Principal, SigningKey, TrustedKey, TrustStore
 from agent_identity.limits import Limit
 from agent_identity.testing import SequentialIds
 
@@ -35,10 +35,12 @@ ALICE: Final = Human("alice@example.com", roles=("finance",))
 BOB: Final = Human("bob@example.com")
 CLERK: Final = Agent("clerk", owner="finance@example.com", version="7")
 HELPER: Final = Agent("helper", owner="finance@example.com")
+FILE: Final = FileVersion("AZq7zA4Ae4OAAAAAAAAAAQ")
 TRUST: Final = TrustStore(
     (TrustedKey(ISSUER.public_key, "issuer"), TrustedKey(RECORDER.public_key, "recorder")),
     issuer=ISSUER_URI,
     origin=ORIGIN,
+    file=FILE,
 )
 
 Facts = dict[str, Any]

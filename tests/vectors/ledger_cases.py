@@ -11,6 +11,7 @@ from call_cases import drop
 from case_form import USUAL, Case, Cases, World
 from insider import (
     BEGIN,
+    FILE,
     ISSUER,
     ISSUER_URI,
     ORIGIN,
@@ -374,7 +375,7 @@ def trusting(recorder: dict[str, Any] | None = None, issuer: dict[str, Any] | No
             TrustedKey(ISSUER.public_key, "issuer", **(issuer or {})),
             TrustedKey(RECORDER.public_key, "recorder", **(recorder or {})),
         )
-        world.ledger.trust = TrustStore(keys, **{"issuer": ISSUER_URI, "origin": ORIGIN, **more})
+        world.ledger.trust = TrustStore(keys, **{"issuer": ISSUER_URI, "origin": ORIGIN, "file": FILE, **more})
 
     return edit
 

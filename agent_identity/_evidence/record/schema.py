@@ -22,6 +22,7 @@ from agent_identity._evidence.record.member_forms import (
     Name,
     Token,
     check_ids,
+    check_labels,
     items,
     stated,
 )
@@ -285,6 +286,7 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
 
     def __post_init__(self) -> None:
         _Call.__post_init__(self)
+        check_labels(label=self.label)
         _check_short(self)
 
 
@@ -315,6 +317,7 @@ class Detail(Part, frozen=True, kw_only=True):
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
 
     def __post_init__(self) -> None:
+        check_labels(claimed=self.claimed)
         if self.roles is not None:
             check_ids(**{f"roles[{index}]": role for index, role in enumerate(self.roles)})
 

@@ -1,13 +1,12 @@
 """Approvals, rulings and resumed calls that contradict each other, sealed by an insider with all keys."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, Final
 
 import clean_cases
-from call_cases import drop, put
+from call_cases import drop
 from case_form import Case, Cases, World
-from insider import ALICE, ALLOWED, BLOCKED, BOB, CLERK, ISSUER_URI, RULED, STRANGER, Ledger, Line, digest
+from insider import ALICE, ALLOWED, BOB, STRANGER, Line, digest
 
 from agent_identity import Agent, Human
 from agent_identity._identity.principals import principal_from_claim
@@ -154,7 +153,7 @@ APPROVALS: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "approval-by-requester-in-wide-letters",
         "The principal approved the call under a name in wide letters.",
         "approval_self",
-        lambda w: again(w, approver=Human("ａlice@example.com")),
+        lambda w: again(w, approver=Human("\uff41lice@example.com")),
     ),
     (
         "approval-by-agent",

@@ -8,11 +8,9 @@ import clean_cases
 from case_form import Case, Cases, World
 from insider import (
     ALLOWED,
-    AUDITED,
     BEGIN,
     BLOCKED,
     BOB,
-    HELPER,
     HOLDERS,
     ISSUER,
     STRANGER,
@@ -22,7 +20,7 @@ from insider import (
     digest,
 )
 
-from agent_identity import Agent, Human, Scope
+from agent_identity import Scope
 from agent_identity._identity.keys.jws import parse_compact, sign_compact, token_hash
 from agent_identity.canonical import decode
 from agent_identity.limits import Limit
@@ -93,7 +91,12 @@ ORDER: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "outcome_before_intent",
         lambda w: w.stream.move(w.out, before=w.read),
     ),
-    ("grant-after-start", "The only grant of a task stands after its start.", "opening_after_call", lambda w: w.stream.move(w.grant)),
+    (
+        "grant-after-start",
+        "The only grant of a task stands after its start.",
+        "opening_after_call",
+        lambda w: w.stream.move(w.grant),
+    ),
     (
         "start-after-call",
         "A task starts after its first call.",
@@ -435,9 +438,19 @@ GRANTED: Final[tuple[tuple[str, str, str, Callable[[], World]], ...]] = (
         "bad_grant",
         lambda: _issued(issuer="https://other.example"),
     ),
-    ("grant-too-long", "The grant lives longer than any grant may.", "bad_grant", lambda: _rooted({"exp": BEGIN + 90 * 86_400 + 1})),
+    (
+        "grant-too-long",
+        "The grant lives longer than any grant may.",
+        "bad_grant",
+        lambda: _rooted({"exp": BEGIN + 90 * 86_400 + 1}),
+    ),
     ("child-by-stranger", "A stranger signed the grant of a part.", "bad_grant", lambda: _delegated({}, STRANGER)),
-    ("child-by-issuer", "The issuer signed the grant of a part, and not the holder above.", "bad_grant", lambda: _delegated({}, ISSUER)),
+    (
+        "child-by-issuer",
+        "The issuer signed the grant of a part, and not the holder above.",
+        "bad_grant",
+        lambda: _delegated({}, ISSUER),
+    ),
     (
         "child-wider",
         "The grant of a part names a tool that its parent does not have.",
@@ -512,7 +525,12 @@ PAYING: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "",
         lambda w: more(w, lambda t: t.outcome(t.intent("pay"), "denied", error="content_blocked")),
     ),
-    ("detail-gone", "The detail of an outcome was taken out.", "detail_missing", lambda w: setattr(w.denied, "detail", None)),
+    (
+        "detail-gone",
+        "The detail of an outcome was taken out.",
+        "detail_missing",
+        lambda w: setattr(w.denied, "detail", None),
+    ),
     (
         "detail-added",
         "A line has a detail to which its outcome does not commit.",
@@ -599,9 +617,7 @@ NESTED: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "outer-cycle",
         "Two tasks are each other's outer task.",
         "outer_task_cycle",
-        lambda w: [
-            line.record["task"].update(outer=w.inner.chain.leaf.task_id) for line in w.stream[1:3]
-        ],
+        lambda w: [line.record["task"].update(outer=w.inner.chain.leaf.task_id) for line in w.stream[1:3]],
     ),
 )
 
@@ -671,7 +687,9 @@ def build(bases: dict[str, Case]) -> Cases:
         "monitor-without-intent",
         "In monitor mode, an outcome names no intent, since none could be written.",
         "unrecorded_intent",
-        lambda w: drop(w, w.blocked) or w.blocked_out.record.pop("intent") and w.end.record["counts"].update(intents="1"),
+        lambda w: (
+            drop(w, w.blocked) or (w.blocked_out.record.pop("intent") and w.end.record["counts"].update(intents="1"))
+        ),
     )
     cases.inside(
         monitoring,

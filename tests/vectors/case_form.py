@@ -132,29 +132,6 @@ def _text(line: bytes) -> str | None:
         return None
 
 
-def materialized(case: Mapping[str, object], cases: Mapping[str, Mapping[str, object]]) -> Content:
-    """Return the files of a case, as a stranger makes them from the data."""
-    base = case.get("base")
-    content = materialized(cases[base], cases) if isinstance(base, str) else {}
-    files = case["files"]
-    assert isinstance(files, dict)
-    for name, lines in files.items():
-        before = content.pop(name, b"").split(b"\n")
-        if lines is not None:
-            content[name] = b"".join(part for line in lines for part in _parts(line, before))
-    return content
-
-
-def _parts(line: object, before: list[bytes]) -> list[bytes]:
-    if isinstance(line, str):
-        return [line.encode()]
-    if isinstance(line, dict):
-        return [base64.b64decode(line["base64"])]
-    assert isinstance(line, list)
-    first, last = line
-    return [text + b"\n" for text in before[first - 1 : last]]
-
-
 def dumped(cases: Iterable[Case]) -> bytes:
     """Return cases as JSON for people: one line for each line of evidence."""
     return (json.dumps([case.to_json() for case in cases], indent=1, ensure_ascii=False) + "\n").encode()

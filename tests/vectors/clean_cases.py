@@ -4,19 +4,15 @@ from types import SimpleNamespace
 
 from case_form import Cases, World
 from insider import (
-    ALICE,
     AUDITED,
     BLOCKED,
-    BOB,
     CLERK,
     RULED,
-    Hop,
     Ledger,
-    Line,
     digest,
 )
 
-from agent_identity import Agent, Human, Scope, Service
+from agent_identity import Agent, Service
 from agent_identity.limits import Limit
 
 
@@ -86,7 +82,13 @@ def approving() -> World:
     pay_out = task.outcome(pay, result=True)
     no = task.ruling("pay", "6000", status="rejected", reason="ask the board")
     no_asked, no_answered = no.ask(), no.answer()
-    decision = {**BLOCKED, "reason": "approval_rejected", "effect": "route", "enforced": "block", "approval": no.ruling.id}
+    decision = {
+        **BLOCKED,
+        "reason": "approval_rejected",
+        "effect": "route",
+        "enforced": "block",
+        "approval": no.ruling.id,
+    }
     refused = task.denied("pay", action={"args": digest("6000")}, decision=decision, error="approval_rejected")
     end, close = task.end(), ledger.close(stream)
     return SimpleNamespace(**locals())
@@ -243,9 +245,7 @@ def build() -> Cases:
     cases.clean("paying", "A task with calls that ran, one that failed and one that was refused.", paying())
     cases.clean("delegating", "A task hands a part to another agent, which hands on a part of it.", delegating())
     cases.clean("approving", "A person approves one call and rejects another.", approving())
-    cases.clean(
-        "suspended", "A call waits for a person, and goes on in a later process by the ruling.", suspended()
-    )
+    cases.clean("suspended", "A call waits for a person, and goes on in a later process by the ruling.", suspended())
     cases.clean(
         "killed",
         "A process was killed inside the write of a line; a later start sealed its stream.",

@@ -5,7 +5,6 @@ import hmac
 import io
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -19,7 +18,6 @@ from insider import (
     ORIGIN,
     RECORDER,
     STRANGER,
-    TRUST,
     Content,
     Ledger,
     canonical,
@@ -92,7 +90,12 @@ SMALL: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "changed_record head_mismatch claims_differ",
         swap(4, b"alice@", b"mallo@"),
     ),
-    ("edit-last", "The last record is changed.", "head_mismatch missing_records", swap(7, b'"size":"7"', b'"size":"8"')),
+    (
+        "edit-last",
+        "The last record is changed.",
+        "head_mismatch missing_records",
+        swap(7, b'"size":"7"', b'"size":"8"'),
+    ),
     (
         "edit-outcome",
         "An outcome says error and not success.",
@@ -111,7 +114,12 @@ SMALL: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "malformed_record head_mismatch unknown_outcome counts_disagree",
         swap(5, b'"prev":"', b'"prev":"0'),
     ),
-    ("edit-mac", "A line has another MAC, which only a later start of the writer looks at.", "", lines(lambda x: [x[0].replace(x[0][8:12], b"AAAA", 1), *x[1:]])),
+    (
+        "edit-mac",
+        "A line has another MAC, which only a later start of the writer looks at.",
+        "",
+        lines(lambda x: [x[0].replace(x[0][8:12], b"AAAA", 1), *x[1:]]),
+    ),
     (
         "edit-frame",
         "A line has no MAC.",
@@ -195,7 +203,12 @@ SMALL: Final[tuple[tuple[str, str, str, Edit], ...]] = (
     ("ledger-removed", "No stream is there.", "stream_missing nothing_to_verify", lambda c: c.pop(stream_in(c))),
     ("log-removed", "No log is there.", "log_missing stream_unknown", lambda c: (c.pop(LOG), c.pop(NOTE))),
     ("checkpoint-removed", "No checkpoint is there.", "log_missing log_unsealed stream_unknown", gone(NOTE)),
-    ("checkpoint-garbage", "The checkpoint is a line of text.", "bad_checkpoint log_unsealed stream_unknown", put(NOTE, b"garbage\n")),
+    (
+        "checkpoint-garbage",
+        "The checkpoint is a line of text.",
+        "bad_checkpoint log_unsealed stream_unknown",
+        put(NOTE, b"garbage\n"),
+    ),
     (
         "checkpoint-size",
         "The checkpoint states another size.",
@@ -221,11 +234,31 @@ SMALL: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "log_changed head_mismatch",
         lines(lambda x: [x[0].replace(x[0][60:70], b"AAAAAAAAAA")], LOG),
     ),
-    ("log-malformed", "A line that is no entry stands before the entry of the log.", "log_malformed", lines(lambda x: [b"garbage\n", *x], LOG)),
-    ("log-rejected", "A line that is no entry stands behind the entry of the log.", "log_rejected", lines(lambda x: [*x, b"garbage\n"], LOG)),
-    ("log-rejected-aside", "A start has moved foreign lines out of the log.", "log_rejected", put("log/rejected.jsonl", b"garbage\n")),
+    (
+        "log-malformed",
+        "A line that is no entry stands before the entry of the log.",
+        "log_malformed",
+        lines(lambda x: [b"garbage\n", *x], LOG),
+    ),
+    (
+        "log-rejected",
+        "A line that is no entry stands behind the entry of the log.",
+        "log_rejected",
+        lines(lambda x: [*x, b"garbage\n"], LOG),
+    ),
+    (
+        "log-rejected-aside",
+        "A start has moved foreign lines out of the log.",
+        "log_rejected",
+        put("log/rejected.jsonl", b"garbage\n"),
+    ),
     ("log-torn", "The log ends inside a line.", "log_unsealed", lines(lambda x: [*x, x[0][:40]], LOG)),
-    ("log-repeated", "The entry of the log stands behind it again.", "log_unsealed", lines(lambda x: [x[0], x[0]], LOG)),
+    (
+        "log-repeated",
+        "The entry of the log stands behind it again.",
+        "log_unsealed",
+        lines(lambda x: [x[0], x[0]], LOG),
+    ),
     (
         "trust-of-another",
         "The trust file names other keys.",
@@ -341,7 +374,9 @@ def excerpted(start: dict[str, Any] | None = None, shown: Sequence[int] = (2, 3,
         out.append(line if number in shown else b'{"leaf":"%s"}\n' % leaf)
     part = {"size": "0", "end": "7", **(start or {})}
     parts = {world.stream.id: part}
-    world.ledger.more.update({name: b"".join(out[: int(part["end"])]), "excerpt.json": canonical({"streams": parts, "v": "1"})})
+    world.ledger.more.update(
+        {name: b"".join(out[: int(part["end"])]), "excerpt.json": canonical({"streams": parts, "v": "1"})}
+    )
     return world
 
 
@@ -510,7 +545,11 @@ def build(bases: dict[str, Case]) -> Cases:
     )
     suspended = bases["suspended"]
     cases.outside(
-        suspended, "second-stream-removed", "The second stream is missing.", "stream_missing", lambda c: c.pop(stream_in(c, 1))
+        suspended,
+        "second-stream-removed",
+        "The second stream is missing.",
+        "stream_missing",
+        lambda c: c.pop(stream_in(c, 1)),
     )
     cases.outside(
         suspended,
@@ -522,9 +561,18 @@ def build(bases: dict[str, Case]) -> Cases:
     nothing = lambda c: (c.pop(LOG), c.pop(NOTE), c.pop(stream_in(c)), c.update({"log/lock": b""}))  # noqa: E731
     cases.outside(small, "nothing", "Neither a stream nor a log is there.", "no_checkpoint nothing_to_verify", nothing)
     alone = (".",)
-    cases.outside(small, "trust-beside", "The trust file lies beside the evidence, and nobody gave one.", "", dict, alone)
+    cases.outside(
+        small, "trust-beside", "The trust file lies beside the evidence, and nobody gave one.", "", dict, alone
+    )
     cases.outside(small, "trust-none", "No trust file is there.", "no_trust", gone("trust.json"), alone)
-    cases.outside(small, "trust-garbage", "The trust file beside the evidence is none.", "bad_trust no_trust", put("trust.json", b"{}"), alone)
+    cases.outside(
+        small,
+        "trust-garbage",
+        "The trust file beside the evidence is none.",
+        "bad_trust no_trust",
+        put("trust.json", b"{}"),
+        alone,
+    )
     _partial(cases, small)
     for name, what, codes, changes in CERTIFIED:
         cases.clean(name, what, certified(**changes), *codes.split(), base=small)
@@ -625,7 +673,9 @@ def _partial(cases: Cases, small: Case) -> None:
         "pruned",
         lambda c: c.update({_first_segment(c, 3): b"".join(_firsts(small)[2:])}),
     )
-    one = cases.clean("excerpt", "An excerpt shows some records, and the hashes of the others.", excerpted(), "excerpt", base=small)
+    one = cases.clean(
+        "excerpt", "An excerpt shows some records, and the hashes of the others.", excerpted(), "excerpt", base=small
+    )
     cases.clean(
         "excerpt-without-grant",
         "An excerpt does not show the grant of its records.",
@@ -643,7 +693,11 @@ def _partial(cases: Cases, small: Case) -> None:
         base=one,
     )
     cases.outside(
-        one, "excerpt-garbage", "The file of an excerpt is none.", "excerpt bad_excerpt malformed_line malformed_line malformed_line no_end", put("excerpt.json", b"{}")
+        one,
+        "excerpt-garbage",
+        "The file of an excerpt is none.",
+        "excerpt bad_excerpt malformed_line malformed_line malformed_line no_end",
+        put("excerpt.json", b"{}"),
     )
     cases.outside(
         one,

@@ -268,7 +268,12 @@ MARKED: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "",
         after("pay_out", "untrusted", ("untrusted", "3")),
     ),
-    ("result-without-label", "A result of a task with a mark has no label.", "label_mismatch", after("pay_out", None, None)),
+    (
+        "result-without-label",
+        "A result of a task with a mark has no label.",
+        "label_mismatch",
+        after("pay_out", None, None),
+    ),
     (
         "label-without-mark",
         "An outcome has a label and names no mark.",
@@ -293,7 +298,12 @@ MARKED: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         ),
     ),
     ("judged-at-earlier", "A call was judged at a mark that was not the newest.", "mark_stale", at("pay", seq="1")),
-    ("judged-at-later", "A call was judged at a mark that its hop does not have.", "mark_stale mark_out_of_order", at("pay", seq="3")),
+    (
+        "judged-at-later",
+        "A call was judged at a mark that its hop does not have.",
+        "mark_stale mark_out_of_order",
+        at("pay", seq="3"),
+    ),
     (
         "judged-at-none",
         "A call names no mark, and its task has one.",
@@ -312,7 +322,12 @@ MARKED: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "mark_mismatch flow_not_checked",
         at("pay", hop=digest("hop")),
     ),
-    ("start-at-later", "A task starts at another mark than its first.", "mark_out_of_order mark_stale", at("start", seq="2")),
+    (
+        "start-at-later",
+        "A task starts at another mark than its first.",
+        "mark_out_of_order mark_stale",
+        at("start", seq="2"),
+    ),
     ("start-at-none", "The start of a task names no mark.", "", lambda w: w.start.record.pop("judged_at")),
     (
         "start-trusted",
@@ -413,7 +428,12 @@ MARKED: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "malformed_record unknown_outcome counts_disagree",
         after("pay_out", "untrusted:public", ("untrusted", "2")),
     ),
-    ("ran-without-destination", "A payment without a destination ran at an untrusted mark.", "ran_against_mark", ran(provenance=None)),
+    (
+        "ran-without-destination",
+        "A payment without a destination ran at an untrusted mark.",
+        "ran_against_mark",
+        ran(provenance=None),
+    ),
     (
         "ran-with-warning",
         "It ran with a warning.",
@@ -655,10 +675,12 @@ EXEMPTED: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "approved-for-no-inputs",
         "A call was approved by a ruling that names no inputs, and its task had read some.",
         "ran_against_mark",
-        lambda w: w.answered.record["approval"].update(
-            token=w.task.ruling("pay", "120", id=w.ruled.ruling.id).token, sources=None
-        )
-        or w.answered.record["approval"].pop("sources"),
+        lambda w: (
+            w.answered.record["approval"].update(
+                token=w.task.ruling("pay", "120", id=w.ruled.ruling.id).token, sources=None
+            )
+            or w.answered.record["approval"].pop("sources")
+        ),
     ),
     (
         "approval-names-fewer-inputs",
@@ -690,9 +712,7 @@ def build() -> Cases:
     cases.clean(
         "ran-under-two-policies", "Nobody can tell which of two policies judged.", world, "flow_not_checked", base=one
     )
-    cases.clean(
-        "ran-under-no-policy", "The stream names no policy.", marked(policies=0), "flow_not_checked", base=one
-    )
+    cases.clean("ran-under-no-policy", "The stream names no policy.", marked(policies=0), "flow_not_checked", base=one)
     cases.clean(
         "resumed-at-its-mark", "A call goes on at the mark at which it was suspended.", taken_up("untrusted"), base=one
     )

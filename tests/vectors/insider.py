@@ -146,7 +146,6 @@ class Ledger:
         origin: The name of the log.
         more: Further files, or other bytes for files.
         signer: Signs the checkpoint.
-        log: The heads in the log, as stream and number of records, if they are not those of the streams.
         relog: Changes the entries of the log before they are signed.
         covered: How many of them the checkpoint covers; ``None``: all.
     """
@@ -157,7 +156,6 @@ class Ledger:
         self.streams: dict[str, Stream] = {}
         self.more: Content = {}
         self.signer = RECORDER
-        self.log: list[tuple[str, int]] | None = None
         self.relog: Callable[[list[bytes]], list[bytes]] = list
         self.covered: int | None = None
         self.ns = BEGIN * 10**9
@@ -234,17 +232,14 @@ class Ledger:
         return content
 
     def _write(self, content: Content) -> list[bytes]:
-        heads = []
+        heads: list[bytes] = []
         for stream in self.streams.values():
             lines = stream.after(list(stream.lines()))
             content[f"ledger/{stream.id}/entries.jsonl"] = b"".join(line for _, line in lines) + stream.torn
             leaves = [leaf_hash(data) for data, _ in lines if data is not None]
-            for size in [len(leaves)] if stream.sealed is None else stream.sealed:
-                heads.append((stream.id, size, leaves))
-        if self.log is not None:
-            leaves_of = {name: leaves for name, _, leaves in heads}
-            heads = [(name, size, leaves_of[name]) for name, size in self.log]
-        return [self.head(name, size, root_of(leaves[:size])) for name, size, leaves in heads]
+            sizes = [len(leaves)] if stream.sealed is None else stream.sealed
+            heads += [self.head(stream.id, size, root_of(leaves[:size])) for size in sizes]
+        return heads
 
     def head(self, stream: str, size: int, root: bytes) -> bytes:
         """Return an entry of the log."""
@@ -288,7 +283,7 @@ class Hop:
             "agent": leaf.agent.to_claim(),
             "chain": [{"id": grant.agent.id, "grant": grant.hash} for grant in chain.grants],
         }
-        self._newest: dict[str, tuple[int, str, str]] = {}
+        self._newest = (0, "", "")
         self._counts = [0, 0]
 
     @property
@@ -337,7 +332,8 @@ class Hop:
         time = {"start": intent.record["time"]["start"], "end": str(self.ledger.ns)}
         decision = dict(intent.record["decision"])
         return self.add(
-            "outcome", **{"action": action, "decision": decision, "intent": intent.id, "outcome": how, "time": time, **more}
+            "outcome",
+            **{"action": action, "decision": decision, "intent": intent.id, "outcome": how, "time": time, **more},
         )
 
     def call(self, tool: str, **more: Any) -> Line:
@@ -377,32 +373,32 @@ class Hop:
     def mark(self, cause: str, label: str, *, hop: "Hop | None" = None, **more: Any) -> Line:
         """Record a change of the mark of a hop, by default of this one."""
         of = hop or self
-        seq, prev, _ = of._newest.get("", (0, "", ""))
+        seq, prev, _ = of._newest
         change: Facts = {"hop": of.hash, "seq": str(seq + 1), "label": label, "cause": cause}
         if prev:
             change["prev"] = prev
         line = self.add("mark", mark={**change, **more})
-        of._newest[""] = (seq + 1, line.id, label)
+        of._newest = (seq + 1, line.id, label)
         return line
 
     def lowered(self, outcome: Line, label: str, mark: str | None = None) -> Line:
         """Have an outcome change the mark."""
-        seq, _, before = self._newest[""]
+        seq = self._newest[0]
         after = {"label": mark or label, "seq": str(seq + 1)}
         outcome.record.update(label=label, mark_after=after)
-        self._newest[""] = (seq + 1, outcome.id, mark or label)
+        self._newest = (seq + 1, outcome.id, mark or label)
         return outcome
 
     def kept(self, outcome: Line, label: str) -> Line:
         """Have an outcome name the mark as it is."""
-        seq, _, now = self._newest[""]
+        seq, _, now = self._newest
         outcome.record.update(label=label, mark_after={"label": now, "seq": str(seq)})
         return outcome
 
     @property
     def at(self) -> Facts:
         """The mark at which something is judged now."""
-        return {"hop": self.hash, "seq": str(self._newest[""][0])}
+        return {"hop": self.hash, "seq": str(self._newest[0])}
 
     def ruling(self, tool: str, args: str | None, **changes: Any) -> "Ruled":
         """Sign what a person says to a call."""

@@ -58,16 +58,12 @@ def spelled(old: bytes, new: bytes) -> Edit:
         place = {"id": stream.id, "seq": "2", "prev": None}
         first = next(stream.lines())[0]
         assert first is not None
-        place["prev"] = _text(leaf_hash(first))
+        place["prev"] = b64url_encode(leaf_hash(first))
         data = canonical({**world.record.record, "stream": place, "v": "1"})
         assert old in data
         world.record.data = data.replace(old, new, 1)
 
     return edit
-
-
-def _text(data: bytes) -> str:
-    return b64url_encode(data)
 
 
 def said(**changes: Any) -> Edit:
@@ -90,8 +86,16 @@ FORMS: Final[tuple[tuple[str, str, Edit], ...]] = (
     ("form-unknown-member", "A record has a member that its kind does not have.", said(note="x")),
     ("form-unknown-kind", "A record has a kind that is none.", said(kind="note")),
     ("form-missing-member", "A record lacks a required member.", lambda w: w.record.record.pop("revocation")),
-    ("form-inner-member", "An object in a record has a member that it does not have.", said(time={"start": "1", "zone": "UTC"})),
-    ("form-enumeration", "A member has a value that is none of the listed ones.", lambda w: w.record.record["revocation"].update(status="forgotten")),
+    (
+        "form-inner-member",
+        "An object in a record has a member that it does not have.",
+        said(time={"start": "1", "zone": "UTC"}),
+    ),
+    (
+        "form-enumeration",
+        "A member has a value that is none of the listed ones.",
+        lambda w: w.record.record["revocation"].update(status="forgotten"),
+    ),
     ("form-leading-zero", "A count has a leading zero.", lambda w: w.record.record["revocation"].update(version="01")),
     ("form-position-zero", "A position is 0.", lambda w: w.record.record["revocation"].update(version="0")),
     ("form-twenty-digits", "A time has 20 digits.", said(time={"start": "1" * 20})),
@@ -118,33 +122,85 @@ FORMS: Final[tuple[tuple[str, str, Edit], ...]] = (
     ("form-spiffe-dots", "A SPIFFE ID goes up.", renamed("spiffe://example.com/../job")),
     ("form-id-spare-bits", "An id has spare bits that are not zero.", said(id="AZq2l-gAcACAAAAAAAAAAR")),
     ("form-id-hex", "An id is a UUID in its text form.", said(id="019ab697-e800-7000-8000-000000000001")),
-    ("form-digest-prefix", "A digest has the prefix of another format.", became("examination", examination={"question": "data", "digest": "sha256:" + digest("x"), "size": "1"})),
-    ("form-digest-spare-bits", "A digest has spare bits that are not zero.", became("examination", examination={"question": "data", "digest": "A" * 42 + "B", "size": "1"})),
-    ("form-two-erasures", "An erasure is one of a key and of a principal.", became("erasure", erasure={"key": "a", "principal": "b", "keys": "1"})),
+    (
+        "form-digest-prefix",
+        "A digest has the prefix of another format.",
+        became("examination", examination={"question": "data", "digest": "sha256:" + digest("x"), "size": "1"}),
+    ),
+    (
+        "form-digest-spare-bits",
+        "A digest has spare bits that are not zero.",
+        became("examination", examination={"question": "data", "digest": "A" * 42 + "B", "size": "1"}),
+    ),
+    (
+        "form-two-erasures",
+        "An erasure is one of a key and of a principal.",
+        became("erasure", erasure={"key": "a", "principal": "b", "keys": "1"}),
+    ),
     ("form-no-erasure", "An erasure is one of nothing.", became("erasure", erasure={"by": "dpo"})),
-    ("form-registration", "A registration is one of an agent and of a server.", became("registration", agent={"id": "a", "owner": "b"}, server={"name": "s", "transport": "http", "status": "pinned"})),
+    (
+        "form-registration",
+        "A registration is one of an agent and of a server.",
+        became(
+            "registration",
+            agent={"id": "a", "owner": "b"},
+            server={"name": "s", "transport": "http", "status": "pinned"},
+        ),
+    ),
     ("form-registration-empty", "A registration is one of nothing.", became("registration")),
-    ("form-empty-array", "An array is empty.", became("registration", server={"name": "s", "transport": "http", "status": "pinned"}, tools=[])),
-    ("form-flow-word", "A word has a capital letter.", became("policy", policy={"name": "a", "version": "1", "digest": digest("x"), "flow": "Flow-1"})),
-    ("form-reason-of-two-lines", "A line has a line separator.", became("erasure", erasure={"key": "a", "reason": "a\u2028b"})),
+    (
+        "form-empty-array",
+        "An array is empty.",
+        became("registration", server={"name": "s", "transport": "http", "status": "pinned"}, tools=[]),
+    ),
+    (
+        "form-flow-word",
+        "A word has a capital letter.",
+        became("policy", policy={"name": "a", "version": "1", "digest": digest("x"), "flow": "Flow-1"}),
+    ),
+    (
+        "form-reason-of-two-lines",
+        "A line has a line separator.",
+        became("erasure", erasure={"key": "a", "reason": "a\u2028b"}),
+    ),
     ("form-second-start", "A stream begins a second time.", became("stream_start", sdk={"name": "a", "version": "1"})),
     ("form-seq-zero", "The place of a record is 0.", lambda w: w.record.place.update(seq="0")),
-    ("form-prev-missing", "A record that is not the first has no link to the one before.", lambda w: w.record.place.update(prev=None)),
+    (
+        "form-prev-missing",
+        "A record that is not the first has no link to the one before.",
+        lambda w: w.record.place.update(prev=None),
+    ),
     ("form-number", "A version is a number.", spelled(b'"v":"1"', b'"v":1')),
     ("form-null", "A member is null.", spelled(b'"v":"1"', b'"trace":null,"v":"1"')),
     ("form-false", "A member is false.", spelled(b'"v":"1"', b'"trace":false,"v":"1"')),
     ("form-nan", "A member is no JSON.", spelled(b'"v":"1"', b'"v":NaN')),
     ("form-space", "A record has a space between its members.", spelled(b'"kind":', b'"kind": ')),
-    ("form-order", "The members of a record are not in their order.", spelled(b'"kind":"agent","name":"intern"', b'"name":"intern","kind":"agent"')),
+    (
+        "form-order",
+        "The members of a record are not in their order.",
+        spelled(b'"kind":"agent","name":"intern"', b'"name":"intern","kind":"agent"'),
+    ),
     ("form-escape", "A letter is escaped that need not be.", spelled(b'"intern"', b'"inter\\u006e"')),
     ("form-solidus", "A solidus is escaped.", spelled(b'"left"', b'"le\\/ft"')),
     ("form-surrogate", "A text has half a surrogate pair.", spelled(b'"intern"', b'"inter\\ud800"')),
     ("form-not-utf-8", "A record is not UTF-8.", spelled(b'"intern"', b'"inter\xff"')),
-    ("form-overlong", "A letter is encoded in two bytes where one is enough.", spelled(b'"intern"', b'"inter\xc1\xae"')),
+    (
+        "form-overlong",
+        "A letter is encoded in two bytes where one is enough.",
+        spelled(b'"intern"', b'"inter\xc1\xae"'),
+    ),
     ("form-doubled-member", "A record has a member twice.", spelled(b'"v":"1"', b'"v":"1","v":"1"')),
-    ("form-doubled-name", "An object in a record has a member twice, with different values.", spelled(b'"name":"intern"', b'"name":"admin","name":"intern"')),
-    ("form-nested", "A record is nested 900 arrays deep.", spelled(b'"v":"1"', b'"trace":' + b"[" * 900 + b"]" * 900 + b',"v":"1"')),
-)  # fmt: skip
+    (
+        "form-doubled-name",
+        "An object in a record has a member twice, with different values.",
+        spelled(b'"name":"intern"', b'"name":"admin","name":"intern"'),
+    ),
+    (
+        "form-nested",
+        "A record is nested 900 arrays deep.",
+        spelled(b'"v":"1"', b'"trace":' + b"[" * 900 + b"]" * 900 + b',"v":"1"'),
+    ),
+)
 """On a lone record: each is ``malformed_record``."""
 
 STREAMS: Final[tuple[tuple[str, str, str, Edit], ...]] = (
@@ -220,7 +276,12 @@ STREAMS: Final[tuple[tuple[str, str, str, Edit], ...]] = (
             setattr(w.ledger, "relog", lambda entries: [_entry(entries[0], size="9")]),
         ),
     ),
-    ("tail-unsealed", "Records stand after the last head.", "tail_unsealed", lambda w: setattr(w.stream, "sealed", [5])),
+    (
+        "tail-unsealed",
+        "Records stand after the last head.",
+        "tail_unsealed",
+        lambda w: setattr(w.stream, "sealed", [5]),
+    ),
     (
         "two-heads",
         "The log has two heads of the stream.",
@@ -393,7 +454,12 @@ TRUSTS: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "",
         trusting({"not_before": BEGIN, "not_after": BEGIN}),
     ),
-    ("issuer-ended", "The issuer key was not valid any more at the grant.", "unknown_issuer", trusting(issuer={"not_after": BEGIN - 1})),
+    (
+        "issuer-ended",
+        "The issuer key was not valid any more at the grant.",
+        "unknown_issuer",
+        trusting(issuer={"not_after": BEGIN - 1}),
+    ),
     (
         "recorder-revoked",
         "The recorder key is revoked since a later time, and nothing outside shows the age of the ledger.",

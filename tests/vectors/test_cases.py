@@ -1,6 +1,7 @@
 """Every published case has the verdict that stands beside it, and every finding of a ledger has a case."""
 
 import argparse
+import base64
 import importlib
 import json
 import sys
@@ -42,8 +43,6 @@ def neighbors() -> Generator[ModuleType]:
 
 def content_of(case: dict[str, Any]) -> dict[str, bytes]:
     """Return the files of a case, made as README.md says."""
-    import base64
-
     files = content_of(CASES[case["base"]]) if "base" in case else {}
     for name, lines in case["files"].items():
         before = files.pop(name, b"").splitlines(keepends=True)

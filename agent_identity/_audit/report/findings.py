@@ -163,7 +163,6 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "trace_id_cut": "notice",
         "copy_changed": "notice",
         "copy_redacted": "notice",
-        "duplicate_span": "notice",
         # Proofs.
         "bad_proof": "contradicted",
         "bad_inclusion_proof": "contradicted",

@@ -27,6 +27,7 @@ __all__ = [
     "TraceId",
     "Why",
     "check_ids",
+    "check_labels",
     "check_why",
     "is_id",
     "items",
@@ -35,6 +36,7 @@ __all__ = [
 
 _MAX_TOKEN: Final = 65_536
 _MAX_ID: Final = 2_048
+_MAX_READER: Final = 128
 
 
 def _form(what: str, pattern: str, *, but: str = "") -> Meta:
@@ -108,7 +110,7 @@ FlowLabel: TypeAlias = Annotated[
     Meta(
         pattern=r"\A(?:trusted|unknown|untrusted)(?::[A-Za-z0-9_.@/,-]*)?\Z",
         max_length=256,
-        description="trusted, unknown or untrusted, and readers after a colon",
+        description="trusted, unknown or untrusted, and readers after a colon, sorted",
     ),
 ]
 Category: TypeAlias = Annotated[str, _form("the name of a category", r"[A-Za-z0-9_.:/-]{1,128}")]
@@ -128,6 +130,21 @@ def check_ids(**members: str | None) -> None:
     """Check identifiers; the error names the member, and decoding puts the path before it."""
     for name, value in members.items():
         if not is_id(value):
+            raise ValueError(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_label(text: str) -> bool:
+    """Return whether the readers of a flow label are in their one spelling; its pattern says the rest."""
+    names = text.partition(":")[2]
+    readers = names.split(",") if names else []
+    return readers == sorted({*readers} - {"", "public"}) and max(map(len, readers), default=0) <= _MAX_READER
+
+
+def check_labels(**members: str | None) -> None:
+    """Check flow labels, as :func:`check_ids` checks identifiers."""
+    for name, value in members.items():
+        if value is not None and not _is_label(value):
             raise ValueError(name)
 
 

@@ -26,6 +26,7 @@ from agent_identity._evidence.record.member_forms import (
     TraceId,
     Why,
     check_ids,
+    check_labels,
     check_why,
     is_id,
     items,
@@ -364,6 +365,9 @@ class MarkAfter(Part, frozen=True, kw_only=True):
     label: FlowLabel
     seq: Position
 
+    def __post_init__(self) -> None:
+        check_labels(label=self.label)
+
 
 class MarkChange(Part, frozen=True, kw_only=True):
     """A change of a low-water mark.
@@ -395,6 +399,7 @@ class MarkChange(Part, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if (self.seq == FIRST) is not (self.prev is None):
             raise ValueError("prev" if self.prev is None else "+")
+        check_labels(label=self.label, joined=self.joined)
 
 
 class ArgumentOrigin(Part, frozen=True, kw_only=True):

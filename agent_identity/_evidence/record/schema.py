@@ -23,6 +23,7 @@ from agent_identity._evidence.record.member_forms import (
     Name,
     Token,
     check_ids,
+    check_labels,
     items,
     stated,
 )
@@ -300,6 +301,10 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
     }
     """All of them belong to the intent, and not on a span."""
 
+    def __post_init__(self) -> None:
+        _Call.__post_init__(self)
+        check_labels(label=self.label)
+
 
 class Detail(Part, frozen=True, kw_only=True):
     """Facts of a call that do not fit on its span: a second object in the line of its outcome.
@@ -328,6 +333,7 @@ class Detail(Part, frozen=True, kw_only=True):
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
 
     def __post_init__(self) -> None:
+        check_labels(claimed=self.claimed)
         if self.roles is not None:
             check_ids(**{f"roles[{index}]": role for index, role in enumerate(self.roles)})
 

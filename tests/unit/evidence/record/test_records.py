@@ -91,6 +91,7 @@ SHORT_DECISION = {
 }
 DECISION = {**SHORT_DECISION, "mode": "monitor", "policy": "invoices", "version": "3"}
 RESOURCE = {"system": "postgres://db", "name": "t/{id}", "access": "write", "data": ["pii"], "digest": HASH}
+LABEL = "trusted, unknown or untrusted, and readers after a colon, sorted"
 FOUND = {"category": "pii/email", "inspector": "regex 1", "severity": "high", "field": "to"}
 DETAIL: dict[str, Any] = {
     "_salt": ID,
@@ -336,6 +337,16 @@ def test_kind_and_mode_are_always_written() -> None:
             *("intent", ("resources", 0, "digest"), HEX),
             "record.resources[0].digest: not a digest in 43 base64url characters",
         ),
+        *[
+            (kind, path, text, f"record.{'.'.join(path)}: not {LABEL}")
+            for kind, path in (
+                ("outcome", ("label",)),
+                ("outcome", ("mark_after", "label")),
+                ("mark", ("mark", "label")),
+                ("mark", ("mark", "joined")),
+            )
+            for text in ("untrusted:b,a", "untrusted:a,a", "untrusted:public", "untrusted:a,", "trusted:" + "a" * 129)
+        ],
         ("intent", ("chain",), "x", "record.chain: not an array"),
         ("intent", ("chain", 0), "x", "record.chain[0]: not an object"),
         ("intent", ("stream",), ["x"], "record.stream: not an object"),

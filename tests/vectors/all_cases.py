@@ -31,6 +31,8 @@ UNMADE = {
     "bad_inclusion_proof": "is of proofs, whose vectors are log.tlog-proof and inclusion.json",
     "bad_consistency_proof": "is of proofs, whose vectors are log.tlog-proof and inclusion.json",
     "other_record": "is of proofs, whose vectors are log.tlog-proof and inclusion.json",
+    "two_births": "is of reports over several logs; see the tests of reports",
+    "two_histories": "is of reports over several logs; see the tests of reports",
     "record_not_proved": "is of the command that checks one disclosure alone",
 }
 """Findings that no case has, each with its reason."""

@@ -555,7 +555,7 @@ def build(bases: dict[str, Case]) -> Cases:
         suspended,
         "first-stream-removed",
         "The first stream is missing, with the question that was answered in the second.",
-        "stream_missing approval_request_missing flow_not_checked",
+        "stream_missing approval_not_checked flow_not_checked",
         lambda c: c.pop(stream_in(c)),
     )
     nothing = lambda c: (c.pop(LOG), c.pop(NOTE), c.pop(stream_in(c)), c.update({"log/lock": b""}))  # noqa: E731

@@ -3,15 +3,12 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Final, final
 
-import msgspec
-
 from agent_identity._audit.grants import ApprovalsCheck, Delegations, GrantUsage, is_approved, spent_uses
 from agent_identity._audit.ledger.flow_check import FlowCheck
-from agent_identity._audit.ledger.open_intents import Call, OpenIntents
+from agent_identity._audit.ledger.open_intents import Call, Deferred, OpenIntents
 from agent_identity._audit.ledger.order_check import OrderCheck
 from agent_identity._audit.ledger.outer_tasks import OuterTasks
 from agent_identity._audit.report import Findings, Place, counted
-from agent_identity._audit.store import SpillStore
 from agent_identity._evidence.record import (
     AnyRecord,
     Approval,
@@ -35,11 +32,8 @@ _LINKS: Final = 5
 _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
 _CALLS: Final = (Intent, Outcome)
-_NEAR: Final = 10_000  # Outcomes of intents in other streams, in memory.
 _RAN: Final = frozenset({"success", "error", "cancelled", "routed", "suspended"})
 _AS_DECIDED: Final = frozenset({"success", "error", "cancelled"})
-_pack: Final = msgspec.json.encode
-_unpack: Final = msgspec.json.Decoder(tuple[str, Call]).decode
 
 
 @final
@@ -76,8 +70,7 @@ class Calls:
         self._disclosures = disclosures
         self._open = OpenIntents()
         self._left = OpenIntents()
-        self._waiting = 0
-        self._deferred = SpillStore[tuple[str, Call]](_pack, _unpack, near=_NEAR)
+        self._deferred = Deferred()
         self._outcomes: Counter[str] = Counter()
         self.committed = 0
         self.recovered: dict[str, RecoveredStream] = {}
@@ -151,7 +144,7 @@ class Calls:
     def finish(self) -> None:
         """Match intents and outcomes across streams, and count the calls without an outcome."""
         findings = self._findings
-        for intent_id, outcome in self._deferred.values():
+        for intent_id, outcome in self._deferred:
             self._match(self._left.pop(intent_id), outcome)
         findings.counts["unknown"] += 0
         for intent in self._left:
@@ -217,8 +210,7 @@ class Calls:
         if match is None and self.gone is not None and intent in self.gone:
             self._findings.counts["intents_pruned"] += 1
         elif match is None:
-            self._waiting += 1
-            self._deferred.put(b"%d" % self._waiting, (intent, call))
+            self._deferred.put(intent, call)
         else:
             self._match(match, call)
 

@@ -1,4 +1,4 @@
-"""Intents that wait for their outcomes, in bounded memory."""
+"""Intents that wait for their outcomes, and outcomes that wait for their intents, in bounded memory."""
 
 from collections.abc import Iterator
 from typing import Final, final
@@ -8,7 +8,7 @@ import msgspec
 from agent_identity._audit.report import Place
 from agent_identity._audit.store import SpillStore
 
-__all__ = ["Call", "OpenIntents"]
+__all__ = ["Call", "Deferred", "OpenIntents"]
 
 _NEAR: Final = 20_000  # Intents in memory, of some 500 bytes each.
 
@@ -63,6 +63,10 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return ran[0] == "warn" and allowed[0] == "allow" and ran[1:] == allowed[1:]
 
 
+_pack: Final = msgspec.json.encode
+_unpack: Final = msgspec.json.Decoder(tuple[str, Call]).decode
+
+
 @final
 class OpenIntents:
     """Intents without an outcome, in the order of their arrival."""
@@ -79,4 +83,21 @@ class OpenIntents:
         return self._calls.pop(intent.encode())
 
     def __iter__(self) -> Iterator[Call]:
+        return self._calls.values()
+
+
+@final
+class Deferred:
+    """Outcomes whose intents are not in their streams, with the ids of these intents, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._calls = SpillStore[tuple[str, Call]](_pack, _unpack, near=_NEAR)
+        self._number = 0
+
+    def put(self, intent: str, outcome: Call) -> None:
+        """Add an outcome."""
+        self._number += 1
+        self._calls.put(b"%d" % self._number, (intent, outcome))
+
+    def __iter__(self) -> Iterator[tuple[str, Call]]:
         return self._calls.values()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from agent_identity._audit.ledger import calls_check, open_intents
+from agent_identity._audit.ledger import open_intents
 from agent_identity._audit.ledger.calls_check import Calls
 from agent_identity._audit.ledger.open_intents import Call, OpenIntents
 from agent_identity._audit.report.findings import Findings, Place
@@ -166,7 +166,7 @@ def test_an_intent_may_stand_in_another_stream() -> None:
 
 def test_outcomes_that_wait_are_matched_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those beyond what memory holds as well, and none is accused before all streams were read."""
-    monkeypatch.setattr(calls_check, "_NEAR", 2)
+    monkeypatch.setattr(open_intents, "_NEAR", 2)
     reading = Reading(use_of())
     for number in range(7):
         reading.outcome(f"o{number}", f"i{number}", seq=number)

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from schema_document import DETAILS, RECORDS
+from schema_document import DETAILS, ONLY_THE_CODEC, RECORDS
 
 from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.reader import open_ledger
@@ -229,11 +229,13 @@ def typed(found: dict[str, Any]) -> AnyRecord:
 
 def refusal(data: bytes) -> str:
     """Return why bytes are no record; the published schema refuses them too, where they are canonical."""
-    with suppress(ValueError):
-        assert encode_record(orjson.loads(data)) != data or not RECORDS.is_valid(orjson.loads(data))
     with pytest.raises(ValueError, match=r"^record[.\[:]") as caught:
         decode(data)
-    return str(caught.value)
+    why = str(caught.value)
+    with suppress(ValueError):
+        if encode_record(orjson.loads(data)) == data and not why.endswith(tuple(ONLY_THE_CODEC)):
+            assert not RECORDS.is_valid(orjson.loads(data))
+    return why
 
 
 def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -116,9 +116,10 @@ def lint(session: nox.Session) -> None:
 
 @check
 def layers(session: nox.Session) -> None:
-    """Who may import whom, who may import or look into which library, and the size budgets."""
+    """Who may import whom, who may import or look into which library, the schema of records, and the size budgets."""
     session.run("lint-imports", "--no-cache", "--no-logo")
     session.run("python", "tools/faces.py", "--check")
+    session.run("python", "tools/record_schema.py", "--check")
     session.run("python", "tools/imports.py")
     session.run("python", "tools/foreign.py")
     session.run("python", "tools/budgets.py")

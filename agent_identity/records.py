@@ -73,6 +73,7 @@ from agent_identity._evidence.record import (
     as_dict,
     detail_of,
     encode,
+    json_schema,
 )
 from agent_identity._evidence.record import codec as record_codec
 from agent_identity.errors import ConfigurationError, EvidenceError
@@ -138,6 +139,7 @@ __all__ = [
     "as_dict",
     "decode",
     "encode",
+    "json_schema",
     "read",
     "read_lines",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from checking import check
+from mark_changes import marks_among
 
 import agent_identity as ai
 from agent_identity import records
@@ -74,7 +75,7 @@ class Bank:
 
     def marks(self) -> list[tuple[str, str]]:
         """Return the causes and labels of all marks."""
-        return [(one.mark.cause, one.mark.label) for one in self.found(records.Mark)]
+        return marks_among(records.read(self.directory))
 
     def ended(self) -> list[tuple[str, str]]:
         """Return the tools and outcomes of all tool calls."""
@@ -86,7 +87,7 @@ class Bank:
         self.enforcer.close()
         report = check(self.directory)
         assert report.verdict == "verified"
-        assert {problem.code for problem in report.findings} <= {}
+        assert {problem.code for problem in report.findings} == set()
 
 
 class DeclaredTools(ABC):

@@ -71,7 +71,7 @@ PUBLIC = {
     "MarkAfter MarkChange MarkSeen Model "
     "OfTask Offered Outcome Policy PolicyState Principal PrunedRange Record Recovered RecoveredStream Registration "
     "Resource Revocation RevocationChange Sdk Server Stream StreamEnd StreamResource StreamStart Task TaskEnd "
-    "TaskStart Time Trace Transform Trust as_dict decode encode read "
+    "TaskStart Time Trace Transform Trust as_dict decode encode json_schema read "
     "read_lines",
     "state": "Debit MemoryState PostgresState RedisState SqliteState StateStore",
     "testing": "FixedClock RecordedCall Records Rehearsal Rehearse ScriptedAgent SequentialIds",

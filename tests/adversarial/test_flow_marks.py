@@ -744,7 +744,6 @@ def lying(change: Callable[[Any], dict[str, Any]], *causes: str) -> Any:
         (lambda _: {"label": "trusted"}, "mark_mismatch"),
         (lambda _: {"label": "trusted", "joined": None}, "mark_mismatch"),
         (lambda _: {"label": "unknown", "joined": "unknown"}, "mark_mismatch"),
-        (lambda _: {"label": "untrusted:b,a"}, "mark_mismatch"),
         (lambda of: {"seq": str(int(of.seq) + 1)}, "mark_out_of_order"),
         (lambda of: {"prev": ("B" if of.prev[0] != "B" else "C") + of.prev[1:]}, "mark_out_of_order"),
         (lambda _: {"hop": "A" * 43}, "mark_mismatch"),

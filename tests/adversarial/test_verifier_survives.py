@@ -36,7 +36,7 @@ OTHERS: dict[str, dict[str, Any]] = {
             "hop": DIGEST,
             "seq": "2",
             "label": "untrusted",
-            "cause": "result",
+            "cause": "chunk",
             "prev": ID,
             "joined": "untrusted",
             "sources": [ID],

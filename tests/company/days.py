@@ -24,6 +24,7 @@ from joserfc.jwk import ECKey
 from agent_identity import Scope
 from agent_identity._authority.grants import issue
 from agent_identity._enforcement.directory.rotation import rotate
+from agent_identity._identity.common import uuid_of
 from agent_identity.delegation import Grants
 from agent_identity.identity import Human, Registration, TrustedKey, TrustStore, register_agents
 from agent_identity.testing import FixedClock, SequentialIds
@@ -390,7 +391,7 @@ class _Weeks:
             scope=scope,
             now=now - back * 3_600,
             ttl=3_600 + back * 3_600,
-            id=self.ids.new(self.clock.wall_ns()),
+            id=uuid_of(self.ids.new(self.clock.wall_ns())),
         )
         with place.enforcer.accept(Grants((grant.token,), "count open invoices"), holder=holder) as task:
             with place.inside(task, "count open invoices", STOLEN.public_key.thumbprint):

@@ -802,8 +802,7 @@ class Inventory:
             return
         tool = self._thing("tool", act.service, act.tool, act.at)
         tool.details["type"].add(act.kind or "")
-        if world.PLACES[act.place].drafts:  # Version 1 of the record has no labels.
-            tool.details["label"] |= set(world.PLACES[act.place].tools[act.tool].labels or ())
+        tool.details["label"] |= set(world.PLACES[act.place].tools[act.tool].labels or ())
         items.append(tool)
         if act.server is not None:
             tool.details["server"].add(act.server)

@@ -139,7 +139,7 @@ assert_type(verifier.pasted('{"spans": []}', b"{}"), Report)
 assert_type(verifier.proof("a.tlog-proof"), Checked)
 assert_type(verifier.disclosure("d.json", ledger="evidence"), Disclosed)
 verifier.traces("a.jsonl", checkpoint=b"")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-verifier.drafts = False  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+verifier.processes = 2  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 try:
     verify("evidence")
 except VerificationError as error:

@@ -276,6 +276,23 @@ def build(target: Path) -> None:
         write(target / "agents.jsonl", agents())
         write(target / "signed-trust.json", signed_file().to_json())
         write_json(target / "certificates.json", certificates())
+        build_cases(target)
+
+
+def build_cases(target: Path) -> None:
+    """Write the cases: evidence with its verdict as data."""
+    sys.path.append(str(HERE))  # Each of these modules is a neighbor of this one.
+    try:
+        import all_cases
+    finally:
+        sys.path.remove(str(HERE))
+    golden = {"trust.json": TRUST.to_json(), "spans.jsonl": (target / "spans.jsonl").read_bytes()}
+    for path in sorted((target / "evidence").rglob("*")):
+        name = path.relative_to(target).as_posix()
+        if path.is_file() and path.name != "trust.json":
+            golden[name] = path.read_bytes()
+    for name, data in all_cases.files(golden).items():
+        write(target / "cases" / name, data)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -620,7 +637,7 @@ def attribute(key: str, value: object) -> dict[str, object]:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Return the vectors in a folder by their names."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"})
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".md", ".py", ".pyc"})
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 

@@ -177,7 +177,7 @@ class RevocationEffect:
         last_ns: When the last of these began; 0 without any.
         refused: Refused calls while it was in force.
         since_first_ns: Nanoseconds from the first call that it concerns to it; ``None`` without such a call.
-        records: The ids of up to ten calls that began while it was in force.
+        records: The ids of the first ten calls that began while it was in force.
     """
 
     kind: str
@@ -516,7 +516,7 @@ class _Effect:
         self._change, self._lifted = change
         self._before = self._after = self._last = self._refused = 0
         self._first: int | None = None
-        self._records: list[str] = []
+        self._records: list[tuple[int, str]] = []
 
     @property
     def source(self) -> int:
@@ -544,7 +544,7 @@ class _Effect:
             self._after += ran
             if ran:
                 self._last = max(self._last, call.at_ns)
-                self._records = sorted((*self._records, call.record))[:10]
+                self._records = sorted((*self._records, (call.at_ns, call.record)))[:10]
         elif call.at_ns <= change.at_ns:
             self._before += ran
 
@@ -578,5 +578,5 @@ class _Effect:
             last_ns=self._last,
             refused=self._refused,
             since_first_ns=change.at_ns - self._first if earlier and self._first is not None else None,
-            records=tuple(self._records),
+            records=tuple(record for _, record in self._records),
         )

@@ -2,17 +2,20 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final, final
 
 from agent_identity._audit.answers.report_frame import SourceKind
-from agent_identity._audit.inputs import PathLike, is_bundle
+from agent_identity._audit.inputs import PathLike, directory_of, is_bundle
+from agent_identity._evidence.storage import Layout
+from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["STANDARD_INPUT", "Place", "find_places"]
+__all__ = ["STANDARD_INPUT", "Place", "directory_at", "find_places", "own_trust"]
 
 STANDARD_INPUT: Final = "-"
 """The word for traces on standard input."""
@@ -118,3 +121,22 @@ def _below(root: str) -> Iterator[tuple[SourceKind, str]]:
             path = here / name
             if _TRACES.search(name) and not path.is_symlink() and path.is_file():
                 yield "traces", str(path)
+
+
+@contextmanager
+def directory_at(place: Place) -> Generator[str]:
+    """Yield the evidence directory of a source, unpacked if it is a bundle."""
+    if place.kind == "ledger":
+        yield directory_of(place.paths[0]) or place.paths[0]
+        return
+    from agent_identity._audit.proofs import unpacked  # Few sources are one.
+
+    with unpacked(place.paths[0]) as directory:
+        yield directory_of(directory) or str(directory)
+
+
+def own_trust(directory: str) -> TrustStore | None:
+    """Return the keys beside a ledger, if they can be used; the verification says why not."""
+    with suppress(ConfigurationError, OSError):
+        return TrustStore.load(f"{Layout.of(directory).root}/trust.json")
+    return None

@@ -1,8 +1,8 @@
 """One pass over evidence: verifies each source and, in the same pass, hands its facts to those who answer."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Protocol, final
@@ -11,7 +11,8 @@ from agent_identity._audit.answers.decoding import Decoder, Period, SplitCalls
 from agent_identity._audit.answers.dialects import hints_of
 from agent_identity._audit.answers.facts import CallSpanFact, Fact
 from agent_identity._audit.answers.hosts import Hosts
-from agent_identity._audit.answers.places import Place, find_places
+from agent_identity._audit.answers.log_histories import compare_logs
+from agent_identity._audit.answers.places import Place, directory_at, find_places, own_trust
 from agent_identity._audit.answers.report_frame import NO_KEYS, Frame, SourceFrame
 from agent_identity._audit.inputs import (
     PathLike,
@@ -40,7 +41,6 @@ from agent_identity._evidence.record import (
     detail_of,
 )
 from agent_identity._evidence.spans import Attestation, SpanData, read_spans
-from agent_identity._evidence.storage import Layout
 from agent_identity._identity.common import b64url_decode
 from agent_identity._identity.trust import TrustStore
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -155,13 +155,17 @@ def read(evidence: Evidence, consumer: Consumer) -> Reading:
     trust = to_trust(evidence.trust)
     places = find_places(evidence.sources)
     total = _total(places) if evidence.progress is not None else 0
-    seen = _Seen(several=len(places) > 1)
-    split = SplitCalls() if len(places) > 1 else None
+    several = len(places) > 1
+    seen = _Seen(several=several)
+    compared = compare_logs(places if several and not evidence.unverified else (), trust)
+    split = SplitCalls() if several else None
     frames: list[SourceFrame] = []
     trusts: list[TrustStore | None] = []
     done = 0
     for number, place in enumerate(places):
-        one = _Source(number, place, evidence, consumer, trust=trust, seen=seen, split=split)
+        one = _Source(
+            number, place, evidence, consumer, trust=trust, seen=seen, split=split, known=compared.get(number, ())
+        )
         frame, keys, size = one.read(_teller(evidence.progress, done, total))
         hides = frame.proved or evidence.unverified
         if frame.records and not hides and number + 1 < len(places):
@@ -266,9 +270,10 @@ class _Source:
         trust: TrustStore | None,
         seen: _Seen,
         split: SplitCalls | None,
+        known: Sequence[tuple[str, str]],
     ) -> None:
         self._number, self._place, self._trust, self._evidence = number, place, trust, evidence
-        self._consumer, self._seen = consumer, seen
+        self._consumer, self._seen, self._known = consumer, seen, known
         self._decoder = Decoder(number, consumer.take, Period(evidence.from_ns, evidence.until_ns), split)
         self._period = Period(evidence.from_ns, evidence.until_ns)
         self._hosts = evidence.hosts or Hosts.standard()
@@ -281,8 +286,8 @@ class _Source:
             report, keys = self._read_traces(progress), self._trust
             size = size_of_files(place.paths)
         else:
-            with _directory(place) as directory:
-                keys = self._trust if self._trust is not None else _own_trust(directory)
+            with directory_at(place) as directory:
+                keys = self._trust if self._trust is not None else own_trust(directory)
                 report = self._read_ledger(directory, progress)
             size = _size(place)
         frame = self._frame(report, keys)
@@ -300,6 +305,7 @@ class _Source:
             visit=self._visit,
             progress=progress,
             processes=evidence.processes,
+            known=self._known,
         )
 
     def _visit(self, record: AnyRecord, _leaf: bytes = b"", detail: Detail | None = None) -> None:
@@ -415,25 +421,6 @@ _NOT_SHOWN: Final[Mapping[str, str]] = MappingProxyType(
         "pruned": "that were pruned",
     }
 )
-
-
-@contextmanager
-def _directory(place: Place) -> Generator[str]:
-    """Yield the evidence directory of a source, unpacked if it is a bundle."""
-    if place.kind == "ledger":
-        yield directory_of(place.paths[0]) or place.paths[0]
-        return
-    from agent_identity._audit.proofs import unpacked  # Few sources are one.
-
-    with unpacked(place.paths[0]) as directory:
-        yield directory_of(directory) or str(directory)
-
-
-def _own_trust(directory: str) -> TrustStore | None:
-    """Return the keys beside a ledger, if they can be used; the verification says why not."""
-    with suppress(ConfigurationError, OSError):
-        return TrustStore.load(f"{Layout.of(directory).root}/trust.json")
-    return None
 
 
 def _keys(trust: TrustStore) -> Mapping[str, tuple[str, ...]]:

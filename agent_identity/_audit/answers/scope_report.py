@@ -483,7 +483,7 @@ def _suggestion(agent: str, granted: Sequence[ScopeRow], usage: ScopeUsage, fram
         days=covered // _DAY,
         tools=tools,
         would_refuse=sum(row.calls + row.calls_by_descendants for row in refused),
-        refused_records=tuple(id_ for row in refused for id_ in usage.rows[agent, row.tool].ran),
+        refused_records=tuple(id_ for row in refused for _, id_ in usage.rows[agent, row.tool].ran),
         proof=frame.proof({source for row in granted for source in usage.rows[agent, row.tool].sources}),
     )
 

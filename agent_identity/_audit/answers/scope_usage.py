@@ -23,7 +23,7 @@ _MAX_PRINCIPALS: Final = 1_000
 _IDS: Final = 3
 _CANDIDATES: Final = 32
 
-_T = TypeVar("_T", str, tuple[str, str])
+_T = TypeVar("_T", tuple[int, str], tuple[int, str, str])
 
 EventKey: TypeAlias = tuple[str, str, str]
 """Key of parties seen together: the relation, the agent or server, and the other party."""
@@ -66,10 +66,10 @@ class ToolUsage:
         first_used: When the first use by the agent, or by a descendant, began; 0 without any.
         last_used: When the last one began.
         principals: On whose behalf the agent called it, at most 1,000.
-        candidates: Records of calls by the agent or a descendant that ended without an error, each with the root grant
-            of the call.
+        candidates: Times and records of calls by the agent or a descendant that ended without an error, each with the
+            root grant of the call, the earliest first.
         records: The candidates whose root grant has no revoked issuer key, at most three.
-        ran: Records of calls whose bodies began.
+        ran: Times and records of calls whose bodies began, the earliest first.
         sources: The sources of all that.
     """
 
@@ -95,9 +95,9 @@ class ToolUsage:
     first_used: int = 0
     last_used: int = 0
     principals: set[str] = field(default_factory=set[str])
-    candidates: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    candidates: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
     records: list[str] = field(default_factory=list[str])
-    ran: list[str] = field(default_factory=list[str])
+    ran: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     sources: set[int] = field(default_factory=set[int])
 
     @property
@@ -234,9 +234,9 @@ class ScopeUsage:
             row.succeeded += good
             if fact.principal is not None and len(row.principals) < _MAX_PRINCIPALS:
                 row.principals.add(fact.principal.id)
-            _keep(row.ran, fact.where.record, _IDS)
+            _keep(row.ran, (fact.at_ns, fact.where.record), _IDS)
             if good:
-                _keep(row.candidates, (fact.where.record, _root_of(fact)), _CANDIDATES)
+                _keep(row.candidates, (fact.at_ns, fact.where.record, _root_of(fact)), _CANDIDATES)
 
     def _use(self, grant: str, holder: str, fact: CallFact, *, own: bool) -> None:
         """Count a call for one grant of its chain; what only monitor mode let through is no use of it."""
@@ -258,7 +258,7 @@ class ScopeUsage:
             row.calls_below += 1
             row.succeeded_below += fact.succeeded
             if fact.succeeded:
-                _keep(row.candidates, (fact.where.record, _root_of(fact)), _CANDIDATES)
+                _keep(row.candidates, (fact.at_ns, fact.where.record, _root_of(fact)), _CANDIDATES)
 
     def _see_parties(self, fact: CallFact, agent: str) -> None:
         where, at = fact.where, fact.at_ns
@@ -301,7 +301,7 @@ class ScopeUsage:
             for tool, counts in used.items():
                 self._live(self.rows.get((holder, tool)), counts, revoked=revoked)
         for row in self.rows.values():
-            live = (record for record, root in row.candidates if not self._is_revoked_root(root))
+            live = (record for _, record, root in row.candidates if not self._is_revoked_root(root))
             row.records = list(islice(live, _IDS))
 
     def _see_servers(self) -> None:
@@ -371,14 +371,14 @@ def _root_of(fact: CallFact) -> str:
     return fact.chain[0].grant if fact.chain else ""
 
 
-def _keep(ids: list[_T], record: _T, most: int) -> None:
-    """Keep the smallest ids, so that the order of the facts does not matter."""
-    if len(ids) < most:
-        ids.append(record)
-        ids.sort()
-    elif record < ids[-1]:
-        ids[-1] = record
-        ids.sort()
+def _keep(calls: list[_T], call: _T, most: int) -> None:
+    """Keep the earliest calls, so that the order of the facts does not matter."""
+    if len(calls) < most:
+        calls.append(call)
+        calls.sort()
+    elif call < calls[-1]:
+        calls[-1] = call
+        calls.sort()
 
 
 def _unpack_grant(data: bytes) -> _Grant:

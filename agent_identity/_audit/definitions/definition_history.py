@@ -33,7 +33,7 @@ class DefinitionChange:
         reason: What was stated at its acceptance, such as who reviewed it.
         calls: Calls of the tool in between whose bodies began.
         refused: Calls of it in between that were refused.
-        records: The ids of up to ten of these calls.
+        records: The ids of the first ten of these calls.
     """
 
     at_ns: int
@@ -70,7 +70,7 @@ class _Period:
     def __init__(self, change: _State, end: _State | None) -> None:
         self.change, self.end = change, end
         self.calls = self.refused = 0
-        self.records: list[str] = []
+        self.records: list[tuple[int, str]] = []
 
     def has(self, at_ns: int) -> bool:
         """Return whether a moment lies in it."""
@@ -114,7 +114,7 @@ class DefinitionHistory:
             period = periods[at - 1]
             period.calls += ran
             period.refused += refused
-            period.records = sorted((*period.records, record))[:_MAX_RECORDS]
+            period.records = sorted((*period.records, (at_ns, record)))[:_MAX_RECORDS]
 
     def in_force(self, digest: str, tool: str, at_ns: int) -> bool:
         """Return whether a server offered a tool under a definition at a moment, accepted or not.
@@ -174,5 +174,5 @@ def _stated(tool: str, period: _Period) -> DefinitionChange:
         reason=(end.reason or None) if accepted and end is not None else None,
         calls=period.calls,
         refused=period.refused,
-        records=tuple(period.records),
+        records=tuple(record for _, record in period.records),
     )

@@ -118,23 +118,24 @@ class ApprovalsCheck:
             message = "a call that needed an approval names none"
             self._findings.add(_GRANTS, "approval_missing", message, place)
 
-    def settle(self, proved: Callable[[Place], bool]) -> None:
+    def settle(self, proved: Callable[[Place], bool], *, absent: str | None = None) -> None:
         """Match calls with their approvals after the whole source was read.
 
         Args:
             proved: Returns whether the record at a place is proved to be what it says, its time included.
+            absent: The reason why an approval may not be here; ``None`` if all of the ledger is.
         """
         number = 0
         for case in self._cases.values():
             approved = {entry.said for entry in case.answers if entry.approval.status == "approved"}
             for said, place in case.calls:
-                self._match(said, approved, place)
+                self._match(said, approved, place, absent)
             # A suspended call and its reruns are one call.
             over = [place for _, place in case.calls if (place.record or "").encode() not in self._suspended]
             if len(over) > 1:
                 self._add("approval_reused", "an approval was used again; each permits one call", over[1])
             for entry in case.answers:
-                self._judge(entry, case, proved)
+                self._judge(entry, case, proved, absent)
                 number += entry.approval.status == "approved"
         self._findings.counts["approvals"] = number
 
@@ -156,8 +157,10 @@ class ApprovalsCheck:
     def _reuse(self, place: Place) -> None:
         self._add("approval_reused", "more calls name an approval than one call can be", place)
 
-    def _match(self, said: _Said, approved: Collection[_Said], place: Place) -> None:
-        if not approved:
+    def _match(self, said: _Said, approved: Collection[_Said], place: Place, absent: str | None) -> None:
+        if not approved and absent is not None:
+            self._excuse("approval", absent, place)
+        elif not approved:
             self._add("approval_missing", "the evidence has no approval of the id that the call names", place)
         elif said not in approved:
             message = "the approval that the call names is for another task, tool or arguments"
@@ -179,7 +182,10 @@ class ApprovalsCheck:
         elif approval.status in ("approved", "rejected"):
             self._keep(case.answers, _Answered(said, approval, record.time.start_ns, place), place)
 
-    def _judge(self, entry: _Answered, case: _Case, proved: Callable[[Place], bool]) -> None:
+    def _excuse(self, what: str, absent: str, place: Place) -> None:
+        self._add("approval_not_checked", f"the {what} was not checked: {absent}", place)
+
+    def _judge(self, entry: _Answered, case: _Case, proved: Callable[[Place], bool], absent: str | None) -> None:
         from agent_identity._authority.registries import folded, trusted_ruling  # Few ledgers have approvals.
 
         said, approval, start_ns, place = entry
@@ -201,16 +207,20 @@ class ApprovalsCheck:
         if not _agrees(ruling, said, approval, approver):
             self._add("approval_mismatch", "the record differs from the ruling that was signed", place)
         elif ruling.task != said.task:
-            self._find_request(ruling, said, case, place)
+            self._find_request(ruling, said, case, place, absent)
         if approval.status == "rejected":
             return  # Its time does not matter: it permits nothing.
         if not (ruling.decided_at - SKEW) * _NS <= start_ns < ruling.expires_at * _NS:
             self._add("approval_late", "the approval was used outside its validity", place)
 
-    def _find_request(self, ruling: "Ruling", said: _Said, case: _Case, place: Place) -> None:
+    def _find_request(self, ruling: "Ruling", said: _Said, case: _Case, place: Place, absent: str | None) -> None:
         """Look up the approved request in the earlier task: digests of two tasks cannot be compared."""
         request = said._replace(task=ruling.task, args=ruling.args, agents=())
-        if request not in case.pending:  # The approval has the id of its ruling.
+        if request in case.pending:  # The approval has the id of its ruling.
+            return
+        if absent is not None and not case.pending:
+            self._excuse("request of the approval", absent, place)
+        else:
             message = "the request of the earlier task that was approved is not in the evidence"
             self._add("approval_request_missing", message, place)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from agent_identity._audit.grants import ApprovalsCheck, Delegations, GrantUsage, is_approved, spent_uses
 from agent_identity._audit.ledger.flow_check import FlowCheck
-from agent_identity._audit.ledger.open_intents import Call, OpenIntents
+from agent_identity._audit.ledger.open_intents import Call, Deferred, OpenIntents
 from agent_identity._audit.ledger.order_check import OrderCheck
 from agent_identity._audit.ledger.outer_tasks import OuterTasks
 from agent_identity._audit.report import Findings, Place, counted
@@ -32,8 +32,8 @@ _LINKS: Final = 5
 _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
 _CALLS: Final = (Intent, Outcome)
-_MAX_DEFERRED: Final = 10_000
 _RAN: Final = frozenset({"success", "error", "cancelled", "routed", "suspended"})
+_AS_DECIDED: Final = frozenset({"success", "error", "cancelled"})
 
 
 @final
@@ -70,7 +70,7 @@ class Calls:
         self._disclosures = disclosures
         self._open = OpenIntents()
         self._left = OpenIntents()
-        self._deferred: list[tuple[str, Call]] = []
+        self._deferred = Deferred()
         self._outcomes: Counter[str] = Counter()
         self.committed = 0
         self.recovered: dict[str, RecoveredStream] = {}
@@ -89,7 +89,7 @@ class Calls:
         call: Call | None = None
         if isinstance(record, _CALLS):
             grant = None if record.chain is None else record.chain[-1].grant
-            call = Call(grant, record.action.tool, record.action.args, record.id, stream, seq)
+            call = Call(grant, record.action.tool, record.action.args, record.id, stream, seq, _decided(record))
         place = Place(record.id, stream, seq) if call is None else call
         self._take_flow(record, place.place(), detail)
         self._order.take(record, place.place())
@@ -209,8 +209,8 @@ class Calls:
         match = self._open.pop(intent)
         if match is None and self.gone is not None and intent in self.gone:
             self._findings.counts["intents_pruned"] += 1
-        elif match is None and len(self._deferred) < _MAX_DEFERRED:
-            self._deferred.append((intent, call))
+        elif match is None:
+            self._deferred.put(intent, call)
         else:
             self._match(match, call)
 
@@ -224,5 +224,15 @@ class Calls:
             message = "an outcome stands before the intent that it names"
             self._findings.add(_LINKS, "outcome_before_intent", message, outcome.place())
         elif not outcome.fits(intent):
-            message = "grant, tool or arguments of the outcome differ from its intent"
+            message = "grant, tool, arguments or decision of the outcome differ from its intent"
             self._findings.add(_LINKS, "intent_mismatch", message, outcome.place())
+
+
+def _decided(record: Intent | Outcome) -> tuple[str, str, str, str | None] | None:
+    """Return the decision by which a call runs, or ran to its end in enforce mode."""
+    decision = record.decision
+    if decision.mode != "enforce" or decision.effect == "block":
+        return None
+    if isinstance(record, Outcome) and record.outcome not in _AS_DECIDED:
+        return None
+    return decision.effect, decision.enforced, decision.mode, decision.approval

@@ -178,10 +178,7 @@ class FlowCheck:
 
     def _take_mark(self, record: Mark, place: Place) -> None:
         change = record.mark
-        hop, seq, label = change.hop, int(change.seq), _label(change.label)
-        if label is None or (joined := _label(change.joined or "trusted")) is None:
-            self._report("mark_mismatch", "a mark has a label in a spelling that is none", place)
-            return
+        hop, seq, label, joined = change.hop, int(change.seq), Label.parse(change.label), _joined(change)
         self._check_claims(record, label, place)
         before = self._marks.get(hop.encode())
         if before is None and seq > 1 and self._is_elsewhere(hop):
@@ -256,18 +253,16 @@ class FlowCheck:
         """Check that an opened result counts with the label that it was quarantined with."""
         change = record.mark
         kept = self._quarantined.get((change.sources or ("",))[0].encode())
-        joined = _label(change.joined or "trusted") or TRUSTED
         if kept is None:
             self._not_checked += 1
-        elif not joined.is_within(_label(kept) or UNTRUSTED):
+        elif not _joined(change).is_within(Label.parse(kept)):
             self._report("mark_mismatch", "a quarantined result was opened above its label", place)
 
     def _check_join(self, record: Mark, place: Place) -> None:
         """Check that a mark joins no less than what an isolated hop of the stream has."""
         change, origin = record.mark, (record.mark.origin or "").encode()
         part = self._marks.get(origin) if self._isolated.get(origin) is not None else None
-        joined = _label(change.joined or "trusted") or UNTRUSTED
-        if part is not None and not joined.is_within(Label.parse(part.label)):
+        if part is not None and not _joined(change).is_within(Label.parse(part.label)):
             self._report("mark_mismatch", "a mark joins less than an isolated hop has read", place)
 
     def _check_claims(self, record: Mark, label: Label, place: Place) -> None:
@@ -371,15 +366,15 @@ class FlowCheck:
         if judged is None:
             self._not_checked += record.label is not None
             return
-        after, label = record.mark_after, None if record.label is None else _label(record.label)
+        after = record.mark_after
         if record.label is None:
             if record.action.result is not None or after is not None:
                 self._report("label_mismatch", "a result of a task with a mark has no label", place)
             return
-        mark = None if after is None else _label(after.label)
-        if after is None or label is None or mark is None:
-            self._report("label_mismatch", "an outcome has no mark, or a label in a spelling that is none", place)
+        if after is None:
+            self._report("label_mismatch", "an outcome has a label and no mark", place)
             return
+        label, mark = Label.parse(record.label), Label.parse(after.label)
         self._check_label(record, judged, label, claimed, place)
         # What was withheld because its mark could not be recorded was not delivered.
         unmarked = record.outcome == "denied" and record.error == _UNRECORDED
@@ -393,7 +388,7 @@ class FlowCheck:
             self._quarantined.put((record.intent or "").encode(), str(record.label))
         if judged.limit is not None and not label.is_within(Label.parse(judged.limit)):
             self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
-        if claimed is not None and not label.is_within(_label(claimed) or UNTRUSTED):
+        if claimed is not None and not label.is_within(Label.parse(claimed)):
             self._report("label_mismatch", "a result is less restricted than its server says", place)
 
     def _follow(self, record: Outcome, judged: _Judged, seq: int, mark: Label, place: Place) -> None:
@@ -464,11 +459,9 @@ def _limit(record: Intent, mark: str) -> Label:
     return Label.parse(mark).meet(UNTRUSTED if weak else TRUSTED)
 
 
-def _label(text: str) -> Label | None:
-    try:
-        return Label.parse(text)
-    except ValueError:
-        return None
+def _joined(change: MarkChange) -> Label:
+    """Return the label that a mark joins."""
+    return TRUSTED if change.joined is None else Label.parse(change.joined)
 
 
 def _keep(names: set[str], name: str) -> None:

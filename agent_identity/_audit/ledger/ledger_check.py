@@ -278,7 +278,7 @@ class LedgerCheck:
         self._conclude_doubts(log)
         absent = self._why_absent(missing)
         self._delegations.settle(absent=absent, proved=_proof(log), executor=self._executor)
-        self._conclude_approvals(log)
+        self._conclude_approvals(log, absent)
         self._conclude_arguments()
         latest_ns = max((stream.latest_ns for stream in streams.values()), default=0)
         findings.complete_until = latest_ns // _NS or None
@@ -289,21 +289,21 @@ class LedgerCheck:
         if missing:
             return "a stream is missing"
         if self._excerpt:
-            return "its grant is not in this excerpt"
+            return "it is not in this excerpt"
         if self._denied:
             return "a stream cannot be read"
-        return "its grant was pruned" if self._findings.counts["pruned"] else None
+        return "it was pruned" if self._findings.counts["pruned"] else None
 
     def _conclude_arguments(self) -> None:
         if self._disclosures is not None:
             self._disclosures.settle("the ledger holds digests")
         self._findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
 
-    def _conclude_approvals(self, log: SignedLog) -> None:
+    def _conclude_approvals(self, log: SignedLog, absent: str | None) -> None:
         if self._denied:
             self._findings.skip(_GRANTS, "approvals were not checked: a stream cannot be read")
         else:
-            self._approvals.settle(_proof(log))
+            self._approvals.settle(_proof(log), absent=absent)
 
     def _conclude_doubts(self, log: SignedLog) -> None:
         if log.doubts is None:

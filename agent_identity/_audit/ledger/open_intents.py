@@ -1,4 +1,4 @@
-"""Intents that wait for their outcomes, in bounded memory."""
+"""Intents that wait for their outcomes, and outcomes that wait for their intents, in bounded memory."""
 
 from collections.abc import Iterator
 from typing import Final, final
@@ -8,7 +8,7 @@ import msgspec
 from agent_identity._audit.report import Place
 from agent_identity._audit.store import SpillStore
 
-__all__ = ["Call", "OpenIntents"]
+__all__ = ["Call", "Deferred", "OpenIntents"]
 
 _NEAR: Final = 20_000  # Intents in memory, of some 500 bytes each.
 
@@ -24,6 +24,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         id: The id of the record.
         stream: Its stream.
         seq: Its place.
+        decided: Effect, enforced effect, mode and approval by which the call runs; ``None`` if it did not.
     """
 
     grant: str | None
@@ -32,6 +33,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: str
     stream: str
     seq: int
+    decided: tuple[str, str, str, str | None] | None = None
 
     def place(self) -> Place:
         """Return the place of the record."""
@@ -47,8 +49,22 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return msgspec.json.decode(data, type=cls)
 
     def fits(self, intent: "Call") -> bool:
-        """Return whether grant, tool and arguments are those of an intent."""
-        return self.grant == intent.grant and self.tool == intent.tool and self.arguments == intent.arguments
+        """Return whether grant, tool and arguments are those of an intent, and a call that ran was decided as there.
+
+        What inspectors and rules find in a result may turn ``allow`` into ``warn``, or change the result.
+        """
+        if (self.grant, self.tool, self.arguments) != (intent.grant, intent.tool, intent.arguments):
+            return False
+        ran, allowed = self.decided, intent.decided
+        if ran is None or allowed is None or ran == allowed:
+            return True
+        if ran[1] == "modify":
+            return ran[2:] == allowed[2:]
+        return ran[0] == "warn" and allowed[0] == "allow" and ran[1:] == allowed[1:]
+
+
+_pack: Final = msgspec.json.encode
+_unpack: Final = msgspec.json.Decoder(tuple[str, Call]).decode
 
 
 @final
@@ -67,4 +83,21 @@ class OpenIntents:
         return self._calls.pop(intent.encode())
 
     def __iter__(self) -> Iterator[Call]:
+        return self._calls.values()
+
+
+@final
+class Deferred:
+    """Outcomes whose intents are not in their streams, with the ids of these intents, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._calls = SpillStore[tuple[str, Call]](_pack, _unpack, near=_NEAR)
+        self._number = 0
+
+    def put(self, intent: str, outcome: Call) -> None:
+        """Add an outcome."""
+        self._number += 1
+        self._calls.put(b"%d" % self._number, (intent, outcome))
+
+    def __iter__(self) -> Iterator[tuple[str, Call]]:
         return self._calls.values()

@@ -42,6 +42,8 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "bad_signature": "contradicted",
         "wrong_origin": "contradicted",
         "rolled_back": "contradicted",
+        "two_histories": "contradicted",
+        "two_births": "notice",
         "log_missing": "contradicted",
         "certificate_not_counted": "notice",
         "valid_by_own_clock": "notice",
@@ -115,6 +117,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "outer_principal_differs": "notice",
         # Approvals.
         "approval_missing": "contradicted",
+        "approval_not_checked": "notice",
         "approval_mismatch": "contradicted",
         "approval_self": "contradicted",
         "approval_late": "contradicted",
@@ -160,7 +163,6 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "trace_id_cut": "notice",
         "copy_changed": "notice",
         "copy_redacted": "notice",
-        "duplicate_span": "notice",
         # Proofs.
         "bad_proof": "contradicted",
         "bad_inclusion_proof": "contradicted",

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Verifier", "check_shown", "check_visited", "check_visited_spans", "verify"]
 
 _LEDGER_OPTIONS: Final = ("witnesses", "require", "timestamps")
+_LOG: Final = 2
 _OF_JSON: Final = '{["'
 _MAX_NOTE = 65_537
 _NEAR = 100_000  # Leaf hashes in memory.
@@ -346,6 +347,7 @@ def check_visited(
     visit: Visit,
     progress: Progress | None = None,
     processes: int | Executor = 1,
+    known: Sequence[tuple[str, str]] = (),
 ) -> Report:
     """Verify an evidence directory, and show in the same pass each record that stands where it belongs.
 
@@ -358,6 +360,7 @@ def check_visited(
         visit: Is shown the records.
         progress: Is told now and then how many of how many bytes are read.
         processes: As for :func:`check`.
+        known: Codes and messages of what other sources say about its log.
     """
     return _check_ledger(
         directory_of(directory) or os.fspath(directory),
@@ -369,6 +372,7 @@ def check_visited(
         disclosures=(),
         processes=processes,
         visit=visit,
+        known=known,
     )
 
 
@@ -432,9 +436,12 @@ def _check_ledger(
     disclosures: Sequence[bytes | PathLike],
     processes: int | Executor,
     visit: Visit | None = None,
+    known: Sequence[tuple[str, str]] = (),
 ) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
+    for code, message in known:
+        findings.add(_LOG, code, message)
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)

@@ -226,8 +226,7 @@ def _compress(files: Files, fd: int, out: int, stopping: Callable[[], bool]) -> 
         if stopping():
             raise Stopped
         source.update(chunk)
-        if data := codec.feed(chunk):
-            write_whole(files, out, data)
+        write_whole(files, out, codec.feed(chunk))
     write_whole(files, out, codec.finish())
     files.fsync(out)
     return b64url_encode(source.digest())

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
         TaskStart,
         Trust,
     )
+    from agent_identity._evidence.record.schema_document import json_schema
 else:
     from agent_identity._common.lazy import lazily
 
@@ -187,6 +188,7 @@ else:
                 "TaskStart",
                 "Trust",
             ),
+            "agent_identity._evidence.record.schema_document": ("json_schema",),
         },
     )
 
@@ -269,6 +271,7 @@ __all__ = [
     "encode",
     "encode_detail",
     "is_salted",
+    "json_schema",
     "names_arguments",
     "part",
     "plain_members",

@@ -27,6 +27,7 @@ __all__ = [
     "TraceId",
     "Why",
     "check_ids",
+    "check_labels",
     "check_why",
     "is_id",
     "items",
@@ -35,10 +36,13 @@ __all__ = [
 
 _MAX_TOKEN: Final = 65_536
 _MAX_ID: Final = 2_048
+_MAX_READER: Final = 128
 
 
-def _form(what: str, pattern: str) -> Meta:
-    return Meta(pattern=rf"\A(?:{pattern})\Z", description=what)
+def _form(what: str, pattern: str, *, but: str = "") -> Meta:
+    """Return the form of a text: a pattern for all of it, and one that it must not have."""
+    refused = rf"(?!{but}\Z)" if but else ""
+    return Meta(pattern=rf"\A{refused}(?:{pattern})\Z", description=what)
 
 
 def text(most: int) -> Meta:
@@ -57,7 +61,8 @@ def stated(most: int) -> Meta:
 
 
 Id: TypeAlias = Annotated[
-    str, Meta(min_length=1, max_length=_MAX_ID, description="an identifier as check_id accepts it")
+    str,
+    Meta(min_length=1, max_length=_MAX_ID, description="an identifier: 1 to 256 visible characters, or a SPIFFE ID"),
 ]
 Name: TypeAlias = Annotated[str, text(256)]
 Slug: TypeAlias = Annotated[str, _form("a code of lower-case letters, digits and underscores", r"[a-z][a-z0-9_]{0,63}")]
@@ -70,8 +75,8 @@ ArgsDigest: TypeAlias = Annotated[
 Count: TypeAlias = Annotated[str, _form("a decimal number without leading zeros", r"0|[1-9][0-9]{0,18}")]
 Position: TypeAlias = Annotated[str, _form("a decimal number from 1", r"[1-9][0-9]{0,18}")]
 Nanoseconds: TypeAlias = Annotated[str, _form("nanoseconds since 1970 as a decimal number", r"0|[1-9][0-9]{0,18}")]
-TraceId: TypeAlias = Annotated[str, _form("32 lower-case hex digits, not all zero", r"(?!0{32})[0-9a-f]{32}")]
-SpanId: TypeAlias = Annotated[str, _form("16 lower-case hex digits, not all zero", r"(?!0{16})[0-9a-f]{16}")]
+TraceId: TypeAlias = Annotated[str, _form("32 lower-case hex digits, not all zero", "[0-9a-f]{32}", but="0{32}")]
+SpanId: TypeAlias = Annotated[str, _form("16 lower-case hex digits, not all zero", "[0-9a-f]{16}", but="0{16}")]
 Why: TypeAlias = Annotated[
     str, Meta(min_length=1, max_length=256, description="one printable line of at most 256 characters")
 ]
@@ -105,7 +110,7 @@ FlowLabel: TypeAlias = Annotated[
     Meta(
         pattern=r"\A(?:trusted|unknown|untrusted)(?::[A-Za-z0-9_.@/,-]*)?\Z",
         max_length=256,
-        description="trusted, unknown or untrusted, and readers after a colon",
+        description="trusted, unknown or untrusted, and readers after a colon, sorted",
     ),
 ]
 Category: TypeAlias = Annotated[str, _form("the name of a category", r"[A-Za-z0-9_.:/-]{1,128}")]
@@ -125,6 +130,21 @@ def check_ids(**members: str | None) -> None:
     """Check identifiers; the error names the member, and decoding puts the path before it."""
     for name, value in members.items():
         if not is_id(value):
+            raise ValueError(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_label(text: str) -> bool:
+    """Return whether the readers of a flow label are in their one spelling; its pattern says the rest."""
+    names = text.partition(":")[2]
+    readers = names.split(",") if names else []
+    return readers == sorted({*readers} - {"", "public"}) and max(map(len, readers), default=0) <= _MAX_READER
+
+
+def check_labels(**members: str | None) -> None:
+    """Check flow labels, as :func:`check_ids` checks identifiers."""
+    for name, value in members.items():
+        if value is not None and not _is_label(value):
             raise ValueError(name)
 
 

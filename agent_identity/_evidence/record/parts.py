@@ -3,8 +3,7 @@
 Each is frozen and closed.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -27,6 +26,7 @@ from agent_identity._evidence.record.member_forms import (
     TraceId,
     Why,
     check_ids,
+    check_labels,
     check_why,
     is_id,
     items,
@@ -36,6 +36,7 @@ from agent_identity._evidence.record.member_forms import (
 
 __all__ = [
     "EFFECTS",
+    "FIRST",
     "OUTCOMES",
     "VERSION",
     "Action",
@@ -52,6 +53,7 @@ __all__ = [
     "Enforced",
     "Erased",
     "Examined",
+    "Form",
     "Found",
     "GrantToken",
     "Hop",
@@ -80,12 +82,18 @@ __all__ = [
     "Trace",
     "ValueProvenance",
     "Version",
-    "check_form",
+    "check_forms",
     "replaced",
 ]
 
 VERSION: Final = "1"
 """The value of ``v`` in each record."""
+
+FIRST: Final = "1"
+"""The ``seq`` of what follows nothing, and so has no ``prev``."""
+
+Form: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
+"""One of several forms of an object: the members that it requires, and those that it permits in addition."""
 
 Version: TypeAlias = Literal["1"]
 """The version of the format."""
@@ -311,6 +319,9 @@ class Action(Part, frozen=True):
     labels: Annotated[tuple[Name, ...], stated(64)] | None = None
     claims: Annotated[tuple[Name, ...], items(64)] | None = None
 
+    NEEDS_ONE: ClassVar[tuple[str, ...]] = ("kind", "stage")
+    """Members that it has one of at least. The record checks it, so that it can name the place."""
+
     def __post_init__(self) -> None:
         if not is_id(self.tool):
             raise ValueError("tool")
@@ -353,6 +364,9 @@ class MarkAfter(Part, frozen=True, kw_only=True):
     label: FlowLabel
     seq: Position
 
+    def __post_init__(self) -> None:
+        check_labels(label=self.label)
+
 
 class MarkChange(Part, frozen=True, kw_only=True):
     """A change of a low-water mark.
@@ -382,8 +396,9 @@ class MarkChange(Part, frozen=True, kw_only=True):
     token: Token | None = None
 
     def __post_init__(self) -> None:
-        if (self.seq == "1") is not (self.prev is None):
+        if (self.seq == FIRST) is not (self.prev is None):
             raise ValueError("prev" if self.prev is None else "+")
+        check_labels(label=self.label, joined=self.joined)
 
 
 class ArgumentOrigin(Part, frozen=True, kw_only=True):
@@ -517,15 +532,16 @@ class Erased(Part, frozen=True, kw_only=True):
     by: Id | None = None
     reason: Why | None = None
 
+    FORMS: ClassVar[tuple[Form, ...]] = (
+        (("pruned",), ()),
+        (("principal", "keys"), ("by", "reason")),
+        (("key",), ("by", "reason")),
+    )
+
     def __post_init__(self) -> None:
         check_ids(key=self.key, principal=self.principal, by=self.by)
         check_why(reason=self.reason)
-        if self.pruned is not None:
-            check_form(self, ("pruned",))
-        elif self.principal is not None:
-            check_form(self, ("principal", "keys"), ("by", "reason"))
-        else:
-            check_form(self, ("key",), ("by", "reason"))
+        check_forms(self, self.FORMS)
 
 
 class RecoveredStream(Part, frozen=True, kw_only=True):
@@ -579,16 +595,16 @@ class End(Part, frozen=True, kw_only=True):
     size: Position
 
 
-def check_form(
-    part: msgspec.Struct, required: Sequence[str], optional: Sequence[str] = (), *, of: Sequence[str] | None = None
-) -> None:
-    """Check the required members where one shape has several forms."""
-    for name in of or part.__struct_fields__:
-        present = getattr(part, name) is not None
-        if name in required and not present:
+def check_forms(part: msgspec.Struct, forms: tuple[Form, ...]) -> None:
+    """Check the members where one shape has several forms: the first whose leading member is there, or the last."""
+    required, optional = next((form for form in forms if getattr(part, form[0][0]) is not None), forms[-1])
+    for name in required:
+        if getattr(part, name) is None:
             raise ValueError(f"-{name}")
-        if present and name not in (*required, *optional):
-            raise ValueError("+")
+    for names in forms:
+        for name in (*names[0], *names[1]):
+            if name not in required and name not in optional and getattr(part, name) is not None:
+                raise ValueError("+")
 
 
 replaced: Final = msgspec.structs.replace

@@ -6,8 +6,9 @@ field means.
 verifier's business.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -22,11 +23,13 @@ from agent_identity._evidence.record.member_forms import (
     Name,
     Token,
     check_ids,
+    check_labels,
     items,
     stated,
 )
 from agent_identity._evidence.record.parts import (
     EFFECTS,
+    FIRST,
     OUTCOMES,
     VERSION,
     Action,
@@ -43,6 +46,7 @@ from agent_identity._evidence.record.parts import (
     Enforced,
     Erased,
     Examined,
+    Form,
     Found,
     GrantToken,
     Hop,
@@ -72,7 +76,7 @@ from agent_identity._evidence.record.parts import (
     Transform,
     ValueProvenance,
     Version,
-    check_form,
+    check_forms,
     replaced,
 )
 from agent_identity._evidence.record.refusals import ABSENT, UNKNOWN
@@ -160,6 +164,9 @@ class Record(Part, frozen=True, tag_field="kind"):
         v: The version of the format.
     """
 
+    REFUSED: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Members of parts that this kind must not have."""
+
     id: Id128
     stream: Stream
     time: Time
@@ -172,7 +179,7 @@ class Record(Part, frozen=True, tag_field="kind"):
 
     def __post_init__(self) -> None:
         place = self.stream
-        first = place.seq == "1"
+        first = place.seq == FIRST
         if first is not (place.prev is None):
             raise ValueError("record.stream.prev: missing after the first record, or present in it")
         if first is not (type(self) is StreamStart):
@@ -190,10 +197,11 @@ class OfTask(Record, frozen=True, kw_only=True):
     chain: Annotated[tuple[Hop, ...], items(33)]
     trace: Trace | None = None
 
+    REFUSED: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": ("outer",)}
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task.outer is not None and not isinstance(self, Grant | TaskStart):
-            raise ValueError(f"record.task: {UNKNOWN}")
+        _check_refused(self)
 
 
 class _Call(Record, frozen=True):
@@ -209,18 +217,16 @@ class _Call(Record, frozen=True):
     trace: Trace | None = None
     findings: Annotated[tuple[Category, ...], items(1024)] | None = None
 
+    FORMS: ClassVar[tuple[Form, ...]] = ((("attribution",), ()), (("task", "principal", "agent", "chain"), ()))
+    REFUSED: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": ("outer",)}
+
     def __post_init__(self) -> None:
         Record.__post_init__(self)
-        task = self.task
-        if self.attribution is None:
-            if task is None or self.principal is None or self.agent is None or self.chain is None:
-                missing = next(name for name in ("task", "principal", "agent", "chain") if getattr(self, name) is None)
-                raise ValueError(f"record.{missing}: {ABSENT}")
-        elif not (task is None and self.principal is None and self.agent is None and self.chain is None):
-            raise ValueError("+")
-        if task is not None and task.outer is not None:
-            raise ValueError(f"record.task: {UNKNOWN}")
-        _check_action(self.action)
+        if self.attribution is not None or not (self.task and self.principal and self.agent and self.chain):
+            check_forms(self, self.FORMS)
+        _check_refused(self)
+        if self.action.kind is None:
+            _check_action(self.action)
 
 
 class StreamStart(Record, frozen=True, kw_only=True, tag="stream_start"):
@@ -236,6 +242,8 @@ class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
 
     grant: GrantToken
 
+    REFUSED: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
 
 class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
     """A task or a delegation has begun.
@@ -245,6 +253,8 @@ class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
 
     workflow: Name | None = None
     judged_at: MarkSeen | None = None
+
+    REFUSED: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
 
 class Intent(_Call, frozen=True, tag="intent"):
@@ -283,9 +293,17 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
     label: FlowLabel | None = None
     mark_after: MarkAfter | None = None
 
+    REFUSED: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "action": ("names", "labels", "claims"),
+        "decision": ("policy", "version"),
+        "task": ("expires", "purpose", "outer"),
+        "principal": ("roles",),
+    }
+    """All of them belong to the intent, and not on a span."""
+
     def __post_init__(self) -> None:
         _Call.__post_init__(self)
-        _check_short(self)
+        check_labels(label=self.label)
 
 
 class Detail(Part, frozen=True, kw_only=True):
@@ -315,6 +333,7 @@ class Detail(Part, frozen=True, kw_only=True):
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
 
     def __post_init__(self) -> None:
+        check_labels(claimed=self.claimed)
         if self.roles is not None:
             check_ids(**{f"roles[{index}]": role for index, role in enumerate(self.roles)})
 
@@ -341,12 +360,11 @@ class Registration(Record, frozen=True, kw_only=True, tag="registration"):
     server: Server | None = None
     tools: Annotated[tuple[Offered, ...], items(1024)] | None = None
 
+    FORMS: ClassVar[tuple[Form, ...]] = ((("server",), ("tools",)), (("agent",), ("registration",)))
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.server is None:
-            check_form(self, ("agent",), ("registration",), of=("agent", "registration", "tools"))
-        elif self.agent is not None or self.registration is not None:
-            raise ValueError(f"record: {UNKNOWN}")
+        check_forms(self, self.FORMS)
 
 
 class Policy(Record, frozen=True, kw_only=True, tag="policy"):
@@ -437,18 +455,35 @@ KINDS: Final = frozenset(KIND_TYPES)
 
 
 def _check_action(action: Action) -> None:
-    if action.kind is None and action.stage is None:
-        raise ValueError(f"record.action.kind: {ABSENT}")
+    if all(getattr(action, name) is None for name in Action.NEEDS_ONE):
+        raise ValueError(f"record.action.{Action.NEEDS_ONE[0]}: {ABSENT}")
 
 
-def _check_short(outcome: Outcome) -> None:
-    """Refuse members in an outcome that belong to the intent and not on a span."""
-    action, decision, task, principal = outcome.action, outcome.decision, outcome.task, outcome.principal
-    if (action.names, action.labels, action.claims) != (None, None, None):
-        raise ValueError(f"record.action: {UNKNOWN}")
-    if decision.policy is not None or decision.version is not None:
-        raise ValueError(f"record.decision: {UNKNOWN}")
-    if task is not None and (task.expires is not None or task.purpose is not None):
-        raise ValueError(f"record.task: {UNKNOWN}")
-    if principal is not None and principal.roles is not None:
-        raise ValueError(f"record.principal: {UNKNOWN}")
+def _all_of(*names: str) -> tuple[Callable[[object], object], object]:
+    """Return what reads members, and the answer if all are absent."""
+    return attrgetter(*names), (None,) * len(names) if names[1:] else None
+
+
+_REFUSED: Final = {
+    kind: _all_of(*(f"{part}.{name}" for part, names in kind.REFUSED.items() for name in names))
+    for kind in KIND_TYPES.values()
+    if kind.REFUSED
+}
+_REFUSED_IN: Final = {
+    kind: tuple((part, *_all_of(*names)) for part, names in kind.REFUSED.items()) for kind in _REFUSED
+}
+
+
+def _check_refused(record: "OfTask | _Call") -> None:
+    """Refuse members of parts that another kind states."""
+    kind = type(record)
+    if kind not in _REFUSED:
+        return
+    if record.task is not None:
+        values_of, absent = _REFUSED[kind]
+        if values_of(record) == absent:  # All at once, since nearly all records end here.
+            return
+    for name, values_of, absent in _REFUSED_IN[kind]:
+        part: object = getattr(record, name)
+        if part is not None and values_of(part) != absent:
+            raise ValueError(f"record.{name}: {UNKNOWN}")

@@ -232,7 +232,7 @@ async def test_results_have_flow_labels_and_what_they_say_does_not_pay(maf: Any,
     assert answers[0] == "pay 9 to Mallory"
     assert answers[1].startswith("refused: route_unavailable")
     assert not got
-    assert {problem.code for problem in check(tmp_path / "flow").findings} == {}
+    assert {problem.code for problem in check(tmp_path / "flow").findings} == set()
 
 
 async def test_outside_any_task_no_tool_runs(maf: Any) -> None:

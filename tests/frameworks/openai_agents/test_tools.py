@@ -35,6 +35,7 @@ from frameworks.openai_agents.scripts import (
     run,
     script,
 )
+from mark_changes import marks_among
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -431,8 +432,8 @@ async def test_results_carry_flow_labels(tmp_path: Path) -> None:
             result = await Runner.run(agent, request)
     assert paid == ["GB82 WEST 1234 5698 7654 32"]
     assert outputs(result)[2].startswith("refused: ")
-    marks = [one.mark.label for one in records.read(tmp_path / "evidence") if isinstance(one, records.Mark)]
-    assert any("untrusted" in str(label) for label in marks)
+    marks = marks_among(records.read(tmp_path / "evidence"))
+    assert any("untrusted" in label for _, label in marks)
 
 
 async def test_one_call_has_one_span(rehearse: Rehearse) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from checking import check
+from mark_changes import marks_among
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -352,8 +353,8 @@ async def test_results_lower_the_mark_of_the_task(open_office: Any, make_call: A
         async with enforcer.task("pay", scope=ai.Scope({"read": {}, "pay": {}}), **parties):
             await agent.run("go")
     assert office.ran == [("read", "INV-1")]
-    found = records.read(tmp_path / "flow")
-    assert [one.mark.cause for one in found if isinstance(one, records.Mark)] == ["start", "result"]
+    marks = marks_among(records.read(tmp_path / "flow"))
+    assert [cause for cause, _ in marks] == ["start", "result"]
     assert check(tmp_path / "flow").verdict == "verified"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mark_changes import marks_among
 from mcp import types
 from mcp_parties import ALICE, CLERK, NAME, PROGRAM, Pair, in_memory
 
@@ -264,5 +265,4 @@ async def test_a_prompt_of_a_server_is_not_the_principals_word(pair: Pair, role:
                 asked = [AIMessage(asked[0].content)]
             await agent.ainvoke({"messages": [*asked, HumanMessage("Pay to account-1")]})
     assert paid == ["account-1"]
-    found = [one for one in records.read(pair.folder / "flow") if isinstance(one, records.Mark)]
-    assert [one.mark.cause for one in found] == ["request", "said", "result"]
+    assert [cause for cause, _ in marks_among(records.read(pair.folder / "flow"))] == ["request", "said", "result"]

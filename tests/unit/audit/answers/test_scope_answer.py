@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, DAY, HELPER, ROUTED, START, forged, tools_of, work
 
+from agent_identity import records
 from agent_identity._audit.answers import scope_usage
 from agent_identity._audit.answers.reading import Evidence
 from agent_identity._audit.answers.scope_report import ScopeReport, ScopeRow, SuggestedTool, Suggestion, scope
@@ -81,6 +82,19 @@ def test_a_grant_that_only_a_descendant_used_is_kept(company: Path) -> None:
     paid = line(found, "clerk", "pay")
     assert (paid.used, paid.calls, len(paid.records)) == (4, 4, 3)
     assert paid.constraints == {"amount": {"constraint_type": "range", "max": 100}}
+
+
+def test_the_records_cited_are_those_of_the_first_calls(tmp_path: Path) -> None:
+    """Where the texts of ids sort otherwise than their times, too."""
+    work(tmp_path / "evidence", tasks=9, days=10, start=START + 2 * DAY)
+    paid = [
+        one.id
+        for one in records.read(tmp_path / "evidence")
+        if isinstance(one, records.Outcome) and (one.action.tool, one.outcome) == ("pay", "success")
+    ]
+    found = asked(tmp_path / "evidence")
+    assert sorted(paid) != paid
+    assert line(found, "clerk", "pay").records == row(found, "helper", "pay").records == tuple(paid[:3])
 
 
 def test_refusals_are_counted_and_widen_nothing(company: Path) -> None:

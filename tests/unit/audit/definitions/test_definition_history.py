@@ -44,6 +44,15 @@ def test_a_change_lasts_until_somebody_accepts_it(order: tuple[int, ...]) -> Non
     assert (change.calls, change.refused, change.records) == (1, 1, ("c5", "c8"))
 
 
+def test_the_first_calls_under_a_change_are_kept() -> None:
+    """Ten of them, by their times and not by their ids."""
+    found = history((1, PINNED), (5, CHANGED))
+    for at in reversed(range(10, 22)):
+        found.take_call(at, f"c{99 - at}", "web", "search", ran=True, refused=False)
+    (change,) = found.changes()
+    assert change.records == tuple(f"c{99 - at}" for at in range(10, 20))
+
+
 def test_a_change_can_be_withdrawn_or_wait() -> None:
     """The server offers the accepted definition again, or nobody has decided at the end."""
     back = history((5, CHANGED), (9, PINNED)).changes()

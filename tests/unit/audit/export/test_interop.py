@@ -53,7 +53,7 @@ def records() -> list[bytes]:
             **common,
             **of_task,
             "kind": "mark",
-            "mark": {"hop": "A" * 43, "seq": "1", "label": "trusted:public", "cause": "start"},
+            "mark": {"hop": "A" * 43, "seq": "1", "label": "trusted:finance", "cause": "start"},
         },
         {**common, **of_task, **action, "kind": "approval", "approval": {"id": ID, "status": "pending"}},
         {**common, "kind": "recovered", "recovered": {"stream": ID, **open_calls}},

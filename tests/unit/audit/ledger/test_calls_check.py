@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from agent_identity._audit.ledger import calls_check, open_intents
+from agent_identity._audit.ledger import open_intents
 from agent_identity._audit.ledger.calls_check import Calls
 from agent_identity._audit.ledger.open_intents import Call, OpenIntents
 from agent_identity._audit.report.findings import Findings, Place
@@ -26,7 +26,7 @@ OF_TASK = {
 DIGESTS = {"a": "M" * 43, "b": "Q" * 43}
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
 MISSING = "the intent that the outcome names is missing, or has another outcome"
-MISMATCH = "grant, tool or arguments of the outcome differ from its intent"
+MISMATCH = "grant, tool, arguments or decision of the outcome differ from its intent"
 WITHOUT = "the outcome of a call that ran names no intent"
 OUTSIDE = "a call outside any task was allowed"
 
@@ -164,13 +164,47 @@ def test_an_intent_may_stand_in_another_stream() -> None:
     assert (step.status, step.detail) == ("passed", "1,200 intents, 1 outcome")
 
 
-def test_outcomes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those over the bound are judged at once."""
-    monkeypatch.setattr(calls_check, "_MAX_DEFERRED", 2)
+def test_outcomes_that_wait_are_matched_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those beyond what memory holds as well, and none is accused before all streams were read."""
+    monkeypatch.setattr(open_intents, "_NEAR", 2)
     reading = Reading(use_of())
-    for number in range(3):
+    for number in range(7):
         reading.outcome(f"o{number}", f"i{number}", seq=number)
-    assert reading.found == [("intent_missing", MISSING, "o2", 2)]
+    assert reading.found == []
+    reading.calls.end_of_stream()
+    for number in range(6):
+        reading.intent(f"i{number}", seq=number)
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert reading.found == [("intent_missing", MISSING, "o6", 6)]
+
+
+WARN, PERSON = {**ALLOW, "effect": "warn"}, {**ALLOW, "approval": STREAM}
+
+
+@pytest.mark.parametrize(
+    ("intent", "outcome", "ending", "fits"),
+    [
+        (ALLOW, ALLOW, "success", True),
+        (ALLOW, WARN, "success", True),  # An inspector found something in the result.
+        (ALLOW, {**WARN, "enforced": "modify"}, "success", True),  # And its text was changed.
+        (PERSON, {**ALLOW, "enforced": "modify"}, "success", False),
+        (WARN, ALLOW, "success", False),
+        (ALLOW, {**ALLOW, "effect": "route"}, "error", False),
+        (ALLOW, PERSON, "cancelled", False),
+        (PERSON, ALLOW, "success", False),
+        (ALLOW, {**ALLOW, "effect": "route", "enforced": "escalate"}, "routed", True),
+        (PERSON, {**ALLOW, "effect": "block", "enforced": "block"}, "denied", True),
+        (ALLOW, {**ALLOW, "mode": "monitor"}, "success", True),
+    ],
+)
+def test_a_call_that_ran_was_decided_as_its_intent_says(
+    intent: dict[str, Any], outcome: dict[str, Any], ending: str, fits: bool
+) -> None:
+    """In enforce mode; one that was refused or routed after its intent has a decision of its own."""
+    reading = Reading(use_of(), approvals=Noted()).intent("i", decision=intent)
+    reading.outcome("o", "i", ending, seq=2, decision=outcome)
+    assert [code for code, *_ in reading.found] == ([] if fits else ["intent_mismatch"])
 
 
 def test_an_intent_that_is_not_given_or_pruned_is_counted() -> None:
@@ -231,7 +265,7 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     """At its time, and where it stands; what is blocked is not, and outside any task nothing is."""
     use = use_of()
     reading = Reading(use).intent("i", seq=3)
-    call = Call(LEAF, "pay", DIGESTS["a"], id_of("i"), STREAM, 3)
+    call = Call(LEAF, "pay", DIGESTS["a"], id_of("i"), STREAM, 3, ("allow", "allow", "enforce", None))
     assert use.said[:2] == [("count", ("concluded", False)), ("allow", "pay", 70, call)]
     use.said.clear()
     blocked = {**ALLOW, "effect": "block"}

@@ -253,7 +253,7 @@ def test_what_the_log_proves_is_concluded(monkeypatch: pytest.MonkeyPatch) -> No
     assert steps(findings) == {3: ("passed", detail), 4: ("passed", "1,002 records"), 8: ("not_checked", DIGESTS)}
     proof = ("proof", (key,))
     settle = ("settle", ("absent", None), ("proved", proof), ("executor", in_process))
-    assert said.said == [("finish",), settle, ("settle", proof)]
+    assert said.said == [("finish",), settle, ("settle", proof, ("absent", None))]
 
 
 def test_what_no_trusted_signature_proves_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,11 +286,11 @@ def test_why_a_grant_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     check, findings = checking()
     assert check._why_absent(set()) is None
     findings.counts["pruned"] = 1
-    assert check._why_absent(set()) == "its grant was pruned"
+    assert check._why_absent(set()) == "it was pruned"
     check._denied = frozenset({TWO})
     assert check._why_absent(set()) == "a stream cannot be read"
     check._excerpt = True
-    assert check._why_absent(set()) == "its grant is not in this excerpt"
+    assert check._why_absent(set()) == "it is not in this excerpt"
     assert check._why_absent({ONE}) == "a stream is missing"
 
 

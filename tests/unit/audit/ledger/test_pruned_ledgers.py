@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checking import check
 from plain_records import append
 
-from agent_identity import Agent, Denied, Enforcer, Human, Scope, records
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, records
 from agent_identity._audit.inputs.sources import is_bundle
 from agent_identity._audit.ledger.ledger_check import LEDGER_STEPS
 from agent_identity._audit.ledger.log_check import Heads
@@ -37,6 +38,7 @@ from agent_identity._evidence.storage.layout import segment_name
 from agent_identity._evidence.transparency import checkpoint as checkpoint_module
 from agent_identity._evidence.transparency.log import Head
 from agent_identity._identity.common import b64url_encode, bytes_of_id
+from agent_identity.approvals import Approval
 from agent_identity.audit import Report, export, story
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -67,11 +69,11 @@ class Room:
         self.borders: list[int] = []
         self.tasks: list[str] = []
 
-    def record(self, tasks: int = 6, *, size: int = 8_000) -> str:
+    def record(self, tasks: int = 6, *, size: int = 8_000, **options: Any) -> str:
         """Record some tasks, one of which waits for its end until the last, and return the stream."""
         segments = Segments(max_bytes=size, compression="none")
         with Enforcer.open(
-            self.path, clock=self.clock, ids=self.ids, durability=Durability(segments=segments)
+            self.path, clock=self.clock, ids=self.ids, durability=Durability(segments=segments), **options
         ) as enforcer:
 
             @enforcer.tool
@@ -249,6 +251,21 @@ def test_every_border_keeps_what_is_needed(room: Room) -> None:
         assert report.verdict == "verified", (border, report.findings)
         assert codes(report) <= {"pruned", "chain_not_checked"}
     assert report.counts["pruned"] > size // 2
+
+
+def test_no_border_lets_a_call_look_as_if_nobody_had_approved_of_it(room: Room) -> None:
+    """A cut between the question, the answer and the call makes the approval one that is not checked."""
+    policy = RuleSet(Rule(Effect.ROUTE, tools="pay", to="desk", id="four-eyes"))
+    desk = Approval(ask=lambda request: request.approve(by=Human("bob@example.com")))
+    found = set[str]()
+    for size in range(1_000, 9_000, 1_000):
+        one = Room(room.base / str(size))
+        one.record(3, size=size, policy=policy, routes={"desk": desk})
+        one.prune(one.clock.wall_ns() - 1)
+        report = one.check()
+        assert report.verdict == "verified", (size, report.findings)
+        found |= codes(report)
+    assert "approval_not_checked" in found
 
 
 def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from schema_document import LINES
 
+from agent_identity._evidence.ledger.reader import open_ledger
 from agent_identity.audit import Verifier
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.records import Approval, Outcome, Registration, Revocation
@@ -53,6 +55,17 @@ def test_the_program_shows_a_month_that_verifies_and_an_edit_that_is_found(
     texts = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "reports").iterdir()}
     assert texts.keys() == {"inventory", "scope", "page", "stolen-key", "coverage"}
     assert all("VERIFIED  report" in text for name, text in texts.items() if name != "page")
+
+
+def test_each_line_has_the_published_schema(month: Path) -> None:
+    """All that a month of work writes has the members and forms that the schema states."""
+    ledger = open_ledger(month)
+    written = [line for stream in ledger.streams() for line in ledger.entries(stream)]
+    assert len(written) > 500
+    assert any(line.detail for line in written)
+    for line in written:
+        detail = {"detail": json.loads(line.detail)} if line.detail else {}
+        LINES.validate({"mac": line.mac, "record": json.loads(line.record or b""), **detail})
 
 
 def test_one_byte_is_changed_in_a_copy_without_private_keys(

@@ -13,6 +13,7 @@ from plain_records import append, check_record
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._identity.common import bytes_of_id
 from agent_identity.approvals import Approval
 from agent_identity.audit import story
 from agent_identity.errors import Denied, EvidenceError
@@ -50,7 +51,7 @@ def erasures(directory: Path) -> list[dict[str, Any]]:
     """Return what the records of erasures say."""
     lines = [line for file in directory.glob("ledger/*/entries.jsonl") for line in file.read_text().splitlines()]
     found = [record for line in lines if (record := json.loads(line)["record"])["kind"] == "erasure"]
-    return [record["erasure"] for record in sorted(found, key=lambda record: record["id"])]
+    return [record["erasure"] for record in sorted(found, key=lambda record: bytes_of_id(record["id"]))]
 
 
 def tasks(directory: Path) -> dict[str | None, str | None]:

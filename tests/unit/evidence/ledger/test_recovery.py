@@ -16,7 +16,7 @@ from agent_identity._evidence.ledger import segments as segments_module
 from agent_identity._evidence.ledger.archiving import prune
 from agent_identity._evidence.ledger.writer import settle, settled_size
 from agent_identity._evidence.storage.layout import Layout
-from agent_identity._evidence.storage.lines import stream_line
+from agent_identity._evidence.storage.lines import stream_line, stream_parts
 from agent_identity._evidence.storage.mac import load_ledger_key
 from agent_identity._evidence.storage.os_files import EDIT, Files
 from agent_identity._evidence.transparency.log import DirectoryLog
@@ -245,7 +245,10 @@ def test_another_history_under_the_same_stream_is_refused(opened: Open, crashed:
     data = path.read_bytes()
     layout = Layout.of(directory)
     mac = load_ledger_key(Files(), layout.ledger_key).stream_mac(ledger.stream)
-    record = data.splitlines()[0][len(b'{"mac":"","record":') + 64 : -1].replace(b"agent-identity-otel", b"another")
+    parts = stream_parts(data.splitlines()[0])
+    assert parts is not None
+    record = parts[0].replace(b"agent-identity-otel", b"another")
+    assert record != parts[0]
     path.write_bytes(stream_line(mac.of(record), record))
     again = opened()
     again.close()

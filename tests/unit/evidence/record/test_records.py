@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from schema_document import DETAILS, ONLY_THE_CODEC, RECORDS
 
 from agent_identity._evidence.ledger.ledger import Beginning
 from agent_identity._evidence.ledger.reader import open_ledger
@@ -88,6 +90,7 @@ SHORT_DECISION = {
 }
 DECISION = {**SHORT_DECISION, "mode": "monitor", "policy": "invoices", "version": "3"}
 RESOURCE = {"system": "postgres://db", "name": "t/{id}", "access": "write", "data": ["pii"], "digest": HASH}
+LABEL = "trusted, unknown or untrusted, and readers after a colon, sorted"
 FOUND = {"category": "pii/email", "inspector": "regex 1", "severity": "high", "field": "to"}
 DETAIL: dict[str, Any] = {
     "_salt": ID,
@@ -224,10 +227,14 @@ def typed(found: dict[str, Any]) -> AnyRecord:
 
 
 def refusal(data: bytes) -> str:
-    """Return why bytes are no record."""
+    """Return why bytes are no record; the published schema refuses them too, where they are canonical."""
     with pytest.raises(ValueError, match=r"^record[.\[:]") as caught:
         decode(data)
-    return str(caught.value)
+    why = str(caught.value)
+    with suppress(ValueError):
+        if encode_record(orjson.loads(data)) == data and not why.endswith(tuple(ONLY_THE_CODEC)):
+            assert not RECORDS.is_valid(orjson.loads(data))
+    return why
 
 
 def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -257,6 +264,7 @@ def test_a_full_record_is_its_bytes(kind: str) -> None:
     assert encode(decode(data)) == data
     assert plain_members(data) == as_dict(record) == members(kind)
     assert decode_record(data) == orjson.loads(data)  # In the canonical form of records.
+    RECORDS.validate(orjson.loads(data))
 
 
 @given(data=st.data())
@@ -272,13 +280,17 @@ def test_every_record_is_its_bytes(data: st.DataObject) -> None:
         try:
             del at(without, path[:-1])[path[-1]]
             record = typed(without)
-        except (KeyError, IndexError, TypeError, msgspec.ValidationError):
+        except msgspec.ValidationError:
+            assert not RECORDS.is_valid(without)
+            continue
+        except (KeyError, IndexError, TypeError):
             continue
         assert decode(encode(record)) == record
         found = without
     record = typed(found)
     assert decode(encode(record)) == record
     assert encode(decode(encode(record))) == encode(record)
+    RECORDS.validate(found)
 
 
 def test_kind_and_mode_are_always_written() -> None:
@@ -326,6 +338,16 @@ def test_kind_and_mode_are_always_written() -> None:
             *("intent", ("resources", 0, "digest"), HEX),
             "record.resources[0].digest: not a digest in 43 base64url characters",
         ),
+        *[
+            (kind, path, text, f"record.{'.'.join(path)}: not {LABEL}")
+            for kind, path in (
+                ("outcome", ("label",)),
+                ("outcome", ("mark_after", "label")),
+                ("mark", ("mark", "label")),
+                ("mark", ("mark", "joined")),
+            )
+            for text in ("untrusted:b,a", "untrusted:a,a", "untrusted:public", "untrusted:a,", "trusted:" + "a" * 129)
+        ],
         ("intent", ("chain",), "x", "record.chain: not an array"),
         ("intent", ("chain", 0), "x", "record.chain[0]: not an object"),
         ("intent", ("stream",), ["x"], "record.stream: not an object"),
@@ -410,6 +432,7 @@ def test_an_action_has_a_kind_or_a_stage() -> None:
     for kind in ("intent", "outcome", "approval"):
         with pytest.raises(msgspec.ValidationError, match=r"record\.action\.kind: missing member"):
             typed(members(kind, action={"tool": "pay"}))
+        assert not RECORDS.is_valid(members(kind, action={"tool": "pay"}))
 
 
 @pytest.mark.parametrize(
@@ -583,6 +606,7 @@ def test_a_detail_is_its_bytes() -> None:
         data = orjson.dumps(members, option=orjson.OPT_SORT_KEYS)
         assert data.startswith(b'{"_salt":"%s"' % ID.encode())
         assert encode_detail(decode_detail(data)) == data
+        DETAILS.validate(members)
 
 
 @pytest.mark.parametrize(
@@ -604,6 +628,8 @@ def test_other_bytes_are_no_detail(data: bytes) -> None:
     """Another spelling, another member or no salt: an outcome that commits to such bytes has no detail."""
     with pytest.raises(ValueError, match=r"^the bytes are not"):
         decode_detail(data)
+    with suppress(ValueError):
+        assert encode_record(orjson.loads(data)) != data or not DETAILS.is_valid(orjson.loads(data))
     assert detail_of(outcome(detail=digest_of(data)), data) == (None, "detail_malformed")
 
 
@@ -643,3 +669,4 @@ def test_a_fact_that_is_not_so_is_left_out(change: dict[str, Any]) -> None:
     """Written out, it would be a second spelling of the same record."""
     with pytest.raises(msgspec.ValidationError, match=r"endorses|destination"):
         typed(members("intent", **change))
+    assert not RECORDS.is_valid(members("intent", **change))

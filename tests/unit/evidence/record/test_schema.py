@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+import plain_records
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plain_records import check_record
+from schema_document import ONLY_THE_CODEC, RECORDS
 
 from agent_identity._evidence.record.codec import as_dict, decode, encode
 from agent_identity._evidence.record.parts import EFFECTS, OUTCOMES, VERSION
@@ -147,6 +148,17 @@ def walk(value: object, path: str = "record") -> Iterator[tuple[str, Any, Any]]:
         for index, item in enumerate(value):
             yield f"{path}[{index}]", value, index
             yield from walk(item, f"{path}[{index}]")
+
+
+def check_record(value: dict[str, Any]) -> None:
+    """Check that members are a record, and that the published schema says the same."""
+    try:
+        plain_records.check_record(value)
+    except ValueError as error:
+        if not str(error).endswith(tuple(ONLY_THE_CODEC)) and RECORDS.is_valid(value):
+            pytest.fail(f"the schema permits what the codec refuses: {error}")
+        raise
+    RECORDS.validate(decode_record(encode_record(value)))
 
 
 def refusal(value: dict[str, Any]) -> str:
@@ -492,7 +504,7 @@ def test_deep_records_do_not_exhaust_the_stack() -> None:
 
 UNKNOWN = "unknown member"
 ABSENT = "missing member"
-IDENTIFIER = "not an identifier as check_id accepts it"
+IDENTIFIER = "not an identifier: 1 to 256 visible characters, or a SPIFFE ID"
 NAME = "not text of 1 to 256 characters"
 COUNT = "not a decimal number without leading zeros"
 IDS = "not an id in 22 base64url characters"

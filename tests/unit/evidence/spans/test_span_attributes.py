@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from agent_identity._evidence.spans.span_attributes import (
@@ -225,6 +225,7 @@ def test_removed_attributes_are_missing(name: str, nothing: object, absent: bool
 
 
 @given(attribute_names, st.sampled_from([*MARKS, "REDACTED"]))
+@example("agent_identity.delegation.chain", "****")
 def test_scrubbed_attributes_are_redacted(name: str, mark: str) -> None:
     """A known mark in place of the value is redaction, not contradiction."""
     assert verdict(name, mark) == "redacted"

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import sys
 import zlib
 
 import pytest
@@ -13,6 +14,7 @@ from agent_identity._evidence.storage import codecs
 from agent_identity._evidence.storage import decompress as inflating
 from agent_identity._evidence.storage.byte_reader import ByteReader
 from agent_identity._evidence.storage.decompress import InflatedError, Inflating, is_compressed
+from agent_identity.errors import ConfigurationError
 
 
 def content(data: bytes) -> bytes:
@@ -132,6 +134,13 @@ def test_nothing_is_a_whole_file_only_where_any_number_of_members_is() -> None:
     assert codecs.unzstd(lambda size: b"")(10) == codecs.gunzip(lambda size: b"", several=True)(10) == b""
     with pytest.raises(OSError, match="ends early"):
         codecs.gunzip(lambda size: b"", several=False)(10)
+
+
+def test_without_the_extra_a_zstd_file_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken for a damaged file because a library is absent."""
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ConfigurationError, match="zstd"):
+        codecs.unzstd(lambda size: b"")
 
 
 def test_plain_traces_are_not_compressed() -> None:

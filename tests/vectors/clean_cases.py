@@ -162,7 +162,7 @@ def every_kind() -> World:
     state = {"hash": digest("line"), "purpose": "invoices", "status": "registered"}
     agent = ledger.add(stream, "registration", agent=CLERK.to_claim(), registration=state)
     server = {"name": "bank", "transport": "http", "status": "pinned", "place": "https://bank.example/mcp"}
-    tools = [{"name": "transfer", "status": "changed", "pinned": digest("a"), "offered": digest("b")}]
+    tools = [{"name": "bank/transfer", "status": "changed", "pinned": digest("a"), "offered": digest("b")}]
     offered = ledger.add(stream, "registration", server=server, tools=tools)
     change = {"kind": "agent", "name": "intern", "status": "revoked", "version": "1", "reason": "left"}
     revoked = ledger.add(stream, "revocation", revocation=change)
@@ -176,7 +176,7 @@ def every_kind() -> World:
     grant = task.grant(trace={"trace": "1" * 32, "span": "2" * 16})
     start = task.start(workflow="thread-7")
     resource = {"system": "postgres://db:5432", "name": "shop.invoices/{id}", "access": "read", "data": ["finance"]}
-    read = task.intent("read", resources=[resource], workflow="thread-7", action={"server": "bank", "call": "call_1"})
+    read = task.intent("read", resources=[resource], workflow="thread-7", action={"call": "call_1"})
     task.outcome(read)
     warned = {**ALLOWED_WARN, "rule": "watched", "why": "vendor files may hold personal data", "warnings": ["watched"]}
     task.call("read", decision=warned)

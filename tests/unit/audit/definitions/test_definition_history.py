@@ -48,7 +48,7 @@ def test_the_first_calls_under_a_change_are_kept() -> None:
     """Ten of them, by their times and not by their ids."""
     found = history((1, PINNED), (5, CHANGED))
     for at in reversed(range(10, 22)):
-        found.take_call(at, f"c{99 - at}", "web", "search", ran=True, refused=False)
+        found.take_call(at, f"c{99 - at}", "web/search", ran=True, refused=False)
     (change,) = found.changes()
     assert change.records == tuple(f"c{99 - at}" for at in range(10, 20))
 

@@ -165,7 +165,7 @@ def test_what_is_no_signature_is_an_error(server: Server, signer: SocketSigner, 
 @pytest.mark.parametrize("part", [b"", b"\0\0", frame(b"\0" + b"x" * 64)[:20]])
 def test_a_signer_that_does_not_answer_in_time_is_an_error(server: Server, part: bytes) -> None:
     """A part of an answer is none, and the next request has a connection of its own."""
-    signer = SocketSigner(server.path, "issuer", timeout=0.1)
+    signer = SocketSigner(server.path, "issuer", timeout=0.5)
     server.answer = lambda _: part
     with pytest.raises(EvidenceError, match="timed out") as failed:
         signer.sign(b"message")

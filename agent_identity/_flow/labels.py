@@ -16,7 +16,7 @@ INTEGRITIES: Final[tuple[Integrity, ...]] = ("untrusted", "unknown", "trusted")
 _RANKS: Final = {integrity: rank for rank, integrity in enumerate(INTEGRITIES)}
 _READER: Final = re.compile(r"[A-Za-z0-9_.@/-]{1,128}")
 _MAX_READERS: Final = 246
-"""Characters of all readers with their commas: 256 of a label, less the longest integrity, so that a meet is a label."""
+"""Characters of all readers with their commas: a label has 256, and a meet may have the longest integrity."""
 
 
 @final

@@ -15,7 +15,8 @@ INTEGRITIES: Final[tuple[Integrity, ...]] = ("untrusted", "unknown", "trusted")
 
 _RANKS: Final = {integrity: rank for rank, integrity in enumerate(INTEGRITIES)}
 _READER: Final = re.compile(r"[A-Za-z0-9_.@/-]{1,128}")
-_MAX_SPELLED: Final = 256
+_MAX_READERS: Final = 246
+"""Characters of all readers with their commas: a label has 256, and a meet may have the longest integrity."""
 
 
 @final
@@ -45,8 +46,8 @@ class Label:
                 raise ValueError("malformed reader; use ids of 1 to 128 letters, digits and _ . @ / -")
             if "public" in self.readers:  # It would be taken for everybody where it is left alone by a meet.
                 raise ValueError("public is no reader; leave readers out for everybody")
-        if len(str(self)) > _MAX_SPELLED:
-            raise ValueError(f"the readers of a label exceed {_MAX_SPELLED} characters; name fewer, or a group")
+            if len(",".join(self.readers)) > _MAX_READERS:
+                raise ValueError(f"the readers of a label exceed {_MAX_READERS} characters; name fewer, or a group")
 
     def __str__(self) -> str:
         """Spell the label for a record: ``untrusted``, or ``untrusted:finance,legal`` with readers."""

@@ -37,6 +37,7 @@ __all__ = [
 _MAX_TOKEN: Final = 65_536
 _MAX_ID: Final = 2_048
 _MAX_READER: Final = 128
+_MAX_READERS: Final = 246  # With the commas. The longest integrity still fits before them, so a meet is a label.
 
 
 def _form(what: str, pattern: str, *, but: str = "") -> Meta:
@@ -138,7 +139,8 @@ def _is_label(text: str) -> bool:
     """Return whether the readers of a flow label are in their one spelling; its pattern says the rest."""
     names = text.partition(":")[2]
     readers = names.split(",") if names else []
-    return readers == sorted({*readers} - {"", "public"}) and max(map(len, readers), default=0) <= _MAX_READER
+    fits = len(names) <= _MAX_READERS and max(map(len, readers), default=0) <= _MAX_READER
+    return fits and readers == sorted({*readers} - {"", "public"})
 
 
 def check_labels(**members: str | None) -> None:

@@ -48,6 +48,14 @@ def test_readers_are_a_set_of_ids() -> None:
             Label("trusted", readers)
 
 
+def test_the_longest_readers_leave_room_for_every_integrity() -> None:
+    """A label meets any other, since the readers of the longest one fit after the longest integrity."""
+    longest = frozenset({"a" * 128, "b" * 117})
+    assert len(str(Label("trusted", longest).meet(UNTRUSTED))) == 256
+    with pytest.raises(ValueError, match=r"exceed 246"):
+        Label("trusted", longest | {"c"})
+
+
 @given(st.lists(st.tuples(LABELS, st.sampled_from(["r1", "r2", "r3"]))))
 def test_a_mark_only_falls(inputs: list[tuple[Label, str]]) -> None:
     """It is the meet of all labels in any order, and changes exactly when label or sources do."""

@@ -91,6 +91,7 @@ SHORT_DECISION = {
 DECISION = {**SHORT_DECISION, "mode": "monitor", "policy": "invoices", "version": "3"}
 RESOURCE = {"system": "postgres://db", "name": "t/{id}", "access": "write", "data": ["pii"], "digest": HASH}
 LABEL = "trusted, unknown or untrusted, and readers after a colon, sorted"
+TOO_LONG = f"trusted:{'a' * 128},{'b' * 118}"  # 255 characters; met with untrusted, it would have 257.
 FOUND = {"category": "pii/email", "inspector": "regex 1", "severity": "high", "field": "to"}
 DETAIL: dict[str, Any] = {
     "_salt": ID,
@@ -346,7 +347,14 @@ def test_kind_and_mode_are_always_written() -> None:
                 ("mark", ("mark", "label")),
                 ("mark", ("mark", "joined")),
             )
-            for text in ("untrusted:b,a", "untrusted:a,a", "untrusted:public", "untrusted:a,", "trusted:" + "a" * 129)
+            for text in (
+                "untrusted:b,a",
+                "untrusted:a,a",
+                "untrusted:public",
+                "untrusted:a,",
+                "trusted:" + "a" * 129,
+                TOO_LONG,
+            )
         ],
         ("intent", ("chain",), "x", "record.chain: not an array"),
         ("intent", ("chain", 0), "x", "record.chain[0]: not an object"),

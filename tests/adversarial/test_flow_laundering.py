@@ -12,7 +12,7 @@ import pytest
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity.adapters import CallRequest, Shown
-from agent_identity.errors import Denied, Routed
+from agent_identity.errors import ConfigurationError, Denied, Routed
 from agent_identity.identity import Agent, Human
 from agent_identity.policy import All, Effect, Flow, Rule, RuleSet
 
@@ -101,9 +101,8 @@ def test_the_same_name_on_another_server(open_world: Callable[..., Any]) -> None
         pay(EVIL)
         found("evil/find", "evil")()
         refuses_to_pay(world, pay)
-    with world.task(EVERYTHING, request=REQUEST):
-        found("find", "evil")()
-        refuses_to_pay(world, pay)
+    with pytest.raises(ConfigurationError):  # And none passes for a tool of this process.
+        found("find", "evil")
 
 
 def test_the_page_that_contains_the_principals_own_destination(office: Any) -> None:

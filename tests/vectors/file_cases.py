@@ -326,21 +326,49 @@ SEGMENTS: Final[tuple[tuple[str, str, str, Edit], ...]] = (
 def pruned(signer: SigningKey = RECORDER, **changes: Any) -> World:
     """Return a stream whose first four records were pruned in the middle of a call."""
     world = clean_cases.small()
-    world.stream.sealed = [4, 7]
+    return cut(world, 4, signer, **{"open": (world.read.id,), **changes})
+
+
+def approved(*, before: bool) -> World:
+    """Return a pruned stream with a call by an approval that is not there.
+
+    Args:
+        before: The task of the call began before the cut, and so may have been approved there.
+    """
+    ledger = Ledger()
+    stream = ledger.stream()
+    task = ledger.task(stream, "pay")
+    grant, start = task.grant(), task.start()
+    ruled = task.ruling("pay", "1800")
+    if before:
+        ruled.ask(), ruled.answer()
+    else:
+        task.end()
+        task = ledger.task(stream, "pay")
+        task.grant(), task.start()
+        ruled = task.ruling("pay", "1800")
+    paid = task.intent("pay", args="1800", decision=ruled.decision)
+    out = task.outcome(paid)
+    end, close = task.end(), ledger.close(stream)
+    return cut(SimpleNamespace(**locals()), 5 if before else 4, open=())
+
+
+def cut(world: World, gone: int, signer: SigningKey = RECORDER, **changes: Any) -> World:
+    """Prune the first records of the stream of a world."""
+    world.stream.sealed = [gone, len(world.stream)]
     content = world.ledger.content()
     name = stream_in(content)
-    before = [leaf_hash(data) for data, _ in list(world.stream.lines())[:4] if data is not None]
+    before = [leaf_hash(data) for data, _ in list(world.stream.lines())[:gone] if data is not None]
     tree = CompactRange()
     tree.extend(before)
-    entry = world.ledger.head(world.stream.id, 4, root_of(before))
+    entry = world.ledger.head(world.stream.id, gone, root_of(before))
     tokens = (world.task.token,)
     facts: dict[str, Any] = {
         "origin": ORIGIN,
         "stream": world.stream.id,
-        "size": 4,
+        "size": gone,
         "last": before[-1],
         "peaks": tuple(tree.peaks),
-        "open": (world.read.id,),
         "log_size": 1,
         "log_root": leaf_hash(entry),
         "time_ns": world.ledger.ns,
@@ -349,7 +377,7 @@ def pruned(signer: SigningKey = RECORDER, **changes: Any) -> World:
     statement = PruneStatement(**{**facts, **changes})
     folder = name.rpartition("/")[0]
     more = {
-        name: b"".join(content[name].splitlines(keepends=True)[4:]),
+        name: b"".join(content[name].splitlines(keepends=True)[gone:]),
         f"{folder}/pruned": sign_pruned(statement, signer),
         f"{folder}/grants-{statement.kept.digest}.jsonl": grants_file(tokens),
     }
@@ -593,6 +621,18 @@ def build(bases: dict[str, Case]) -> Cases:
 def _partial(cases: Cases, small: Case) -> None:
     base = cases.clean("pruned", "The first records of a stream were pruned.", pruned(), "pruned", base=small)
     for name, what, codes, world in (
+        (
+            "pruned-approval",
+            "The approval of a call was pruned with the beginning of its task.",
+            "pruned approval_not_checked",
+            approved(before=True),
+        ),
+        (
+            "pruned-no-approval",
+            "A call of a task that began after the pruned records names an approval that is not there.",
+            "pruned approval_missing",
+            approved(before=False),
+        ),
         (
             "pruned-by-stranger",
             "A stranger signed the statement about pruned records.",

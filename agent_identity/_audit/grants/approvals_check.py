@@ -47,6 +47,14 @@ class _Answered(NamedTuple):
     place: Place
 
 
+class _Used(NamedTuple):
+    """A call that names an approval, and whether all that its task wrote before it in its stream is here."""
+
+    said: _Said
+    place: Place
+    whole: bool
+
+
 class _Case(msgspec.Struct):
     """Everything about one approval.
 
@@ -59,7 +67,7 @@ class _Case(msgspec.Struct):
 
     pending: dict[_Said, bool] = {}  # msgspec copies this and those below for each approval. It once leaked sets.
     answers: list[_Answered] = []
-    calls: list[tuple[_Said, Place]] = []
+    calls: list[_Used] = []
     requests: dict[str, str] = {}
 
 
@@ -95,12 +103,13 @@ class ApprovalsCheck:
         """
         self._trust = trust
 
-    def take(self, record: Approval | Intent | Outcome, place: Place) -> None:
+    def take(self, record: Approval | Intent | Outcome, place: Place, *, whole: bool = True) -> None:
         """Store the approval, or the call that needs one.
 
         Args:
             record: An approval, or a call.
             place: Where it is.
+            whole: The task of a call was opened before it in its stream, so that its approval is there as well.
         """
         if isinstance(record, Approval):
             self._take_approval(record, place)
@@ -111,7 +120,7 @@ class ApprovalsCheck:
         said, intent = _said(record), record.intent if isinstance(record, Outcome) else record.id
         if intent is not None and said is not None and decision.approval is not None:
             if isinstance(record, Intent):
-                self._keep(self._case(decision.approval).calls, (said, place), place)
+                self._keep(self._case(decision.approval).calls, _Used(said, place, whole), place)
             elif record.outcome == "suspended":
                 self._suspended.put(intent.encode(), 1)
         elif intent is not None or decision.enforced == "allow":
@@ -128,10 +137,10 @@ class ApprovalsCheck:
         number = 0
         for case in self._cases.values():
             approved = {entry.said for entry in case.answers if entry.approval.status == "approved"}
-            for said, place in case.calls:
-                self._match(said, approved, place, absent)
+            for used in case.calls:
+                self._match(used, approved, absent)
             # A suspended call and its reruns are one call.
-            over = [place for _, place in case.calls if (place.record or "").encode() not in self._suspended]
+            over = [used.place for used in case.calls if (used.place.record or "").encode() not in self._suspended]
             if len(over) > 1:
                 self._add("approval_reused", "an approval was used again; each permits one call", over[1])
             for entry in case.answers:
@@ -157,14 +166,14 @@ class ApprovalsCheck:
     def _reuse(self, place: Place) -> None:
         self._add("approval_reused", "more calls name an approval than one call can be", place)
 
-    def _match(self, said: _Said, approved: Collection[_Said], place: Place, absent: str | None) -> None:
-        if not approved and absent is not None:
-            self._excuse("approval", absent, place)
+    def _match(self, used: _Used, approved: Collection[_Said], absent: str | None) -> None:
+        if not approved and absent is not None and not used.whole:
+            self._excuse("approval", absent, used.place)
         elif not approved:
-            self._add("approval_missing", "the evidence has no approval of the id that the call names", place)
-        elif said not in approved:
+            self._add("approval_missing", "the evidence has no approval of the id that the call names", used.place)
+        elif used.said not in approved:
             message = "the approval that the call names is for another task, tool or arguments"
-            self._add("approval_mismatch", message, place)
+            self._add("approval_mismatch", message, used.place)
 
     def _take_approval(self, record: Approval, place: Place) -> None:
         approval, said = record.approval, _said(record)

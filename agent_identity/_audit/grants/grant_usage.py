@@ -152,6 +152,10 @@ class GrantUsage:
             self._stream, self._begun = stream, 0
         self._begun += 1
 
+    def is_open_in(self, stream: str | None) -> bool:
+        """Return whether the task was opened in a stream, and has not ended there so far."""
+        return self._stream == stream and self._begun > 0
+
     def finish(self, counts: Counts, place: Place, *, partial: bool = False) -> None:
         """Store the counts that an end of the task states.
 
@@ -163,11 +167,11 @@ class GrantUsage:
             place: The place of the end.
             partial: Records were pruned, so the calls of pruned openings may be missing as well.
         """
-        if partial and not (self._stream == place.stream and self._begun):
+        if partial and not self.is_open_in(place.stream):
             return  # In an excerpt a task is whole or its opening is missing.
         self.end = place
         intents, outcomes = int(counts.intents), int(counts.outcomes)
-        if self._stream == place.stream and self._begun:
+        if self.is_open_in(place.stream):
             self._begun -= 1
             self._stated = (self._stated[0] + intents, self._stated[1] + outcomes)
             intents, outcomes = self._stated

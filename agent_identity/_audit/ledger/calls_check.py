@@ -97,7 +97,7 @@ class Calls:
         if isinstance(record, _CALLS) and call is not None:
             self._take_call(record, call, usage)
             if self._approvals is not None and is_approved(record.decision):
-                self._approvals.take(record, call.place())
+                self._approvals.take(record, call.place(), whole=usage is not None and usage.is_open_in(stream))
         elif usage is not None:
             self._take_task(record, usage, place.place())
         else:

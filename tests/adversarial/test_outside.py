@@ -1,4 +1,4 @@
-"""Other parties against whoever has the directory, and against whoever has the key: witnesses, anchors.
+"""Witnesses and anchors: what other parties prove against a person with the directory, or with the key.
 
 The witnesses are real processes, the time-stamp authority is ``openssl ts`` over HTTP.
 """

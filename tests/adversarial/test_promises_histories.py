@@ -83,7 +83,7 @@ def told(*paths: Path, trust: TrustStore | None = None, **options: object) -> tu
 
 
 def test_copies_of_one_log_agree(places: Places, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """A directory, older copies of it and a bundle continue each other, in any order, whoever goes on with one."""
+    """A directory, older copies of it and a bundle continue each other, in any order, and with any of them continued."""
     live = places.live("live")
     first = places.copy("live", "first")
     places.live("live")
@@ -117,7 +117,7 @@ def test_a_part_of_a_ledger_is_no_second_history(places: Places, tmp_path: Path,
 
 
 def test_a_rewritten_history_is_contradicted_by_an_earlier_copy(places: Places) -> None:
-    """Whoever has all keys writes another history from some entry on: each verifies, and both together do not."""
+    """A person with all keys writes another history from some entry on: each verifies, and both together do not."""
     live = places.live("live")
     forged = places.copy("live", "forged")
     places.live("live")
@@ -134,7 +134,7 @@ def test_a_rewritten_history_is_contradicted_by_an_earlier_copy(places: Places) 
 
 
 def test_a_rewritten_history_is_seen_among_many_copies(places: Places) -> None:
-    """The longest one is held against each other one, so one honest copy and one forged one suffice."""
+    """The longest history is compared with each other one, so one honest copy and one forged one suffice."""
     places.live("live")
     forged = places.copy("live", "forged")
     copies = []

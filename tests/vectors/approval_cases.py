@@ -39,7 +39,7 @@ def called_again(world: World, *, how: str = "success") -> None:
 APPROVALS: Final[tuple[tuple[str, str, str, Edit], ...]] = (
     (
         "approval-dropped",
-        "A call names an approval of which only the question is there.",
+        "A call names an approval that was asked for and not answered.",
         "approval_missing",
         lambda w: drop(w, w.answered),
     ),

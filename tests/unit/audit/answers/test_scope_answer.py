@@ -85,7 +85,7 @@ def test_a_grant_that_only_a_descendant_used_is_kept(company: Path) -> None:
 
 
 def test_the_records_cited_are_those_of_the_first_calls(tmp_path: Path) -> None:
-    """Where the texts of ids sort otherwise than their times, too."""
+    """Calls keep the order of their times where the texts of their ids sort in another order."""
     work(tmp_path / "evidence", tasks=9, days=10, start=START + 2 * DAY)
     paid = [
         one.id

@@ -511,7 +511,7 @@ OTHERS = Witnesses((WITNESS, Cosigner("w2.example", SigningKey.from_seed(bytes([
 
 @pytest.mark.parametrize("witnesses", [Witnesses(()), OTHERS])
 def test_witnesses_are_read_back(witnesses: Witnesses) -> None:
-    """What a trust file says of witnesses survives writing, reading, pickling and other keys."""
+    """The witnesses of a trust file survive writing, reading, pickling and other keys."""
     trust = TrustStore((), origin="x.example/log", witnesses=witnesses)
     assert TrustStore.load(trust.to_json()) == trust
     assert copy.deepcopy(trust) == trust

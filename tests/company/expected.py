@@ -850,7 +850,7 @@ class Inventory:
                 named.details["pin"].add("pinned")
                 named.details["server"].add(server)
         for event in truth.of(places, "changed"):
-            self.found["server", None, event.kind].details["changed tool"].add(event.name)
+            self.found["server", None, event.kind].details["changed tool"].add(f"{event.kind}/{event.name}")
 
     def _span(self, span: Any) -> None:
         served = {spec.name.partition("/")[2]: spec.name for spec in world.FINANCE_TOOLS.values() if spec.server}

@@ -83,7 +83,7 @@ def told(*paths: Path, trust: TrustStore | None = None, **options: object) -> tu
 
 
 def test_copies_of_one_log_agree(places: Places, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """A directory, older copies of it and a bundle continue each other, in any order, and with any of them continued."""
+    """A directory, older copies of it and a bundle continue each other, in any order and from any of them."""
     live = places.live("live")
     first = places.copy("live", "first")
     places.live("live")

@@ -101,7 +101,7 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "_enforcement.tokens.local_tokens": ("_enforcement.tokens.token_exchange", "tokens"),
     "_enforcement.export.receivers": ("cli.operate.replay", "_enforcement"),
     "_enforcement.export.sender": ("cli.operate.replay", "_enforcement.export.ledger_exporter"),
-    "_enforcement.tokens.task_tokens": ("_enforcement.sessions.tasks",),
+    "_enforcement.tokens.task_tokens": ("_enforcement.assembly",),
     "_enforcement.tokens.token_exchange": ("tokens",),
     "_enforcement.common.http_transport": ("_enforcement", "integrations.rfc3161", "tokens"),
     "_common.http_post": (

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from agent_identity._authority.registries import AgentRegistry
 from agent_identity._authority.stores import StateStore
+from agent_identity._authority.tokens import TokenSource
 from agent_identity._enforcement.common import FollowedTrust, Mode, policy_state
 from agent_identity._enforcement.directory import Directory, Privacy, Telemetry, check_keys, registry_path
 from agent_identity._enforcement.guard import DeclaredFlow, EnforcementContext, SpanOptions, captures_content
 from agent_identity._enforcement.sessions import Admission
-from agent_identity._enforcement.tasks import Flows
+from agent_identity._enforcement.tasks import Flows, TokenSupply
 from agent_identity._enforcement.telemetry import Spans
 from agent_identity._evidence.ledger import Ledger
 from agent_identity._evidence.record import DigestKeys, Time
 from agent_identity._evidence.record import schema as records
-from agent_identity._identity.common import Clock, check_id, is_of_server, tool_name
+from agent_identity._identity.common import Clock, Ids, check_id, is_of_server, tool_name
 from agent_identity._identity.keys import Signer
 from agent_identity._identity.trust import TrustStore
 from agent_identity._policy import RuleSet, asks_about_flow
@@ -50,6 +51,7 @@ __all__ = [
     "record_policy",
     "registry_of",
     "spans_of",
+    "tokens_of",
     "tool_of",
 ]
 
@@ -306,3 +308,16 @@ def name_of(function: object) -> str:
     if not isinstance(name, str) or name == "<lambda>":
         raise ConfigurationError("the function has no name; give one with enforcer.tool(name=...)")
     return name
+
+
+def tokens_of(point: EnforcementContext, source: TokenSource | None, ids: Ids) -> Callable[[], TokenSupply] | None:
+    """Return what makes the supply of tokens for other services, if there is a source."""
+    if source is None:
+        return None
+
+    def supply() -> TokenSupply:
+        from agent_identity._enforcement.tokens import TokenService  # noqa: PLC0415  Few tasks need tokens.
+
+        return TokenService(point, source, ids)
+
+    return supply

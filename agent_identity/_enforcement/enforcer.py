@@ -208,11 +208,11 @@ class Enforcer:
             state=shared,
             revocations=revocations,
             approvals=approvals,
-            inventory=Inventory(ledger, issuer, followed, time),
             disclosable=privacy.disclosable,
             pseudonyms=pseudonyms,
             flows=parts.flows_of(policy, ledger, digests, time, state=shared, mode=mode),
         )
+        self._inventory = Inventory(ledger, issuer, followed, time)
         self._nesting = Nesting(self._point, permits)
         self._registry = TaskRegistry()
         admission = parts.admission_of(self._point, agents, unregistered, followed)
@@ -225,7 +225,7 @@ class Enforcer:
             source,
             new_key,
             admission,
-            tokens,
+            parts.tokens_of(self._point, tokens, source),
             exports=Outbound,
             speak=Statements(self._point, self._forbid),
         )
@@ -338,6 +338,7 @@ class Enforcer:
         opened._own_state = found.state
         opened._trust.use(directory, trust_root)
         opened._point.use(directory, found.state, shared=state is not None)
+        opened._inventory.use(directory, found.state)
         opened._point.renewals.use(found.certificate)
         return opened
 
@@ -737,7 +738,7 @@ class Enforcer:
     @property
     def inventory(self) -> Inventory:
         """Pinned tool definitions of remote servers."""
-        return self._point.inventory
+        return self._inventory
 
     @property
     def revocations(self) -> Revocations:

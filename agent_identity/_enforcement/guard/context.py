@@ -15,7 +15,6 @@ from agent_identity._enforcement.guard.known_tools import KnownTools
 from agent_identity._enforcement.guard.openings import Openings
 from agent_identity._enforcement.guard.revocations import Revocations
 from agent_identity._enforcement.guard.timings import Timings
-from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.tasks import Flows, Task, TaskContext
 from agent_identity._enforcement.telemetry import Spans
 from agent_identity._evidence.ledger import Ledger
@@ -45,7 +44,6 @@ class EnforcementContext:
     state: StateStore
     revocations: Revocations
     approvals: Approvals
-    inventory: Inventory
     disclosable: bool = False
     pseudonyms: Pseudonyms | None = None
     openings: Openings = field(default_factory=Openings)
@@ -55,7 +53,7 @@ class EnforcementContext:
     flows: Flows | None = None
 
     def use(self, directory: str | os.PathLike[str], state: StateStore, *, shared: bool) -> None:
-        """Store approval requests and pinned tools in a directory.
+        """Store approval requests in a directory, and heed its revocations.
 
         Args:
             directory: The directory of the enforcer.
@@ -63,7 +61,6 @@ class EnforcementContext:
             shared: Another state is shared with other processes; the directory's revocations count too.
         """
         self.approvals.use(ApprovalInbox(Path(directory) / "approvals"))
-        self.inventory.use(directory, state)
         if shared:
             self.revocations.heed(state)
 

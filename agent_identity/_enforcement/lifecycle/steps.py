@@ -12,7 +12,6 @@ from agent_identity._authority.stores import MemoryState
 from agent_identity._enforcement.calls import Approval, Call, CallRequest, Shown
 from agent_identity._enforcement.common import Mode, Steps, at_once, off_loop, says_something
 from agent_identity._enforcement.guard import RESOURCES, Guard
-from agent_identity._enforcement.inventory import Inventory
 from agent_identity._enforcement.lifecycle.deferred_results import ATOMS, CODE, Lazy, drop, holds_lazy, lazy_result
 from agent_identity._enforcement.tasks import Task
 from agent_identity._enforcement.telemetry import AdoptedSpan
@@ -69,11 +68,6 @@ class CallSteps:
     def clock(self) -> Clock:
         """The clock of the enforcer."""
         return self._point.clock
-
-    @property
-    def inventory(self) -> Inventory:
-        """The servers that the enforcer has seen, with their pinned definitions."""
-        return self._point.inventory
 
     @property
     def current_task(self) -> Task | None:

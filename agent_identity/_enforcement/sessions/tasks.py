@@ -7,11 +7,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from agent_identity._authority.grants import Chain, Grant, Limit, Scope, derive, issue, verify_chain
 from agent_identity._authority.registries import Lease, TaskRegistry
-from agent_identity._authority.tokens import TokenSource
 from agent_identity._enforcement.common import safe_message
 from agent_identity._enforcement.guard import EnforcementContext
 from agent_identity._enforcement.sessions.admission import Admission, record_refusal, refusing
@@ -23,6 +22,7 @@ from agent_identity._enforcement.tasks import (
     Tally,
     Task,
     TaskFlow,
+    TokenSupply,
     Vault,
     outer_task,
     task_facts,
@@ -35,9 +35,6 @@ from agent_identity.errors import (
     Denied,
     NoTask,
 )
-
-if TYPE_CHECKING:
-    from agent_identity._enforcement.tokens import TokenService
 
 __all__ = ["LONGEST_TTL", "Tasks", "current_or_refuse", "holder_of", "seconds_of"]
 
@@ -64,8 +61,8 @@ class Tasks:
         ids: Source of ids.
         new_key: Makes the key that holds a grant.
         admission: Admits agents to grants; None without a registry of agents.
-        tokens: The source of tokens for other services.
-        token_service: The token cache, if there is a source.
+        tokens: Makes what supplies tasks with tokens for other services; None without a source of tokens.
+        supply: The supply of this process, if there is a source.
         exports: Makes what exports parts of these tasks.
         speak: Takes in statements of the host about the inputs of a task.
     """
@@ -78,18 +75,15 @@ class Tasks:
     ids: Ids
     new_key: Callable[[], Signer]
     admission: Admission | None = None
-    tokens: TokenSource | None = None
+    tokens: Callable[[], TokenSupply] | None = None
     exports: Callable[["Tasks"], Exports] = field(kw_only=True)
     speak: Speak = field(kw_only=True)
-    token_service: "TokenService | None" = field(init=False, default=None)
+    supply: TokenSupply | None = field(init=False, default=None)
     live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet[Task])
 
     def __post_init__(self) -> None:
-        if self.tokens is not None:
-            from agent_identity._enforcement.tokens import TokenService  # noqa: PLC0415  Few tasks need tokens.
-
-            # Also after a fork: the existing tokens are the parent's.
-            object.__setattr__(self, "token_service", TokenService(self.point, self.tokens, self.ids))
+        if self.tokens is not None:  # Also after a fork: the existing tokens are the parent's.
+            object.__setattr__(self, "supply", self.tokens())
 
     def open_root(
         self,
@@ -250,7 +244,7 @@ class Tasks:
             facts=task_facts(chain.grants),
             close=self._end,
             exports=self.exports(self),
-            tokens=NoTokens() if self.token_service is None else self.token_service.open(),
+            tokens=NoTokens() if self.supply is None else self.supply.open(),
             speak=self.speak,
             limits=chain.root.limits,
             flow=flow,
@@ -267,8 +261,8 @@ class Tasks:
 
     def drop_tokens(self) -> None:
         """Drop and revoke the tokens of all tasks, within a bounded time."""
-        if self.token_service is not None:
-            self.token_service.close()
+        if self.supply is not None:
+            self.supply.close()
 
     def _end(self, task: Task) -> None:
         """End the authority here, and notify the processes that got a part of it."""

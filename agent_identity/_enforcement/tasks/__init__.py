@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from agent_identity._enforcement.tasks.judged import Arrived, Carried, Judged
     from agent_identity._enforcement.tasks.remembered import Fact, Remembered, key_of
     from agent_identity._enforcement.tasks.suspensions import leave, mark_of, taken_over
-    from agent_identity._enforcement.tasks.task import REVOKE_SECONDS, Exports, NoTokens, Speak, Tally, Task
+    from agent_identity._enforcement.tasks.task import (
+        REVOKE_SECONDS,
+        Exports,
+        NoTokens,
+        Speak,
+        Tally,
+        Task,
+        TokenSupply,
+    )
     from agent_identity._enforcement.tasks.task_context import (
         Attachment,
         Body,
@@ -53,6 +61,7 @@ else:
                 "Speak",
                 "Tally",
                 "Task",
+                "TokenSupply",
             ),
             "agent_identity._enforcement.tasks.task_context": (
                 "Attachment",
@@ -102,6 +111,7 @@ __all__ = [
     "Task",
     "TaskContext",
     "TaskFlow",
+    "TokenSupply",
     "Vault",
     "agent_fact",
     "attached",

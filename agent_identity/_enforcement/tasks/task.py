@@ -49,6 +49,18 @@ class Tokens(Protocol):
         ...
 
 
+class TokenSupply(Protocol):
+    """The tokens of all tasks of an enforcer."""
+
+    def open(self) -> Tokens:
+        """Return the tokens of a new task: none yet."""
+        ...
+
+    def close(self) -> None:
+        """Drop and revoke the tokens of all tasks, within a bounded time."""
+        ...
+
+
 class Exports(Protocol):
     """Exports parts of tasks to other processes."""
 

@@ -219,7 +219,7 @@ class _ServerCalls:
         self._title = ""
         self._version = ""
         self._spoken = spoken
-        self._texts = Texts(self._guard, server, self._sighting)
+        self._texts = Texts(enforcer.inventory, enforcer.mode, server, self._sighting)
 
     async def send(self, request: object, forward: _Forward) -> object:
         """Send a request; guard it if it is for a tool, resource, prompt or completion."""
@@ -336,7 +336,7 @@ class _ServerCalls:
 
     async def _known(self) -> PinnedServer | None:
         """Return the server's current entry in the inventory."""
-        return await off_loop(partial(self._guard.inventory.find, self._server.name))
+        return await off_loop(partial(self._enforcer.inventory.find, self._server.name))
 
     def _digest(self, tool: str) -> str | None:
         """Return the digest of a listed tool, if exactly one definition is listed under that name."""
@@ -417,7 +417,7 @@ class _ServerCalls:
         return await off_loop(counting)
 
     def _sight(self, tools: Mapping[str, Definition]) -> None:
-        self._guard.inventory.sight(self._sighting(tools), pin=self._server.first_sight == "pin")
+        self._enforcer.inventory.sight(self._sighting(tools), pin=self._server.first_sight == "pin")
 
     def _take_in(self, listed: Mapping[str, set[Definition]], tools: Sequence[object], *, first: bool) -> None:
         """Keep the listed definitions and the warnings in annotations, and declare the tools."""
@@ -453,7 +453,7 @@ class _ServerCalls:
         return pages
 
     def _counts(self, tool: str) -> bool:
-        offer, server = self._guard.inventory.find(self._server.name), self._server
+        offer, server = self._enforcer.inventory.find(self._server.name), self._server
         try:
             if offer is not None:
                 offer.check_place(server.name, server.transport, server.place)

@@ -9,8 +9,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
-from agent_identity._enforcement.inventory import INSTRUCTIONS, ONE_BY_ONE, Definition, Observation, entry_name
-from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._enforcement.common import Mode
+from agent_identity._enforcement.inventory import (
+    INSTRUCTIONS,
+    ONE_BY_ONE,
+    Definition,
+    Inventory,
+    Observation,
+    entry_name,
+)
 from agent_identity._identity.common import check_id
 from agent_identity.canonical import JSON
 from agent_identity.errors import Denied
@@ -48,17 +55,23 @@ class Texts:
     """The texts of the server of one session.
 
     Args:
-        guard: The guard with the inventory.
+        inventory: The servers that the enforcer has seen.
+        mode: The mode of the enforcer.
         server: The server.
         sighting: Returns the server as it presents itself now, with these definitions.
     """
 
-    __slots__ = ("_guard", "_said", "_server", "_sighting")
+    __slots__ = ("_inventory", "_mode", "_said", "_server", "_sighting")
 
     def __init__(
-        self, guard: GuardedCall, server: McpServer, sighting: Callable[[Mapping[str, Definition]], Observation]
+        self,
+        inventory: Inventory,
+        mode: Mode,
+        server: McpServer,
+        sighting: Callable[[Mapping[str, Definition]], Observation],
     ) -> None:
-        self._guard = guard
+        self._inventory = inventory
+        self._mode = mode
         self._server = server
         self._sighting = sighting
         self._said: Definition | None = None
@@ -83,13 +96,14 @@ class Texts:
         except Denied as denied:
             _LOG.warning("the instructions of the server %s cannot be compared: %s", self._server.name, denied.code)
             counts = False
-        return text if counts or self._guard.mode == "monitor" else None
+        return text if counts or self._mode == "monitor" else None
 
     def _count(self, said: Definition) -> bool:
-        inventory = self._guard.inventory
-        if inventory.find(self._server.name) is None:  # Its tools are listed next, and are pinned together with these.
+        if (
+            self._inventory.find(self._server.name) is None
+        ):  # Its tools are listed next, and are pinned together with these.
             return self._server.first_sight == "pin"
-        inventory.sight(self._sighting(self.heard), pin=False)
+        self._inventory.sight(self._sighting(self.heard), pin=False)
         return self._counts(INSTRUCTIONS, said.digest)
 
     def page(self, method: str, result: object) -> object:
@@ -99,8 +113,8 @@ class Texts:
         items = cast("Sequence[object]", getattr(result, member))
         listed = definitions(self._server.name, items, listing.name, listing.prefix, listing.defining)
         single = {key: next(iter(several)) for key, several in listed.items() if len(several) == 1}
-        self._guard.inventory.sight(self._sighting(single), pin=self._server.first_sight == "pin")
-        if self._guard.mode == "monitor":
+        self._inventory.sight(self._sighting(single), pin=self._server.first_sight == "pin")
+        if self._mode == "monitor":
             return result
         kept: list[object] = []
         for item in items:
@@ -111,7 +125,7 @@ class Texts:
 
     def _counts(self, key: str, digest: str | None) -> bool:
         server = self._server
-        offer = self._guard.inventory.find(server.name)
+        offer = self._inventory.find(server.name)
         try:
             if offer is not None:
                 offer.check_place(server.name, server.transport, server.place)

@@ -459,7 +459,7 @@ async def test_ac_65_a_tool_cannot_pass_for_another_thing(pair: Pair) -> None:
         )
         assert [found.name for found in passage._texts.page("prompts/list", page).prompts] == ["b"]
         assert passage._texts.instructions("\ud800") is None
-    offer = pair.a.guard("x").inventory.find(NAME)
+    offer = pair.a.inventory.find(NAME)
     assert sorted(offer.tools) == [":instructions", ":prompt/b", "read"]
 
 

@@ -21,7 +21,7 @@ def show(home: Path, place: str = URL, **tools: Definition) -> None:
     """Let a server show itself to an enforcer on the directory."""
     with Enforcer.open(home) as enforcer:
         sighting = Observation("files", "http", place, "Files", "1.2", tools)
-        enforcer.guard("x").inventory.sight(sighting, pin=True)
+        enforcer.inventory.sight(sighting, pin=True)
 
 
 @pytest.fixture

@@ -739,7 +739,7 @@ def test_a_tool_of_a_server_has_one_name(world: Any, server: str) -> None:
 def test_an_integration_adds_call_id_and_outcomes(world: Any) -> None:
     """What a framework knows stands in record and span; an exception that is no error has its own outcome."""
     guard = world.enforcer.guard("files.example/tool", kind="mcp", server="files.example", suspends=(EOFError,))
-    assert (guard.mode, guard.clock, guard.inventory) == ("enforce", world.clock, world.enforcer._point.inventory)
+    assert (guard.mode, guard.clock) == ("enforce", world.clock)
     with world.task(Scope("files.example/tool")):
         for error in (EOFError(), LookupError()):
             call = guard.judge(CallRequest({"x": 1, "config": {}}, injected=("config",), call_id="call-1"))

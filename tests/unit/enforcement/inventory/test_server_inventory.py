@@ -52,7 +52,7 @@ def sighting(place: str = URL, *, name: str = "files", version: str = "1", **too
 
 
 def inventory_of(world: Any) -> Inventory:
-    return world.enforcer.guard("x").inventory
+    return world.enforcer.inventory
 
 
 def refused(code: str, world: Any, name: str = "read", definition: Definition | None = A) -> None:
@@ -198,7 +198,7 @@ def test_another_process_sees_what_was_pinned(opened: Callable[..., Any], world:
     """The pins outlive the process, and a second enforcer on the directory compares with them."""
     inventory_of(world).sight(sighting(read=A), pin=True)
     with Enforcer.open(world.directory, clock=world.clock) as other:
-        found = other.guard("x").inventory
+        found = other.inventory
         found.sight(sighting(read=B), pin=True)
         assert found.find("files").tools["read"].state == "changed"
     refused("tool_changed", world, "read", B)
@@ -278,7 +278,7 @@ def test_an_older_file_put_back_is_noticed(world: Any, older: bool, fresh: bool)
         path.write_bytes(before)
     if fresh:
         with Enforcer.open(world.directory, clock=world.clock) as other, pytest.raises(Denied, match="older than one"):
-            other.guard("x").inventory.sight(sighting(read=B), pin=True)
+            other.inventory.sight(sighting(read=B), pin=True)
     with pytest.raises(Denied, match="older than one") as caught:
         inventory.find("files")
     assert caught.value.code == "inventory_unusable"

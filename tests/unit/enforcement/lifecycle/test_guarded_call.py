@@ -698,7 +698,6 @@ def test_a_guard_says_whose_it_is(opened: Any) -> None:
     world, other = opened(), opened(mode="monitor")
     guard = world.enforcer.guard("tool")
     assert (guard.mode, guard.tool.name, guard.clock) == ("enforce", "tool", world.clock)
-    assert guard.inventory.find("unknown") is None
     assert guard.shares_enforcer(world.enforcer.guard("another"))
     assert not guard.shares_enforcer(other.enforcer.guard("tool"))
     assert guard.current_task is None

@@ -749,4 +749,4 @@ def test_an_enforcer_shows_its_mode_its_clock_and_its_inventory(tmp_path: Path) 
     with Enforcer.open(tmp_path / "e", mode="monitor", clock=clock) as enforcer:
         guard = enforcer.guard("tool")
         assert (enforcer.mode, enforcer.clock) == (guard.mode, guard.clock) == ("monitor", clock)
-        assert enforcer.inventory is guard.inventory
+        assert enforcer.inventory.find("unknown") is None

@@ -598,10 +598,10 @@ def test_the_desk_of_a_forked_child_is_empty(opened: Opened) -> None:
     world = opened(tokens=source)
     with world.task(OPEN) as task:
         ask(task)
-        desk = world.enforcer._tasks.token_service
+        desk = world.enforcer._tasks.supply
         world.enforcer.after_fork_in_child()
-        assert world.enforcer._tasks.token_service is not desk
-        world.enforcer._tasks.token_service.close()
+        assert world.enforcer._tasks.supply is not desk
+        world.enforcer._tasks.supply.close()
         assert source.revoked == []
 
 

@@ -41,7 +41,7 @@ WORKERS = ("-n", "3")  # For two cores: a good part of the tests waits for progr
 NO_DOCS = ("--ignore=tests/docs",)  # The session `examples` runs those of the documentation.
 GATE = ("--gate=whole", *WORKERS)
 ENDS = ("--gate=ends", *WORKERS, "tests/adversarial", "tests/crash")
-COMPLETE = ("_identity", "_constraints", "_authority", "_evidence")
+COMPLETE = ("_identity", "_constraints", "_authority", "_ledger")
 # Coverage costs half as much again. Together these tests reach every line and branch of the rooms.
 ROOMS = (
     *(f"tests/unit/{room.removeprefix('_')}" for room in COMPLETE),
@@ -49,12 +49,12 @@ ROOMS = (
         "tests/adversarial",
         "tests/integrations/state",
         "tests/fuzz/test_corpus.py",
-        "tests/unit/audit/spans/test_pasted.py",
+        "tests/unit/verify/spans/test_pasted.py",
     ),
     *("tests/unit/cli/control/test_approvals.py", "tests/unit/cli/look/test_inventory.py"),
     *(f"tests/unit/cli/operate/test_{name}.py" for name in ("doctor_more", "erase")),
-    *("tests/unit/enforcement/inventory", "tests/unit/enforcement/telemetry/test_setup.py"),
-    *(f"tests/unit/enforcement/tokens/test_{name}.py" for name in ("task_tokens", "token_exchange")),
+    *("tests/unit/directory/inventory", "tests/unit/guard/telemetry/test_setup.py"),
+    *(f"tests/unit/directory/tokens/test_{name}.py" for name in ("task_tokens", "token_exchange")),
 )
 
 # pyenv runs only the versions that are switched on; a test matrix wants all that are installed.
@@ -267,7 +267,7 @@ def oscal(session: nox.Session) -> None:
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     env = {**SAFE, "AGENT_IDENTITY_OSCAL": "1"}  # Here the models may not be missing.
     # The warnings of the models are not ours.
-    test = "tests/unit/audit/controls/test_oscal.py"
+    test = "tests/unit/reports/controls/test_oscal.py"
     session.run("python", "-m", "pytest", "-W", "default", test, *session.posargs, env=env)
 
 

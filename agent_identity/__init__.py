@@ -29,15 +29,17 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from agent_identity._audit.report import Report
-    from agent_identity._audit.verify import Verifier, verify
-    from agent_identity._authority.grants import Grant, Scope
-    from agent_identity._enforcement import Enforcer
-    from agent_identity._enforcement.tasks import Task
-    from agent_identity._identity.principals import Agent, Human, Service
-    from agent_identity._policy import RuleSet
-    from agent_identity._policy.decision import Decision, Effect, Finding, Inspector, Policy, Request
-    from agent_identity._policy.rules import Rule
+    from agent_identity._authority.grants.grants import Grant
+    from agent_identity._authority.grants.scope import Scope
+    from agent_identity._directory.enforcer import Enforcer
+    from agent_identity._guard.tasks.task import Task
+    from agent_identity._identity.principals.principals import Agent, Human, Service
+    from agent_identity._policy.decision.decision import Decision, Effect
+    from agent_identity._policy.decision.request import Finding, Inspector, Policy, Request
+    from agent_identity._policy.rule_set import RuleSet
+    from agent_identity._policy.rules.rule import Rule
+    from agent_identity._verify.api import Verifier, verify
+    from agent_identity._verify.report.report import Report
     from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, EvidenceError
     from agent_identity.integrations.instrumentation import instrument, uninstrument
 
@@ -72,11 +74,11 @@ __all__ = [
 
 # The root is lazy (PEP 562): the propagator entry point imports it while OpenTelemetry is importing.
 _FACES: Final = {
-    "_audit.report": ("Report",),
-    "_audit.verify": ("Verifier", "verify"),
+    "_verify.report": ("Report",),
+    "_verify": ("Verifier", "verify"),
     "_authority.grants": ("Grant", "Scope"),
-    "_enforcement": ("Enforcer",),
-    "_enforcement.tasks": ("Task",),
+    "_guard": ("Enforcer",),
+    "_guard.tasks": ("Task",),
     "_identity.principals": ("Agent", "Human", "Service"),
     "_policy": ("RuleSet",),
     "_policy.decision": ("Decision", "Effect", "Finding", "Inspector", "Policy", "Request"),

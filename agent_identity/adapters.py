@@ -11,8 +11,9 @@
 3
 """
 
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.guard import DeclaredFlow, SpanOptions
-from agent_identity._enforcement.lifecycle import GuardedCall
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.judging.span_facts import SpanOptions
+from agent_identity._guard.judging.tool_flow import DeclaredFlow
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
 
 __all__ = ["Call", "CallRequest", "DeclaredFlow", "GuardedCall", "Shown", "SpanOptions"]

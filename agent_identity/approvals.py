@@ -4,7 +4,8 @@
 >>> handler = Approval(approvers=("bob@example.com",))
 """
 
-from agent_identity._enforcement.approvals import Approvals, ask_in_the_terminal
-from agent_identity._enforcement.calls import Answer, Approval, ApprovalRequest
+from agent_identity._guard.approvals.service import Approvals
+from agent_identity._guard.approvals.terminal import ask_in_the_terminal
+from agent_identity._guard.calls.approval_request import Answer, Approval, ApprovalRequest
 
 __all__ = ["Answer", "Approval", "ApprovalRequest", "Approvals", "ask_in_the_terminal"]

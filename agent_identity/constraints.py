@@ -5,23 +5,10 @@
 >>> scope = Scope("pay", amount=Range(min=0, max=100)) | Scope("read_file", path=PathWithin("/data"))
 """
 
-from agent_identity._constraints import (
-    AllOf,
-    AnyOf,
-    Constraint,
-    Contains,
-    EmailDomain,
-    Exact,
-    IfGiven,
-    NotOneOf,
-    OneOf,
-    PathWithin,
-    Prefix,
-    Range,
-    Subset,
-    UrlWithin,
-    Wildcard,
-)
+from agent_identity._constraints.combinators import AllOf, AnyOf
+from agent_identity._constraints.literals import Constraint, Contains, Exact, NotOneOf, OneOf, Range, Subset, Wildcard
+from agent_identity._constraints.locations import EmailDomain, PathWithin, Prefix, UrlWithin
+from agent_identity._constraints.optional import IfGiven
 
 __all__ = [
     "AllOf",

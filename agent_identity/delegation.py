@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._enforcement.sessions.propagation import Peer, Presentation
-    from agent_identity._enforcement.tasks.delegation_bundle import DelegationBundle, Grants
+    from agent_identity._guard.sessions.propagation import Peer, Presentation
+    from agent_identity._guard.tasks.delegation_bundle import DelegationBundle, Grants
 else:
     from agent_identity._common.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._enforcement.sessions.propagation": ("Peer", "Presentation"),
-            "agent_identity._enforcement.tasks.delegation_bundle": ("DelegationBundle", "Grants"),
+            "agent_identity._guard.sessions.propagation": ("Peer", "Presentation"),
+            "agent_identity._guard.tasks.delegation_bundle": ("DelegationBundle", "Grants"),
         },
     )
 

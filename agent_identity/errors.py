@@ -11,8 +11,8 @@ holds an argument value, a key or a token, because tracing back ends copy messag
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from agent_identity._audit.report import Report
-    from agent_identity._policy.decision import Decision
+    from agent_identity._policy.decision.decision import Decision
+    from agent_identity._verify.report.report import Report
 
 __all__ = [
     "AgentIdentityError",

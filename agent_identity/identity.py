@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._authority.registries.agents import AgentRegistry, Registration, Status, appended
-    from agent_identity._enforcement.directory.agents_file import register_agents
+    from agent_identity._directory.agents_file import register_agents
     from agent_identity._identity.common.clock import Clock, SystemClock
     from agent_identity._identity.common.ids import Ids, RandomIds
     from agent_identity._identity.common.names import check_id
@@ -45,7 +45,7 @@ else:
         __name__,
         {
             "agent_identity._authority.registries.agents": ("AgentRegistry", "Registration", "Status", "appended"),
-            "agent_identity._enforcement.directory.agents_file": ("register_agents",),
+            "agent_identity._directory.agents_file": ("register_agents",),
             "agent_identity._identity.common.clock": ("Clock", "SystemClock"),
             "agent_identity._identity.common.ids": ("Ids", "RandomIds"),
             "agent_identity._identity.common.names": ("check_id",),

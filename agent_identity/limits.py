@@ -10,6 +10,6 @@
 ... )
 """
 
-from agent_identity._authority.grants import Limit
+from agent_identity._authority.grants.limits import Limit
 
 __all__ = ["Limit"]

@@ -6,6 +6,10 @@
 >>> enforcer = Enforcer.open("evidence", state=state)  # doctest: +SKIP
 """
 
-from agent_identity._authority.stores import Debit, MemoryState, PostgresState, RedisState, SqliteState, StateStore
+from agent_identity._authority.stores.memory import MemoryState
+from agent_identity._authority.stores.postgres import PostgresState
+from agent_identity._authority.stores.protocol import Debit, StateStore
+from agent_identity._authority.stores.redis import RedisState
+from agent_identity._authority.stores.sqlite import SqliteState
 
 __all__ = ["Debit", "MemoryState", "PostgresState", "RedisState", "SqliteState", "StateStore"]

@@ -6,10 +6,12 @@
 >>> enforcer = Enforcer.open("evidence", tokens=exchange)  # doctest: +SKIP
 """
 
-from agent_identity._authority.tokens import DownstreamToken, IssuedToken, TokenOrder, TokenSource
-from agent_identity._enforcement.common import HttpTransport, Reply, Transport
-from agent_identity._enforcement.tokens import LocalTokens, TokenExchange
-from agent_identity._identity.keys import JwtKey, JwtSigner
+from agent_identity._authority.tokens.downstream import DownstreamToken
+from agent_identity._authority.tokens.source import IssuedToken, TokenOrder, TokenSource
+from agent_identity._directory.tokens.local_tokens import LocalTokens
+from agent_identity._directory.tokens.token_exchange import TokenExchange
+from agent_identity._guard.common.http_transport import HttpTransport, Reply, Transport
+from agent_identity._identity.keys.jwt_keys import JwtKey, JwtSigner
 
 __all__ = [
     "DownstreamToken",

@@ -40,7 +40,7 @@ from world import (
 )
 
 from agent_identity import Enforcer, Verifier
-from agent_identity._enforcement.directory.open import open_directory
+from agent_identity._directory.open import open_directory
 from agent_identity.identity import PublicKey, RandomIds, SigningKey, SystemClock
 from agent_identity.options import Durability, Telemetry
 
@@ -145,8 +145,8 @@ def langchain_tool(*, coroutine: bool = False) -> Any:  # noqa: ANN401  LangChai
 
 def unguarded() -> None:
     """Take the work out of the guard, so that what is left is the shell round it."""
-    from agent_identity._enforcement.calls.arguments import capture  # noqa: PLC0415
-    from agent_identity._enforcement.guard.guard import Guard  # noqa: PLC0415
+    from agent_identity._guard.calls.arguments import capture  # noqa: PLC0415
+    from agent_identity._guard.judging.guard import Guard  # noqa: PLC0415
     from agent_identity.adapters import Call, CallRequest  # noqa: PLC0415
 
     def judge(guard: Guard, request: CallRequest) -> Call:

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from agent_identity._audit.inputs.sources import directory_of, is_bundle
+from agent_identity._verify.inputs.sources import directory_of, is_bundle
 from agent_identity.audit import Report, Verifier
 
 _SHARED = {field.name for field in fields(Verifier)} - {"trust"}

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._ledger.reader import open_ledger
 
 Block = Mapping[str, Any]
 Script = Sequence[Sequence[Block]]

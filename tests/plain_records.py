@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 
 from agent_identity import canonical
-from agent_identity._evidence.ledger.writer import Entry
-from agent_identity._evidence.record.codec import decode
-from agent_identity._evidence.record.parts import Time
+from agent_identity._ledger.writer import Entry
+from agent_identity._record.codec import decode
+from agent_identity._record.parts import Time
 from agent_identity.options import Ledger
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_identity._enforcement.directory import open as directory
-from agent_identity._evidence.ledger.ledger import Beginning
-from agent_identity._evidence.ledger.writer import Entry
-from agent_identity._evidence.record.parts import Time
-from agent_identity._evidence.record.schema import AnyRecord, Detail
+from agent_identity._directory import open as directory
+from agent_identity._ledger.ledger import Beginning
+from agent_identity._ledger.writer import Entry
+from agent_identity._record.parts import Time
+from agent_identity._record.schema import AnyRecord, Detail
 from agent_identity.options import Ledger
 
 SHORTENED = {

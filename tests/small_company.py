@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.record.codec import decode
-from agent_identity._evidence.record.parts import replaced
-from agent_identity._evidence.record.schema import Intent, Outcome
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._record.codec import decode
+from agent_identity._record.parts import replaced
+from agent_identity._record.schema import Intent, Outcome
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied

@@ -228,7 +228,7 @@ def test_options_are_values(value: object) -> None:
 
 def test_loggers_are_named_like_the_package() -> None:
     """Names of loggers are what operators configure, and say nothing about inner modules."""
-    importlib.import_module("agent_identity._evidence.ledger.ledger")
+    importlib.import_module("agent_identity._ledger.ledger")
     names = {name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "agent_identity"}
     assert "agent_identity.evidence" in names
     assert not [name for name in names if "._" in name]

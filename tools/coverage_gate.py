@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-COMPLETE = ("_identity", "_constraints", "_authority", "_evidence")
+COMPLETE = ("_identity", "_constraints", "_authority", "_ledger")
 
 
 def main(report: Path) -> int:

@@ -14,18 +14,18 @@ from pathlib import Path
 PACKAGE = "agent_identity"
 WIDTH = 120
 ROOMS = (
-    *("_identity", "_constraints", "_flow", "_authority", "_policy", "_evidence"),
-    *("_inspection", "_audit", "_enforcement"),
+    *("_identity", "_constraints", "_flow", "_authority", "_policy", "_ledger"),
+    *("_inspection", "_reports", "_guard"),
 )
 PUBLIC = {
-    "answers": ("_audit.answers", "_audit.controls", "_audit.overview"),
+    "answers": ("_reports.answers", "_reports.controls", "_reports.overview"),
     "audit": (
-        *("_audit.export", "_audit.inputs", "_audit.ledger", "_audit.proofs"),
-        *("_audit.report", "_audit.timelines", "_audit.verify"),
+        *("_reports.export", "_verify.inputs", "_verify.ledger", "_verify.proofs"),
+        *("_verify.report", "_reports.timelines", "_verify"),
     ),
-    "delegation": ("_enforcement.sessions", "_enforcement.tasks"),
-    "identity": ("_identity", "_authority.registries.agents", "_enforcement.directory.agents_file"),
-    "options": ("_enforcement.directory", "_enforcement.lifecycle", "_evidence.ledger", "_evidence.record"),
+    "delegation": ("_guard.sessions", "_guard.tasks"),
+    "identity": ("_identity", "_authority.registries.agents", "_directory.agents_file"),
+    "options": ("_directory", "_guard.lifecycle", "_ledger", "_record"),
     "policy": ("_policy",),
 }
 """Public modules that gather names, and the folders in which these are defined."""

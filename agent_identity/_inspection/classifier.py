@@ -13,7 +13,8 @@ from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.http_model import HttpModel
 from agent_identity._inspection.inspector import UNINSPECTED, Match, TextInspector
-from agent_identity._policy.decision import Severity, check_name
+from agent_identity._policy.decision.decision import check_name
+from agent_identity._policy.decision.request import Severity
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["Classifier", "Detection", "Windows"]

@@ -21,7 +21,8 @@ from agent_identity._inspection.transform import (
     edits_of,
     transformed,
 )
-from agent_identity._policy.decision import Finding, Obligation
+from agent_identity._policy.decision.obligations import Obligation
+from agent_identity._policy.decision.request import Finding
 
 __all__ = ["HeldStream", "ReadyItems", "readable"]
 

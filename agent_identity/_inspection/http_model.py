@@ -71,7 +71,7 @@ class HttpModel:
         timeout: float = 5.0,
         context: "ssl.SSLContext | None" = None,
     ) -> None:
-        from agent_identity._authority.tokens import check_url  # noqa: PLC0415 - Few need HTTP.
+        from agent_identity._authority.tokens.jwt import check_url  # noqa: PLC0415 - Few need HTTP.
         from agent_identity._common.http_post import verifies  # noqa: PLC0415 - Few need HTTP.
 
         self._url: Final = check_url(url, "the URL of the detector")

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from agent_identity._inspection.document import MAX_CHARACTERS, Document, Leaf, pointer, read
 from agent_identity._inspection.texts import Text
-from agent_identity._policy.decision import Content, Direction, Finding, Severity
+from agent_identity._policy.decision.request import Content, Direction, Finding, Severity
 
 __all__ = ["UNINSPECTED", "Match", "TextInspector", "inspect_texts"]
 

@@ -7,7 +7,7 @@ from typing import Final, Literal, Protocol, cast, final
 
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.inspector import Match, TextInspector
-from agent_identity._policy.decision import Severity
+from agent_identity._policy.decision.request import Severity
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["Secrets"]

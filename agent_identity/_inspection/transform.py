@@ -10,7 +10,8 @@ from pydantic import BaseModel, RootModel
 from agent_identity._common.narrowing import is_plain_dict
 from agent_identity._inspection.document import MAX_DEPTH, members_of
 from agent_identity._inspection.inspector import UNINSPECTED
-from agent_identity._policy.decision import Finding, Obligation, ObligationAction
+from agent_identity._policy.decision.obligations import Obligation, ObligationAction
+from agent_identity._policy.decision.request import Finding
 
 __all__ = [
     "QUARANTINES",

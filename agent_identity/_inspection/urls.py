@@ -8,7 +8,7 @@ from agent_identity._inspection.addresses import is_internal, is_ip
 from agent_identity._inspection.document import Document, Leaf
 from agent_identity._inspection.inspector import Match, TextInspector
 from agent_identity._inspection.markup import data_length
-from agent_identity._policy.decision import Severity
+from agent_identity._policy.decision.request import Severity
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["Urls"]

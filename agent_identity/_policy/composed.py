@@ -7,11 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeGuard, final
 
 from agent_identity import canonical
-from agent_identity._flow import CONSEQUENTIAL, unknown_consequences
-from agent_identity._identity.common import digest_of
-from agent_identity._policy.decision import Decision, Effect, Obligation, Policy, Request
+from agent_identity._flow.label_spelling import unknown_consequences
+from agent_identity._flow.rules import CONSEQUENTIAL
+from agent_identity._identity.common.encoding import digest_of
+from agent_identity._policy.decision.decision import Decision, Effect
+from agent_identity._policy.decision.obligations import Obligation
+from agent_identity._policy.decision.request import Policy, Request
 from agent_identity._policy.flow_policy import Flow
-from agent_identity._policy.language import Condition, Negation, Question, ToolFacts, added_to, facts_about
+from agent_identity._policy.language.conditions import Condition, Negation, Question
+from agent_identity._policy.language.labels import ToolFacts, added_to, facts_about
 from agent_identity._policy.rule_set import RuleSet
 
 __all__ = [

@@ -6,18 +6,12 @@ from functools import lru_cache
 from typing import Final, cast, final
 
 from agent_identity import canonical
-from agent_identity._flow import (
-    FLOW_RULES,
-    MODEL_KINDS,
-    consequences,
-    is_empty,
-    is_gated,
-    is_short,
-    may_be,
-    values_at,
-)
-from agent_identity._identity.common import digest_of
-from agent_identity._policy.decision import Decision, Effect, FlowFacts, Request, check_name
+from agent_identity._flow.destinations import is_empty, values_at
+from agent_identity._flow.provenance import is_short
+from agent_identity._flow.rules import FLOW_RULES, MODEL_KINDS, consequences, is_gated, may_be
+from agent_identity._identity.common.encoding import digest_of
+from agent_identity._policy.decision.decision import Decision, Effect, check_name
+from agent_identity._policy.decision.request import FlowFacts, Request
 
 __all__ = ["Flow"]
 

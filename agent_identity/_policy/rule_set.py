@@ -9,11 +9,15 @@ from typing import Final, Self, final
 
 from agent_identity import canonical
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._identity.common import digest_of
-from agent_identity._policy.decision import Decision, Effect, Problem, Request
-from agent_identity._policy.files import PolicySource, read_policy
-from agent_identity._policy.language import ToolFacts, parse_tools
-from agent_identity._policy.rules import Origin, Program, Rule, describe_rule, located_name, rule_ids, warnings_about
+from agent_identity._identity.common.encoding import digest_of
+from agent_identity._policy.decision.decision import Decision, Effect
+from agent_identity._policy.decision.places import Problem
+from agent_identity._policy.decision.request import Request
+from agent_identity._policy.files.loader import PolicySource, read_policy
+from agent_identity._policy.language.labels import ToolFacts, parse_tools
+from agent_identity._policy.rules.program import Origin, Program
+from agent_identity._policy.rules.review import warnings_about
+from agent_identity._policy.rules.rule import Rule, describe_rule, located_name, rule_ids
 from agent_identity.errors import PolicyFormatError
 
 __all__ = ["Rule", "RuleSet"]

@@ -3,9 +3,9 @@
 from collections.abc import Hashable, Mapping
 from typing import TypeVar, cast
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import ApprovalRequest
-from agent_identity._identity.principals import Human
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.approval_request import ApprovalRequest
+from agent_identity._identity.principals.principals import Human
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["request_from", "rulings"]

@@ -8,9 +8,9 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast, final
 
-from agent_identity._authority.stores import renewed_in_children
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.common import off_loop
+from agent_identity._authority.stores.forks import renewed_in_children
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.common.threads import off_loop
 from agent_identity.errors import Denied
 from agent_identity.integrations.enforcer_source import EnforcerSource
 from agent_identity.integrations.method_patch import MethodPatch

@@ -17,13 +17,14 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 from opentelemetry.trace import Span, set_span_in_context
 
-from agent_identity._enforcement import Enforcer, Running, running
-from agent_identity._enforcement.calls import Call
-from agent_identity._enforcement.common import error_type
-from agent_identity._enforcement.telemetry import SCOPE, AdoptedSpan
-from agent_identity._evidence.ledger import Entry
-from agent_identity._evidence.record import Ending, Intent, Outcome, TaskEnd
-from agent_identity._evidence.spans import SCHEMA_URL
+from agent_identity._directory.enforcer import Enforcer, Running, running
+from agent_identity._guard.calls.call import Call
+from agent_identity._guard.common.failures import error_type
+from agent_identity._guard.telemetry.foreign_spans import SCOPE, AdoptedSpan
+from agent_identity._ledger.writer import Entry
+from agent_identity._record.parts import Ending
+from agent_identity._record.schema import Intent, Outcome, TaskEnd
+from agent_identity._spans.span_from_record import SCHEMA_URL
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.operation_metrics import Invocations, Operations
 from agent_identity.version import VERSION

@@ -9,8 +9,9 @@ from typing import Final, NamedTuple, final
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 
-from agent_identity._evidence.record import AnyRecord, Intent, Outcome, TaskEnd, TaskStart, Time
-from agent_identity._evidence.spans import error_of
+from agent_identity._record.parts import Time
+from agent_identity._record.schema import AnyRecord, Intent, Outcome, TaskEnd, TaskStart
+from agent_identity._spans.span_attributes import error_of
 
 __all__ = ["Invocations", "Operations"]
 

@@ -6,8 +6,9 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter
 
-from agent_identity._enforcement.tasks import Task, TaskFlow
-from agent_identity._flow import UNKNOWN, UNTRUSTED
+from agent_identity._flow.labels import UNKNOWN, UNTRUSTED
+from agent_identity._guard.tasks.task import Task
+from agent_identity._guard.tasks.task_flow import TaskFlow
 from agent_identity.errors import Denied
 
 __all__ = ["Part", "account", "join_prompt"]

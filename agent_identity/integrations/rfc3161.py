@@ -11,17 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, final
 
-from agent_identity._enforcement.common import HttpTransport, Transport
-from agent_identity._evidence.storage import Layout
-from agent_identity._evidence.transparency import unverified_checkpoint
-from agent_identity._identity.common import (
-    Clock,
-    PathLike,
-    SystemClock,
-    check_path,
-    create_public_file,
-    read_public_file,
-)
+from agent_identity._guard.common.http_transport import HttpTransport, Transport
+from agent_identity._identity.common.clock import Clock, SystemClock
+from agent_identity._identity.common.private_files import PathLike, check_path, create_public_file, read_public_file
+from agent_identity._ledger.transparency.log import unverified_checkpoint
+from agent_identity._storage.layout import Layout
 from agent_identity.errors import ConfigurationError, EvidenceError, ExchangeError, VerificationError
 
 try:

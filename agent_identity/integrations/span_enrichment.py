@@ -17,9 +17,11 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import TracerProvider
 
-from agent_identity._enforcement.common import error_type
-from agent_identity._enforcement.tasks import Task, task_in
-from agent_identity._enforcement.telemetry import is_ours, when_provided
+from agent_identity._guard.common.failures import error_type
+from agent_identity._guard.tasks.task import Task
+from agent_identity._guard.tasks.task_context import task_in
+from agent_identity._guard.telemetry.foreign_spans import is_ours
+from agent_identity._guard.telemetry.providers import when_provided
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["AgentIdentitySpanProcessor", "stamp_spans"]

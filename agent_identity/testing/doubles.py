@@ -4,7 +4,7 @@ import threading
 from typing import Final, final
 
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._identity.common import id_of
+from agent_identity._identity.common.ids import id_of
 
 __all__ = ["FixedClock", "SequentialIds"]
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
-from agent_identity._audit.report import counted
-from agent_identity._audit.verify import Verifier
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._evidence.ledger import open_ledger
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome, decode
-from agent_identity._identity.principals import Agent, Human, Service
+from agent_identity._identity.principals.principals import Agent, Human, Service
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._record.codec import decode
+from agent_identity._record.schema import AnyRecord, Intent, OfTask, Outcome
+from agent_identity._verify.api import Verifier
+from agent_identity._verify.report.plurals import counted
 
 __all__ = ["RecordedCall", "Records"]
 

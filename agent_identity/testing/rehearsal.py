@@ -7,14 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypedDict, Unpack, final
 
-from agent_identity._authority.stores import StateStore
-from agent_identity._authority.tokens import TokenSource
+from agent_identity._authority.stores.protocol import StateStore
+from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Approval
-from agent_identity._enforcement.directory import Privacy, Telemetry
-from agent_identity._enforcement.sessions import Listed
-from agent_identity._policy.decision import Inspector, Policy
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.options import Privacy, Telemetry
+from agent_identity._guard.calls.approval_request import Approval
+from agent_identity._guard.sessions.nesting import Listed
+from agent_identity._policy.decision.request import Inspector, Policy
 from agent_identity.testing.doubles import FixedClock, SequentialIds
 from agent_identity.testing.records import Records
 

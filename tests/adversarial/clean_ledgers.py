@@ -24,9 +24,10 @@ from record_writing import append_record
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling
-from agent_identity._evidence.ledger.sealer import Sealing
-from agent_identity._evidence.storage.os_files import Files
-from agent_identity._identity.common import digest_of, uuid_of
+from agent_identity._identity.common.encoding import digest_of
+from agent_identity._identity.common.ids import uuid_of
+from agent_identity._ledger.sealer import Sealing
+from agent_identity._storage.os_files import Files
 from agent_identity.audit import Verifier
 from agent_identity.identity import Agent, Human, Principal, Service, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger

@@ -10,7 +10,7 @@ from checking import check
 from mark_changes import marks_among
 
 from agent_identity import records
-from agent_identity._evidence.storage.os_files import Files
+from agent_identity._storage.os_files import Files
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.audit import Report
 from agent_identity.identity import Human

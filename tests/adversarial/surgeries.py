@@ -25,14 +25,15 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from agent_identity._evidence.storage.layout import Layout
-from agent_identity._evidence.storage.lines import log_line, stream_line, stream_parts
-from agent_identity._evidence.storage.mac import LedgerKey, load_ledger_key, log_message
-from agent_identity._evidence.storage.os_files import Files
-from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
-from agent_identity._evidence.transparency.log import Head
-from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
-from agent_identity._identity.common import b64url_encode, bytes_of_id, id_of
+from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.ids import bytes_of_id, id_of
+from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
+from agent_identity._ledger.transparency.log import Head
+from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
+from agent_identity._storage.layout import Layout
+from agent_identity._storage.lines import log_line, stream_line, stream_parts
+from agent_identity._storage.mac import LedgerKey, load_ledger_key, log_message
+from agent_identity._storage.os_files import Files
 from agent_identity.audit import Problem, Report, Verifier
 from agent_identity.identity import SigningKey
 

@@ -11,8 +11,8 @@ import pytest
 from agent_identity._authority.grants.grants import GRANT_TYPE
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.agents import HEAD_TYPE, REGISTRATION_TYPE, appended
-from agent_identity._enforcement.directory.agents_file import registry_path
-from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._directory.agents_file import registry_path
+from agent_identity._directory.enforcer import Enforcer
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.canonical import decode

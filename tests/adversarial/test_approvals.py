@@ -17,7 +17,7 @@ from plain_records import error_type
 
 from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
-from agent_identity._identity.common import id_of
+from agent_identity._identity.common.ids import id_of
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.constraints import Range

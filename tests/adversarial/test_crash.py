@@ -17,12 +17,13 @@ from plain_records import append
 from record_writing import append_record
 
 import agent_identity
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.spans.envelope import pae
-from agent_identity._evidence.storage.os_files import Files
-from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note
-from agent_identity._evidence.transparency.merkle import leaf_hash, node_hash, root_of
-from agent_identity._identity.common import b64url_encode, digest_of, is_id128
+from agent_identity._identity.common.encoding import b64url_encode, digest_of
+from agent_identity._identity.common.ids import is_id128
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note
+from agent_identity._ledger.transparency.merkle import leaf_hash, node_hash, root_of
+from agent_identity._spans.envelope import pae
+from agent_identity._storage.os_files import Files
 from agent_identity.canonical import decode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
@@ -37,8 +38,8 @@ PREAMBLE = f"""
 import multiprocessing, os, signal, sys, threading
 from functools import partial
 from agent_identity.options import Ledger
-from agent_identity._evidence.record.parts import Action, Agent, Decision, Time
-from agent_identity._evidence.record.schema import Detail, Outcome, Registration
+from agent_identity._record.parts import Action, Agent, Decision, Time
+from agent_identity._record.schema import Detail, Outcome, Registration
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
 
 def opened(**options):

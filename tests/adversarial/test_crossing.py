@@ -24,10 +24,10 @@ from agent_identity._authority.grants.grants import derive, issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._authority.stores.protocol import GRACE
-from agent_identity._enforcement.directory.open import prepare
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._identity.common import uuid_of
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.open import prepare
+from agent_identity._identity.common.ids import uuid_of
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.audit import story
 from agent_identity.canonical import decode_record
 from agent_identity.delegation import Grants, Peer, Presentation

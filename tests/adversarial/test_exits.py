@@ -19,17 +19,17 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.tasks import TaskRegistry
-from agent_identity._enforcement.calls.arguments import Arguments
-from agent_identity._enforcement.guard import evaluator as questions
-from agent_identity._enforcement.guard import guard as guard_module
-from agent_identity._enforcement.guard import record_builder as description
-from agent_identity._enforcement.lifecycle import callables as wrap_module
-from agent_identity._enforcement.tasks.task_context import TaskContext
-from agent_identity._enforcement.telemetry import spans as telemetry
-from agent_identity._enforcement.telemetry.spans import Spans
-from agent_identity._evidence.record.codec import decode
-from agent_identity._evidence.spans.envelope import Attestation
-from agent_identity._evidence.spans.span_attributes import compare
+from agent_identity._guard.calls.arguments import Arguments
+from agent_identity._guard.judging import evaluator as questions
+from agent_identity._guard.judging import guard as guard_module
+from agent_identity._guard.judging import record_builder as description
+from agent_identity._guard.lifecycle import callables as wrap_module
+from agent_identity._guard.tasks.task_context import TaskContext
+from agent_identity._guard.telemetry import spans as telemetry
+from agent_identity._guard.telemetry.spans import Spans
+from agent_identity._record.codec import decode
+from agent_identity._spans.envelope import Attestation
+from agent_identity._spans.span_attributes import compare
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.options import DigestKeys, Ledger, Telemetry
@@ -557,7 +557,7 @@ def test_ac_92_a_ledger_that_fails_refuses_until_it_works(world: Any) -> None:
         raise OSError(28, os.strerror(28))
 
     with world.task(OPEN):
-        with broken(("agent_identity._evidence.storage.os_files.Files", "write"), full):
+        with broken(("agent_identity._storage.os_files.Files", "write"), full):
             for kind in KINDS:
                 with pytest.raises(EvidenceError, match="No space"):
                     call(world, kind, body_of(kind))

@@ -16,8 +16,8 @@ from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.grants.signed_marks import SignedMark, sign_mark, verify_mark
 from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.tasks.task_flow import Flows
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.tasks.task_flow import Flows
 from agent_identity.delegation import DelegationBundle, Grants, Peer
 from agent_identity.errors import EvidenceError, Routed, TokenError
 from agent_identity.identity import Agent, Human, SigningKey

@@ -11,9 +11,9 @@ import pytest
 
 from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.guard.record_builder import Description
-from agent_identity._enforcement.guard.tool_flow import ToolFlow
 from agent_identity._flow.labels import Label
+from agent_identity._guard.judging.record_builder import Description
+from agent_identity._guard.judging.tool_flow import ToolFlow
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown
 from agent_identity.errors import Routed
 from agent_identity.policy import Claims, Decision, Effect, Flow

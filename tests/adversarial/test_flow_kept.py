@@ -12,9 +12,9 @@ import pytest
 
 from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.tasks import vault
-from agent_identity._enforcement.tasks.task_flow import TaskFlow
-from agent_identity._enforcement.tasks.vault import Kept, Vault
+from agent_identity._guard.tasks import vault
+from agent_identity._guard.tasks.task_flow import TaskFlow
+from agent_identity._guard.tasks.vault import Kept, Vault
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import OneOf

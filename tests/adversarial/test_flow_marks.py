@@ -19,19 +19,19 @@ import pytest
 
 from agent_identity import audit, records
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.approvals import service as approvals
-from agent_identity._enforcement.calls.call import Call
-from agent_identity._enforcement.common import policy_state
-from agent_identity._enforcement.guard import guard as guards
-from agent_identity._enforcement.guard.record_builder import Description
-from agent_identity._enforcement.guard.tool_flow import ToolFlow
-from agent_identity._enforcement.tasks.task_flow import Flows, Judged, TaskFlow
-from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.record import schema
-from agent_identity._evidence.storage.os_files import Files
 from agent_identity._flow.labels import Label
 from agent_identity._flow.provenance import ProvenanceIndex
-from agent_identity._identity.common import id_of
+from agent_identity._guard.approvals import service as approvals
+from agent_identity._guard.calls.call import Call
+from agent_identity._guard.common.recorded_decisions import policy_state
+from agent_identity._guard.judging import guard as guards
+from agent_identity._guard.judging.record_builder import Description
+from agent_identity._guard.judging.tool_flow import ToolFlow
+from agent_identity._guard.tasks.task_flow import Flows, Judged, TaskFlow
+from agent_identity._identity.common.ids import id_of
+from agent_identity._ledger.ledger import Ledger
+from agent_identity._record import schema
+from agent_identity._storage.os_files import Files
 from agent_identity.adapters import CallRequest, DeclaredFlow
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.audit import story

@@ -12,7 +12,7 @@ from mark_changes import marks_among
 
 from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._evidence.storage.os_files import Files
+from agent_identity._storage.os_files import Files
 from agent_identity.errors import ContentBlocked, Routed
 from agent_identity.inspection import PersonalData
 from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet

@@ -15,9 +15,10 @@ from plain_records import append
 
 from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.directory.rotation import revoke, rotate
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._identity.common import b64url_decode, uuid_of
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.rotation import revoke, rotate
+from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._identity.common.ids import uuid_of
 from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import Agent, Human, Purpose, SigningKey, TrustStore

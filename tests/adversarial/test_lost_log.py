@@ -12,9 +12,9 @@ import pytest
 from checking import check
 from plain_records import append
 
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.storage.os_files import Files
-from agent_identity._evidence.transparency.log import Head, loss_entry
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.transparency.log import Head, loss_entry
+from agent_identity._storage.os_files import Files
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger

@@ -22,12 +22,12 @@ import pytest
 from checking import check
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.directory.open import prepare
-from agent_identity._enforcement.directory.rotation import revoke
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.storage.layout import Layout
-from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
-from agent_identity._evidence.transparency.witness import Witness, WitnessState, request_for
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.open import prepare
+from agent_identity._directory.rotation import revoke
+from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
+from agent_identity._ledger.transparency.witness import Witness, WitnessState, request_for
+from agent_identity._storage.layout import Layout
 from agent_identity.audit import Report
 from agent_identity.cli.trust.witness import WitnessServer
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore

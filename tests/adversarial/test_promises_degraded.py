@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent_identity import Agent, Enforcer, Human, Scope
-from agent_identity._evidence.ledger import sealer
+from agent_identity._ledger import sealer
 from agent_identity.errors import EvidenceError, StateError
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock

@@ -8,7 +8,7 @@ import pytest
 from checking import check
 
 from agent_identity import Agent, Denied, Scope
-from agent_identity._enforcement.sessions.propagation import Peer
+from agent_identity._guard.sessions.propagation import Peer
 from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, AttenuationError
 

@@ -606,7 +606,7 @@ def test_our_own_failure_names_our_place_and_a_cure(open_world: Callable[..., An
     with world.task(OPEN), pytest.raises(Denied) as caught:
         world.tool()(1)
     assert caught.value.code == "approval_failed"
-    assert "agent_identity._enforcement.approvals.service:Approvals.decide" in str(caught.value)
+    assert "agent_identity._guard.approvals.service:Approvals.decide" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 

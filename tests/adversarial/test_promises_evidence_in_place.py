@@ -69,7 +69,7 @@ class Running:
 @pytest.fixture
 def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the files at each record, not five times a second."""
-    monkeypatch.setattr("agent_identity._evidence.ledger.ledger._LOOK_NS", -1)
+    monkeypatch.setattr("agent_identity._ledger.ledger._LOOK_NS", -1)
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from plain_records import append
 
-from agent_identity._evidence.ledger.archiving import prune
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.storage.lines import log_line
-from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
-from agent_identity._evidence.transparency.log import Head, loss_entry
-from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
+from agent_identity._ledger.archiving import prune
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
+from agent_identity._ledger.transparency.log import Head, loss_entry
+from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
+from agent_identity._storage.lines import log_line
 from agent_identity.answers import Evidence, Frame, coverage
 from agent_identity.cli import main
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore

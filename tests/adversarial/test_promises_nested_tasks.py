@@ -20,7 +20,7 @@ from opentelemetry import context as otel
 
 import agent_identity
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
-from agent_identity._enforcement.lifecycle import bind_stream
+from agent_identity._guard.lifecycle.bound_streams import bind_stream
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.delegation import Peer
 from agent_identity.errors import AttenuationError, ConfigurationError, LimitExceeded

@@ -12,7 +12,7 @@ import pytest
 from checking import check
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._identity.common import id_of
+from agent_identity._identity.common.ids import id_of
 from agent_identity.audit import Report, prove, story
 from agent_identity.cli import main, program
 from agent_identity.cli.terminal import signing

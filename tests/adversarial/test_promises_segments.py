@@ -18,13 +18,13 @@ from checking import check
 from plain_records import append
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger import segments as segments_module
-from agent_identity._evidence.ledger.archiving import prune
-from agent_identity._evidence.ledger.prunable_prefix import _lines
-from agent_identity._evidence.ledger.reader import LedgerReader, open_ledger
-from agent_identity._evidence.storage.layout import Layout
-from agent_identity._evidence.storage.os_files import Files
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._ledger import segments as segments_module
+from agent_identity._ledger.archiving import prune
+from agent_identity._ledger.prunable_prefix import _lines
+from agent_identity._ledger.reader import LedgerReader, open_ledger
+from agent_identity._storage.layout import Layout
+from agent_identity._storage.os_files import Files
 from agent_identity.cli import main
 from agent_identity.delegation import DelegationBundle
 from agent_identity.errors import Denied, GrantExpired

@@ -13,8 +13,8 @@ import pytest
 from checking import check
 
 from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.record.codec import decode
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._record.codec import decode
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval
 from agent_identity.errors import Denied, GrantExpired, NoTask

@@ -12,11 +12,11 @@ from checking import check
 from plain_records import append
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.prune_statement import Kept, PruneStatement, sign_pruned
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.storage.lines import stream_parts
-from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pruned
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
+from agent_identity._storage.lines import stream_parts
 from agent_identity.audit import Report
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError

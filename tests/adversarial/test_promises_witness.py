@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._evidence.transparency.witness import Witness, WitnessState
+from agent_identity._ledger.transparency.witness import Witness, WitnessState
 from agent_identity.cli.trust.witness import WitnessServer
 from agent_identity.identity import SigningKey
 from agent_identity.testing import FixedClock

@@ -9,8 +9,8 @@ import pytest
 from checking import check
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.sessions.propagation import Peer
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.sessions.propagation import Peer
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.audit import story
 from agent_identity.cli import main

@@ -14,7 +14,7 @@ from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._enforcement.guard import revocations
+from agent_identity._guard.judging import revocations
 from agent_identity._identity.keys.jws import token_hash
 from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError, Denied, LimitExceeded, StateError, TokenError

@@ -16,10 +16,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from record_writing import facts_of
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.storage.lines import log_line, stream_line
-from agent_identity._evidence.transparency.merkle import leaf_hash
-from agent_identity._identity.common import b64url_encode, id_of
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.ids import id_of
+from agent_identity._ledger.transparency.merkle import leaf_hash
+from agent_identity._storage.lines import log_line, stream_line
 from agent_identity.audit import Report
 from agent_identity.identity import Agent, Human, TrustStore
 from agent_identity.options import Telemetry

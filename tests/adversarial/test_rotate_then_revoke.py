@@ -151,7 +151,7 @@ def outcome(enforcer: Enforcer) -> str:
 
 def exchanged(directory: Path, *, overlap: int = 3_600, root_key: SigningKey | None = None, now: int = NOW) -> None:
     """Rotate both keys."""
-    from agent_identity._enforcement.directory.rotation import rotate as work
+    from agent_identity._directory.rotation import rotate as work
 
     work(directory, ("issuer", "recorder"), now=now, overlap=overlap, root_key=root_key)
 
@@ -251,7 +251,7 @@ def test_ac_17_a_key_revoked_after_its_rotation_stops_counting_in_running_proces
     tmp_path: Path, clock: FixedClock
 ) -> None:
     """A process that runs since before obeys the list of the new key, and none of the stolen one."""
-    from agent_identity._enforcement.directory.rotation import revoke
+    from agent_identity._directory.rotation import revoke
 
     place = tmp_path / "evidence"
     Enforcer.open(place, clock=clock).close()

@@ -11,10 +11,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from agent_identity._audit.scan import Scan, scan
-from agent_identity._audit.scan.cyclonedx import cyclonedx_of
-from agent_identity._audit.scan.json_form import json_of
-from agent_identity._audit.scan.sarif import sarif_of
+from agent_identity._scan.cyclonedx import cyclonedx_of
+from agent_identity._scan.json_form import json_of
+from agent_identity._scan.results import Scan
+from agent_identity._scan.sarif import sarif_of
+from agent_identity._scan.scanner import scan
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
 
@@ -50,8 +51,8 @@ def test_nothing_is_run_or_imported(tmp_path: Path) -> None:
 WATCHED = """\
 import os, sys
 import yaml
-from agent_identity._audit.scan import scan
-from agent_identity._audit.scan.cyclonedx import cyclonedx_of
+from agent_identity._scan import scan
+from agent_identity._scan.cyclonedx import cyclonedx_of
 
 seen = []
 

@@ -29,15 +29,15 @@ from plain_records import check_record
 
 from agent_identity._authority.grants.limits import Limit
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.directory.erasure import erase
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.guard.guard import Guard
-from agent_identity._enforcement.sessions.propagation import Peer
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.record.commitments import commit, leaf, part, root
-from agent_identity._evidence.storage.mac import Mac
-from agent_identity._identity.common import b64url_encode, digest_of, is_digest
-from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.erasure import erase
+from agent_identity._guard.judging.guard import Guard
+from agent_identity._guard.sessions.propagation import Peer
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode, digest_of
+from agent_identity._identity.common.ids import is_digest
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._record.commitments import commit, leaf, part, root
+from agent_identity._storage.mac import Mac
 from agent_identity.adapters import CallRequest, GuardedCall
 from agent_identity.audit import Verifier, disclose
 from agent_identity.canonical import decode_record, encode

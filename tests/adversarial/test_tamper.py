@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.sessions.opening import Opening
-from agent_identity._evidence.storage import stream_line
-from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
-from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
-from agent_identity._identity.common import b64url_encode, digest_of, id_of
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.sessions.opening import Opening
+from agent_identity._identity.common.encoding import b64url_encode, digest_of
+from agent_identity._identity.common.ids import id_of
+from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
+from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
+from agent_identity._storage.lines import stream_line
 from agent_identity.audit import Report, verify
 from agent_identity.errors import Denied, VerificationError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore

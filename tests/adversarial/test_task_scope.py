@@ -31,9 +31,9 @@ import agent_identity
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.lifecycle import bind_stream
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._identity.common import uuid_of
+from agent_identity._guard.lifecycle.bound_streams import bind_stream
+from agent_identity._identity.common.ids import uuid_of
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
 from agent_identity.identity import Agent, Human, Service, SigningKey

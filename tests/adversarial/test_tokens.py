@@ -23,7 +23,7 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.tokens.downstream import DownstreamToken
 from agent_identity._authority.tokens.exchange import ACCESS_TOKEN
 from agent_identity._authority.tokens.source import TokenOrder
-from agent_identity._enforcement.tasks.task import Task
+from agent_identity._guard.tasks.task import Task
 from agent_identity.constraints import Wildcard
 from agent_identity.errors import AgentIdentityError, Denied, ExchangeError, NoTask, OutOfScope
 from agent_identity.identity import Agent, Human, JwtKey, SigningKey

@@ -13,15 +13,15 @@ from plain_records import append
 from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
-from agent_identity._enforcement.directory.open import open_directory
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.prune_statement import Kept, PruneStatement, sign_pruned
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.transparency.cosignatures import cosign
-from agent_identity._evidence.transparency.log import unverified_checkpoint
-from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash
-from agent_identity._identity.common import uuid_of
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.open import open_directory
+from agent_identity._identity.common.ids import uuid_of
 from agent_identity._identity.keys.jws import sign_compact
+from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pruned
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.transparency.cosignatures import cosign
+from agent_identity._ledger.transparency.log import unverified_checkpoint
+from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
 from agent_identity.audit import Verifier, prove
 from agent_identity.cli import main
 from agent_identity.delegation import Grants

@@ -16,27 +16,27 @@ from plain_records import append
 from record_writing import streams_begin
 
 from agent_identity import records
-from agent_identity._audit.ledger.certificates_check import certificates_proved
-from agent_identity._audit.ledger.log_check import check_log
-from agent_identity._audit.proofs.bundle import Choice, collect
-from agent_identity._audit.report.findings import Findings
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.directory.open import open_directory, prepare
-from agent_identity._enforcement.directory.rotation import rotate
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.excerpt_starts import Excerpt
-from agent_identity._evidence.ledger.ledger import Beginning
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.record.codec import encode
-from agent_identity._evidence.record.parts import KeyTrust, Stream, Time
-from agent_identity._evidence.record.schema import Trust
-from agent_identity._evidence.storage.layout import Layout, segment_name
-from agent_identity._evidence.storage.lines import stream_line
-from agent_identity._evidence.transparency.cosignatures import cosign
-from agent_identity._evidence.transparency.witness_client import cosigned_file
-from agent_identity._identity.common import uuid_of
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.open import open_directory, prepare
+from agent_identity._directory.rotation import rotate
+from agent_identity._identity.common.ids import uuid_of
+from agent_identity._ledger.excerpt_starts import Excerpt
+from agent_identity._ledger.ledger import Beginning
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.transparency.cosignatures import cosign
+from agent_identity._ledger.transparency.witness_client import cosigned_file
+from agent_identity._record.codec import encode
+from agent_identity._record.parts import KeyTrust, Stream, Time
+from agent_identity._record.schema import Trust
+from agent_identity._storage.layout import Layout, segment_name
+from agent_identity._storage.lines import stream_line
+from agent_identity._verify.ledger.certificates_check import certificates_proved
+from agent_identity._verify.ledger.log_check import check_log
+from agent_identity._verify.proofs.bundle import Choice, collect
+from agent_identity._verify.report.findings import Findings
 from agent_identity.audit import Report, Verifier, prove, prove_growth
 from agent_identity.cli import main
 from agent_identity.delegation import Grants

@@ -11,10 +11,11 @@ from typing import Any
 import orjson
 import pytest
 
-from agent_identity._evidence.ledger.sealer import Sealing
-from agent_identity._evidence.storage.lines import stream_line, stream_parts
-from agent_identity._evidence.transparency.merkle import leaf_hash
-from agent_identity._identity.common import b64url_encode, bytes_of_id
+from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.ids import bytes_of_id
+from agent_identity._ledger.sealer import Sealing
+from agent_identity._ledger.transparency.merkle import leaf_hash
+from agent_identity._storage.lines import stream_line, stream_parts
 from agent_identity.audit import Report, Verifier
 from agent_identity.cli import main
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from agent_identity._evidence.spans.pasted_spans import PastedSpan, read_pasted
+from agent_identity._spans.pasted_spans import PastedSpan, read_pasted
 
 TABLE = Path(__file__).resolve().parents[2] / "docs/reference/backends.md"
 MARKER = "made-for-this-test"

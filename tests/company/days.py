@@ -22,9 +22,9 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from agent_identity import Scope
-from agent_identity._authority.grants import issue
-from agent_identity._enforcement.directory.rotation import rotate
-from agent_identity._identity.common import uuid_of
+from agent_identity._authority.grants.grants import issue
+from agent_identity._directory.rotation import rotate
+from agent_identity._identity.common.ids import uuid_of
 from agent_identity.delegation import Grants
 from agent_identity.identity import Human, Registration, TrustedKey, TrustStore, register_agents
 from agent_identity.testing import FixedClock, SequentialIds

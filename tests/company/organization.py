@@ -16,8 +16,9 @@ from mcp.server.lowlevel import Server
 from mcp.shared.memory import create_client_server_memory_streams
 
 from agent_identity import Agent, Enforcer, Scope
-from agent_identity._enforcement.directory import prepare
-from agent_identity._enforcement.inventory import Definition, InventoryFile, accept, inventory_path
+from agent_identity._directory.inventory.pinned_servers import Definition
+from agent_identity._directory.inventory.server_inventory import InventoryFile, accept, inventory_path
+from agent_identity._directory.open import prepare
 from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import Human, Service, TrustedKey, TrustStore
 from agent_identity.integrations.mcp.client import protect_session

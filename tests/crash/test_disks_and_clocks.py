@@ -11,8 +11,8 @@ import pytest
 from checking import check
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.storage.os_files import Files
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError, Denied, EvidenceError
 from agent_identity.identity import Agent, Human
 from agent_identity.options import Durability

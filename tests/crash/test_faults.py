@@ -19,11 +19,11 @@ from opentelemetry import context as otel
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.sessions import opening
-from agent_identity._evidence.ledger import sealer as sealing_module
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.storage.os_files import Files
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.sessions import opening
+from agent_identity._ledger import sealer as sealing_module
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import DigestKeys, Ledger

@@ -21,8 +21,8 @@ import pytest
 from checking import check
 
 import agent_identity
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.audit import Report
 from agent_identity.options import DigestKeys
 

@@ -13,8 +13,8 @@ import pytest
 from checking import check
 
 import agent_identity
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._ledger.reader import open_ledger
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(agent_identity.__file__).parents[1])}

@@ -20,9 +20,9 @@ import pytest
 from checking import check
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.directory.rotation import rotate
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.rotation import rotate
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.audit import Report
 from agent_identity.identity import Agent, Human, Ids, RandomIds
 from agent_identity.options import Durability, Ledger

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent_identity import Agent, Enforcer, Human, Scope
-from agent_identity._enforcement.directory.rotation import rotate
+from agent_identity._directory.rotation import rotate
 from agent_identity.options import Durability
 
 try:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.approvals import Approval
 from agent_identity.cli.company.month import write_month
 from agent_identity.identity import Registration, register_agents

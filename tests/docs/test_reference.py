@@ -13,12 +13,12 @@ import pytest
 
 import agent_identity
 from agent_identity import constraints, errors, records, tokens
-from agent_identity._audit.report.findings import CODES
 from agent_identity._authority.tokens.jwt import access_claims
-from agent_identity._evidence.spans.envelope import PAYLOAD_TYPE
-from agent_identity._evidence.spans.span_attributes import MIRRORED
 from agent_identity._policy.language.attributes import ATTRIBUTES
 from agent_identity._policy.language.conditions import _WORDS
+from agent_identity._spans.envelope import PAYLOAD_TYPE
+from agent_identity._spans.span_attributes import MIRRORED
+from agent_identity._verify.report.findings import CODES
 from agent_identity.records import EFFECTS, KINDS, OUTCOMES, VERSION
 
 ROOT = Path(__file__).resolve().parents[2]

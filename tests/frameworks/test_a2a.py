@@ -40,7 +40,7 @@ from checking import check
 from starlette.applications import Starlette
 
 import agent_identity as ai
-from agent_identity._identity.common import is_digest
+from agent_identity._identity.common.ids import is_digest
 from agent_identity.answers import Evidence, inventory
 from agent_identity.audit import story
 from agent_identity.delegation import Peer

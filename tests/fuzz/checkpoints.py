@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from agent_identity._evidence.transparency.checkpoint import Checkpoint, open_note, sign_note
-from agent_identity._evidence.transparency.cosignatures import cosign
-from agent_identity._evidence.transparency.merkle import leaf_hash
-from agent_identity._evidence.transparency.witness import parse_request, request_for
+from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
+from agent_identity._ledger.transparency.cosignatures import cosign
+from agent_identity._ledger.transparency.merkle import leaf_hash
+from agent_identity._ledger.transparency.witness import parse_request, request_for
 from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import Cosigner, SigningKey
 

@@ -29,19 +29,19 @@ from agent_identity._authority.registries.revocations import (
     RevocationList,
     read_revocations,
 )
-from agent_identity._evidence.spans.displayed_values import likeness
-from agent_identity._evidence.spans.envelope import Attestation, sign_record
-from agent_identity._evidence.spans.otlp_json import Malformed, read_json
-from agent_identity._evidence.spans.otlp_reader import read_spans
-from agent_identity._evidence.spans.pasted_spans import PastedSpan, read_pasted
-from agent_identity._evidence.spans.span_attributes import mirrored_attributes
-from agent_identity._evidence.storage.byte_reader import ByteReader
-from agent_identity._evidence.storage.decompress import Inflating, is_compressed
-from agent_identity._evidence.storage.lines import log_line, log_parts, stream_line, stream_parts
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.foreign.jwt import read_token
 from agent_identity._identity.keys.jws import parse_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
+from agent_identity._spans.displayed_values import likeness
+from agent_identity._spans.envelope import Attestation, sign_record
+from agent_identity._spans.otlp_json import Malformed, read_json
+from agent_identity._spans.otlp_reader import read_spans
+from agent_identity._spans.pasted_spans import PastedSpan, read_pasted
+from agent_identity._spans.span_attributes import mirrored_attributes
+from agent_identity._storage.byte_reader import ByteReader
+from agent_identity._storage.decompress import Inflating, is_compressed
+from agent_identity._storage.lines import log_line, log_parts, stream_line, stream_parts
 from agent_identity.canonical import decode, encode
 from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.errors import AgentIdentityError, TokenError

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from agent_identity import Agent, Denied, Enforcer, Human, Report, Scope
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.options import Telemetry
 
 ALICE = Human("alice@example.com")

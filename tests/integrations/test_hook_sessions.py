@@ -11,7 +11,7 @@ import pytest
 from checking import check
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import ConfigurationError

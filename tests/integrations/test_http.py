@@ -22,9 +22,9 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.directory.open import prepare
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.open import prepare
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
 from agent_identity.delegation import Peer, Presentation
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask, TokenError

@@ -11,8 +11,8 @@ from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity import Scope
-from agent_identity._enforcement.directory.open import prepare
-from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.open import prepare
 from agent_identity.delegation import Peer
 from agent_identity.errors import Routed, StateError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
@@ -150,7 +150,7 @@ def test_a_mark_that_cannot_be_signed_is_left_out(pair: Pair) -> None:
         raise StateError("the store does not answer")
 
     with pair.task(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent_identity._enforcement.tasks.task_flow.TaskFlow.answer", lambda self, _: fails(self))
+        patch.setattr("agent_identity._guard.tasks.task_flow.TaskFlow.answer", lambda self, _: fails(self))
         assert asked(pair, application(lambda: None)).text == "ok"
         patch.undo()
         assert not pair.pays()

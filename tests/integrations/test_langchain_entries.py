@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._constraints.literals import Range
-from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._directory.enforcer import Enforcer
 from agent_identity.constraints import PathWithin, Wildcard
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, Human
@@ -619,6 +619,6 @@ def test_without_langchain_core_the_error_names_the_extra(without_langchain: pyt
 
 def test_another_missing_module_is_not_blamed_on_the_extra(without_langchain: pytest.MonkeyPatch) -> None:
     """A broken installation shows its own error."""
-    without_langchain.setitem(sys.modules, "agent_identity._enforcement", None)  # type: ignore[arg-type]
-    with pytest.raises(ModuleNotFoundError, match=r"agent_identity\._enforcement"):
+    without_langchain.setitem(sys.modules, "agent_identity._guard", None)  # type: ignore[arg-type]
+    with pytest.raises(ModuleNotFoundError, match=r"agent_identity\._guard"):
         importlib.import_module("agent_identity.integrations.langchain")

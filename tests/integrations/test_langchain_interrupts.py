@@ -19,7 +19,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of

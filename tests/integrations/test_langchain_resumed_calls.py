@@ -27,9 +27,9 @@ from langgraph.types import Command, interrupt
 from msgspec import structs
 
 from agent_identity import Agent, Enforcer, Human, Scope, records
-from agent_identity._enforcement.tasks import shared_mark
-from agent_identity._evidence.ledger.ledger import Ledger
-from agent_identity._evidence.record import schema
+from agent_identity._guard.tasks import shared_mark
+from agent_identity._ledger.ledger import Ledger
+from agent_identity._record import schema
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity._audit.store.workers import Executor
-from agent_identity._evidence.ledger.sealer import Sealing
+from agent_identity._ledger.sealer import Sealing
+from agent_identity._verify.store.workers import Executor
 from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations import spark
@@ -75,7 +75,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[surgeries.Pati
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make blocks of a few records."""
-    monkeypatch.setattr("agent_identity._evidence.storage.lines._CHUNK", 2_500)
+    monkeypatch.setattr("agent_identity._storage.lines._CHUNK", 2_500)
 
 
 def alone(item: Any) -> list[Any]:

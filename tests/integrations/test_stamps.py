@@ -23,8 +23,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.telemetry.providers import when_provided
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.telemetry.providers import when_provided
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.integrations.span_enrichment import AgentIdentitySpanProcessor, stamp_spans

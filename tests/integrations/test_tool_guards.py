@@ -8,8 +8,8 @@ from typing import Any, Literal
 import pytest
 
 from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope, records
-from agent_identity._enforcement.common import refusal
-from agent_identity._identity.common import tool_name
+from agent_identity._guard.common.failures import refusal
+from agent_identity._identity.common.tool_names import tool_name
 from agent_identity.adapters import Call, CallRequest
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Contains

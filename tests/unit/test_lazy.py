@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-FACES = ("identity", "audit", "_authority.grants", "_evidence.ledger", "_enforcement")
+FACES = ("identity", "audit", "_authority.grants", "_ledger", "_guard")
 
 
 @pytest.mark.parametrize("face_name", FACES)
@@ -64,17 +64,17 @@ def test_a_face_keeps_what_it_found(face_name: str) -> None:
 
 def test_a_face_has_its_modules_as_attributes() -> None:
     """Whoever imported the package reaches its modules, also those whose names it does not offer."""
-    code = "import agent_identity._audit.proofs as proofs; print(proofs.bundle.__name__, hasattr(proofs, '__main__'))"
-    assert _printed(code) == "agent_identity._audit.proofs.bundle False"
+    code = "import agent_identity._verify.proofs as proofs; print(proofs.bundle.__name__, hasattr(proofs, '__main__'))"
+    assert _printed(code) == "agent_identity._verify.proofs.bundle False"
 
 
 def test_a_module_that_cannot_be_loaded_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """An import that fails within a module is not taken for a missing attribute."""
-    face = import_module("agent_identity._audit.proofs")
+    face = import_module("agent_identity._verify.proofs")
     monkeypatch.delattr(face, "bundle", raising=False)
-    monkeypatch.delitem(sys.modules, "agent_identity._audit.proofs.bundle", raising=False)
-    monkeypatch.setitem(sys.modules, "agent_identity._evidence.ledger", None)
-    with pytest.raises(ModuleNotFoundError, match=r"agent_identity\._evidence\.ledger"):
+    monkeypatch.delitem(sys.modules, "agent_identity._verify.proofs.bundle", raising=False)
+    monkeypatch.setitem(sys.modules, "agent_identity._ledger", None)
+    with pytest.raises(ModuleNotFoundError, match=r"agent_identity\._ledger\.ledger"):
         _ = face.bundle
 
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from agent_identity._evidence.storage.layout import is_stream_id
+from agent_identity._storage.layout import is_stream_id
 from agent_identity.testing import FixedClock, SequentialIds
 
 

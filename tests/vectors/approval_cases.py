@@ -9,7 +9,7 @@ from case_form import Case, Cases, World
 from insider import ALICE, ALLOWED, BOB, STRANGER, Line, digest
 
 from agent_identity import Agent, Human
-from agent_identity._identity.principals import principal_from_claim
+from agent_identity._identity.principals.principals import principal_from_claim
 
 Edit = Callable[[World], object]
 

@@ -25,15 +25,15 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
 from agent_identity._authority.registries.agents import appended
-from agent_identity._evidence.ledger.ledger import Beginning
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._evidence.spans.envelope import sign_record
-from agent_identity._evidence.storage.os_files import Files
-from agent_identity._evidence.transparency.checkpoint import LogProof, format_proof, vkey
-from agent_identity._evidence.transparency.merkle import inclusion_proof, leaf_hash, root_of
-from agent_identity._identity.common import b64url_encode
+from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
+from agent_identity._ledger.ledger import Beginning
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.transparency.checkpoint import LogProof, format_proof, vkey
+from agent_identity._ledger.transparency.merkle import inclusion_proof, leaf_hash, root_of
+from agent_identity._spans.envelope import sign_record
+from agent_identity._storage.os_files import Files
 from agent_identity.canonical import JSON, encode
 from agent_identity.constraints import OneOf, Range
 from agent_identity.identity import (

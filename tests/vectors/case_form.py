@@ -11,7 +11,7 @@ from typing import Final
 
 from insider import Content
 
-from agent_identity._audit.report.findings import CODES
+from agent_identity._verify.report.findings import CODES
 
 World = SimpleNamespace
 """A ledger that is not sealed yet, ``ledger``, and the lines in it by the names of their base."""

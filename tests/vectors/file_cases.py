@@ -25,11 +25,11 @@ from insider import (
 )
 
 from agent_identity import Scope
-from agent_identity._evidence.ledger.prune_statement import Kept, PruneStatement, grants_file, sign_pruned
-from agent_identity._evidence.transparency.merkle import CompactRange, leaf_hash, root_of
-from agent_identity._identity.common import b64url_encode, digest_of
+from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
+from agent_identity._ledger.prune_statement import Kept, PruneStatement, grants_file, sign_pruned
+from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash, root_of
 from agent_identity.constraints import OneOf, Range
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.limits import Limit

@@ -7,7 +7,8 @@ from insider import ALICE, BEGIN, CLERK, HELPER, HOLDERS, ISSUER, ISSUER_URI, ST
 from agent_identity import Scope
 from agent_identity._authority.grants.chain import Chain
 from agent_identity._authority.grants.grants import derive, issue
-from agent_identity._identity.common import b64url_encode, id_of, uuid_of
+from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.ids import id_of, uuid_of
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.canonical import decode
 from agent_identity.constraints import IfGiven, OneOf, Range

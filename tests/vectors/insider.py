@@ -14,9 +14,10 @@ from agent_identity import Agent, Human, Scope
 from agent_identity._authority.grants.chain import Chain
 from agent_identity._authority.grants.grants import derive, issue
 from agent_identity._authority.registries.rulings import Ruling
-from agent_identity._evidence.transparency.checkpoint import Checkpoint, sign_note
-from agent_identity._evidence.transparency.merkle import leaf_hash, root_of
-from agent_identity._identity.common import b64url_encode, digest_of, uuid_of
+from agent_identity._identity.common.encoding import b64url_encode, digest_of
+from agent_identity._identity.common.ids import uuid_of
+from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
+from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
 from agent_identity.identity import FileVersion, Principal, SigningKey, TrustedKey, TrustStore
 from agent_identity.limits import Limit
 from agent_identity.testing import SequentialIds

@@ -9,8 +9,8 @@ from typing import Any, Final
 from case_form import Case, Cases
 from insider import STRANGER, Content, canonical
 
-from agent_identity._evidence.spans.envelope import sign_record
-from agent_identity._identity.common import b64url_decode, b64url_encode
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._spans.envelope import sign_record
 from agent_identity.identity import SigningKey
 
 ISSUER: Final = SigningKey.from_seed(b"\x01" * 32)

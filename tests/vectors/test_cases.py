@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from agent_identity._audit.report.findings import CODES
 from agent_identity._authority.grants.chain import verify_chain
-from agent_identity._constraints import constraint_from_claim
+from agent_identity._constraints.registry import constraint_from_claim
 from agent_identity._identity.keys.jws import parse_compact
+from agent_identity._verify.report.findings import CODES
 from agent_identity.audit import Report, Verifier
 from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import SigningKey

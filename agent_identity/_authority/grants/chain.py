@@ -13,7 +13,8 @@ from agent_identity._authority.grants.grants import (
     check_history,
     grant_of,
 )
-from agent_identity._identity.keys import PublicKey, TokenParts, parse_compact
+from agent_identity._identity.keys.jws import TokenParts, parse_compact
+from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 

@@ -9,7 +9,10 @@ from itertools import islice
 from typing import Final
 
 from agent_identity._authority.grants.scope import UNNAMED, Scope
-from agent_identity._constraints import CONTAINERS, AllOf, AnyOf, Constraint, Walked, judge_of
+from agent_identity._constraints.combinators import AllOf, AnyOf
+from agent_identity._constraints.literals import Constraint
+from agent_identity._constraints.optional import judge_of
+from agent_identity._constraints.values import CONTAINERS, Walked
 
 __all__ = ["clauses_of"]
 

@@ -13,9 +13,10 @@ from typing import Final, TypeVar, final
 
 from agent_identity._authority.grants.limits import Limit, check_limits, limits_claim, limits_from_claim
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._identity.common import check_id
-from agent_identity._identity.keys import PublicKey, Signer, par_hash, sign_compact, token_hash
-from agent_identity._identity.principals import Agent, Principal, agent_from_claim, principal_from_claim
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.keys.jws import par_hash, sign_compact, token_hash
+from agent_identity._identity.keys.keys import PublicKey, Signer
+from agent_identity._identity.principals.principals import Agent, Principal, agent_from_claim, principal_from_claim
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, TokenError
 

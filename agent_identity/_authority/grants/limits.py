@@ -12,10 +12,11 @@ from decimal import ROUND_CEILING, Context, Decimal
 from typing import Final, Literal, Self, TypeAlias, final
 
 from agent_identity._authority.grants.scope import check_tool_name
-from agent_identity._authority.stores import MAX_NUMBER, Debit
+from agent_identity._authority.stores.protocol import MAX_NUMBER, Debit
 from agent_identity._common.narrowing import int_of, is_object, optional_text_of, text_of, word_of
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._constraints import DecimalText, is_text
+from agent_identity._constraints.value_forms import DecimalText
+from agent_identity._constraints.values import is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import LimitExceeded, TokenError
 

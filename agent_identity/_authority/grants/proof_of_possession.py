@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from agent_identity._authority.grants.grants import Chain
-from agent_identity._constraints import is_interoperable
-from agent_identity._identity.common import check_id
-from agent_identity._identity.keys import Signer, par_hash, parse_compact, sign_compact, verify_compact
+from agent_identity._constraints.values import is_interoperable
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.keys.jws import par_hash, parse_compact, sign_compact, verify_compact
+from agent_identity._identity.keys.keys import Signer
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import AttenuationError, TokenError
 

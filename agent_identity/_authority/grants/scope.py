@@ -9,19 +9,11 @@ from typing import Final, Literal, NamedTuple, NoReturn, Self, TypeAlias, final
 
 from agent_identity._common.narrowing import is_mapping, is_object
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._constraints import (
-    CONTAINERS,
-    Constraint,
-    DecimalText,
-    IfGiven,
-    Range,
-    Walked,
-    Wildcard,
-    constraint_from_claim,
-    constraint_of,
-    is_text,
-    judge_of,
-)
+from agent_identity._constraints.literals import Constraint, Range, Wildcard
+from agent_identity._constraints.optional import IfGiven, judge_of
+from agent_identity._constraints.registry import constraint_from_claim, constraint_of
+from agent_identity._constraints.value_forms import DecimalText
+from agent_identity._constraints.values import CONTAINERS, Walked, is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
 

@@ -7,7 +7,8 @@ moved to another answer.
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from agent_identity._identity.keys import PublicKey, Signer, parse_compact, sign_compact, verify_compact
+from agent_identity._identity.keys.jws import parse_compact, sign_compact, verify_compact
+from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity.canonical import decode
 from agent_identity.errors import TokenError
 

@@ -14,12 +14,15 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal, Self, TypeAlias, final, get_args
 
-from agent_identity._authority.grants import Scope
+from agent_identity._authority.grants.scope import Scope
 from agent_identity._common.narrowing import int_of, optional_text_of, text_of, word_of
-from agent_identity._identity.common import check_id, digest_of, read_public_file
-from agent_identity._identity.keys import MAX_TOKEN, Signer, parse_compact, sign_compact
-from agent_identity._identity.principals import Agent, agent_from_claim
-from agent_identity._identity.trust import TrustStore
+from agent_identity._identity.common.encoding import digest_of
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.common.private_files import read_public_file
+from agent_identity._identity.keys.jws import MAX_TOKEN, parse_compact, sign_compact
+from agent_identity._identity.keys.keys import Signer
+from agent_identity._identity.principals.principals import Agent, agent_from_claim
+from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, Denied, OutOfScope, TokenError
 

@@ -12,12 +12,14 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, final, get_args
 
-from agent_identity._authority.grants import MAX_TTL, Chain
+from agent_identity._authority.grants.grants import MAX_TTL, Chain
 from agent_identity._common.narrowing import int_of, optional_text_of, text_of, word_of
-from agent_identity._identity.common import check_id
-from agent_identity._identity.keys import PublicKey, Signer, parse_compact, sign_compact
-from agent_identity._identity.principals import Principal
-from agent_identity._identity.trust import TrustedKey, TrustStore
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.keys.jws import parse_compact, sign_compact
+from agent_identity._identity.keys.keys import PublicKey, Signer
+from agent_identity._identity.principals.principals import Principal
+from agent_identity._identity.trust.entries import TrustedKey
+from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 

@@ -12,10 +12,18 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity._common.narrowing import int_of, is_plain_array, optional_text_of, text_of, word_of
-from agent_identity._identity.common import DIGEST_FORM, ID_FORM, check_id
-from agent_identity._identity.keys import Signer, parse_compact, sign_compact
-from agent_identity._identity.principals import Agent, Human, Principal, agent_from_claim, principal_from_claim
-from agent_identity._identity.trust import TrustStore
+from agent_identity._identity.common.ids import DIGEST_FORM, ID_FORM
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.keys.jws import parse_compact, sign_compact
+from agent_identity._identity.keys.keys import Signer
+from agent_identity._identity.principals.principals import (
+    Agent,
+    Human,
+    Principal,
+    agent_from_claim,
+    principal_from_claim,
+)
+from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from agent_identity._identity.common import digest_of
-from agent_identity._identity.keys import parse_compact
-from agent_identity._identity.trust import TrustStore
+from agent_identity._identity.common.encoding import digest_of
+from agent_identity._identity.keys.jws import parse_compact
+from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON, decode
 from agent_identity.errors import TokenError
 

@@ -9,7 +9,8 @@ import weakref
 from collections.abc import Callable
 from typing import Final, final
 
-from agent_identity._identity.common import Clock, check_id
+from agent_identity._identity.common.clock import Clock
+from agent_identity._identity.common.names import check_id
 from agent_identity.errors import GrantExpired, NoTask
 
 __all__ = ["Lease", "TaskRegistry"]

@@ -15,7 +15,7 @@ from typing import Final, Literal, final
 from agent_identity._authority.stores.forks import renewed_in_children
 from agent_identity._authority.stores.protocol import Debit, check_key, check_number
 from agent_identity._authority.stores.sqlite import SqliteState
-from agent_identity._identity.common import hide_from_git
+from agent_identity._identity.common.private_files import hide_from_git
 from agent_identity.errors import ConfigurationError, StateError
 
 __all__ = ["DirectoryState"]

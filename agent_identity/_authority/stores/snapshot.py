@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.stores.sqlite import SqliteState, plain_connection
-from agent_identity._identity.common import is_there
+from agent_identity._identity.common.private_files import is_there
 from agent_identity.errors import StateError
 
 if TYPE_CHECKING:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from agent_identity._authority.grants import Chain
-from agent_identity._identity.common import b64url_encode, check_id
-from agent_identity._identity.keys import MAX_TOKEN, JwtSigner, jwk_thumbprint
+from agent_identity._authority.grants.grants import Chain
+from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.keys.jws import MAX_TOKEN
+from agent_identity._identity.keys.jwt_keys import JwtSigner, jwk_thumbprint
 from agent_identity.canonical import JSON, encode
 
 __all__ = [

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn, Protocol, SupportsIndex, final
 from urllib.parse import urlsplit
 
-from agent_identity._authority.grants import Chain, Grant
+from agent_identity._authority.grants.grants import Chain, Grant
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._identity.common import Clock, check_id
-from agent_identity._identity.keys import JwtAlgorithm, JwtSigner
+from agent_identity._identity.common.clock import Clock
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtSigner
 
 __all__ = ["B64TOKEN", "MAX_VALUE", "IssuedToken", "TokenOrder", "TokenSource", "check_order", "check_scope"]
 

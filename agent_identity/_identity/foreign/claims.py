@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from agent_identity._common.narrowing import is_list
-from agent_identity._identity.common import SystemClock, check_id
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.names import check_id
 from agent_identity._identity.foreign.jwks import KeysOfIssuer, key_source
 from agent_identity._identity.foreign.jwt import ForeignToken, read_object
 from agent_identity.canonical import JSON

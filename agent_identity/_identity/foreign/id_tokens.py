@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
 from agent_identity._common.narrowing import is_dict
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common.names import check_id
 from agent_identity._identity.foreign.claims import (
     MAX_SKEW,
     Subject,

@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, final
 
-from agent_identity._identity.common import Clock, SystemClock
+from agent_identity._identity.common.clock import Clock, SystemClock
 from agent_identity._identity.foreign.fetching import check_address, fetch
 from agent_identity._identity.foreign.jwks import MAX_KEY_SET, KeySet
 from agent_identity._identity.foreign.jwt import read_object

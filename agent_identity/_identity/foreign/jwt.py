@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, final
 
-from agent_identity._identity.common import b64url_decode, digest_of
+from agent_identity._identity.common.encoding import b64url_decode, digest_of
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 

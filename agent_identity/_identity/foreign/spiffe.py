@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self, final
 
-from agent_identity._identity.common import PathLike, check_id, read_public_file
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.common.private_files import PathLike, read_public_file
 from agent_identity._identity.foreign.claims import (
     MAX_SKEW,
     Subject,

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final, Self, final
 
-from agent_identity._identity.common import b64_decode, b64_encode
+from agent_identity._identity.common.encoding import b64_decode, b64_encode
 from agent_identity._identity.keys.keys import PublicKey
 
 __all__ = ["Cosigner", "check_note_name", "note_key_id", "split_vkey"]

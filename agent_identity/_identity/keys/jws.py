@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, final
 
-from agent_identity._identity.common import b64url_decode, b64url_encode, digest_of
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode, digest_of
 from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import TokenError

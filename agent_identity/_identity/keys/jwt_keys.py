@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, Supp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._identity.common import PathLike, b64url_encode, read_private_file
+from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.private_files import PathLike, read_private_file
 from agent_identity._identity.keys.keys import Signer
 from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError

@@ -7,7 +7,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from agent_identity._identity.common import PathLike, create_private_file, read_private_file
+from agent_identity._identity.common.private_files import PathLike, create_private_file, read_private_file
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["parse_key", "read_key", "write_key"]

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from agent_identity._common.narrowing import is_mapping
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._identity.common import PathLike, b64url_decode, b64url_encode
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._identity.common.private_files import PathLike
 from agent_identity.errors import TokenError
 
 __all__ = ["PublicKey", "Signer", "SigningKey"]

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._common.narrowing import is_object
-from agent_identity._identity.common import check_id
-from agent_identity._identity.foreign import (
-    Expected,
-    ForeignToken,
-    KeysOfIssuer,
-    RolesClaim,
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.foreign.claims import (
     Subject,
     check_audience,
     check_issuer,
-    check_party,
-    check_subject_is_human,
     check_times,
-    names_a_client,
-    read_object,
-    read_token,
     require_text,
-    roles_of,
     signed_claims,
 )
+from agent_identity._identity.foreign.id_tokens import (
+    Expected,
+    RolesClaim,
+    check_party,
+    check_subject_is_human,
+    names_a_client,
+    roles_of,
+)
+from agent_identity._identity.foreign.jwks import KeysOfIssuer
+from agent_identity._identity.foreign.jwt import ForeignToken, read_object, read_token
 from agent_identity._identity.principals.principals import Human, Principal, Service, principal_of_subject
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError

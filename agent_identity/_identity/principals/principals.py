@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, TypeVar, final
 
 from agent_identity._common.narrowing import is_array, is_object
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common.names import check_id
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import TokenError
 
 if TYPE_CHECKING:
-    from agent_identity._identity.foreign import KeysOfIssuer, RolesClaim, SpiffeBundle, Subject
+    from agent_identity._identity.foreign.claims import Subject
+    from agent_identity._identity.foreign.id_tokens import RolesClaim
+    from agent_identity._identity.foreign.jwks import KeysOfIssuer
+    from agent_identity._identity.foreign.spiffe import SpiffeBundle
 
 __all__ = [
     "Agent",
@@ -114,7 +117,7 @@ class Human:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity._identity.foreign import Expected, human_of  # Only who verifies pays.
+        from agent_identity._identity.foreign.id_tokens import Expected, human_of  # Only who verifies pays.
 
         expected = Expected.at(
             now,
@@ -184,7 +187,7 @@ class Service:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity._identity.foreign import Expected, service_of  # Only who verifies pays.
+        from agent_identity._identity.foreign.id_tokens import Expected, service_of  # Only who verifies pays.
 
         expected = Expected.at(
             now,
@@ -217,7 +220,7 @@ class Service:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity._identity.foreign import service_of_jwt_svid  # Only who verifies pays.
+        from agent_identity._identity.foreign.spiffe import service_of_jwt_svid  # Only who verifies pays.
 
         subject = service_of_jwt_svid(token, bundle, audience=audience, now=now, skew=skew)
         return principal_of_subject(cls, subject)
@@ -243,7 +246,7 @@ class Service:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity._identity.foreign import service_of_x509_svid  # Only who verifies pays.
+        from agent_identity._identity.foreign.x509_svid import service_of_x509_svid  # Only who verifies pays.
 
         return principal_of_subject(cls, service_of_x509_svid(chain_pem, bundle, now=now))
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, final
 from urllib.parse import urlsplit
 
-from agent_identity._identity.common import b64url_decode, check_id, check_period, check_time, within
-from agent_identity._identity.keys import PublicKey
+from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.common.periods import check_period, check_time, within
+from agent_identity._identity.keys.keys import PublicKey
 
 __all__ = ["Approver", "CredentialAlgorithm"]
 

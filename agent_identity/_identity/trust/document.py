@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from agent_identity._identity.common import b64url_encode
-from agent_identity._identity.keys import PublicKey, Signer, parse_compact, sign_compact
+from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.keys.jws import parse_compact, sign_compact
+from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.entries import FileVersion, Store, Takeover, TrustedKey, TrustEntries
 from agent_identity.canonical import JSON, encode

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, final, get_args
 
-from agent_identity._identity.common import MAX_TIME, b64url_encode, check_id, check_period, check_time, within
-from agent_identity._identity.keys import Cosigner, PublicKey
+from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.common.periods import MAX_TIME, check_period, check_time, within
+from agent_identity._identity.keys.cosigners import Cosigner
+from agent_identity._identity.keys.keys import PublicKey
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.origins import check_origin, check_origin_pattern, covers, is_prefix
 from agent_identity.errors import ConfigurationError, TokenError

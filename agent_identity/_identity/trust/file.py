@@ -11,8 +11,11 @@ import msgspec
 from msgspec import Meta
 
 from agent_identity._common.narrowing import is_list
-from agent_identity._identity.common import DIGEST_FORM, PathLike, b64url_decode, read_trusted_file
-from agent_identity._identity.keys import Cosigner, PublicKey
+from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._identity.common.ids import DIGEST_FORM
+from agent_identity._identity.common.private_files import PathLike, read_trusted_file
+from agent_identity._identity.keys.cosigners import Cosigner
+from agent_identity._identity.keys.keys import PublicKey
 from agent_identity._identity.trust.approvers import Approver, key_of_jwk
 from agent_identity._identity.trust.document import TRUST_FILE_VERSION, bad_signature, check_signature, document_of
 from agent_identity._identity.trust.entries import FileVersion, Store, Takeover, TrustedKey, Witnesses

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final, TypeVar, final
 
-from agent_identity._identity.common import MAX_TIME
+from agent_identity._identity.common.periods import MAX_TIME
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
 from agent_identity._identity.trust.entries import FileVersion, TrustedKey, Witnesses

@@ -12,8 +12,8 @@ import threading
 import time
 from typing import Final, NoReturn, SupportsIndex, final
 
-from agent_identity._identity.common import PathLike
-from agent_identity._identity.keys import PublicKey
+from agent_identity._identity.common.private_files import PathLike
+from agent_identity._identity.keys.keys import PublicKey
 from agent_identity._identity.trust.entries import Purpose
 from agent_identity.errors import ConfigurationError, EvidenceError, TokenError
 

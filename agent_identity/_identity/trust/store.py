@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self, final
 
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._identity.common import PathLike, create_public_file, replace_public_file
+from agent_identity._identity.common.private_files import PathLike, create_public_file, replace_public_file
 from agent_identity._identity.trust.document import written
 from agent_identity._identity.trust.entries import TrustEntries
 

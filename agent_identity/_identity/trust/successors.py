@@ -9,7 +9,8 @@ import json
 from dataclasses import replace
 from typing import Final, cast
 
-from agent_identity._identity.keys import PublicKey, Signer, parse_compact, sign_compact
+from agent_identity._identity.keys.jws import parse_compact, sign_compact
+from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
 from agent_identity._identity.trust.entries import TrustedKey
 from agent_identity._identity.trust.merge import check_successor

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeGuard, final
 
-from agent_identity._flow import meant_label
-from agent_identity._identity.common import check_id
+from agent_identity._flow.label_spelling import meant_label
+from agent_identity._identity.common.names import check_id
 from agent_identity._policy.decision.obligations import Obligation
 from agent_identity._policy.decision.places import quoted
 from agent_identity.errors import ConfigurationError

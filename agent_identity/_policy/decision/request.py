@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, final
 
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._identity.principals import Agent, Human, Service
+from agent_identity._identity.principals.principals import Agent, Human, Service
 from agent_identity._policy.decision.decision import Decision, check_name
 from agent_identity._policy.decision.resources import Touch
 

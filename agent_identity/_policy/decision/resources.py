@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 
 from agent_identity._common.narrowing import is_array
-from agent_identity._identity.common import check_id
+from agent_identity._identity.common.names import check_id
 from agent_identity._policy.decision.decision import check_labels
 from agent_identity.errors import ConfigurationError
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, final
 
-from agent_identity._policy.decision import UNKNOWN
+from agent_identity._policy.decision.resources import UNKNOWN
 
 __all__ = ["PathTemplates", "ascii_domain", "is_clear", "looks_secret", "normal_segments", "text_of"]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agent_identity._common.typed_calls import typed
-from agent_identity._policy.decision import UNKNOWN, Access, CallTouches, DeclaredTouches, Touch
+from agent_identity._policy.decision.resources import UNKNOWN, Access, CallTouches, DeclaredTouches, Touch
 from agent_identity._policy.declarations.clear_names import text_of
 
 __all__ = ["file_touches"]

@@ -11,7 +11,7 @@ from sqlglot.dialects.dialect import Dialect
 from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
 from sqlglot.tokenizer_core import Token, TokenType
 
-from agent_identity._policy.decision import Access
+from agent_identity._policy.decision.resources import Access
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["SqlReader"]

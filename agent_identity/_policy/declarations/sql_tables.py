@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent_identity._common.typed_calls import typed
-from agent_identity._policy.decision import UNKNOWN, Access, CallTouches, DeclaredTouches, Touch
+from agent_identity._policy.decision.resources import UNKNOWN, Access, CallTouches, DeclaredTouches, Touch
 from agent_identity._policy.declarations.clear_names import is_clear
 from agent_identity.errors import ConfigurationError
 

@@ -4,7 +4,7 @@ import json
 import math
 from typing import Final, NoReturn, final
 
-from agent_identity._policy.decision import MAX_DEPTH, Document, Malformed, Mark, Path, quoted
+from agent_identity._policy.decision.places import MAX_DEPTH, Document, Malformed, Mark, Path, quoted
 
 __all__ = ["read_json"]
 

@@ -8,34 +8,35 @@ from pathlib import Path as FilePath
 from typing import Final, final
 
 from agent_identity._common.narrowing import is_list, is_object, is_plain_dict
-from agent_identity._identity.common import check_path, digest_of
-from agent_identity._policy.decision import (
+from agent_identity._identity.common.encoding import digest_of
+from agent_identity._identity.common.private_files import check_path
+from agent_identity._policy.decision.decision import Effect
+from agent_identity._policy.decision.obligations import parse_obligations
+from agent_identity._policy.decision.patterns import check_patterns, has_wildcard
+from agent_identity._policy.decision.places import (
     Document,
-    Effect,
     Gathering,
     Malformed,
     Mark,
     Path,
     Problem,
-    check_patterns,
     each,
-    has_wildcard,
-    parse_obligations,
     quoted,
     words,
 )
 from agent_identity._policy.files.json_reader import read_json
 from agent_identity._policy.files.toml_reader import read_toml
-from agent_identity._policy.language import Condition, ToolFacts, parse_condition, parse_tools
-from agent_identity._policy.rules import (
-    Origin,
+from agent_identity._policy.language.conditions import Condition, parse_condition
+from agent_identity._policy.language.labels import ToolFacts, parse_tools
+from agent_identity._policy.rules.program import Origin
+from agent_identity._policy.rules.review import warnings_about
+from agent_identity._policy.rules.rule import (
     Rule,
     check_obligations,
     check_route,
     located_name,
     located_why,
     unique_ids,
-    warnings_about,
 )
 from agent_identity.errors import ConfigurationError, PolicyFormatError
 

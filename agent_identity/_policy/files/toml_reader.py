@@ -4,7 +4,7 @@ import re
 import tomllib
 from typing import Final
 
-from agent_identity._policy.decision import MAX_DEPTH, Document, Malformed, Mark, Path
+from agent_identity._policy.decision.places import MAX_DEPTH, Document, Malformed, Mark, Path
 
 __all__ = ["read_toml"]
 

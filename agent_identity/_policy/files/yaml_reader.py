@@ -12,7 +12,7 @@ from typing import Final, final
 
 import yaml
 
-from agent_identity._policy.decision import MAX_DEPTH, Document, Malformed, Mark, Path, quoted
+from agent_identity._policy.decision.places import MAX_DEPTH, Document, Malformed, Mark, Path, quoted
 
 __all__ = ["read_yaml"]
 

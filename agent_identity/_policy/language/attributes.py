@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
-from agent_identity._constraints import CONTAINERS, DecimalText, Walked, walked
-from agent_identity._identity.principals import Human
-from agent_identity._policy.decision import Path, Problem, Request, quoted, words
+from agent_identity._constraints.value_forms import DecimalText
+from agent_identity._constraints.values import CONTAINERS, Walked, walked
+from agent_identity._identity.principals.principals import Human
+from agent_identity._policy.decision.places import Path, Problem, quoted, words
+from agent_identity._policy.decision.request import Request
 
 __all__ = [
     "ANY_JSON",

@@ -11,24 +11,12 @@ from functools import partial
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._common.narrowing import is_mapping, is_object, is_plain_array
-from agent_identity._constraints import (
-    AllOf,
-    AnyOf,
-    Constraint,
-    Contains,
-    EmailDomain,
-    Exact,
-    NotOneOf,
-    OneOf,
-    PathWithin,
-    Prefix,
-    Range,
-    Subset,
-    UrlWithin,
-    Wildcard,
-    range_of,
-)
-from agent_identity._policy.decision import MAX_DEPTH, Path, Problem, Request, each, quoted, words
+from agent_identity._constraints.combinators import AllOf, AnyOf
+from agent_identity._constraints.literals import Constraint, Contains, Exact, NotOneOf, OneOf, Range, Subset, Wildcard
+from agent_identity._constraints.locations import EmailDomain, PathWithin, Prefix, UrlWithin
+from agent_identity._constraints.registry import range_of
+from agent_identity._policy.decision.places import MAX_DEPTH, Path, Problem, each, quoted, words
+from agent_identity._policy.decision.request import Request
 from agent_identity._policy.language.attributes import LIST, attribute
 from agent_identity._policy.language.checks import Combination, Leaf, Presence, Spec, Verdict, combined
 from agent_identity._policy.language.satisfiability import check_fit, is_certain

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from agent_identity._common.narrowing import is_array, is_mapping
-from agent_identity._constraints import DecimalText, Walked, kinds_inside
+from agent_identity._constraints.value_forms import DecimalText
+from agent_identity._constraints.values import Walked, kinds_inside
 
 __all__ = ["comparable", "inside"]
 

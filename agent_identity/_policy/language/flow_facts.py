@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from agent_identity._common.narrowing import is_array, is_object
-from agent_identity._policy.decision import Path, Problem
+from agent_identity._policy.decision.places import Path, Problem
 from agent_identity.canonical import JSON
 
 __all__ = ["FLOW_KEYS", "StatedFlow", "parse_flow"]

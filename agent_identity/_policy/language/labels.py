@@ -11,19 +11,10 @@ from functools import partial
 from typing import Final, final
 
 from agent_identity._common.narrowing import is_object
-from agent_identity._policy.decision import (
-    Claims,
-    Path,
-    Problem,
-    Request,
-    Tool,
-    check_labels,
-    check_patterns,
-    each,
-    matches,
-    quoted,
-    words,
-)
+from agent_identity._policy.decision.decision import check_labels
+from agent_identity._policy.decision.patterns import check_patterns, matches
+from agent_identity._policy.decision.places import Path, Problem, each, quoted, words
+from agent_identity._policy.decision.request import Claims, Request, Tool
 from agent_identity._policy.language.flow_facts import FLOW_KEYS, StatedFlow, parse_flow
 from agent_identity.errors import ConfigurationError
 

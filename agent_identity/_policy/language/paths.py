@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from agent_identity._constraints import Constraint, EmailDomain, PathWithin, UrlWithin
+from agent_identity._constraints.literals import Constraint
+from agent_identity._constraints.locations import EmailDomain, PathWithin, UrlWithin
 
 __all__ = ["readable_of"]
 

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from agent_identity._common.narrowing import is_array
-from agent_identity._constraints import Wildcard
-from agent_identity._policy.decision import Path, Problem, check_spelling, has_wildcard, quoted, words
+from agent_identity._constraints.literals import Wildcard
+from agent_identity._policy.decision.decision import check_spelling
+from agent_identity._policy.decision.patterns import has_wildcard
+from agent_identity._policy.decision.places import Path, Problem, quoted, words
 from agent_identity._policy.language.attributes import ATTRIBUTES, LIST, TEXT, Attribute
 from agent_identity._policy.language.checks import Combination, Leaf, Presence, Spec, Verdict
 from agent_identity._policy.language.elements import inside

@@ -4,8 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, final
 
-from agent_identity._policy.decision import Decision, Effect, Obligation, Request, has_wildcard, matches
-from agent_identity._policy.language import Predicate, ToolFacts, Verdict, added_to, facts_about, prepared, with_claims
+from agent_identity._policy.decision.decision import Decision, Effect
+from agent_identity._policy.decision.obligations import Obligation
+from agent_identity._policy.decision.patterns import has_wildcard, matches
+from agent_identity._policy.decision.request import Request
+from agent_identity._policy.language.attributes import prepared
+from agent_identity._policy.language.checks import Verdict
+from agent_identity._policy.language.conditions import Predicate
+from agent_identity._policy.language.labels import ToolFacts, added_to, facts_about, with_claims
 from agent_identity._policy.rules.review import explain
 from agent_identity._policy.rules.rule import Rule
 

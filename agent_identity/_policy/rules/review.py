@@ -6,18 +6,13 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
 
-from agent_identity._policy.decision import MAX_WHY, Effect, Request, has_wildcard, matches
-from agent_identity._policy.language import (
-    MISSING,
-    Condition,
-    Negation,
-    Question,
-    ToolFacts,
-    Verdict,
-    attribute,
-    combined,
-    facts_about,
-)
+from agent_identity._policy.decision.decision import MAX_WHY, Effect
+from agent_identity._policy.decision.patterns import has_wildcard, matches
+from agent_identity._policy.decision.request import Request
+from agent_identity._policy.language.attributes import MISSING, attribute
+from agent_identity._policy.language.checks import Verdict, combined
+from agent_identity._policy.language.conditions import Condition, Negation, Question
+from agent_identity._policy.language.labels import ToolFacts, facts_about
 from agent_identity._policy.rules.rule import Rule, rule_ids
 
 __all__ = [

@@ -5,19 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, final
 
-from agent_identity._policy.decision import (
-    Effect,
-    Gathering,
-    Obligation,
-    Path,
-    Problem,
-    check_name,
-    check_patterns,
-    check_why,
-    describe_obligations,
-    parse_obligations,
-)
-from agent_identity._policy.language import Condition, Group, Question, parse_condition
+from agent_identity._policy.decision.decision import Effect, check_name, check_why
+from agent_identity._policy.decision.obligations import Obligation, describe_obligations, parse_obligations
+from agent_identity._policy.decision.patterns import check_patterns
+from agent_identity._policy.decision.places import Gathering, Path, Problem
+from agent_identity._policy.language.conditions import Condition, Group, Question, parse_condition
 from agent_identity.canonical import JSON
 from agent_identity.errors import PolicyFormatError
 

@@ -8,7 +8,7 @@ from agent_identity.cli.terminal.command import Command
 __all__ = ["ANSWER"]
 
 
-def _evidence(parser: ArgumentParser, number: str = "+") -> None:
+def _ledger(parser: ArgumentParser, number: str = "+") -> None:
     text = (
         "evidence directories, bundles, files of OTLP traces, and folders with such directories and files below them; "
         "- for traces on standard input"
@@ -40,7 +40,7 @@ def _forms(parser: ArgumentParser, **more: str) -> None:
 
 
 def _inventory(parser: ArgumentParser) -> None:
-    _evidence(parser)
+    _ledger(parser)
     text = "say what is first seen from then on, and what is not seen any more"
     parser.add_argument("--since", metavar="TIME", help=text)
     text = "further hosts of model providers and MCP servers, such as a gateway of yours"
@@ -51,7 +51,7 @@ def _inventory(parser: ArgumentParser) -> None:
 
 
 def _scope(parser: ArgumentParser) -> None:
-    _evidence(parser)
+    _ledger(parser)
     parser.add_argument("--since", metavar="TIME", help="list what was first seen together from then on")
     text = "a suggestion keeps only tools that at least N grants used (default: 1)"
     parser.add_argument("--least", metavar="N", type=int, default=1, help=text)
@@ -67,7 +67,7 @@ def _incident(parser: ArgumentParser) -> None:
         "tool:NAME, server:NAME, definition:DIGEST, resource:NAME, approval:ID, rule:ID, policy:DIGEST, or everything"
     )
     parser.add_argument("seed", metavar="SEED", help=text)
-    _evidence(parser)
+    _ledger(parser)
     text = "for a key: the time of the theft; for an issuer key, only root grants that records note from then on"
     parser.add_argument("--after", metavar="TIME", help=text)
     parser.add_argument("--checkpoint", metavar="FILE", help=_CHECKPOINT)
@@ -80,19 +80,19 @@ def _incident(parser: ArgumentParser) -> None:
 
 
 def _coverage(parser: ArgumentParser) -> None:
-    _evidence(parser)
+    _ledger(parser)
     _forms(parser)
 
 
 def _data(parser: ArgumentParser) -> None:
-    _evidence(parser)
+    _ledger(parser)
     text = "list what touched this resource: its name, template, system and name, or keyed digest"
     parser.add_argument("--resource", metavar="NAME", help=text)
     _forms(parser)
 
 
 def _controls(parser: ArgumentParser) -> None:
-    _evidence(parser)
+    _ledger(parser)
     text = "only this framework: eu-ai-act, dora, nist, owasp-agentic or owasp-nhi; repeatable"
     parser.add_argument("--framework", metavar="NAME", action="append", default=[], help=text)
     text = "a table of rows of your own, in the form of those of this release, in place of them; repeatable"
@@ -120,7 +120,7 @@ def _sample(parser: ArgumentParser) -> None:
 
 def _ask(parser: ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", nargs="?", help="the question; without one, all are listed")
-    _evidence(parser, "*")
+    _ledger(parser, "*")
     parser.add_argument("--of", metavar="NAME", help="the agent, record, key or other thing that the question is about")
     parser.add_argument("--since", metavar="TIME", help="the time from which the question counts")
     parser.add_argument("--checkpoint", metavar="FILE", help=_CHECKPOINT)
@@ -128,7 +128,7 @@ def _ask(parser: ArgumentParser) -> None:
 
 
 def _all(parser: ArgumentParser) -> None:
-    _evidence(parser)
+    _ledger(parser)
     text = "say what is first seen from then on, and what is not seen any more"
     parser.add_argument("--since", metavar="TIME", help=text)
     text = "further hosts of model providers and MCP servers, such as a gateway of yours"

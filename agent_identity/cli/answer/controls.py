@@ -5,16 +5,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
-from agent_identity._audit.controls import (
-    FRAMEWORKS,
-    STATUSES,
-    ControlsReport,
-    ControlTable,
-    FrameworkName,
-    RowResult,
-    controls,
-    oscal,
-)
+from agent_identity._reports.controls.control_rows import FRAMEWORKS, ControlTable, FrameworkName
+from agent_identity._reports.controls.controls_report import STATUSES, ControlsReport, RowResult, controls
+from agent_identity._reports.controls.oscal_document import oscal
 from agent_identity.cli.answer.framing import Cell, answered, emit, emit_document
 from agent_identity.cli.terminal.style import Style, clean, hanging
 from agent_identity.errors import ConfigurationError

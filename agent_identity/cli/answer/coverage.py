@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from agent_identity._audit.answers import CoverageReport, Share, coverage
-from agent_identity._audit.pages import percent
+from agent_identity._reports.answers.coverage_report import CoverageReport, Share, coverage
+from agent_identity._reports.pages.words import percent
 from agent_identity.cli.answer.framing import Cell, answered, emit, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean
 

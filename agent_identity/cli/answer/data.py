@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from agent_identity._audit.answers import DataReport, DataRow, TouchedBy, data
+from agent_identity._reports.answers.data_report import DataReport, DataRow, TouchedBy, data
 from agent_identity.cli.answer.framing import answered, cut, emit, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment
 

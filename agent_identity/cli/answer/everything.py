@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from agent_identity._audit.overview import Overview, overview
-from agent_identity._audit.pages import INDEX, Answer, Page, render, render_index
+from agent_identity._reports.overview.overview_report import Overview, overview
+from agent_identity._reports.pages.rendering import INDEX, Answer, Page, render, render_index
 from agent_identity.cli.answer.framing import answered, command_of
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing
 from agent_identity.cli.terminal.style import clean

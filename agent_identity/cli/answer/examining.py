@@ -11,12 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, final
 
-from agent_identity._audit.answers import Frame, find_places
-from agent_identity._audit.inputs import directory_of
-from agent_identity._enforcement.directory import prepare
-from agent_identity._evidence.ledger import Ledger, open_ledger
-from agent_identity._evidence.record import Examination, Examined, Time
-from agent_identity._identity.common import RandomIds, SystemClock, b64url_encode, digest_of
+from agent_identity._directory.open import prepare
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.encoding import b64url_encode, digest_of
+from agent_identity._identity.common.ids import RandomIds
+from agent_identity._ledger.ledger import Ledger
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._record.parts import Examined, Time
+from agent_identity._record.schema import Examination
+from agent_identity._reports.answers.places import find_places
+from agent_identity._reports.answers.report_frame import Frame
+from agent_identity._verify.inputs.sources import directory_of
 from agent_identity.cli.terminal.sources import STANDARD_INPUT
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError

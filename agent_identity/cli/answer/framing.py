@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
-from agent_identity._audit.answers import Evidence, Frame, Hosts, SourceFrame, plain
-from agent_identity._audit.incident_exports import inert
-from agent_identity._audit.report import counted
 from agent_identity._common.narrowing import is_array, is_mapping
+from agent_identity._reports.answers.hosts import Hosts
+from agent_identity._reports.answers.reading import Evidence
+from agent_identity._reports.answers.report_frame import Frame, SourceFrame, plain
+from agent_identity._reports.incident_exports.inert_text import inert
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table
 from agent_identity.cli.terminal.times import moment_ns
@@ -23,7 +25,7 @@ from agent_identity.cli.terminal.times import moment_ns
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from agent_identity._audit.pages import Answer
+    from agent_identity._reports.pages.rendering import Answer
     from agent_identity.cli.answer.examining import Examiner
 
 __all__ = [
@@ -235,7 +237,7 @@ def _print(
         for event in events[form](made_ns()):
             print(json.dumps(event))
     elif chosen.html is not None:
-        from agent_identity._audit.pages import render
+        from agent_identity._reports.pages.rendering import render
 
         save_page(render(result, made_ns=made_ns()), chosen.html)
     elif chosen.json:

@@ -6,10 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from agent_identity._audit.answers import Authority, Entry, IncidentReport, RevocationEffect, Seed, ToolReach, incident
-from agent_identity._audit.definitions import DefinitionChange
-from agent_identity._audit.incident_exports import ocsf_incident, timesketch_events
-from agent_identity._audit.report import counted, elapsed
+from agent_identity._reports.answers.incident_collecting import Entry
+from agent_identity._reports.answers.incident_report import (
+    Authority,
+    IncidentReport,
+    RevocationEffect,
+    ToolReach,
+    incident,
+)
+from agent_identity._reports.answers.incident_seed import Seed
+from agent_identity._reports.definitions.definition_history import DefinitionChange
+from agent_identity._reports.incident_exports.ocsf_events import ocsf_incident
+from agent_identity._reports.incident_exports.timesketch_lines import timesketch_events
+from agent_identity._verify.report.durations import elapsed
+from agent_identity._verify.report.plurals import counted
 from agent_identity.canonical import encode
 from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment

@@ -5,8 +5,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from agent_identity._audit.answers import KINDS, Inventory, Item, cyclonedx, inventory
-from agent_identity._audit.report import counted
+from agent_identity._reports.answers.cyclonedx_document import cyclonedx
+from agent_identity._reports.answers.inventory_report import KINDS, Inventory, Item, inventory
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.answer.framing import Cell, answered, cut, emit, emit_document, table_lines, times
 from agent_identity.cli.answer.scanned import hints_of
 from agent_identity.cli.terminal.style import Style, clean

@@ -5,9 +5,10 @@ import json
 import sys
 from collections.abc import Iterator
 
-from agent_identity._audit.answers import plain
-from agent_identity._audit.controls import Sample, draw, write_sample
-from agent_identity._audit.report import CODES, counted
+from agent_identity._reports.answers.report_frame import plain
+from agent_identity._reports.controls.sampling import Sample, draw, write_sample
+from agent_identity._verify.report.findings import CODES
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.answer.framing import answered, heading, not_shown, table_lines
 from agent_identity.cli.terminal.saving import refuse_existing
 from agent_identity.cli.terminal.style import Style, clean, columns, moment

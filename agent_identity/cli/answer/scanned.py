@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
-from agent_identity._audit.answers import CodeHint, CodeStatus, ItemKind
-from agent_identity._audit.scan import json_of, scan
 from agent_identity._common.narrowing import is_array, is_mapping
+from agent_identity._reports.answers.collecting import CodeHint, CodeStatus, ItemKind
+from agent_identity._scan.json_form import json_of
+from agent_identity._scan.scanner import scan
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["hints_of"]

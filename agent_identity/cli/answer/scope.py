@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from agent_identity._audit.answers import RateChange, Refusals, ScopeReport, ScopeRow, Suggestion, scope
-from agent_identity._audit.report import counted
+from agent_identity._reports.answers.scope_report import RateChange, Refusals, ScopeReport, ScopeRow, Suggestion, scope
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.answer.framing import Cell, answered, cut, emit, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment
 from agent_identity.cli.terminal.times import moment_ns

@@ -8,13 +8,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, final
 
-from agent_identity._authority.grants import Scope, issue
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.directory import Telemetry, prepare, register_agents
-from agent_identity._enforcement.inventory import InventoryFile, accept, inventory_path
-from agent_identity._enforcement.tasks import Grants
-from agent_identity._identity.common import uuid_of
-from agent_identity._identity.trust import TrustedKey, TrustStore
+from agent_identity._authority.grants.grants import issue
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._directory.agents_file import register_agents
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.inventory.server_inventory import InventoryFile, accept, inventory_path
+from agent_identity._directory.open import prepare
+from agent_identity._directory.options import Telemetry
+from agent_identity._guard.tasks.delegation_bundle import Grants
+from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.trust.entries import TrustedKey
+from agent_identity._identity.trust.store import TrustStore
 from agent_identity.cli.company.people import (
     ALICE,
     CAROL,

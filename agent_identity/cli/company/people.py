@@ -4,11 +4,11 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Final
 
-from agent_identity._authority.grants import Scope
-from agent_identity._authority.registries import Registration
-from agent_identity._constraints import Range, Wildcard
-from agent_identity._identity.keys import SigningKey
-from agent_identity._identity.principals import Agent, Human, Service
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.registries.agents import Registration
+from agent_identity._constraints.literals import Range, Wildcard
+from agent_identity._identity.keys.keys import SigningKey
+from agent_identity._identity.principals.principals import Agent, Human, Service
 
 __all__ = [
     "ALICE",

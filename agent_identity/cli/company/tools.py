@@ -4,14 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from agent_identity._constraints import EmailDomain, Range
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Answer, Approval, ApprovalRequest, CallRequest
-from agent_identity._enforcement.inventory import Definition, Observation
-from agent_identity._enforcement.lifecycle import GuardedCall
-from agent_identity._policy import RuleSet
-from agent_identity._policy.decision import Content, Effect, Finding, Touch
-from agent_identity._policy.rules import Rule
+from agent_identity._constraints.literals import Range
+from agent_identity._constraints.locations import EmailDomain
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.inventory.pinned_servers import Definition, Observation
+from agent_identity._guard.calls.approval_request import Answer, Approval, ApprovalRequest
+from agent_identity._guard.calls.call import CallRequest
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity._policy.decision.decision import Effect
+from agent_identity._policy.decision.request import Content, Finding
+from agent_identity._policy.decision.resources import Touch
+from agent_identity._policy.rule_set import RuleSet
+from agent_identity._policy.rules.rule import Rule
 from agent_identity.cli.company.people import BOB
 
 __all__ = ["POLICY", "ROUTES", "PageInspector", "Toolbox", "sighting"]

@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from agent_identity._authority.registries import AgentRegistry, Mark, Registration, Status
-from agent_identity._enforcement.directory import register as write
-from agent_identity._enforcement.directory import registry_path
-from agent_identity._identity.common import DIGEST_FORM, SystemClock
-from agent_identity._identity.keys import SigningKey
-from agent_identity._identity.principals import Agent
-from agent_identity._identity.trust import TrustStore
+from agent_identity._authority.registries.agents import AgentRegistry, Mark, Registration, Status
+from agent_identity._directory.agents_file import register as write
+from agent_identity._directory.agents_file import registry_path
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.ids import DIGEST_FORM
+from agent_identity._identity.keys.keys import SigningKey
+from agent_identity._identity.principals.principals import Agent
+from agent_identity._identity.trust.store import TrustStore
 from agent_identity.cli.terminal.scopes import scope_of
 from agent_identity.cli.terminal.signing import refuse_inside, signing
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table

@@ -5,10 +5,11 @@ import json
 import sys
 from typing import cast
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.approvals import ApprovalInbox, shown
-from agent_identity._identity.common import SystemClock
-from agent_identity._identity.principals import Human
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.approvals.inbox import ApprovalInbox
+from agent_identity._guard.approvals.terminal import shown
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.principals.principals import Human
 from agent_identity.cli.control.opened import NS, opened, trust_file
 from agent_identity.cli.terminal.signing import refuse_inside
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table

@@ -6,9 +6,12 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final, cast
 
-from agent_identity._authority.stores import PostgresState, RedisState, SqliteState, StateStore
-from agent_identity._enforcement import Enforcer
-from agent_identity._identity.common import is_there
+from agent_identity._authority.stores.postgres import PostgresState
+from agent_identity._authority.stores.protocol import StateStore
+from agent_identity._authority.stores.redis import RedisState
+from agent_identity._authority.stores.sqlite import SqliteState
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._identity.common.private_files import is_there
 from agent_identity.cli.terminal.signing import keys_of
 from agent_identity.errors import ConfigurationError
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, cast, get_args
 
-from agent_identity._authority.registries import (
+from agent_identity._authority.registries.revocations import (
     EVERYTHING,
     MAX_LIST,
     Revocation,
@@ -16,14 +16,16 @@ from agent_identity._authority.registries import (
     RevokedKind,
     successors_in,
 )
-from agent_identity._authority.stores import StateStore, copied_state
-from agent_identity._enforcement.directory import pseudonyms_of
-from agent_identity._enforcement.guard import LIST_NAME, read_list
-from agent_identity._evidence.ledger import RawLine, open_ledger
-from agent_identity._evidence.record import decode
-from agent_identity._identity.common import SystemClock
-from agent_identity._identity.keys import parse_compact
-from agent_identity._identity.trust import MAX_SUCCESSOR, TrustStore
+from agent_identity._authority.stores.protocol import StateStore
+from agent_identity._authority.stores.snapshot import copied_state
+from agent_identity._directory.open import pseudonyms_of
+from agent_identity._guard.judging.revocations import LIST_NAME, read_list
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.keys.jws import parse_compact
+from agent_identity._identity.trust.store import TrustStore
+from agent_identity._identity.trust.successors import MAX_SUCCESSOR
+from agent_identity._ledger.reader import RawLine, open_ledger
+from agent_identity._record.codec import decode
 from agent_identity.canonical import encode
 from agent_identity.cli.control.opened import NS, opened, store_of, trust_file
 from agent_identity.cli.terminal.signing import refuse_inside

@@ -9,22 +9,15 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Final, cast
 
-from agent_identity._audit.report import counted
-from agent_identity._authority.stores import DirectoryState, copied_state
-from agent_identity._enforcement.inventory import (
-    Definition,
-    InventoryFile,
-    OfferedTool,
-    PinnedServer,
-    ServerInventory,
-    accept,
-    forget,
-    inventory_path,
-    pin,
-)
-from agent_identity._identity.common import SystemClock, read_public_file
-from agent_identity._identity.keys import Signer, SigningKey
-from agent_identity._identity.trust import TrustStore
+from agent_identity._authority.stores.directory import DirectoryState
+from agent_identity._authority.stores.snapshot import copied_state
+from agent_identity._directory.inventory.pinned_servers import Definition, OfferedTool, PinnedServer, ServerInventory
+from agent_identity._directory.inventory.server_inventory import InventoryFile, accept, forget, inventory_path, pin
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.private_files import read_public_file
+from agent_identity._identity.keys.keys import Signer, SigningKey
+from agent_identity._identity.trust.store import TrustStore
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.signing import refuse_inside, signing
 from agent_identity.cli.terminal.style import Style, clean, columns, table
 from agent_identity.errors import ConfigurationError, TokenError

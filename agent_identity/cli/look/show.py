@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, final
 
-from agent_identity._audit.inputs import is_bundle
-from agent_identity._audit.report import counted
-from agent_identity._audit.timelines import Action, TaskTimeline, story
+from agent_identity._reports.timelines.builder import Action, TaskTimeline, story
+from agent_identity._verify.inputs.sources import is_bundle
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.output import print_list
 from agent_identity.cli.terminal.sources import STANDARD_INPUT, gathered, is_directory, named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agent_identity._audit.timelines import TaskTimeline, story
-from agent_identity._authority.registries import RevocationList
-from agent_identity._authority.stores import copied_state
-from agent_identity._enforcement.guard import LIST_NAME, read_list
-from agent_identity._identity.common import SystemClock
+from agent_identity._authority.registries.revocations import RevocationList
+from agent_identity._authority.stores.snapshot import copied_state
+from agent_identity._guard.judging.revocations import LIST_NAME, read_list
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._reports.timelines.builder import TaskTimeline, story
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError

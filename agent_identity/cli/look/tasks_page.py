@@ -5,10 +5,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from agent_identity._audit.answers import SourceKind
-from agent_identity._audit.inputs import is_bundle
-from agent_identity._audit.pages import Told, render_tasks
-from agent_identity._audit.timelines import TaskTimeline
+from agent_identity._reports.answers.report_frame import SourceKind
+from agent_identity._reports.pages.rendering import render_tasks
+from agent_identity._reports.pages.tasks_page import Told
+from agent_identity._reports.timelines.builder import TaskTimeline
+from agent_identity._verify.inputs.sources import is_bundle
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
 from agent_identity.cli.terminal.sources import is_directory
 from agent_identity.cli.terminal.times import moment_ns

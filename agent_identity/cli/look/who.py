@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from agent_identity._evidence.record import Pseudonyms
+from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
 

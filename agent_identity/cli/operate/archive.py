@@ -9,10 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from agent_identity._audit.report import counted
-from agent_identity._audit.verify import Verifier
-from agent_identity._evidence.ledger import Ledger, Removed, archive, prune
-from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.ids import RandomIds
+from agent_identity._ledger.archiving import Removed, archive, prune
+from agent_identity._ledger.ledger import Ledger
+from agent_identity._verify.api import Verifier
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.signing import signing
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Progress

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from agent_identity._audit.report import Report, counted
-from agent_identity._audit.verify import Verifier
+from agent_identity._verify.api import Verifier
+from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.report.report import Report
 from agent_identity.cli.answer.commands import ANSWER
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.cli.look.commands import LOOK

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from agent_identity._enforcement.telemetry import Check, examine_pipeline, examine_telemetry
-from agent_identity._policy import RuleSet
+from agent_identity._guard.telemetry.diagnosis import Check, examine_pipeline, examine_telemetry
+from agent_identity._policy.rule_set import RuleSet
 from agent_identity.cli.operate.doctor_directory import examine_directory
 from agent_identity.cli.operate.doctor_flow import examine_flow, flow_json, flow_lines, flow_rows
 from agent_identity.cli.operate.doctor_frameworks import examine_frameworks

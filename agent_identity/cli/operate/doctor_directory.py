@@ -9,19 +9,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
-from agent_identity._audit.report import counted
-from agent_identity._authority.registries import AgentRegistry
-from agent_identity._authority.stores import copied_state
-from agent_identity._enforcement.directory import registry_path
-from agent_identity._enforcement.inventory import MAX_SERVERS, InventoryFile, ServerInventory, inventory_path
-from agent_identity._enforcement.telemetry import Check
-from agent_identity._evidence.ledger import open_ledger
-from agent_identity._evidence.spans import destinations
-from agent_identity._evidence.storage import Files, Layout, stream_parts
-from agent_identity._evidence.transparency import MAX_NOTE, cosigned_file, unverified_checkpoint
-from agent_identity._identity.common import b64url_encode, read_public_file
-from agent_identity._identity.keys import SigningKey
-from agent_identity._identity.trust import Purpose, TrustedKey, TrustStore
+from agent_identity._authority.registries.agents import AgentRegistry
+from agent_identity._authority.stores.snapshot import copied_state
+from agent_identity._directory.agents_file import registry_path
+from agent_identity._directory.export.export_cursors import destinations
+from agent_identity._directory.inventory.pinned_servers import MAX_SERVERS, ServerInventory
+from agent_identity._directory.inventory.server_inventory import InventoryFile, inventory_path
+from agent_identity._guard.telemetry.diagnosis import Check
+from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.private_files import read_public_file
+from agent_identity._identity.keys.keys import SigningKey
+from agent_identity._identity.trust.entries import Purpose, TrustedKey
+from agent_identity._identity.trust.store import TrustStore
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.transparency.checkpoint import MAX_NOTE
+from agent_identity._ledger.transparency.log import unverified_checkpoint
+from agent_identity._ledger.transparency.witness_client import cosigned_file
+from agent_identity._storage.layout import Layout
+from agent_identity._storage.lines import stream_parts
+from agent_identity._storage.os_files import Files
+from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import ConfigurationError, StateError, TokenError, VerificationError
 
 __all__ = ["examine_directory", "failed"]

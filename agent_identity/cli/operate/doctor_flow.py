@@ -7,14 +7,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from agent_identity._audit.report import counted
-from agent_identity._enforcement import open_enforcers
-from agent_identity._enforcement.guard import DeclaredFlow, KnownTools, ToolFlow
-from agent_identity._enforcement.telemetry import Check
-from agent_identity._flow import MODEL_KINDS, unknown_consequences
-from agent_identity._policy import RuleSet, asks_about_flow, stated_tools, told_of
-from agent_identity._policy.decision import Policy, Tool
-from agent_identity._policy.language import facts_about, flows_about, labels_of
+from agent_identity._directory.enforcer import open_enforcers
+from agent_identity._flow.label_spelling import unknown_consequences
+from agent_identity._flow.rules import MODEL_KINDS
+from agent_identity._guard.judging.known_tools import KnownTools
+from agent_identity._guard.judging.tool_flow import DeclaredFlow, ToolFlow
+from agent_identity._guard.telemetry.diagnosis import Check
+from agent_identity._policy.composed import asks_about_flow, stated_tools, told_of
+from agent_identity._policy.decision.request import Policy, Tool
+from agent_identity._policy.language.labels import facts_about, flows_about, labels_of
+from agent_identity._policy.rule_set import RuleSet
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import Style, clean, table
 
 __all__ = ["Doubt", "FlowRow", "examine_flow", "flow_json", "flow_lines", "flow_rows"]

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from agent_identity._audit.report import counted
-from agent_identity._enforcement import open_enforcers
-from agent_identity._enforcement.telemetry import Check
+from agent_identity._directory.enforcer import open_enforcers
+from agent_identity._guard.telemetry.diagnosis import Check
+from agent_identity._verify.report.plurals import counted
 from agent_identity.integrations.instrumentation import FRAMEWORKS, Framework, instrumented
 
 __all__ = ["examine_frameworks"]

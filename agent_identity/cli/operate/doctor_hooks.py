@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent_identity._common.narrowing import is_object
-from agent_identity._enforcement.telemetry import Check
+from agent_identity._guard.telemetry.diagnosis import Check
 from agent_identity.cli.operate.hook_settings import (
     PLACES,
     Installed,

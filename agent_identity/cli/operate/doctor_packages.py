@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
-from agent_identity._audit.report import counted
-from agent_identity._enforcement.directory import refuse_clash
-from agent_identity._enforcement.telemetry import Check
+from agent_identity._directory.open import refuse_clash
+from agent_identity._guard.telemetry.diagnosis import Check
+from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 

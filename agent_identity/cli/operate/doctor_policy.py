@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from agent_identity._audit.report import counted
-from agent_identity._enforcement import open_enforcers
-from agent_identity._enforcement.guard import KnownTools
-from agent_identity._enforcement.telemetry import Check
-from agent_identity._policy import RuleSet, routes_of, rule_sets_of
-from agent_identity._policy.language import ToolFacts, labels_of
-from agent_identity._policy.rules import (
+from agent_identity._directory.enforcer import open_enforcers
+from agent_identity._guard.judging.known_tools import KnownTools
+from agent_identity._guard.telemetry.diagnosis import Check
+from agent_identity._policy.composed import routes_of, rule_sets_of
+from agent_identity._policy.language.labels import ToolFacts, labels_of
+from agent_identity._policy.rule_set import RuleSet
+from agent_identity._policy.rules.review import (
     LABELS,
     SPLIT_CURE,
-    Rule,
     absent_tools,
     label_rules,
     split_rules,
     unknown_labels,
 )
+from agent_identity._policy.rules.rule import Rule
+from agent_identity._verify.report.plurals import counted
 
 __all__ = ["examine_policies"]
 

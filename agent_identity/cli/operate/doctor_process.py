@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Final, cast
 
-from agent_identity._audit.report import counted
-from agent_identity._authority.stores import StateStore
-from agent_identity._enforcement import Enforcer, open_enforcers
-from agent_identity._enforcement.calls import Approval
-from agent_identity._enforcement.guard import EnforcementContext
-from agent_identity._enforcement.telemetry import Check
+from agent_identity._authority.stores.protocol import StateStore
+from agent_identity._directory.enforcer import Enforcer, open_enforcers
+from agent_identity._guard.calls.approval_request import Approval
+from agent_identity._guard.judging.context import EnforcementContext
+from agent_identity._guard.telemetry.diagnosis import Check
+from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import StateError
 from agent_identity.integrations.instrumentation import instrumented
 

@@ -6,11 +6,12 @@ import json
 import os
 from pathlib import Path
 
-from agent_identity._audit.report import counted
-from agent_identity._enforcement.directory import Erased, ErasedKind, erase
-from agent_identity._enforcement.guard import RESOURCES
-from agent_identity._evidence.ledger import Ledger
-from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity._directory.erasure import Erased, ErasedKind, erase
+from agent_identity._guard.judging.call_facts import RESOURCES
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.ids import RandomIds
+from agent_identity._ledger.ledger import Ledger
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.signing import signing
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import clean

@@ -25,8 +25,8 @@ from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from agent_identity._authority.grants import Scope
-    from agent_identity._identity.principals import Agent, Human
+    from agent_identity._authority.grants.scope import Scope
+    from agent_identity._identity.principals.principals import Agent, Human
 
 __all__ = ["run_install", "run_remove", "run_serve", "run_status", "socket_of"]
 
@@ -148,7 +148,7 @@ class _Who(NamedTuple):
 
 
 def _who(chosen: argparse.Namespace) -> _Who:
-    from agent_identity._identity.principals import Agent, Human
+    from agent_identity._identity.principals.principals import Agent, Human
     from agent_identity.cli.terminal.scopes import scope_of
 
     owner = chosen.owner or chosen.principal
@@ -165,8 +165,8 @@ def _who(chosen: argparse.Namespace) -> _Who:
 
 def run_serve(chosen: argparse.Namespace) -> int:
     """Run ``hooks serve``."""
-    from agent_identity._enforcement import Enforcer
-    from agent_identity._enforcement.calls import Approval
+    from agent_identity._directory.enforcer import Enforcer
+    from agent_identity._guard.calls.approval_request import Approval
     from agent_identity.integrations.frameworks.coding_agents.server import HookServer
     from agent_identity.integrations.frameworks.coding_agents.sessions import HookSessions
 

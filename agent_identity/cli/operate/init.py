@@ -3,8 +3,9 @@
 import argparse
 import json
 
-from agent_identity._enforcement.directory import hides_from_git, prepare
-from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity._directory.open import hides_from_git, prepare
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.ids import RandomIds
 from agent_identity.cli.terminal.style import clean
 
 __all__ = ["run"]

@@ -8,12 +8,15 @@ import time
 from pathlib import Path
 from typing import Final, cast
 
-from agent_identity._audit.report import counted
-from agent_identity._enforcement.export import LedgerExport, Pace, Settings, Shipped
-from agent_identity._evidence.record import AnyRecord, Intent, OfTask, Outcome
-from agent_identity._evidence.spans import Wanted
-from agent_identity._identity.keys import Signer, SigningKey
-from agent_identity._identity.trust import SocketSigner, TrustStore
+from agent_identity._directory.export.export_queue import Wanted
+from agent_identity._directory.export.ledger_exporter import LedgerExport
+from agent_identity._directory.export.receivers import Settings
+from agent_identity._directory.export.sender import Pace, Shipped
+from agent_identity._identity.keys.keys import Signer, SigningKey
+from agent_identity._identity.trust.socket_signer import SocketSigner
+from agent_identity._identity.trust.store import TrustStore
+from agent_identity._record.schema import AnyRecord, Intent, OfTask, Outcome
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import Progress, Style
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError

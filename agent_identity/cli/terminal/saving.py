@@ -9,7 +9,7 @@ from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from agent_identity._audit.pages import Page
+    from agent_identity._reports.pages.rendering import Page
 
 __all__ = ["made_ns", "refuse_existing", "save_page"]
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from agent_identity._authority.grants import Scope
-from agent_identity._identity.common import read_public_file
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._identity.common.private_files import read_public_file
 
 __all__ = ["scope_of", "unique"]
 

@@ -9,11 +9,12 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from agent_identity._enforcement.common import announce, announced
-from agent_identity._enforcement.directory import check_keys, keys_for, take_trust
-from agent_identity._identity.common import RandomIds, SystemClock
-from agent_identity._identity.keys import Signer, SigningKey
-from agent_identity._identity.trust import TrustStore
+from agent_identity._directory.open import check_keys, keys_for, take_trust
+from agent_identity._guard.common.followed_trust import announce, announced
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.ids import RandomIds
+from agent_identity._identity.keys.keys import Signer, SigningKey
+from agent_identity._identity.trust.store import TrustStore
 from agent_identity.cli.terminal.ancestors import holds
 from agent_identity.errors import ConfigurationError
 

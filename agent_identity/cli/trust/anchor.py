@@ -3,8 +3,8 @@
 import argparse
 import json
 
-from agent_identity._audit.report import counted
-from agent_identity._evidence.ledger import open_ledger
+from agent_identity._ledger.reader import open_ledger
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import moment
 from agent_identity.errors import ConfigurationError
 

@@ -10,11 +10,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from agent_identity._enforcement.directory import Rotated, prepare, record_rotation, revoke, rotate
-from agent_identity._evidence.ledger import Ledger
-from agent_identity._identity.common import RandomIds, SystemClock
-from agent_identity._identity.keys import SigningKey
-from agent_identity._identity.trust import Approver, FileVersion, TrustedKey, TrustStore
+from agent_identity._directory.open import prepare
+from agent_identity._directory.rotation import Rotated, record_rotation, revoke, rotate
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.ids import RandomIds
+from agent_identity._identity.keys.keys import SigningKey
+from agent_identity._identity.trust.approvers import Approver
+from agent_identity._identity.trust.entries import FileVersion, TrustedKey
+from agent_identity._identity.trust.store import TrustStore
+from agent_identity._ledger.ledger import Ledger
 from agent_identity.cli.terminal.style import clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from agent_identity._audit.report import counted
-from agent_identity._enforcement.directory import SignerKeys, SignerService
-from agent_identity._identity.common import RandomIds, SystemClock
+from agent_identity._directory.signer_service import SignerKeys, SignerService
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.common.ids import RandomIds
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import AgentIdentityError, ConfigurationError
 

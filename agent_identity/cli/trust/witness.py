@@ -10,11 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, socket
 from typing import Final, TypeAlias, cast, final
 
-from agent_identity._audit.report import counted
-from agent_identity._evidence.transparency import MAX_REQUEST, Answer, Witness, WitnessState, parse_vkey
-from agent_identity._identity.common import SystemClock
-from agent_identity._identity.keys import PublicKey, SigningKey
-from agent_identity._identity.trust import TrustStore
+from agent_identity._identity.common.clock import SystemClock
+from agent_identity._identity.keys.keys import PublicKey, SigningKey
+from agent_identity._identity.trust.store import TrustStore
+from agent_identity._ledger.transparency.checkpoint import parse_vkey
+from agent_identity._ledger.transparency.witness import MAX_REQUEST, Answer, Witness, WitnessState
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import AgentIdentityError, ConfigurationError
 

@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from agent_identity._audit.proofs import Choice, collect, pack, report_json
-from agent_identity._audit.report import Report, counted
-from agent_identity._audit.verify import Verifier
+from agent_identity._verify.api import Verifier
+from agent_identity._verify.proofs.bundle import Choice, collect, pack, report_json
+from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.report.report import Report
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Style, clean
 from agent_identity.cli.terminal.times import moment_ns

@@ -8,8 +8,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Final, cast
 
-from agent_identity._audit.proofs import Shown, disclose
-from agent_identity._audit.verify import Verifier
+from agent_identity._verify.api import Verifier
+from agent_identity._verify.proofs.disclosing import disclose
+from agent_identity._verify.proofs.disclosure_check import Shown
 from agent_identity.canonical import JSON
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns

@@ -8,10 +8,11 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
-from agent_identity._audit.export import export, export_tables
-from agent_identity._audit.verify import check_shown
-from agent_identity._enforcement.directory import connect
-from agent_identity._identity.keys import Signer, SigningKey
+from agent_identity._directory.open import connect
+from agent_identity._identity.keys.keys import Signer, SigningKey
+from agent_identity._reports.export.interop import export
+from agent_identity._reports.export.tables import export_tables
+from agent_identity._verify.api import check_shown
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError, VerificationError

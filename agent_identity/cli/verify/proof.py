@@ -8,9 +8,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Final, cast
 
-from agent_identity._audit.proofs import Checked, prove, prove_growth
-from agent_identity._audit.report import CODES, counted
-from agent_identity._audit.verify import Verifier
+from agent_identity._verify.api import Verifier
+from agent_identity._verify.proofs.proof_check import Checked
+from agent_identity._verify.proofs.proving import prove, prove_growth
+from agent_identity._verify.report.findings import CODES
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
 from agent_identity.cli.verify.verify import report_lines

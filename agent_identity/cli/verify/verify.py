@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from agent_identity._audit.inputs import is_bundle
-from agent_identity._audit.ledger import Timestamps
-from agent_identity._audit.report import Coverage, Period, Problem, Report, Step, counted
-from agent_identity._audit.verify import Verifier
-from agent_identity._identity.trust import TrustStore
+from agent_identity._identity.trust.store import TrustStore
+from agent_identity._verify.api import Verifier
+from agent_identity._verify.inputs.sources import is_bundle
+from agent_identity._verify.ledger.external_evidence import Timestamps
+from agent_identity._verify.report.periods import Period
+from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.report.report import Coverage, Problem, Report, Step
 from agent_identity.cli.terminal.sources import gathered, is_directory, named
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
 from agent_identity.cli.terminal.times import moment_ns

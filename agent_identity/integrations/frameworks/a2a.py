@@ -11,11 +11,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NoReturn, cast, final
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import off_loop
-from agent_identity._enforcement.inventory import INSTRUCTIONS, Definition, Observation, place_of
-from agent_identity._identity.common import check_id, tool_name
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.inventory.pinned_servers import INSTRUCTIONS, Definition, Observation, place_of
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.threads import off_loop
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.common.tool_names import tool_name
 from agent_identity.canonical import encode
 
 try:

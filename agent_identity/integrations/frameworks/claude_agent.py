@@ -11,9 +11,10 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.common import off_loop, refusal
-from agent_identity._enforcement.tasks import Task
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.common.failures import refusal
+from agent_identity._guard.common.threads import off_loop
+from agent_identity._guard.tasks.task import Task
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.calls import (
     HookCalls,

@@ -13,15 +13,20 @@ from dataclasses import is_dataclass
 from functools import lru_cache, partial
 from typing import Final, NamedTuple, cast, final
 
-from agent_identity._authority.grants import Scope
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import Leaving, off_loop, refusal, safe_message
-from agent_identity._enforcement.lifecycle import GuardedCall, ToolOptions, guard_of, nature_of
-from agent_identity._enforcement.tasks import Task
-from agent_identity._identity.common import tool_name
-from agent_identity._identity.principals import Agent
-from agent_identity._inspection import is_readable
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal, safe_message
+from agent_identity._guard.common.leaving import Leaving
+from agent_identity._guard.common.threads import off_loop
+from agent_identity._guard.lifecycle.callables import guard_of
+from agent_identity._guard.lifecycle.deferred_results import nature_of
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity._guard.lifecycle.tool_options import ToolOptions
+from agent_identity._guard.tasks.task import Task
+from agent_identity._identity.common.tool_names import tool_name
+from agent_identity._identity.principals.principals import Agent
+from agent_identity._inspection.document import is_readable
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
 from agent_identity.integrations.prompts import Part, account, join_prompt
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from agent_identity._enforcement.sessions import Presentation
-from agent_identity._identity.common import digest_of
+from agent_identity._guard.sessions.propagation import Presentation
+from agent_identity._identity.common.encoding import digest_of
 from agent_identity.errors import TokenError
 
 __all__ = [

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.sessions import Peer
-from agent_identity._enforcement.tasks import TRACEPARENT, traceparent
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.sessions.propagation import Peer
+from agent_identity._guard.tasks.trace_context import TRACEPARENT, traceparent
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.http.binding import (
     HEADERS,

@@ -7,7 +7,7 @@ hardware tokens supports ECDSA only: use :class:`~agent_identity.integrations.ke
 from collections.abc import Mapping
 from typing import Final, NoReturn, Protocol, SupportsIndex, final
 
-from agent_identity._identity.keys import PublicKey
+from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.errors import ConfigurationError, EvidenceError, TokenError
 
 __all__ = ["OtherKey", "OtherSignature", "OtherSigner", "SecuresystemslibSigner"]

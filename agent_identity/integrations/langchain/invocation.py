@@ -13,9 +13,11 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from msgspec import Struct
 
-from agent_identity._enforcement.calls import NOTHING, Binder, Call, CallRequest, form_bytes
-from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.lifecycle import GuardedCall, dressed, guarded
+from agent_identity._guard.calls.arguments import Binder, form_bytes
+from agent_identity._guard.calls.call import NOTHING, Call, CallRequest
+from agent_identity._guard.common.failures import refusal
+from agent_identity._guard.lifecycle.callables import dressed, guarded
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.deliveries import delivered, entered, raised
 from agent_identity.integrations.langchain.parameters import OwnDefaults, injected_parameters

@@ -9,8 +9,8 @@ from typing import Final, cast
 
 from langchain_core.tools import BaseTool
 
-from agent_identity._enforcement.guard import annotated, claims_from
-from agent_identity._policy.decision import Claims
+from agent_identity._guard.judging.known_tools import annotated, claims_from
+from agent_identity._policy.decision.request import Claims
 
 __all__ = ["METADATA_KEY", "claims_of"]
 

@@ -13,15 +13,16 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
-from agent_identity._authority.grants import Scope
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import off_loop, refusal
-from agent_identity._enforcement.lifecycle import GuardedCall
-from agent_identity._enforcement.sessions import Opening
-from agent_identity._enforcement.tasks import Task
-from agent_identity._flow import UNKNOWN
-from agent_identity._identity.principals import Agent
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._flow.labels import UNKNOWN
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal
+from agent_identity._guard.common.threads import off_loop
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity._guard.sessions.opening import Opening
+from agent_identity._guard.tasks.task import Task
+from agent_identity._identity.principals.principals import Agent
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.integrations.langchain.deliveries import Deliveries
 from agent_identity.integrations.langchain.guarded_copies import ToolProxies

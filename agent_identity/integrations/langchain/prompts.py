@@ -14,7 +14,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from agent_identity._enforcement.tasks import Task
+from agent_identity._guard.tasks.task import Task
 from agent_identity.integrations import prompts
 from agent_identity.integrations.prompts import Part
 

@@ -5,11 +5,13 @@ from typing import Final, TypeVar, cast, overload
 
 from langchain_core.tools import BaseTool
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.guard import DeclaredFlow, Restores
-from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_lazy
-from agent_identity._flow import Returns
-from agent_identity._policy.decision import Touches, check_labels, check_touches
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._flow.declaration import Returns
+from agent_identity._guard.judging.tool_flow import DeclaredFlow, Restores
+from agent_identity._guard.lifecycle.deferred_results import Lazy, check_lazy
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity._policy.decision.decision import check_labels
+from agent_identity._policy.decision.resources import Touches, check_touches
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.wrapping import (
     FUNCTIONS,

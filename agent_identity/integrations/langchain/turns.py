@@ -12,7 +12,9 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import ensure_config
 from langchain_core.tracers.context import register_configure_hook
 
-from agent_identity._enforcement.tasks import TaskFlow, key_of, tasks_in
+from agent_identity._guard.tasks.remembered import key_of
+from agent_identity._guard.tasks.task_context import tasks_in
+from agent_identity._guard.tasks.task_flow import TaskFlow
 from agent_identity.errors import AgentIdentityError, Denied
 
 __all__ = ["thread_of", "watch_turns"]

@@ -19,12 +19,15 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity._common.narrowing import is_object
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Binder
-from agent_identity._enforcement.guard import DeclaredFlow, SpanOptions
-from agent_identity._enforcement.lifecycle import GuardedCall, Lazy, check_body, guard_of
-from agent_identity._flow import choices_of_hints, choices_of_schema, properties_of
-from agent_identity._policy.decision import CallTouches, Touch, check_parameters
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._flow.choices import choices_of_hints, choices_of_schema, properties_of
+from agent_identity._guard.calls.arguments import Binder
+from agent_identity._guard.judging.span_facts import SpanOptions
+from agent_identity._guard.judging.tool_flow import DeclaredFlow
+from agent_identity._guard.lifecycle.callables import check_body, guard_of
+from agent_identity._guard.lifecycle.deferred_results import Lazy
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity._policy.decision.resources import CallTouches, Touch, check_parameters
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.invocation import (
     InterceptedMethod,

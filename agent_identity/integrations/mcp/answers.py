@@ -17,9 +17,9 @@ from typing import Final, cast, final
 from mcp import ClientSession, types
 from opentelemetry.context import Context
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.tasks import Attachment, marked_as_here
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.tasks.task_context import Attachment, marked_as_here
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.integrations.mcp.binding import ASKED, asked_by, members
 from agent_identity.integrations.mcp.sdk import plain, refusal_data

@@ -13,14 +13,18 @@ from typing import Final, TypeVar, cast, final
 from mcp import ClientSession, types
 from opentelemetry import context as otel
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import error_type, off_loop
-from agent_identity._enforcement.guard import DeclaredFlow, annotated, claims_from
-from agent_identity._enforcement.inventory import Definition, Observation, PinnedServer
-from agent_identity._enforcement.tasks import TRACEPARENT, Attachment, marked_as_here, traceparent
-from agent_identity._flow import properties_of
-from agent_identity._identity.common import check_id, tool_name
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.inventory.pinned_servers import Definition, Observation, PinnedServer
+from agent_identity._flow.choices import properties_of
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import error_type
+from agent_identity._guard.common.threads import off_loop
+from agent_identity._guard.judging.known_tools import annotated, claims_from
+from agent_identity._guard.judging.tool_flow import DeclaredFlow
+from agent_identity._guard.tasks.task_context import Attachment, marked_as_here
+from agent_identity._guard.tasks.trace_context import TRACEPARENT, traceparent
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.common.tool_names import tool_name
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.mcp.answers import Answers
 from agent_identity.integrations.mcp.binding import (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final, cast
 
-from agent_identity._flow import TRUSTED, UNTRUSTED, Label
+from agent_identity._flow.labels import TRUSTED, UNTRUSTED, Label
 
 __all__ = ["label_in"]
 

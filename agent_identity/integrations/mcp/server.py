@@ -9,17 +9,18 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar, cast, final
 
-from agent_identity._authority.grants import Scope
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import error_type, off_loop
-from agent_identity._enforcement.guard import DeclaredFlow
-from agent_identity._enforcement.lifecycle import GuardedCall
-from agent_identity._enforcement.sessions import Opening
-from agent_identity._enforcement.tasks import TRACEPARENT
-from agent_identity._identity.keys import Signer
-from agent_identity._identity.principals import Agent, Principal, Service
-from agent_identity._policy.decision import CallTouches, Touch, Touches
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import error_type
+from agent_identity._guard.common.threads import off_loop
+from agent_identity._guard.judging.tool_flow import DeclaredFlow
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity._guard.sessions.opening import Opening
+from agent_identity._guard.tasks.trace_context import TRACEPARENT
+from agent_identity._identity.keys.keys import Signer
+from agent_identity._identity.principals.principals import Agent, Principal, Service
+from agent_identity._policy.decision.resources import CallTouches, Touch, Touches
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.integrations.mcp.binding import (
     MARK,

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast, final
 
-from agent_identity._enforcement.guard import DeclaredFlow
-from agent_identity._enforcement.inventory import Transport, place_of
-from agent_identity._enforcement.sessions import Peer
-from agent_identity._identity.keys import PublicKey
-from agent_identity._identity.principals import Agent
-from agent_identity._policy.decision import CallTouches, Touch, Touches, check_touches
+from agent_identity._directory.inventory.pinned_servers import Transport, place_of
+from agent_identity._guard.judging.tool_flow import DeclaredFlow
+from agent_identity._guard.sessions.propagation import Peer
+from agent_identity._identity.keys.keys import PublicKey
+from agent_identity._identity.principals.principals import Agent
+from agent_identity._policy.decision.resources import CallTouches, Touch, Touches, check_touches
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.http.binding import absolute_url, origin_of
 from agent_identity.integrations.http.client import is_loopback

@@ -9,16 +9,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
-from agent_identity._enforcement.common import Mode
-from agent_identity._enforcement.inventory import (
+from agent_identity._directory.inventory.pinned_servers import (
     INSTRUCTIONS,
     ONE_BY_ONE,
     Definition,
-    Inventory,
     Observation,
     entry_name,
 )
-from agent_identity._identity.common import check_id
+from agent_identity._directory.inventory.server_inventory import Inventory
+from agent_identity._guard.common.recorded_decisions import Mode
+from agent_identity._identity.common.names import check_id
 from agent_identity.canonical import JSON
 from agent_identity.errors import Denied
 from agent_identity.integrations.mcp.sdk import Response, plain, without_unknown

@@ -30,9 +30,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased,
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
-from agent_identity._enforcement.export import ledger_exporter as exporting
-from agent_identity._enforcement.export import sender as shipping
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._directory.export import ledger_exporter as exporting
+from agent_identity._directory.export import sender as shipping
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.cli import main
 from agent_identity.integrations.metrics import measure
 from agent_identity.options import Telemetry
@@ -375,7 +375,7 @@ def test_a_sender_that_is_killed_anywhere_loses_nothing(receiver: Any, tmp_path:
         work(enforcer, 60)
     program = (
         "import sys\n"
-        "from agent_identity._enforcement.export import sender as shipping\n"
+        "from agent_identity._directory.export import sender as shipping\n"
         "shipping._BATCH = 7\n"
         "from agent_identity.cli import main\n"
         "sys.exit(main(['replay', sys.argv[1], '--otlp', sys.argv[2]]))\n"
@@ -406,7 +406,7 @@ def test_processes_that_share_a_directory_send_together(receiver: Any, tmp_path:
     program = (
         "import os, sys\n"
         "from agent_identity import Agent, Enforcer, Human, Scope\n"
-        "from agent_identity._enforcement.export import ledger_exporter as exporting\n"
+        "from agent_identity._directory.export import ledger_exporter as exporting\n"
         "from agent_identity.options import Telemetry\n"
         "exporting._STANDBY = 0.05\n"
         "enforcer = Enforcer.open(sys.argv[1], telemetry=Telemetry(otlp=sys.argv[2]))\n"

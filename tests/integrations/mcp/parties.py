@@ -19,9 +19,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from plain_records import check_record
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.directory.open import prepare
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.ledger.reader import open_ledger
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.open import prepare
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustStore

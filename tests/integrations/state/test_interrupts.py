@@ -13,8 +13,8 @@ import orjson
 import pytest
 from checking import check
 
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._identity.common import b64url_decode
+from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._ledger.reader import open_ledger
 from agent_identity.identity import SigningKey
 
 PROGRAM = Path(__file__).with_name("graph_program.py")

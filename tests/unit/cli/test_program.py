@@ -11,9 +11,9 @@ from typing import get_args
 
 import pytest
 
-from agent_identity._audit.export.interop import FORMS
 from agent_identity._authority.registries.revocations import RevokedKind
-from agent_identity._enforcement.export.receivers import PROTOCOLS
+from agent_identity._directory.export.receivers import PROTOCOLS
+from agent_identity._reports.export.interop import FORMS
 from agent_identity.cli import main, program
 from agent_identity.cli.control import commands as control
 from agent_identity.cli.operate import commands as operate

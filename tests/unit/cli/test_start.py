@@ -17,20 +17,20 @@ except SystemExit:
 sys.stderr.write(" ".join(sys.modules))
 """
 DEAR = {"pydantic", "pydantic_core", "opentelemetry", "google", "grpc", "langchain_core", "mcp", "yaml", "wrapt"}
-WORK = {"agent_identity._audit", "agent_identity._authority", "agent_identity._enforcement", "agent_identity._evidence"}
+WORK = {"agent_identity._reports", "agent_identity._authority", "agent_identity._guard", "agent_identity._ledger"}
 SPARED = {"multiprocessing", "concurrent.futures", "sqlite3", "zipfile", "tempfile", "logging", "zoneinfo._zoneinfo"}
 
 SELDOM = {
-    "agent_identity._audit.grants.disclosed_arguments",
-    "agent_identity._audit.ledger.index",
-    "agent_identity._audit.ledger.pruning_check",
-    "agent_identity._audit.proofs",
+    "agent_identity._verify.grants.disclosed_arguments",
+    "agent_identity._verify.ledger.index",
+    "agent_identity._verify.ledger.pruning_check",
+    "agent_identity._verify.proofs",
     "agent_identity._authority.grants.signed_marks",
     "agent_identity._authority.registries.rulings",
-    "agent_identity._evidence.ledger.excerpt_starts",
-    "agent_identity._evidence.ledger.prune_statement",
-    "agent_identity._evidence.spans",
-    "agent_identity._evidence.transparency.rejects",
+    "agent_identity._ledger.excerpt_starts",
+    "agent_identity._ledger.prune_statement",
+    "agent_identity._spans",
+    "agent_identity._ledger.transparency.rejects",
 }
 """What a ledger without approvals, marks, pruned records and certificates does without."""
 MOST = {"--help": 24, "show": 95, "verify": 130}
@@ -61,9 +61,9 @@ def test_to_show_and_to_verify_neither_pydantic_nor_opentelemetry_is_loaded(evid
         ("report", "inventory", evidence),
     ):
         modules = loaded(*words)
-        assert "agent_identity._audit" in modules
+        assert "agent_identity._reports" in modules
         assert not tops(modules) & DEAR
-        assert not modules & (SPARED | {"agent_identity._enforcement", "agent_identity._policy"})
+        assert not modules & (SPARED | {"agent_identity._guard", "agent_identity._policy"})
 
 
 @pytest.mark.parametrize("command", MOST)

@@ -26,7 +26,7 @@ from agent_framework import (
 )
 from opentelemetry import context as otel
 
-from agent_identity._enforcement import Enforcer
+from agent_identity._directory.enforcer import Enforcer
 from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel, instruction_texts
 from agent_identity.integrations.frameworks.agent_framework.tools import (
     RUNNING,

@@ -15,9 +15,9 @@ from agent_framework import (
 )
 from pydantic import ConfigDict, TypeAdapter
 
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal
-from agent_identity._evidence.record import Model
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal
+from agent_identity._record.parts import Model
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, failed, runs_here
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall

@@ -12,10 +12,11 @@ from agent_framework import Content, FunctionInvocationContext, FunctionMiddlewa
 from opentelemetry.context import Context
 from pydantic import BaseModel
 
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal, safe_message
-from agent_identity._enforcement.tasks import Task, attached, marked_as_here
-from agent_identity._identity.common import tool_name
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal, safe_message
+from agent_identity._guard.tasks.task import Task
+from agent_identity._guard.tasks.task_context import attached, marked_as_here
+from agent_identity._identity.common.tool_names import tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, shown
 from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults

@@ -15,10 +15,10 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity._common.narrowing import is_mapping
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal, safe_message
-from agent_identity._enforcement.lifecycle import GuardedCall
-from agent_identity._identity.common import tool_name
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal, safe_message
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity._identity.common.tool_names import tool_name
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.command import AFTER
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards

@@ -8,11 +8,13 @@ from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Final, NamedTuple, final
 
-from agent_identity._authority.grants import Limit, Scope, check_limits
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.common import folded_purpose, safe_message
-from agent_identity._enforcement.sessions import Opening
-from agent_identity._identity.principals import Agent, Principal
+from agent_identity._authority.grants.limits import Limit, check_limits
+from agent_identity._authority.grants.scope import Scope
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.common.failures import safe_message
+from agent_identity._guard.common.purpose import folded_purpose
+from agent_identity._guard.sessions.opening import Opening
+from agent_identity._identity.principals.principals import Agent, Principal
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.coding_agents.calls import (
     Answer,

@@ -11,11 +11,11 @@ from crewai import Crew
 from crewai.agents.agent_builder.base_agent import BaseAgent
 from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_override
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.tasks import Task
-from agent_identity._evidence.record import Model
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal
+from agent_identity._guard.tasks.task import Task
+from agent_identity._record.parts import Model
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 

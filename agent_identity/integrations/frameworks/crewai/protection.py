@@ -25,9 +25,9 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolFailure
 from pydantic import computed_field
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal, safe_message
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal, safe_message
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.crewai.listed_tools import forget_results, listed_tools
 from agent_identity.integrations.frameworks.crewai.models import guard_model, members_of, models_of

@@ -8,8 +8,8 @@ from crewai import Crew
 from crewai.types.streaming import CrewStreamingOutput, StreamChunk
 from opentelemetry import context as otel
 
-from agent_identity._enforcement.lifecycle import bind_stream
-from agent_identity._enforcement.tasks import attached
+from agent_identity._guard.lifecycle.bound_streams import bind_stream
+from agent_identity._guard.tasks.task_context import attached
 from agent_identity.integrations.method_patch import MethodPatch
 
 __all__ = ["bound_crews", "running_crew"]

@@ -11,8 +11,9 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic.fields import FieldInfo
 
-from agent_identity._enforcement.calls import Binder, Call, CallRequest
-from agent_identity._identity.common import tool_name
+from agent_identity._guard.calls.arguments import Binder
+from agent_identity._guard.calls.call import Call, CallRequest
+from agent_identity._identity.common.tool_names import tool_name
 from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
 __all__ = ["ToolFacts", "facts_of", "schema_of", "wanted_call"]

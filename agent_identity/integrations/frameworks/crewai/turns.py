@@ -13,7 +13,7 @@ from crewai.hooks import (
     unregister_before_llm_call_hook,
 )
 
-from agent_identity._enforcement.tasks import tasks_in
+from agent_identity._guard.tasks.task_context import tasks_in
 from agent_identity.integrations.frameworks.crewai.models import contents_of
 from agent_identity.integrations.prompts import Part, join_prompt
 

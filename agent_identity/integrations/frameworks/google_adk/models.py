@@ -14,9 +14,9 @@ from google.adk.models.llm_response import LlmResponse
 from google.genai import types
 from pydantic import ConfigDict, TypeAdapter
 
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal
-from agent_identity._evidence.record import Model
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal
+from agent_identity._record.parts import Model
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.google_adk.instructions import Filled, texts_of_others
 from agent_identity.integrations.frameworks.google_adk.tools import failed, response_content

@@ -22,8 +22,8 @@ from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
 from google.adk.tools.tool_context import ToolContext
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.lifecycle import bind_stream
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.lifecycle.bound_streams import bind_stream
 from agent_identity.integrations.frameworks.google_adk.instructions import filled_instructions
 from agent_identity.integrations.frameworks.google_adk.models import GuardedModels, refused
 from agent_identity.integrations.frameworks.google_adk.tools import (

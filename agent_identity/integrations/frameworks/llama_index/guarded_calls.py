@@ -8,10 +8,10 @@ from llama_index.core.base.llms.types import TextBlock
 from llama_index.core.tools import AsyncBaseTool, FunctionTool, ToolOutput
 from llama_index.core.workflow import Context
 
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.lifecycle import nature_of
-from agent_identity._identity.common import tool_name
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal
+from agent_identity._guard.lifecycle.deferred_results import nature_of
+from agent_identity._identity.common.tool_names import tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.llama_index.tool_arguments import Bound, ToolArguments
 from agent_identity.integrations.frameworks.llama_index.turns import CALLED

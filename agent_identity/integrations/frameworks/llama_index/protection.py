@@ -10,7 +10,7 @@ from llama_index.core.tools import AsyncBaseTool, BaseTool, FunctionTool, ToolOu
 from llama_index.core.tools.types import adapt_to_async_tool
 from workflows.runtime.types.results import WaitingForEvent
 
-from agent_identity._enforcement import Enforcer
+from agent_identity._directory.enforcer import Enforcer
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.llama_index.every_tool import GUARDED, EveryTool
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import CONTEXT, GuardedCalls, Origin

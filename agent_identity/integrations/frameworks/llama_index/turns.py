@@ -17,7 +17,7 @@ from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.workflow import Context
 
-from agent_identity._enforcement.tasks import tasks_in
+from agent_identity._guard.tasks.task_context import tasks_in
 
 __all__ = ["CALLED", "watch_turns"]
 

@@ -9,10 +9,10 @@ from typing import Final, NamedTuple, TypeAlias, cast
 
 from agents import AgentBase, Usage, get_current_trace
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call
-from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.tasks import Task
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call
+from agent_identity._guard.common.failures import refusal
+from agent_identity._guard.tasks.task import Task
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, ruled
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner, owner_of

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeAlias, cast, final
 
 from agents import AgentBase, Handoff, RunContextWrapper
 
-from agent_identity._enforcement.calls import Call, CallRequest
-from agent_identity._enforcement.common import refusal
+from agent_identity._guard.calls.call import Call, CallRequest
+from agent_identity._guard.common.failures import refusal
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, text_for
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner, owner_of

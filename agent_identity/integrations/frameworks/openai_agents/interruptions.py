@@ -14,10 +14,10 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from agents import Agent, RunContextWrapper, RunResult, RunResultStreaming, RunState, ToolApprovalItem
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Approval, ApprovalRequest
-from agent_identity._enforcement.tasks import task_in
-from agent_identity._identity.principals import Human
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
+from agent_identity._guard.tasks.task_context import task_in
+from agent_identity._identity.principals.principals import Human
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.openai_agents.arguments import call_key, parse

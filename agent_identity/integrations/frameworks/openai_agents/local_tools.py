@@ -10,7 +10,7 @@ from agents import ApplyPatchTool, CustomTool, LocalShellTool, ShellTool, Tool
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
 from agents.tool import LocalShellCommandRequest, ShellCommandRequest
 
-from agent_identity._enforcement.calls import CallRequest
+from agent_identity._guard.calls.call import CallRequest
 from agent_identity.integrations.frameworks.openai_agents.arguments import shown
 from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody, seen_in
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner

@@ -9,10 +9,11 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from agents import FunctionTool, Model, ModelProvider, ModelResponse, Tool
 from openai.types.responses import Response
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import off_loop, refusal
-from agent_identity._evidence.record import Model as ModelFacts
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal
+from agent_identity._guard.common.threads import off_loop
+from agent_identity._record.parts import Model as ModelFacts
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.openai_agents.bodies import trace_id
 from agent_identity.integrations.frameworks.openai_agents.local_tools import is_local

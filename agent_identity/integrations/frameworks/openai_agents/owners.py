@@ -2,7 +2,7 @@
 
 from typing import Final, Protocol
 
-from agent_identity._enforcement import Enforcer
+from agent_identity._directory.enforcer import Enforcer
 from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 
 __all__ = ["PROTECTION", "Owner", "owner_of"]

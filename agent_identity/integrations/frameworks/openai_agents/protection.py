@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from agents import Agent, AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool, Usage
 from agents import handoff as as_handoff
 
-from agent_identity._enforcement import Enforcer
+from agent_identity._directory.enforcer import Enforcer
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, note_turn, trace_id
 from agent_identity.integrations.frameworks.openai_agents.guarded_handoffs import GuardedHandoff, note_listing

@@ -15,8 +15,8 @@ from agents.tool import (
 )
 from agents.tool_context import ToolContext
 
-from agent_identity._enforcement.calls import CallRequest
-from agent_identity._identity.common import tool_name
+from agent_identity._guard.calls.call import CallRequest
+from agent_identity._identity.common.tool_names import tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, shown, text_for
 from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody, seen_in

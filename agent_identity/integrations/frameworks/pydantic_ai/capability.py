@@ -13,9 +13,9 @@ from pydantic_ai.output import OutputContext
 from pydantic_ai.toolsets import AbstractToolset
 from typing_extensions import override
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest
-from agent_identity._enforcement.common import safe_message
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call, CallRequest
+from agent_identity._guard.common.failures import safe_message
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import (
     SUSPENDS,

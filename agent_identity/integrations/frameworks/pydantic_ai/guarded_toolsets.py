@@ -17,10 +17,11 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ToolReturn
 from pydantic_ai.toolsets import AbstractToolset, DynamicToolset, FunctionToolset, ToolsetTool, WrapperToolset
 
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.tasks import Task, attached, marked_as_here
-from agent_identity._identity.common import tool_name
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal
+from agent_identity._guard.tasks.task import Task
+from agent_identity._guard.tasks.task_context import attached, marked_as_here
+from agent_identity._identity.common.tool_names import tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, is_of_run, is_spliced, running
 from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards

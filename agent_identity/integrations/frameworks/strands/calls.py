@@ -17,13 +17,14 @@ from strands.event_loop.streaming import process_stream
 from strands.interrupt import Interrupt, InterruptException
 from strands.types.tools import AgentTool, ToolUse
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest, Shown
-from agent_identity._enforcement.common import refusal
-from agent_identity._enforcement.lifecycle import GuardedCall, guard_of
-from agent_identity._enforcement.tasks import attached, marked_as_here
-from agent_identity._evidence.record import Model
-from agent_identity._identity.common import tool_name
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call, CallRequest, Shown
+from agent_identity._guard.common.failures import refusal
+from agent_identity._guard.lifecycle.callables import guard_of
+from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity._guard.tasks.task_context import attached, marked_as_here
+from agent_identity._identity.common.tool_names import tool_name
+from agent_identity._record.parts import Model
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.strands.listed_tools import unguarded
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents

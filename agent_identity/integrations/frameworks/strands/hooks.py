@@ -30,11 +30,11 @@ from strands.tools.mcp import MCPAgentTool, MCPClient
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
 from strands.types.tools import AgentTool, ToolUse
 
-from agent_identity._enforcement import Enforcer
-from agent_identity._enforcement.calls import Call, CallRequest
-from agent_identity._enforcement.common import refusal, safe_message
-from agent_identity._enforcement.lifecycle import bind_stream
-from agent_identity._enforcement.tasks import Task
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.calls.call import Call, CallRequest
+from agent_identity._guard.common.failures import refusal, safe_message
+from agent_identity._guard.lifecycle.bound_streams import bind_stream
+from agent_identity._guard.tasks.task import Task
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.strands.calls import (
     INTERRUPTING,

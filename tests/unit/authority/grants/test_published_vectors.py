@@ -10,7 +10,7 @@ import pytest
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import MAX_TTL
 from agent_identity._authority.grants.proof_of_possession import verify_proof
-from agent_identity._identity.common import b64url_encode
+from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.jws import par_hash, sign_compact
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import AgentIdentityError, TokenError

@@ -3,7 +3,7 @@
 import pytest
 
 from agent_identity._authority.registries.server_inventories import INVENTORY_TYPE, INVENTORY_VERSION, open_inventory
-from agent_identity._identity.common import digest_of
+from agent_identity._identity.common.encoding import digest_of
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.canonical import encode
 from agent_identity.errors import TokenError

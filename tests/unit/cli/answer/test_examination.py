@@ -9,8 +9,8 @@ import orjson
 import pytest
 from small_company import work
 
-from agent_identity._evidence.ledger.reader import open_ledger
-from agent_identity._identity.common import digest_of
+from agent_identity._identity.common.encoding import digest_of
+from agent_identity._ledger.reader import open_ledger
 
 Run = Callable[..., Any]
 

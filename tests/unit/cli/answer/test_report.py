@@ -14,7 +14,7 @@ import pytest
 from small_company import ALICE, span, traces, work
 
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
+from agent_identity._directory.enforcer import Enforcer
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.inventory.pinned_servers import MAX_SERVERS, Definition, Observation, PinnedServer
-from agent_identity._enforcement.inventory.server_inventory import InventoryFile, inventory_path, pin
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.inventory.pinned_servers import MAX_SERVERS, Definition, Observation, PinnedServer
+from agent_identity._directory.inventory.server_inventory import InventoryFile, inventory_path, pin
 from agent_identity.identity import SigningKey, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]

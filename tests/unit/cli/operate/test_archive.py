@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent_identity import Agent, Enforcer, Human, Scope
-from agent_identity._evidence.ledger import segments as segments_module
+from agent_identity._ledger import segments as segments_module
 from agent_identity.cli.operate import archive as archive_command
 from agent_identity.options import Durability, Segments
 from agent_identity.testing import FixedClock

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
-from agent_identity._enforcement import enforcer as enforcers
+from agent_identity._directory import enforcer as enforcers
 from agent_identity.cli.operate import doctor
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.version import VERSION

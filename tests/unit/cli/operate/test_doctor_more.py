@@ -13,8 +13,8 @@ import pytest
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._enforcement.telemetry.diagnosis import Check
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._guard.telemetry.diagnosis import Check
 from agent_identity.approvals import Approval
 from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.cli.operate.doctor_packages import Installed, examine_versions, installed

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.storage.layout import Layout
-from agent_identity._evidence.transparency.checkpoint import vkey
-from agent_identity._evidence.transparency.witness_client import cosigned_file
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._ledger.transparency.checkpoint import vkey
+from agent_identity._ledger.transparency.witness_client import cosigned_file
+from agent_identity._storage.layout import Layout
 from agent_identity.cli.trust import witness as command
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses

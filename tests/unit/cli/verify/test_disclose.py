@@ -14,14 +14,14 @@ from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity._audit.grants.disclosed_arguments import Disclosures
-from agent_identity._audit.grants.grant_usage import GrantUsage
-from agent_identity._audit.report.findings import Findings, Place
 from agent_identity._authority.grants.scope import Scope
-from agent_identity._enforcement.enforcer import Enforcer
-from agent_identity._evidence.record.codec import decode
-from agent_identity._evidence.record.disclosures import Disclosure
-from agent_identity._evidence.record.schema import Outcome
+from agent_identity._directory.enforcer import Enforcer
+from agent_identity._record.codec import decode
+from agent_identity._record.disclosures import Disclosure
+from agent_identity._record.schema import Outcome
+from agent_identity._verify.grants.disclosed_arguments import Disclosures
+from agent_identity._verify.grants.grant_usage import GrantUsage
+from agent_identity._verify.report.findings import Findings, Place
 from agent_identity.audit import Shown, Verifier, disclose, prove
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import IfGiven, OneOf, Range, Wildcard

@@ -17,7 +17,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 def paste(monkeypatch: pytest.MonkeyPatch, value: object) -> None:
     """Put JSON on standard input."""
-    from agent_identity._audit.inputs import sources
+    from agent_identity._verify.inputs import sources
 
     text = io.BytesIO(json.dumps(value).encode())
     monkeypatch.setattr(sources, "_standard_input", lambda: text)

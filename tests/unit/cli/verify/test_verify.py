@@ -304,7 +304,7 @@ def test_progress_goes_to_a_terminal_only(on_terminal: Run, run: Run, evidence: 
 def test_waiting_for_a_person_is_told(run: Run, trust: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is asked to type the traces is told so."""
     monkeypatch.setattr(sys, "stdin", type("Keyboard", (), {"isatty": lambda self: True})())
-    monkeypatch.setattr("agent_identity._audit.inputs.sources._standard_input", io.BytesIO)
+    monkeypatch.setattr("agent_identity._verify.inputs.sources._standard_input", io.BytesIO)
     code, _, err = run("verify", "-", "--trust", trust)
     assert (code, err) == (2, "reading traces from the terminal; end them with Ctrl-D\n")
 

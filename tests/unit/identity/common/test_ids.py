@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._identity.common import b64url_decode, b64url_encode
+from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id, id_of, is_digest, is_id128, uuid_of
 from agent_identity.identity import Ids, RandomIds
 

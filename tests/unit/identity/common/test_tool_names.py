@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_identity._identity.common import names_at_servers, server_of, tool_name
+from agent_identity._identity.common.tool_names import names_at_servers, server_of, tool_name
 
 
 def test_a_tool_of_a_server_has_its_name_before_its_own() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._identity.common import digest_of
+from agent_identity._identity.common.encoding import digest_of
 from agent_identity.errors import TokenError
 from agent_identity.identity import Human, Inbound, Service, read_inbound
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._identity.common import b64url_decode
+from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import (
     Approver,

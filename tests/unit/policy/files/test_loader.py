@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._constraints.literals import Range
-from agent_identity._identity.common import b64url_encode
+from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._policy.decision.places import Document, Malformed, Problem
 from agent_identity._policy.files.json_reader import read_json
 from agent_identity._policy.files.toml_reader import read_toml

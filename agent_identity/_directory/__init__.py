@@ -1,0 +1,1 @@
+"""An evidence directory: opening it, keys and their rotation, signers, publication, erasure."""

@@ -1,0 +1,1 @@
+"""Export of the ledger over OTLP, with a cursor for each receiver."""

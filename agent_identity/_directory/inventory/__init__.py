@@ -1,0 +1,1 @@
+"""Pinned MCP servers and their tool definitions."""

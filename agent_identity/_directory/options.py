@@ -1,0 +1,180 @@
+"""The option objects of an enforcer: durability, privacy, telemetry and transparency of its evidence."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Final, Literal, final
+
+from opentelemetry.trace import TracerProvider
+
+from agent_identity._common.typed_calls import typed_calls
+from agent_identity._guard.telemetry.spans import SpanMode
+from agent_identity._ledger.sealer import OnRecord
+from agent_identity._ledger.segments import Segments
+from agent_identity._ledger.transparency.publisher import Publish
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["MOVED", "Durability", "Privacy", "Telemetry", "Transparency"]
+
+MOVED: Final[Mapping[str, str]] = {
+    "signer": "use keys='unix:PATH'",
+    "sync": "use durability=Durability(sync=…) of agent_identity.options",
+    "segments": "use durability=Durability(segments=…) of agent_identity.options",
+    "disclosable": "use privacy=Privacy(disclosable=True) of agent_identity.options",
+    "pseudonyms": "use privacy=Privacy(pseudonyms=True) of agent_identity.options",
+    "tracer_provider": "use telemetry=Telemetry(tracer_provider=…) of agent_identity.options",
+    "spans": "use telemetry=Telemetry(spans=…) of agent_identity.options",
+    "sealing": "use telemetry=Telemetry(sealing=…) of agent_identity.options",
+    "otlp": "use telemetry=Telemetry(otlp=…) of agent_identity.options",
+    "on_record": "use telemetry=Telemetry(on_record=…) of agent_identity.options",
+    "witnesses": "use transparency=Transparency(witnesses=…) of agent_identity.options",
+    "checkpoints": "use transparency=Transparency(checkpoints=…) of agent_identity.options",
+}
+"""Former parameters of ``Enforcer.open``, each with what took its place."""
+
+
+@typed_calls("__init__")
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durability:
+    """Durability of records, and the files that a stream of records is divided into.
+
+    Args:
+        sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
+        segments: Size and age at which the stream goes on in another file, and the compression of closed files; by
+            default 64 MiB, a day, and gzip.
+
+    Raises:
+        TypeError: A value has another type.
+        ConfigurationError: ``sync`` is another word.
+    """
+
+    sync: Literal["process", "disk"] = "process"
+    segments: Segments = field(default_factory=Segments)
+
+    def __post_init__(self) -> None:
+        _check_word("sync", self.sync, ("process", "disk"))
+
+
+@typed_calls("__init__")
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy:
+    """Privacy of people and arguments in records, spans and grants.
+
+    Args:
+        disclosable: Commit to each argument by itself, so that single arguments can be shown to an auditor later
+            without the others. Costs about ten microseconds a call.
+        pseudonyms: Replace principal ids with pseudonyms in records, spans and grants. Policies and application code
+            still see real ids. The mapping is kept in ``keys/pseudonyms.jsonl`` of the directory, and ``agent-identity
+            erase`` removes entries. A directory that has this file always uses it.
+
+    Both work with approvals: people see names and values; records and rulings have pseudonyms and digests.
+
+    Raises:
+        TypeError: A value has another type.
+    """
+
+    disclosable: bool = False
+    pseudonyms: bool = False
+
+
+@typed_calls("__init__")
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """Destinations for copies of records while the program runs.
+
+    Args:
+        tracer_provider: Provider of spans; by default the global provider at the time of each call.
+        spans: Span that carries the record of a call. ``"auto"``: the span of another instrumentation that covers the
+            same call with the same provider, else one of ours; ``"own"``: always ours; ``"enrich"``: only theirs, and
+            without one the record stays in the ledger. Records on their spans are signed before the call returns.
+        sealing: ``"background"`` signs the records of spans off the caller's path, ``"inline"`` on it.
+        otlp: Address of an OTLP receiver, such as ``http://localhost:4318``. A thread sends it the copy of each
+            record and keeps track of acknowledgements, across processes too. Spans then go through a tracer provider
+            only if one is given as well. Headers and protocol come from the environment, ``OTEL_EXPORTER_OTLP_*``.
+        on_record: Function, or several, called with each :class:`Entry` once it is in the
+            ledger and signed, in order, by the sealing thread: for metrics and tests. Seals wait for them, so keep
+            them quick. Their exceptions are logged, counted and shown by :attr:`Enforcer.degraded`, and stop nothing.
+
+    Raises:
+        TypeError: A value has another type, or a function is a coroutine function.
+        ConfigurationError: A word is another one.
+    """
+
+    tracer_provider: TracerProvider | None = None
+    spans: SpanMode = "auto"
+    sealing: Literal["background", "inline"] = "background"
+    otlp: str | None = None
+    on_record: OnRecord | Sequence[OnRecord] = ()
+
+    def __post_init__(self) -> None:
+        _check_word("spans", self.spans, ("auto", "own", "enrich"))
+        _check_word("sealing", self.sealing, ("background", "inline"))
+        object.__setattr__(self, "on_record", self.observers)
+
+    @property
+    def observers(self) -> tuple[OnRecord, ...]:
+        """The functions of ``on_record``."""
+        functions = (self.on_record,) if callable(self.on_record) else tuple(self.on_record)
+        if not all(map(callable, functions)):
+            raise TypeError("on_record holds something that cannot be called; give functions of a record")
+        if any(_is_async(function) or _is_async(type(function).__call__) for function in functions):
+            raise TypeError(
+                "on_record holds a coroutine function, and the sealing thread awaits nothing; give a function that "
+                "hands the record to your event loop"
+            )
+        return functions
+
+
+@typed_calls("__init__")
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transparency:
+    """Other parties that see the checkpoints of the log.
+
+    Args:
+        witnesses: Verifier keys of witnesses by their addresses (C2SP: submission prefixes). They are asked to cosign
+            the log, off the callers' paths; nothing waits for them, and :attr:`Enforcer.degraded` names those that
+            fail.
+        checkpoints: Function, or several, called with the bytes of each signed checkpoint, in a thread of their own.
+            Their exceptions are counted and stop nothing.
+
+    Raises:
+        TypeError: A value has another type.
+        ConfigurationError: ``checkpoints`` holds something that cannot be called.
+    """
+
+    witnesses: Mapping[str, str] = field(default_factory=dict[str, str])
+    checkpoints: Publish | Sequence[Publish] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "witnesses", MappingProxyType(dict(self.witnesses)))
+        object.__setattr__(self, "checkpoints", self.publish)
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self.witnesses.items()), self.checkpoints))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return it for copies and other processes, since no view of a mapping can be pickled."""
+        return partial(type(self), witnesses=dict(self.witnesses), checkpoints=self.checkpoints), ()
+
+    @property
+    def publish(self) -> tuple[Publish, ...]:
+        """The functions of ``checkpoints``."""
+        functions = (self.checkpoints,) if callable(self.checkpoints) else tuple(self.checkpoints)
+        if not all(map(callable, functions)):
+            raise ConfigurationError("checkpoints holds something that cannot be called; give functions of bytes")
+        return functions
+
+
+def _check_word(name: str, value: str, words: tuple[str, ...]) -> None:
+    if value not in words:
+        raise ConfigurationError(f"unknown {name}; use {' or '.join(f'{name}={word!r}' for word in words)}")
+
+
+def _is_async(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)

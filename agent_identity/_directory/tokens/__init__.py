@@ -1,0 +1,1 @@
+"""Tokens that a task gets for other services."""

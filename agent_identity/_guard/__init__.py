@@ -1,0 +1,1 @@
+"""Meets: the one place where identity, authority, policy and evidence meet at run time."""

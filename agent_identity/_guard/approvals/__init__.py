@@ -1,0 +1,1 @@
+"""Approvals: the service, its inbox, the terminal, and what the ledger keeps of them."""

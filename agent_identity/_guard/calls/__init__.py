@@ -1,0 +1,1 @@
+"""One call: arguments, limits, decision, and the request for approval."""

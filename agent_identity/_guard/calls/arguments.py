@@ -1,0 +1,459 @@
+"""Arguments as the body gets them: bound to names, with defaults, copied, bounded.
+
+One and the same value is judged, run and digested. JSON-like arguments are copied deeply, so nobody can change them
+between check and use. Values that are not JSON but have one stable form (decimals, dates, UUIDs, enum members,
+dataclasses, pydantic models) are judged, digested and shown in that form, and the body gets a copy of the original
+type. Anything else (a connection, a runtime object) is passed by reference, recorded as *opaque*, and satisfies no
+constraint.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any, Final, final
+
+import orjson
+
+from agent_identity import canonical
+from agent_identity._common.narrowing import is_array, is_plain_array, is_plain_dict
+from agent_identity._constraints.value_forms import DecimalText, NoFormError, form_of
+from agent_identity._guard.calls.object_forms import form, rebuilt, taken
+from agent_identity._record.commitments import part
+from agent_identity.canonical import JSON
+
+__all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture", "form_bytes", "plain_copy"]
+
+MAX_NODES: Final = 100_000
+"""Maximum number of values, in all containers, in the arguments of one call."""
+
+MAX_ARGUMENTS: Final = 256
+"""Maximum number of arguments of one call; records hold their names."""
+
+MAX_NAME: Final = 128
+"""Maximum length of an argument name; a model may choose the names of ``**kwargs``."""
+
+MAX_TEXT: Final = 8 * 1024 * 1024
+"""Maximum length of all texts in the arguments of one call."""
+
+_MAX_INT: Final = (1 << 63) - 1
+_MIN_INT: Final = -(1 << 63)
+_MAX_SOUND: Final = 1_024
+_SOUND: Final[set[str]] = set()  # Cache of checked ASCII names: parameter names repeat in every call.
+
+
+class BadArgumentsError(ValueError):
+    """An argument is ambiguous or too large; the body must not run with it.
+
+    Attributes:
+        argument: The name of the argument; ``None`` if the names are wrong.
+    """
+
+    def __init__(self, argument: str | None, problem: str) -> None:
+        super().__init__(problem if argument is None else f"argument {argument!r}: {problem}")
+        self.argument = argument
+
+
+@final
+class _Opaque:
+    """Marker of an opaque argument for constraints and policies; of no JSON type."""
+
+    def __repr__(self) -> str:
+        return "<opaque>"
+
+
+OPAQUE: Final = _Opaque()
+_NO_OPAQUE: Final[frozenset[str]] = frozenset()
+
+
+@final
+class Arguments:
+    """The checked snapshot of one call.
+
+    Attributes:
+        values: The values for the body, by parameter name.
+        view: The values for constraints and policies: in their JSON forms, opaque arguments as a marker.
+        counted: The values for limits: in their JSON forms, including those that the framework injected.
+        supplied: Names that the caller supplied; the others are defaults or injected.
+        opaque: Names of the arguments passed by reference.
+    """
+
+    __slots__ = ("_plain", "counted", "opaque", "supplied", "values", "view")
+
+    def __init__(
+        self,
+        values: dict[str, object],
+        supplied: Collection[str],
+        opaque: Collection[str],
+        forms: Mapping[str, object],
+        *,
+        plain: bool,
+    ) -> None:
+        self.values: Mapping[str, object] = values
+        self.supplied = supplied
+        self.opaque = opaque
+        self._plain = plain
+        self.counted: Mapping[str, object] = {**values, **forms} if forms else values
+        self.view: Mapping[str, object] = values
+        if opaque or forms:
+            # A separate copy of the forms, because an inspector may change its own.
+            shown = {name: form(single) for name, single in forms.items()}
+            self.view = {**values, **shown, **dict.fromkeys(opaque, OPAQUE)}
+
+    def canonical(self) -> bytes:
+        """Return the canonical bytes (RFC 8785) of the arguments that are not opaque."""
+        values = self.counted
+        if self.opaque:
+            values = {name: value for name, value in values.items() if name not in self.opaque}
+        if self._plain:
+            # Without unusual floats, and with ASCII keys, orjson's sorted form is canonical.
+            return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+        return canonical.encode(_encodable(values))
+
+    def parts(self) -> list[bytes]:
+        """Return the committed bytes of each argument that is not opaque, sorted by name."""
+        values = self.counted
+        names = sorted(name for name in values if name not in self.opaque)
+        if self._plain:
+            return [orjson.dumps([name, values[name]], option=orjson.OPT_SORT_KEYS) for name in names]
+        return [part(name, _encodable(values[name])) for name in names]
+
+    def kinds(self) -> tuple[str, ...]:
+        """Return ``name:kind`` for each argument, sorted; records hold this instead of values."""
+        return tuple(sorted([f"{name}:{_KINDS.get(type(value), 'opaque')}" for name, value in self.view.items()]))
+
+
+def _encodable(value: object) -> JSON:
+    """Return the JSON with plain text for the forms of decimals, which only orjson encodes as text."""
+    plain: JSON = orjson.loads(orjson.dumps(value))
+    return plain
+
+
+_KINDS: Final[Mapping[type, str]] = MappingProxyType(
+    {
+        str: "string",
+        bool: "boolean",
+        int: "number",
+        float: "number",
+        type(None): "null",
+        list: "array",
+        tuple: "array",
+        dict: "object",
+        DecimalText: "number",
+    }
+)
+
+
+def capture(
+    values: Mapping[str, object], supplied: Collection[str], injected: Collection[str] = _NO_OPAQUE
+) -> Arguments:
+    """Copy and check the arguments of one call.
+
+    Args:
+        values: Arguments by name, defaults applied.
+        supplied: The names that the caller supplied.
+        injected: Names that the framework filled in; passed by reference and opaque.
+
+    Raises:
+        BadArgumentsError: An argument holds NaN, an infinity, an integer beyond 64 bits, a decimal of more than
+            1,000 digits or a lone surrogate, is nested deeper than 64, refers to itself, or is too large; there are
+            more than 256 arguments, or an argument name does not have 1 to 128 visible characters.
+    """
+    if len(values) > MAX_ARGUMENTS:
+        raise BadArgumentsError(None, f"{len(values)} arguments are too many; pass at most {MAX_ARGUMENTS}")
+    copier: _Copier | None = None
+    copied: dict[str, object] = {}
+    opaque: list[str] = []
+    plain, text = True, 0
+    for name, value in values.items():
+        if type(name) is not str or name not in _SOUND:
+            plain = _is_sound(name) and plain
+        copied[name] = value
+        if value is None or type(value) is bool:
+            continue
+        if injected and name in injected:
+            opaque.append(name)
+        # Most values are texts and numbers, so they skip the function call.
+        elif type(value) is str and value.isascii() and text + len(value) <= MAX_TEXT:
+            text += len(value)
+        elif type(value) is not int or not _MIN_INT <= value <= _MAX_INT:
+            copier = copier or _Copier()
+            copier.text = text
+            try:
+                copied[name] = copier.argument(name, value)
+            except NoFormError:
+                opaque.append(name)
+            text = copier.text
+    plain = plain and (copier is None or copier.plain)
+    forms = {} if copier is None else copier.forms
+    return Arguments(copied, supplied, opaque or _NO_OPAQUE, forms, plain=plain)
+
+
+def _is_sound(name: object) -> bool:
+    """Return whether a name is ASCII; refuse one that is unfit for records and messages.
+
+    A model may choose the names of ``**kwargs``.
+
+    Raises:
+        BadArgumentsError: The name does not have 1 to 128 visible characters.
+    """
+    if type(name) is not str or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+        raise BadArgumentsError(None, f"an argument name is malformed; use 1 to {MAX_NAME} visible characters")
+    if not name.isascii():
+        return False
+    if len(_SOUND) >= _MAX_SOUND:
+        _SOUND.clear()
+    _SOUND.add(name)
+    return True
+
+
+@final
+class _Copier:
+    __slots__ = ("formed", "forms", "json", "nodes", "plain", "text")
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+        self.nodes = 0
+        self.text = 0
+        self.plain = True
+        self.formed = False
+        self.forms: dict[str, object] = {}
+
+    def argument(self, name: str, value: object) -> object:
+        self.formed = False
+        try:
+            copied = self.copy(value, 0)
+        except ValueError as error:
+            raise BadArgumentsError(name, str(error)) from None
+        if self.formed:
+            self.forms[name] = form(copied)
+        return copied
+
+    def copy(self, value: object, depth: int) -> object:
+        if type(value) is str:
+            self._check_text(value)
+        elif type(value) is int:
+            if not _MIN_INT <= value <= _MAX_INT:
+                raise ValueError("an integer has more than 64 bits; pass it as text")
+        elif type(value) is float:
+            if not math.isfinite(value):
+                raise ValueError("a number is NaN or infinite; pass a finite one")
+            self.plain = self.plain and canonical.is_plain_number(value)
+        elif value is not None and type(value) is not bool:
+            return self._container(value, depth)
+        return value
+
+    def _check_text(self, value: str) -> None:
+        self._count_text(len(value))
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("a text has a lone surrogate; pass valid Unicode") from None
+
+    def _container(self, value: object, depth: int) -> object:
+        if depth >= canonical.MAX_DEPTH:
+            raise ValueError(f"containers are nested more than {canonical.MAX_DEPTH} deep, or in a cycle; flatten them")
+        if is_plain_dict(value):
+            return self._mapping(value, depth + 1)
+        if is_plain_array(value):
+            self._count(len(value))
+            # A snapshot: another thread may be appending to the list.
+            copied = [self.copy(item, depth + 1) for item in tuple(value)]
+            return copied if type(value) is list else tuple(copied)
+        if self.json:
+            raise NoFormError
+        self.formed = True
+        try:
+            self.copy(_texts(form_of(value)), depth)  # Forms are checked like plain JSON.
+        except NoFormError:
+            held = taken(value)
+            return rebuilt(held, self._mapping(held.fields, depth + 1))
+        return value
+
+    def _mapping(self, value: Mapping[Any, object], depth: int) -> dict[str, object]:
+        self._count(len(value))
+        copied: dict[str, object] = {}
+        text = 0
+        for key, item in list(value.items()):
+            if type(key) is not str:
+                raise NoFormError
+            if key.isascii():
+                text += len(key)
+            else:
+                self._check_text(key)
+                self.plain = False
+            # Most values are texts, so they skip the function call.
+            if type(item) is str and item.isascii():
+                text += len(item)
+                copied[key] = item
+            else:
+                copied[key] = self.copy(item, depth)
+        self._count_text(text)
+        return copied
+
+    def _count_text(self, more: int) -> None:
+        self.text += more
+        if self.text > MAX_TEXT:
+            raise ValueError(f"the arguments have more than {MAX_TEXT} characters; pass a reference instead")
+
+    def _count(self, more: int) -> None:
+        self.nodes += more
+        if self.nodes > MAX_NODES:
+            raise ValueError(f"the arguments have more than {MAX_NODES} values; pass a reference instead")
+
+
+def _texts(single: object) -> object:
+    """Return the form of a scalar, with plain text for decimals."""
+    if is_plain_array(single):  # A tuple: no form is a list.
+        return tuple(_texts(item) for item in single)
+    return str(single) if type(single) is DecimalText else single
+
+
+def canonical_bytes(value: object) -> bytes | None:
+    """Return the canonical bytes of a result, or ``None`` if it is not JSON-like or too large."""
+    if type(value) is str and value.isascii() and len(value) <= MAX_TEXT:
+        return orjson.dumps(value)
+    copier = _Copier(json=True)
+    try:
+        copied = copier.copy(value, 0)
+    except (NoFormError, ValueError, RuntimeError):
+        return None
+    if copier.plain:
+        return orjson.dumps(copied, option=orjson.OPT_SORT_KEYS)
+    return canonical.encode(copied)
+
+
+def plain_copy(value: object) -> object:
+    """Return a copy of a result as plain JSON, or ``None`` if it is not JSON-like or too large."""
+    try:
+        return _Copier(json=True).copy(value, 0)
+    except (NoFormError, ValueError, RuntimeError):
+        return None
+
+
+def form_bytes(value: object) -> bytes | None:
+    """Return the canonical bytes of an argument's form, or ``None`` if it has none or is too large."""
+    try:
+        arguments = capture({"value": value}, ())
+    except (BadArgumentsError, RuntimeError):
+        return None
+    return None if arguments.opaque else arguments.canonical()
+
+
+@final
+class Binder:
+    """Binds the arguments of a call to the parameters of one function.
+
+    A leading ``self`` or ``cls`` of a method is the receiver: it is passed through and is no argument.
+    Names of ``**kwargs`` are arguments of their own.
+
+    Args:
+        function: The function that provides the signature.
+        method: The first parameter is the receiver, whatever its name.
+
+    Attributes:
+        signature: The signature of the function.
+        simple: True if all its arguments can be passed by name.
+        parameters: The possible names of arguments; ``None`` if any name is allowed.
+    """
+
+    __slots__ = (
+        "_called",
+        "_defaults",
+        "_names",
+        "_receiver",
+        "_required",
+        "_variable",
+        "parameters",
+        "signature",
+        "simple",
+    )
+
+    def __init__(self, function: Callable[..., object], *, method: bool = False) -> None:
+        self.signature = inspect.signature(function)
+        self._called = getattr(function, "__qualname__", type(function).__name__)
+        self._receiver = next(iter(self.signature.parameters)) if method else _receiver(function, self.signature)
+        parameters = list(self.signature.parameters.values())
+        plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        self.simple = all(p.kind in plain for p in parameters) and self._receiver is None
+        self._names = tuple(p.name for p in positional)
+        self._defaults = {p.name: p.default for p in parameters}
+        self._required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
+        self._variable = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
+        named = tuple(p.name for p in parameters if p.name != self._receiver)
+        self.parameters = named if self._variable is None else None
+
+    def bind(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> tuple[Mapping[str, object], Collection[str]]:
+        """Return the arguments by name, with defaults, and the names that the caller supplied.
+
+        Raises:
+            TypeError: The function does not accept these arguments, two arguments would have one name, or the receiver
+                comes by keyword.
+        """
+        if self.simple and len(args) <= len(self._names):
+            supplied = {**dict(zip(self._names, args, strict=False)), **kwargs} if args else kwargs
+            # No duplicate, unknown or missing name.
+            if len(supplied) == len(args) + len(kwargs) and self._required <= supplied.keys() <= self._defaults.keys():
+                return {**self._defaults, **supplied}, tuple(supplied)
+        return self._bind_slowly(args, kwargs)
+
+    def _bind_slowly(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> tuple[Mapping[str, object], Collection[str]]:
+        if self._receiver is not None and not args:
+            raise TypeError(
+                f"the first positional argument {self._receiver!r} is missing; call the method on its object"
+            )
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._called}() {error}") from None
+        # In the order of the signature, so that refusals name the same argument each time.
+        supplied = dict.fromkeys(bound.arguments)
+        bound.apply_defaults()
+        values = dict(bound.arguments)
+        if self._receiver is not None:
+            del values[self._receiver]
+            del supplied[self._receiver]
+        if self._variable is not None:
+            extra: dict[str, object] = values.pop(self._variable)
+            supplied.pop(self._variable, None)
+            if not values.keys().isdisjoint(extra):
+                raise TypeError("a keyword argument has the name of a positional-only parameter; rename one of them")
+            values.update(extra)
+            supplied.update(dict.fromkeys(extra))
+        return values, tuple(supplied)
+
+    def spread(
+        self, values: Mapping[str, object], args: tuple[object, ...]
+    ) -> tuple[tuple[object, ...], Mapping[str, object]]:
+        """Return the positional and keyword arguments for the function.
+
+        Args:
+            values: Checked values by name.
+            args: The positional arguments of the call; only a receiver is taken from them.
+        """
+        if self.simple:
+            return (), values
+        positional: list[object] = []
+        keywords = dict(values)
+        for parameter in self.signature.parameters.values():
+            if parameter.name == self._receiver:
+                positional.append(args[0])
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                rest = keywords.pop(parameter.name)
+                positional.extend(rest if is_array(rest) else (rest,))
+            elif parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+                positional.append(keywords.pop(parameter.name))
+        return tuple(positional), keywords
+
+
+def _receiver(function: Callable[..., object], signature: inspect.Signature) -> str | None:
+    first = next(iter(signature.parameters), None)
+    owner = getattr(function, "__qualname__", "").rpartition(".")[0]
+    in_class = bool(owner) and not owner.endswith("<locals>")
+    return first if in_class and first in ("self", "cls") and not inspect.ismethod(function) else None

@@ -1,0 +1,1 @@
+"""Failures, work off the event loop, and the HTTP transport."""

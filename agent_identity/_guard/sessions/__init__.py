@@ -1,0 +1,1 @@
+"""Opening, delegating, exporting, accepting and resuming tasks."""

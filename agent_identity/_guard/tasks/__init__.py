@@ -1,0 +1,1 @@
+"""The task, its place in the context, exported grants and delegation bundles."""

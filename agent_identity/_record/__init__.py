@@ -1,0 +1,1 @@
+"""The record: its types, its canonical bytes, digests, disclosures and pseudonyms."""

@@ -1,0 +1,142 @@
+"""Finds the sources of a report: evidence directories, trees of them, bundles, and files of spans."""
+
+import os
+import re
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final, final
+
+from agent_identity._identity.trust.store import TrustStore
+from agent_identity._reports.answers.report_frame import SourceKind
+from agent_identity._storage.layout import Layout
+from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["STANDARD_INPUT", "Place", "directory_at", "find_places", "own_trust"]
+
+STANDARD_INPUT: Final = "-"
+"""The word for traces on standard input."""
+
+_PARTS: Final = ("ledger", "log", "keys", "trust.json")
+_TRACES: Final = re.compile(r"\.(?:json|jsonl|ndjson|pb|bin|otlp)(?:\.(?:gz|zst))?\Z")
+_MAX_PLACES: Final = 100_000
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A source by its paths.
+
+    Attributes:
+        kind: What it is.
+        paths: The directory or the bundle; of traces, all files, which may share their traces.
+    """
+
+    kind: SourceKind
+    paths: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its path, or that of its first file with the number of the others."""
+        more = len(self.paths) - 1
+        return self.paths[0] if not more else f"{self.paths[0]} and {more:,} more"
+
+
+def find_places(sources: PathLike | Sequence[PathLike]) -> list[Place]:
+    """Return the sources: directories first, then bundles, then all files of spans as one.
+
+    A folder that is no evidence directory stands for the evidence directories and files of spans below it. Links are
+    not followed.
+
+    Args:
+        sources: One path or several.
+
+    Raises:
+        ConfigurationError: There is nothing at a path, or below it, or it cannot be read.
+    """
+    words = [os.fspath(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
+    if not words:
+        raise ConfigurationError("no source is named; name an evidence directory, a bundle or a file of spans")
+    named = list(islice((place for word in words for place in _places(word)), _MAX_PLACES + 1))
+    if len(named) > _MAX_PLACES:
+        raise ConfigurationError(f"there are more than {_MAX_PLACES:,} sources; name a part of them")
+    by_file: dict[str, tuple[SourceKind, str]] = {}
+    for kind, path in named:
+        by_file.setdefault(path if path == STANDARD_INPUT else os.path.realpath(path), (kind, path))
+    found = by_file.values()
+    return [*_alone("ledger", found), *_alone("bundle", found), *_together(found)]
+
+
+def _alone(wanted: SourceKind, found: Iterable[tuple[SourceKind, str]]) -> Iterator[Place]:
+    return (Place(kind, (path,)) for kind, path in found if kind == wanted)
+
+
+def _together(found: Iterable[tuple[SourceKind, str]]) -> Iterator[Place]:
+    files = tuple(path for kind, path in found if kind == "traces")
+    if files:
+        yield Place("traces", files)
+
+
+def _places(word: str) -> Iterator[tuple[SourceKind, str]]:
+    path = Path(word)
+    if word == STANDARD_INPUT:
+        yield "traces", word
+    elif not os.path.lexists(word):
+        raise ConfigurationError(f"no evidence at {word!r}; check the path")
+    elif not path.is_dir():
+        kind: SourceKind = "bundle" if is_bundle(path) else "traces"
+        yield kind, word
+    elif _is_evidence(path):
+        yield "ledger", word
+    else:
+        below = list(_below(word))
+        if not below:
+            raise ConfigurationError(
+                f"no evidence directory and no file of spans in or below {word!r}; name the directory of the enforcer"
+            )
+        yield from below
+
+
+def _is_evidence(path: Path) -> bool:
+    return path.absolute().name == "ledger" or any(os.path.lexists(path / part) for part in _PARTS)
+
+
+def _below(root: str) -> Iterator[tuple[SourceKind, str]]:
+    def fail(error: OSError) -> None:
+        raise ConfigurationError(
+            f"cannot list {error.filename!r}: {error.strerror}; check its permissions, as evidence may be in it"
+        ) from None
+
+    for folder, folders, names in os.walk(root, onerror=fail, followlinks=False):
+        here = Path(folder)
+        inner = [name for name in sorted(folders) if not (here / name).is_symlink()]
+        evidence = [name for name in inner if _is_evidence(here / name)]
+        folders[:] = [name for name in inner if name not in evidence]
+        for name in evidence:
+            yield "ledger", str(here / name)
+        for name in sorted(names):
+            path = here / name
+            if _TRACES.search(name) and not path.is_symlink() and path.is_file():
+                yield "traces", str(path)
+
+
+@contextmanager
+def directory_at(place: Place) -> Generator[str]:
+    """Yield the evidence directory of a source, unpacked if it is a bundle."""
+    if place.kind == "ledger":
+        yield directory_of(place.paths[0]) or place.paths[0]
+        return
+    from agent_identity._verify.proofs.bundle import unpacked  # Few sources are one.
+
+    with unpacked(place.paths[0]) as directory:
+        yield directory_of(directory) or str(directory)
+
+
+def own_trust(directory: str) -> TrustStore | None:
+    """Return the keys beside a ledger, if they can be used; the verification says why not."""
+    with suppress(ConfigurationError, OSError):
+        return TrustStore.load(f"{Layout.of(directory).root}/trust.json")
+    return None

@@ -1,0 +1,1 @@
+"""Verified records for other systems: OCSF, CloudEvents, OpenTelemetry logs, Parquet."""

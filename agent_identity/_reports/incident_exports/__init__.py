@@ -1,0 +1,1 @@
+"""Exports of an incident for the tools of responders."""

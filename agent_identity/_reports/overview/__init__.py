@@ -1,0 +1,1 @@
+"""Several reports from one pass over evidence."""

@@ -1,0 +1,1 @@
+"""Pages: one self-contained HTML file for each answer, with pictures in SVG; presentation of results, no new facts."""

@@ -1,0 +1,1 @@
+"""Timelines of tasks: who did what on whose behalf, through which chain."""

@@ -1,0 +1,1 @@
+"""Files and bytes: layout of a directory, lines, compression codecs, MACs."""

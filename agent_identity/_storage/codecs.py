@@ -1,0 +1,118 @@
+"""Bounded-memory decompression of gzip and zstd files; a truncated file is an error."""
+
+import zlib
+from types import ModuleType
+from typing import Final
+
+from agent_identity._storage.byte_reader import Read
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["GZIP", "gunzip", "unzstd", "zstandard_module"]
+
+GZIP: Final = 31
+"""The window of zlib, and the header and the checksum of gzip."""
+
+_CHUNK: Final = 256 * 1024
+_MAX_WINDOW: Final = 128 * 1024 * 1024
+_SIP: Final = 1024  # Bytes; those of zstd become 32 MiB at most.
+
+
+def zstandard_module() -> ModuleType:
+    """Return the zstd library, which is an extra.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    try:
+        import zstandard  # An extra.
+    except ImportError:
+        raise ConfigurationError(
+            "the extra zstd is not installed, which files compressed by zstd need; run pip "
+            "install '.[zstd]' in the checkout"
+        ) from None
+    return zstandard
+
+
+def gunzip(read: Read, *, several: bool) -> Read:
+    """Return a reader of the decompressed content of a gzip file; it raises ``OSError`` for damaged content.
+
+    Args:
+        read: Reads the file.
+        several: Whether any number of members may follow each other (RFC 1952, section 2.2), or it is exactly one.
+    """
+    engine, begun = zlib.decompressobj(GZIP), not several
+    chunk, position, sip = memoryview(b""), 0, _SIP
+
+    def inflate(size: int) -> bytes:
+        nonlocal engine, begun, chunk, position, sip
+        while True:
+            # After the end of a member, the unconsumed input is the unused input.
+            data: bytes | memoryview = b"" if engine.eof else engine.unconsumed_tail
+            if not data:
+                if position == len(chunk):
+                    chunk, position = memoryview(read(_CHUNK)), 0
+                # Zlib copies all bytes after a member, so it gets little until one proves to be long.
+                data, sip = chunk[position : position + sip], min(2 * sip, _CHUNK)
+                position += len(data)
+            if not data:
+                return _ended("gzip", whole=engine.eof or not begun)
+            if engine.eof:
+                _check_several(several=several)
+                engine = zlib.decompressobj(GZIP)
+            begun = True
+            try:
+                taken = engine.decompress(data, size)
+            except zlib.error:
+                raise OSError("the bytes are not gzip, or are damaged") from None
+            if engine.eof:
+                position, sip = position - len(engine.unused_data), _SIP
+            if taken:
+                return taken
+
+    return inflate
+
+
+def unzstd(read: Read) -> Read:
+    """Return a reader of the decompressed content of a zstd file (RFC 8878), any number of frames; see :func:`gunzip`.
+
+    Args:
+        read: Reads the file.
+
+    Raises:
+        ConfigurationError: The extra ``zstd`` is not installed.
+    """
+    zstandard = zstandard_module()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    # Its reader of streams takes a file that ends early for one that is whole.
+    engine, begun = decompressor.decompressobj(), False
+    waiting, left = memoryview(b""), b""
+
+    def inflate(size: int) -> bytes:
+        nonlocal engine, begun, waiting, left
+        while not waiting:
+            data = left or read(_SIP)
+            if not data:
+                return _ended("zstd", whole=engine.eof or not begun)
+            if engine.eof:
+                engine = decompressor.decompressobj()
+            begun = True
+            try:
+                waiting = memoryview(bytes(engine.decompress(data)))
+            except zstandard.ZstdError:
+                raise OSError("the bytes are not zstd, or are damaged") from None
+            left = bytes(engine.unused_data)
+        taken, waiting = waiting[:size], waiting[size:]
+        return bytes(taken)
+
+    return inflate
+
+
+def _ended(name: str, *, whole: bool) -> bytes:
+    if not whole:
+        raise OSError(f"the {name} file ends early")
+    return b""
+
+
+def _check_several(*, several: bool) -> None:
+    if not several:
+        raise OSError("bytes follow the end of the gzip file")

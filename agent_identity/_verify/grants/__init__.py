@@ -1,0 +1,1 @@
+"""Verification of authority: chains, usage of grants, limits, approvals, revoked keys."""

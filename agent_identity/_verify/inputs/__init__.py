@@ -1,0 +1,1 @@
+"""Inputs of a verification: sources, trust, and accepted record versions."""

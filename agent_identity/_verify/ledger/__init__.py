@@ -1,0 +1,1 @@
+"""Verification of a ledger: log, streams, calls, pruning, certificates, external evidence."""

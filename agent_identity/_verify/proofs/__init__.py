@@ -1,0 +1,1 @@
+"""Proofs, disclosures and bundles: made from a ledger, checked without it."""

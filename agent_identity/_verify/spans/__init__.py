@@ -1,0 +1,1 @@
+"""Verification of spans: attestations, mirrored attributes, members, coverage."""

@@ -1,0 +1,1 @@
+"""Workers and the spill store that bound the memory of a verification."""

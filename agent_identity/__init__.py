@@ -73,20 +73,22 @@ __all__ = [
 ]
 
 # The root is lazy (PEP 562): the propagator entry point imports it while OpenTelemetry is importing.
-_FACES: Final = {
-    "_verify.report": ("Report",),
-    "_verify": ("Verifier", "verify"),
-    "_authority.grants": ("Grant", "Scope"),
-    "_guard": ("Enforcer",),
-    "_guard.tasks": ("Task",),
-    "_identity.principals": ("Agent", "Human", "Service"),
-    "_policy": ("RuleSet",),
-    "_policy.decision": ("Decision", "Effect", "Finding", "Inspector", "Policy", "Request"),
-    "_policy.rules": ("Rule",),
+_MODULES: Final = {
+    "_authority.grants.grants": ("Grant",),
+    "_authority.grants.scope": ("Scope",),
+    "_directory.enforcer": ("Enforcer",),
+    "_guard.tasks.task": ("Task",),
+    "_identity.principals.principals": ("Agent", "Human", "Service"),
+    "_policy.decision.decision": ("Decision", "Effect"),
+    "_policy.decision.request": ("Finding", "Inspector", "Policy", "Request"),
+    "_policy.rule_set": ("RuleSet",),
+    "_policy.rules.rule": ("Rule",),
+    "_verify.api": ("Verifier", "verify"),
+    "_verify.report.report": ("Report",),
     "errors": ("AgentIdentityError", "ConfigurationError", "Denied", "EvidenceError"),
     "integrations.instrumentation": ("instrument", "uninstrument"),
 }
-_HOME: Final = {name: face for face, names in _FACES.items() for name in names}
+_HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 _PUBLIC: Final = (
     *("adapters", "answers", "approvals", "audit", "constraints", "delegation", "errors", "identity", "inspection"),
     *("limits", "options", "policy", "records", "state", "tokens"),
@@ -112,12 +114,12 @@ def _elsewhere(name: str) -> str | None:
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return import_module("agent_identity.version").VERSION
-    face = _HOME.get(name)
-    if face is None:
+    module = _HOME.get(name)
+    if module is None:
         if place := _elsewhere(name):  # Of an AttributeError, `from agent_identity import` would drop the message.
             raise ImportError(f"agent_identity has no {name!r}; it is in {place}", name=name)
         raise AttributeError(f"module 'agent_identity' has no attribute {name!r}")
-    value: object = getattr(import_module(f"agent_identity.{face}"), name)
+    value: object = getattr(import_module(f"agent_identity.{module}"), name)
     globals()[name] = value
     return value
 

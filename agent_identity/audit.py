@@ -26,6 +26,8 @@ else:
             "agent_identity._reports.export.interop": ("export",),
             "agent_identity._reports.export.named_queries": ("named_queries", "query_tables"),
             "agent_identity._reports.export.tables": ("export_tables",),
+            "agent_identity._reports.timelines.builder": ("Action", "Delegation", "TaskTimeline", "story"),
+            "agent_identity._verify.api": ("Verifier", "verify"),
             "agent_identity._verify.inputs.sources": ("Source",),
             "agent_identity._verify.inputs.trust_argument": ("Trust",),
             "agent_identity._verify.ledger.ledger_check": ("Progress",),
@@ -35,8 +37,6 @@ else:
             "agent_identity._verify.proofs.proving": ("prove", "prove_growth"),
             "agent_identity._verify.report.periods": ("Period",),
             "agent_identity._verify.report.report": ("Coverage", "Problem", "Report", "Severity", "Step"),
-            "agent_identity._reports.timelines.builder": ("Action", "Delegation", "TaskTimeline", "story"),
-            "agent_identity._verify.api": ("Verifier", "verify"),
         },
     )
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent_identity._reports.controls._queries import QUERIES
 from agent_identity._reports.controls.control_rows import FRAMEWORKS, ControlRow, ControlTable, standard_tables
-from agent_identity._reports.controls.queries import QUERIES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference" / "controls"
 _BEGIN, _END = "<!-- rows: begin -->", "<!-- rows: end -->"

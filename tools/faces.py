@@ -1,8 +1,11 @@
-"""Write the faces of the rooms: the `__init__` of each folder inside them names what other folders import from it.
+"""Check what folders show, and write the public modules that gather names.
 
-Run as ``python tools/faces.py`` to write them, with ``--check`` to learn whether they are as they should be (exit 1 if
-not). The docstring of a face is written by hand and kept. A public module that gathers names of several folders
-(``identity``, ``policy``, …) lists them in ``__all__`` by hand; its imports are written from that.
+A module or folder whose name begins with an underscore is imported only from its own folder. So the listing of a
+folder is its face: what has no underscore is what others import, and what nobody else imports has one. The public
+modules (``identity``, ``policy``, …) list their names in ``__all__`` by hand; their imports are written from that.
+
+Run as ``python tools/faces.py`` to write them, with ``--check`` to learn whether all is as it should be (exit 1 if
+not).
 """
 
 import ast
@@ -13,19 +16,12 @@ from pathlib import Path
 
 PACKAGE = "agent_identity"
 WIDTH = 120
-ROOMS = (
-    *("_identity", "_constraints", "_flow", "_authority", "_policy", "_ledger"),
-    *("_inspection", "_reports", "_guard"),
-)
 PUBLIC = {
     "answers": ("_reports.answers", "_reports.controls", "_reports.overview"),
-    "audit": (
-        *("_reports.export", "_verify.inputs", "_verify.ledger", "_verify.proofs"),
-        *("_verify.report", "_reports.timelines", "_verify"),
-    ),
+    "audit": ("_reports.export", "_reports.timelines", "_verify"),
     "delegation": ("_guard.sessions", "_guard.tasks"),
     "identity": ("_identity", "_authority.registries.agents", "_directory.agents_file"),
-    "options": ("_directory", "_guard.lifecycle", "_ledger", "_record"),
+    "options": ("_directory.options", "_guard.lifecycle", "_ledger", "_record"),
     "policy": ("_policy",),
 }
 """Public modules that gather names, and the folders in which these are defined."""
@@ -51,49 +47,12 @@ def _defined(tree: ast.Module) -> set[str]:
 
 
 class Package:
-    """Every module of the package, what it defines, and what it imports from folders."""
+    """Every module of the package, and the imports of its own modules."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.trees = {
-            _module_of(path, root): ast.parse(path.read_text(encoding="utf-8"))
-            for path in sorted((root / PACKAGE).rglob("*.py"))
-        }
         self.paths = {_module_of(path, root): path for path in sorted((root / PACKAGE).rglob("*.py"))}
-
-    def faces(self) -> list[str]:
-        """Return the folders inside rooms, and the rooms."""
-        return [name for name, path in self.paths.items() if path.name == "__init__.py" and _room(name) in ROOMS]
-
-    def modules(self, face: str) -> list[str]:
-        """Return the modules that lie directly in the folder of a face."""
-        return [
-            name for name, path in self.paths.items() if name.rpartition(".")[0] == face and path.stem != "__init__"
-        ]
-
-    def users(self) -> dict[str, set[str]]:
-        """Return for each face the names that modules outside its folder import from it."""
-        names: dict[str, set[str]] = defaultdict(set)
-        faces = set(self.faces())
-        for module, tree in self.trees.items():
-            if module in faces:
-                continue
-            folder = module.rpartition(".")[0]
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ImportFrom) and node.module in faces and node.module != folder:
-                    inner = (alias.name for alias in node.names)
-                    names[node.module].update(name for name in inner if not self._is_module(f"{node.module}.{name}"))
-        return names
-
-    def _is_module(self, name: str) -> bool:
-        """Return whether a name is that of a module, which a folder has without being told.
-
-        Raises:
-            LookupError: The module defines its own name, so that either might be meant.
-        """
-        if name in self.trees and name.rpartition(".")[2] in _defined(self.trees[name]):
-            raise LookupError(f"{name} is a module and a name in it; rename the module")
-        return name in self.trees
+        self.trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in self.paths.items()}
 
     def home(self, name: str, among: list[str]) -> str:
         """Return the one module that defines a name.
@@ -106,9 +65,57 @@ class Package:
             raise LookupError(f"{name} is defined by {homes or 'none'} where one should; rename it")
         return homes[0]
 
+    def imports(self) -> Iterator[tuple[str, int, str]]:
+        """Yield the importer, the line and the imported module of each import inside the package."""
+        for module, tree in self.trees.items():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE:
+                    for alias in node.names:
+                        full = f"{node.module}.{alias.name}"
+                        yield module, node.lineno, full if full in self.trees else (node.module or "")
 
-def _room(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
+    def folder(self, module: str) -> str:
+        """Return the folder that a module lies in; a package lies in itself."""
+        return module if self.paths[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def trespasses(package: Package) -> Iterator[str]:
+    """Yield every import from another folder of a module, or of a folder, that has an underscore."""
+    for module, line, imported in package.imports():
+        folder = package.folder(module)
+        parts = imported.split(".")
+        for depth in range(1, len(parts)):
+            owner = ".".join(parts[:depth])
+            if parts[depth].startswith("_") and not f"{folder}.".startswith(f"{owner}."):
+                place = package.paths[module].relative_to(package.root)
+                yield f"{place}:{line}: imports {imported}, which only {owner} may; take the underscore away"
+    for module, tree in package.trees.items():
+        for node in ast.walk(tree):
+            if _is_hidden(node):
+                place = f"{package.paths[module].relative_to(package.root)}:{getattr(node, 'lineno', 0)}"
+                yield f"{place}: an import that this check cannot follow; write from {PACKAGE}.MODULE import NAME"
+
+
+def unused(package: Package) -> Iterator[str]:
+    """Yield every module in a room that only its own folder imports, and that has no underscore."""
+    outside = {imported for module, _, imported in package.imports() if _parent(imported) != package.folder(module)}
+    for module, path in package.paths.items():
+        room, name = module.split(".")[1:2], module.rpartition(".")[2]
+        inner = bool(room) and room[0].startswith("_") and module.count(".") > 1 and path.name != "__init__.py"
+        if inner and not name.startswith("_") and module not in outside:
+            yield f"{path.relative_to(package.root)}: only its own folder imports it; begin its name with an underscore"
+
+
+def _parent(module: str) -> str:
+    return module.rpartition(".")[0]
+
+
+def _is_hidden(node: ast.AST) -> bool:
+    """Return whether a module of ours is imported as a whole, by a relative path, or with all its names."""
+    if isinstance(node, ast.Import):
+        return any(alias.name.startswith(f"{PACKAGE}.") for alias in node.names)
+    ours = isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").partition(".")[0] == PACKAGE)
+    return bool(ours) and isinstance(node, ast.ImportFrom) and (bool(node.level) or node.names[0].name == "*")
 
 
 def _literal(names: list[str], indent: str) -> str:
@@ -129,9 +136,7 @@ def _rank(name: str) -> int:
 
 
 def _text(docstring: str, homes: Mapping[str, list[str]]) -> str:
-    """Return the source of a face from the modules that define its names."""
-    if not homes:
-        return f'"""{docstring}"""\n'
+    """Return the source of a public module from the modules that define its names."""
     lines = [f'"""{docstring}"""', "", "from typing import TYPE_CHECKING", "", "if TYPE_CHECKING:"]
     for module in sorted(homes):
         names = sorted(_order(homes[module]), key=lambda name: (_rank(name), name.lower()))
@@ -156,17 +161,6 @@ def _text(docstring: str, homes: Mapping[str, list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _docstring(tree: ast.Module) -> str:
-    return ast.get_docstring(tree, clean=False) or "To be written: one line that says what this folder is."
-
-
-def _grouped(package: Package, names: set[str], among: list[str]) -> dict[str, list[str]]:
-    homes: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        homes[package.home(name, among)].append(name)
-    return homes
-
-
 def _public_names(tree: ast.Module) -> set[str]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.List):
@@ -174,65 +168,40 @@ def _public_names(tree: ast.Module) -> set[str]:
     return set()
 
 
-def texts(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the path and the source of each face.
+def texts(package: Package) -> Iterator[tuple[Path, str]]:
+    """Yield the path and the source of each public module that gathers names.
 
     Raises:
         LookupError: A name is defined by no module or by several.
     """
-    package = Package(root)
-    users = package.users()
-    for face in package.faces():
-        homes = _grouped(package, users.get(face, set()), package.modules(face))
-        yield package.paths[face], _text(_docstring(package.trees[face]), homes)
     for name, folders in PUBLIC.items():
         places = tuple(f"{PACKAGE}.{folder}" for folder in folders)
         inner = [
-            module for module, path in package.paths.items() if module.startswith(places) and path.stem != "__init__"
+            module
+            for module, path in package.paths.items()
+            if any(module == place or module.startswith(f"{place}.") for place in places) and path.stem != "__init__"
         ]
-        tree = package.trees[f"{PACKAGE}.{name}"]
-        yield package.paths[f"{PACKAGE}.{name}"], _text(_docstring(tree), _grouped(package, _public_names(tree), inner))
-
-
-def trespasses(root: Path) -> Iterator[str]:
-    """Yield every import of a module inside a folder by a module outside it, which should use the face."""
-    package = Package(root)
-    public = {f"{PACKAGE}.{name}" for name in PUBLIC}
-    faces = set(package.faces())
-    inside = {module for face in faces for module in package.modules(face)}
-    for module, tree in package.trees.items():
-        folder = module if module in faces else module.rpartition(".")[0]
-        for node in ast.walk(tree):
-            place = f"{package.paths[module].relative_to(root)}:{getattr(node, 'lineno', 0)}"
-            if _is_hidden(node):
-                yield f"{place}: an import that this check cannot follow; write from {PACKAGE}.FOLDER import NAME"
-            if not isinstance(node, ast.ImportFrom) or node.module not in inside or module in public:
-                continue
-            if node.module.rpartition(".")[0] != folder:
-                yield f"{place}: imports {node.module}, which is inside another folder; import from the folder"
-
-
-def _is_hidden(node: ast.AST) -> bool:
-    """Return whether a module of ours is imported as a whole, by a relative path, or with all its names."""
-    if isinstance(node, ast.Import):
-        return any(alias.name.startswith(f"{PACKAGE}.") for alias in node.names)
-    ours = isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").partition(".")[0] == PACKAGE)
-    return bool(ours) and isinstance(node, ast.ImportFrom) and (bool(node.level) or node.names[0].name == "*")
+        module = f"{PACKAGE}.{name}"
+        homes: dict[str, list[str]] = defaultdict(list)
+        for public in sorted(_public_names(package.trees[module])):
+            homes[package.home(public, inner)].append(public)
+        yield package.paths[module], _text(ast.get_docstring(package.trees[module], clean=False) or "", homes)
 
 
 def main(root: Path, *, check: bool) -> int:
-    """Write the faces, or tell which are not as they should be; return the exit status."""
-    wrong = [(path, text) for path, text in texts(root) if path.read_text(encoding="utf-8") != text]
+    """Write the public modules, or tell what is not as it should be; return the exit status."""
+    package = Package(root)
+    wrong = [(path, text) for path, text in texts(package) if path.read_text(encoding="utf-8") != text]
     for path, text in wrong:
         if check:
-            print(f"{path.relative_to(root)}: not the names that other folders import; run python tools/faces.py")
+            print(f"{path.relative_to(root)}: not the names of its __all__; run python tools/faces.py")
         else:
             path.write_text(text, encoding="utf-8")
-    outside = list(trespasses(root)) if check else []
-    print("\n".join(outside), end="\n" if outside else "")
-    if check and not wrong and not outside:
-        print(f"faces: every folder of {len(ROOMS)} rooms names exactly what others import from it")
-    return 1 if check and (wrong or outside) else 0
+    problems = [*trespasses(package), *unused(package)] if check else []
+    print("\n".join(problems), end="\n" if problems else "")
+    if check and not wrong and not problems:
+        print(f"faces: {len(package.trees)} modules; those with an underscore are used in their own folder only")
+    return 1 if check and (wrong or problems) else 0
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from faces import Package
-
 PACKAGE = "agent_identity"
 
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
@@ -26,12 +24,16 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "cryptography": ("_identity", "integrations.rfc3161"),
     "asgiref": ("integrations.http.django",),
     "django": ("integrations.http.django",),
-    "duckdb": ("_reports.export.tables", "_reports.export.fact_tables", "_reports.export.parquet_files"),
-    "grpc": ("_directory.export.grpc_receiver",),
+    "duckdb": ("_reports.export.tables", "_reports.export._fact_tables", "_reports.export._parquet_files"),
+    "grpc": ("_directory.export._grpc_receiver",),
     "flask": ("integrations.http.flask",),
     "google.adk": ("integrations.frameworks",),
     "google.genai": ("integrations.frameworks",),
-    "google.protobuf": ("_ledger", "integrations.frameworks.a2a"),  # The messages of A2A are Protobuf's.
+    "google.protobuf": (
+        "_spans._otlp_protobuf",
+        "_directory.export",
+        "integrations.frameworks.a2a",
+    ),  # The messages of A2A are Protobuf's.
     "httpx": ("integrations.http.httpx", "integrations.frameworks.a2a"),
     "joserfc": ("_identity.foreign.jwks",),
     "kingfisher_sdk": ("_inspection.secret_tokens",),
@@ -43,18 +45,28 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "mcp": ("integrations.mcp",),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "msgspec": (
-        *("_reports.answers", "_verify.ledger.open_intents", "_ledger", "_identity.trust.file"),
+        *("_reports.answers", "_verify.ledger._open_intents", "_record", "_ledger", "_spans", "_identity.trust._file"),
         "_verify.grants.approvals_check",  # Records wait in a file.
         # Made for each call.
         *("_guard.calls.call", "_guard.tasks.task_context", "integrations.langchain.invocation"),
     ),
-    "opentelemetry": ("_guard", "_spans.otlp_encoding", "integrations", "testing.rehearsal"),
-    "opentelemetry.proto": ("_directory.export.grpc_receiver", "_ledger"),
-    "orjson": ("canonical", "_ledger", "_guard", "_reports", "cli.answer"),
+    "opentelemetry": ("_guard", "_directory.export", "_directory.options", "integrations", "testing.rehearsal"),
+    "opentelemetry.proto": ("_directory.export", "_spans._otlp_protobuf"),
+    "orjson": (
+        "canonical",
+        "_record",
+        "_ledger",
+        "_spans",
+        "_guard",
+        "_directory",
+        "_verify",
+        "_reports",
+        "cli.answer",
+    ),
     "packaging": ("cli.operate.doctor_frameworks", "cli.operate.doctor_packages"),
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
-    "pydantic": ("_inspection.document", "_inspection.transform", "_guard.calls.object_forms", "integrations"),
+    "pydantic": ("_inspection.document", "_inspection.transform", "_guard.calls._object_forms", "integrations"),
     "pydantic_core": ("_constraints.value_forms",),  # The type of its time zones, which arguments have.
     "pydantic_ai": ("integrations.frameworks",),
     "pytest": ("pytest_plugin",),
@@ -63,17 +75,17 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     # Each store by the one module that speaks to it.
     "strands": ("integrations.frameworks.strands",),
     "crewai": ("integrations.frameworks.crewai",),
-    "psycopg": ("_authority.stores.postgres", "_authority.stores.postgres_connection"),
+    "psycopg": ("_authority.stores.postgres", "_authority.stores._postgres_connection"),
     "redis": ("_authority.stores.redis",),
-    "sqlglot": ("_policy.declarations.sql_statements",),
+    "sqlglot": ("_policy.declarations._sql_statements",),
     "starlette": ("integrations.http.starlette", "integrations.frameworks.a2a"),
     # Only for type checkers, which know it without its being installed.
     "_typeshed": ("cli.answer",),
     "typing_extensions": ("_guard", "_identity", "integrations", "_policy"),
     "workflows": ("integrations.frameworks.llama_index",),
     "wrapt": ("integrations",),
-    "yaml": ("_scan", "_policy.files.yaml_reader"),
-    "zstandard": ("_ledger",),
+    "yaml": ("_scan", "_policy.files._yaml_reader"),
+    "zstandard": ("_storage.codecs", "_spans._otlp_protobuf"),
 }
 
 # Leaf → who may import it. Leaves and doors, which are what users name when they want a leaf, import it as they like;
@@ -81,7 +93,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
 LEAVES: dict[str, tuple[str, ...]] = {
     "_reports.export.interop": ("cli.verify.export",),
     "_reports.export.tables": ("cli.verify.export",),
-    "_verify.ledger.pruning_check": ("_verify.ledger.ledger_check",),
+    "_verify.ledger._pruning_check": ("_verify.ledger.ledger_check",),
     "_authority.tokens.downstream": ("_guard.tasks.task", "_directory.tokens.task_tokens", "tokens"),
     "_authority.tokens.exchange": ("_directory.tokens.token_exchange", "_guard.common.http_transport"),
     "_authority.tokens.jwt": (
@@ -89,32 +101,32 @@ LEAVES: dict[str, tuple[str, ...]] = {
         "_directory.tokens.local_tokens",
         "_directory.tokens.token_exchange",
         "_guard.common.http_transport",
-        "_directory.witnesses",
+        "_directory._witnesses",
         "_inspection.http_model",
     ),
-    "_authority.stores.postgres_connection": ("_authority.stores.postgres",),
+    "_authority.stores._postgres_connection": ("_authority.stores.postgres",),
     "_authority.stores.postgres": ("cli.control.opened", "state"),
     "_authority.stores.redis": ("cli.control.opened", "state"),
-    "_directory.export.ledger_exporter": ("cli.operate.replay", "_directory.enforcer", "_directory.assembly"),
-    "_directory.export.grpc_receiver": ("_directory.export.ledger_exporter",),
-    "_directory.export.http_receiver": ("_directory.export.ledger_exporter", "_directory.export.grpc_receiver"),
+    "_directory.export.ledger_exporter": ("cli.operate.replay", "_directory.enforcer", "_directory._assembly"),
+    "_directory.export._grpc_receiver": ("_directory.export.ledger_exporter",),
+    "_directory.export._http_receiver": ("_directory.export.ledger_exporter", "_directory.export._grpc_receiver"),
     "_directory.tokens.local_tokens": ("_directory.tokens.token_exchange", "tokens"),
-    "_directory.export.receivers": ("cli.operate.replay", "_guard"),
+    "_directory.export.receivers": ("cli.operate.replay", "_directory"),
     "_directory.export.sender": ("cli.operate.replay", "_directory.export.ledger_exporter"),
-    "_directory.tokens.task_tokens": ("_directory.assembly",),
+    "_directory.tokens.task_tokens": ("_directory._assembly",),
     "_directory.tokens.token_exchange": ("tokens",),
-    "_guard.common.http_transport": ("_guard", "integrations.rfc3161", "tokens"),
+    "_guard.common.http_transport": ("_guard", "_directory", "integrations.rfc3161", "tokens"),
     "_common.http_post": (
         "_guard.common.http_transport",
-        "_directory.export.http_receiver",
+        "_directory.export._http_receiver",
         "_inspection.http_model",
     ),
-    "_directory.witnesses": ("_directory.publication",),
-    "_spans.otlp_encoding": ("_directory.export.grpc_receiver", "_directory.export.http_receiver"),
+    "_directory._witnesses": ("_directory._publication",),
+    "_directory.export._otlp_encoding": ("_directory.export._grpc_receiver", "_directory.export._http_receiver"),
     "_ledger.archiving": ("cli.operate.archive",),
     "_ledger.transparency.witness": ("cli.trust.witness", "_ledger.transparency.witness_client"),
-    "_ledger.transparency.witness_client": ("cli.operate.doctor_directory", "_directory.witnesses"),
-    "_policy.declarations.sql_statements": ("_policy.declarations.sql_tables",),
+    "_ledger.transparency.witness_client": ("cli.operate.doctor_directory", "_directory._witnesses"),
+    "_policy.declarations._sql_statements": ("_policy.declarations.sql_tables",),
     "integrations.keys.pkcs11": (),
     "integrations.rfc3161": ("cli.trust.anchor", "cli.verify.verify"),
     "integrations.keys.securesystemslib": (),
@@ -138,16 +150,6 @@ def _is_later(part: ast.AST) -> bool:
     if isinstance(part, ast.If):
         return isinstance(part.test, ast.Name) and part.test.id == "TYPE_CHECKING"
     return isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
-
-
-def _behind_faces(root: Path) -> dict[str, str]:
-    """Return for each name of a face, by its dotted path, the module that defines it."""
-    package = Package(root)
-    return {
-        f"{face}.{name}": package.home(name, package.modules(face))
-        for face, names in package.users().items()
-        for name in names
-    }
 
 
 def _within(module: str, prefix: str) -> bool:
@@ -181,13 +183,9 @@ def _misses(module: str, imported: str, *, at_once: bool) -> str | None:
 def main(package: Path) -> int:
     """Print every import that the table does not allow; return the exit status."""
     wrong: list[str] = []
-    behind = _behind_faces(package.parent)
     for path in sorted(package.rglob("*.py")):
         module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
-        if path.name == "__init__.py" and module.startswith("_"):
-            continue  # A face loads a module when a name of it is used.
-        for line, name, at_once in _imported(ast.parse(path.read_text(encoding="utf-8"))):
-            imported = behind.get(name, name)
+        for line, imported, at_once in _imported(ast.parse(path.read_text(encoding="utf-8"))):
             if (problem := _misses(module, imported, at_once=at_once)) is not None:
                 wrong.append(f"{path.relative_to(package.parent)}:{line}: {problem}")
             library = _library(imported)

@@ -1,4 +1,4 @@
-"""Lazy package exports (PEP 562): a name is imported from its module on first use."""
+"""Lazy names of a public module (PEP 562): each is imported from the module that defines it on first use."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -7,39 +7,27 @@ from importlib import import_module
 __all__ = ["lazily"]
 
 
-def lazily(
-    package: str, modules: Mapping[str, Sequence[str]]
-) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` of a package that exports names of its modules.
+def lazily(module: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a module that gathers names of others.
 
-    A program then loads only the modules whose names it uses. The package caches each name, and has its modules as
-    attributes. Type checkers read the imports of the package under ``TYPE_CHECKING``; a test compares the two.
+    A program then loads only the modules whose names it uses. Each name is kept when it was found. Type checkers read
+    the imports under ``TYPE_CHECKING``; a test compares the two.
 
     Args:
-        package: The name of the package.
-        modules: The modules, by full name or as ``.name`` in the package, each with the names that it exports.
+        module: The name of the module.
+        homes: The modules that define its names, each with these names.
     """
-    homes = {name: module for module, names in modules.items() for name in names}
+    home_of = {name: home for home, names in homes.items() for name in names}
 
     def find(name: str) -> object:
-        home = homes.get(name)
+        home = home_of.get(name)
         if home is None:
-            return _submodule(package, name)
-        value: object = getattr(import_module(home, package), name)
-        setattr(sys.modules[package], name, value)
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        value: object = getattr(import_module(home), name)
+        setattr(sys.modules[module], name, value)
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(import_module(package)), *homes})
+        return sorted({*vars(sys.modules[module]), *home_of})
 
     return find, names
-
-
-def _submodule(package: str, name: str) -> object:
-    if name.isidentifier() and not name.startswith("_"):  # A private name imports nothing.
-        try:
-            return import_module(f"{package}.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"{package}.{name}":
-                raise
-    raise AttributeError(f"module {package!r} has no attribute {name!r}")

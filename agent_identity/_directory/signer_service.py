@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, final, get_args
 
-from agent_identity._directory.open import prepare
-from agent_identity._directory.signing_policy import (
+from agent_identity._directory._signing_policy import (
     is_operation,
     refuse_foreign_evidence,
     refuse_foreign_grant,
     refuse_foreign_operation,
 )
+from agent_identity._directory.open import prepare
 from agent_identity._guard.common.followed_trust import announced
 from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.ids import Ids

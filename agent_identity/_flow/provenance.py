@@ -13,9 +13,9 @@ from string import ascii_uppercase
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 from urllib.parse import urlsplit
 
+from agent_identity._flow._word_rows import BREAK, MARKS, QUOTES, WordRows, words_in_row
 from agent_identity._flow.declaration import leaves_of
 from agent_identity._flow.labels import Label
-from agent_identity._flow.word_rows import BREAK, MARKS, QUOTES, WordRows, words_in_row
 
 __all__ = [
     "PROVENANCES",

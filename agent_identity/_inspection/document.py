@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from pydantic import BaseModel
 
 from agent_identity._common.narrowing import is_dict, is_object, is_plain_dict
-from agent_identity._inspection.texts import Text
+from agent_identity._inspection._texts import Text
 
 __all__ = ["MAX_CHARACTERS", "Document", "Leaf", "Path", "is_readable", "members_of", "pointer", "read"]
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, final
 
+from agent_identity._inspection._markup import comments, images
+from agent_identity._inspection._texts import ANSI, CONTROLS
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.inspector import Match, TextInspector
-from agent_identity._inspection.markup import comments, images
-from agent_identity._inspection.texts import ANSI, CONTROLS
 
 __all__ = ["HiddenText"]
 

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
+from agent_identity._inspection._texts import Text
 from agent_identity._inspection.document import MAX_CHARACTERS, Document, Leaf, pointer, read
-from agent_identity._inspection.texts import Text
 from agent_identity._policy.decision.request import Content, Direction, Finding, Severity
 
 __all__ = ["UNINSPECTED", "Match", "TextInspector", "inspect_texts"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Final, final
 
-from agent_identity._inspection.checksums import (
+from agent_identity._inspection._checksums import (
     IBAN_LENGTHS,
     SHORTEST_CARD,
     cards_in,
@@ -14,9 +14,9 @@ from agent_identity._inspection.checksums import (
     is_nhs,
     is_tax_id,
 )
+from agent_identity._inspection._texts import Text
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.inspector import Match, TextInspector
-from agent_identity._inspection.texts import Text
 
 __all__ = ["PersonalData"]
 

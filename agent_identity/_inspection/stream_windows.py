@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol, final, runtime_checkable
 
-from agent_identity._inspection.texts import tail_of
+from agent_identity._inspection._texts import tail_of
 from agent_identity._policy.decision.request import Finding
 
 __all__ = ["InspectorStream", "Progress", "StreamInspector", "StreamWindow"]

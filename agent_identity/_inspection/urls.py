@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, cast, final
 
-from agent_identity._inspection.addresses import is_internal, is_ip
+from agent_identity._inspection._addresses import is_internal, is_ip
+from agent_identity._inspection._markup import data_length
 from agent_identity._inspection.document import Document, Leaf
 from agent_identity._inspection.inspector import Match, TextInspector
-from agent_identity._inspection.markup import data_length
 from agent_identity._policy.decision.request import Severity
 from agent_identity.errors import ConfigurationError
 

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias, final
 from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.keys import Signer
-from agent_identity._ledger.compression import content_digest, copy_compressed
+from agent_identity._ledger._compression import content_digest, copy_compressed
 from agent_identity._ledger.ledger import Ledger
 from agent_identity._ledger.prunable_prefix import Cut, read_heads, survey
 from agent_identity._ledger.prune_statement import Kept, PruneStatement, grants_file, sign_pruned, unverified_pruned

@@ -18,12 +18,12 @@ from agent_identity._identity.common.ids import Ids
 from agent_identity._identity.common.private_files import check_path
 from agent_identity._identity.keys.cosigners import check_note_name as check_name
 from agent_identity._identity.keys.keys import Signer
+from agent_identity._ledger._compression import Compressor
+from agent_identity._ledger._recovery import recover
+from agent_identity._ledger._sources import id_of, wall_of
 from agent_identity._ledger.beginning import Beginning
-from agent_identity._ledger.compression import Compressor
-from agent_identity._ledger.recovery import recover
 from agent_identity._ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._ledger.segments import Segments
-from agent_identity._ledger.sources import id_of, wall_of
 from agent_identity._ledger.transparency.bootstrap import check_origin, found
 from agent_identity._ledger.transparency.log import DirectoryLog
 from agent_identity._ledger.transparency.publisher import Publisher

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
 from agent_identity._identity.common.clock import Clock
-from agent_identity._ledger.compression import Compressor
+from agent_identity._ledger._compression import Compressor
 from agent_identity._ledger.segments import DEFAULT_SECONDS
 from agent_identity._ledger.transparency.log import DirectoryLog, Head
 from agent_identity._ledger.writer import Entry, StreamWriter

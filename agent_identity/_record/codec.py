@@ -10,7 +10,7 @@ import orjson
 from msgspec.structs import force_setattr
 
 from agent_identity import canonical
-from agent_identity._record.refusals import explained
+from agent_identity._record._refusals import explained
 from agent_identity._record.schema import KIND_TYPES, AnyRecord, Detail, Record
 from agent_identity.canonical import RecordValue
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast, get_arg
 
 import msgspec
 
-from agent_identity._record.member_forms import (
+from agent_identity._record._member_forms import (
     ArgsDigest,
     Argument,
     Category,

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast, get_arg
 
 import msgspec
 
-from agent_identity._record.member_forms import (
+from agent_identity._record._member_forms import (
     Argument,
     Category,
     Clause,
@@ -27,6 +27,7 @@ from agent_identity._record.member_forms import (
     items,
     stated,
 )
+from agent_identity._record._refusals import ABSENT, UNKNOWN
 from agent_identity._record.parts import (
     EFFECTS,
     FIRST,
@@ -79,7 +80,6 @@ from agent_identity._record.parts import (
     check_forms,
     replaced,
 )
-from agent_identity._record.refusals import ABSENT, UNKNOWN
 
 __all__ = [
     "EFFECTS",

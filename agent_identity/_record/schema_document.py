@@ -6,7 +6,8 @@ from typing import Annotated, Final, TypeAlias, cast, get_origin
 
 import msgspec
 
-from agent_identity._record import member_forms, schema
+from agent_identity._record import _member_forms as member_forms
+from agent_identity._record import schema
 from agent_identity._record.parts import FIRST, Form
 
 __all__ = ["json_schema"]

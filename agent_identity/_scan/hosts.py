@@ -12,9 +12,9 @@ from functools import cache
 from io import TextIOWrapper
 from typing import Final, TypedDict, cast
 
-from agent_identity._scan.folders import opened
-from agent_identity._scan.redaction import label
-from agent_identity._scan.tables import read_table
+from agent_identity._scan._folders import opened
+from agent_identity._scan._redaction import label
+from agent_identity._scan._tables import read_table
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["Contact", "Contacts", "contacts"]

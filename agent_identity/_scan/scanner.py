@@ -5,20 +5,20 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from agent_identity._scan.code import CodeScan
-from agent_identity._scan.configurations import MOST, client_of, configured
-from agent_identity._scan.descriptions import described, is_description
-from agent_identity._scan.documents import Unreadable, member, parse_document, text_of
-from agent_identity._scan.folders import read_bytes, walked
-from agent_identity._scan.guards import with_guards
-from agent_identity._scan.manifests import (
+from agent_identity._scan._code import CodeScan
+from agent_identity._scan._configurations import MOST, client_of, configured
+from agent_identity._scan._descriptions import described, is_description
+from agent_identity._scan._documents import Unreadable, member, parse_document, text_of
+from agent_identity._scan._folders import read_bytes, walked
+from agent_identity._scan._guards import with_guards
+from agent_identity._scan._manifests import (
     dependencies,
     environment_names,
     is_environment_file,
     is_manifest,
     known_variable,
 )
-from agent_identity._scan.names import Module, Tree, parse
+from agent_identity._scan._names import Module, Tree, parse
 from agent_identity._scan.results import KINDS, Edge, Item, Scan, Unread
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError

@@ -100,7 +100,7 @@ def _protobuf() -> tuple[
 ]:
     """Return the splitter of Protocol Buffers files, and the reader of their messages."""
     try:
-        from agent_identity._spans.otlp_protobuf import binary_documents, read_message  # The library is an extra.
+        from agent_identity._spans._otlp_protobuf import binary_documents, read_message  # The library is an extra.
     except ModuleNotFoundError:
         raise ConfigurationError(
             "the package opentelemetry-proto is not installed, which traces in Protocol Buffers "

@@ -480,8 +480,8 @@ def _check_spans(
     visit: "SpanVisit | None" = None,
 ) -> Report:
     # A ledger is verified without these.
+    from agent_identity._verify._reconcile import Comparison
     from agent_identity._verify.ledger.index import ledger_index
-    from agent_identity._verify.reconcile import Comparison
     from agent_identity._verify.spans.spans_check import SPAN_STEPS, SpansCheck
 
     findings = Findings("traces", SPAN_STEPS)

@@ -12,7 +12,7 @@ import pytest
 from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._flow.labels import Label
-from agent_identity._guard.judging.record_builder import Description
+from agent_identity._guard.judging._record_builder import Description
 from agent_identity._guard.judging.tool_flow import ToolFlow
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown
 from agent_identity.errors import Routed

@@ -25,7 +25,7 @@ from agent_identity._guard.approvals import service as approvals
 from agent_identity._guard.calls.call import Call
 from agent_identity._guard.common.recorded_decisions import policy_state
 from agent_identity._guard.judging import guard as guards
-from agent_identity._guard.judging.record_builder import Description
+from agent_identity._guard.judging._record_builder import Description
 from agent_identity._guard.judging.tool_flow import ToolFlow
 from agent_identity._guard.tasks.task_flow import Flows, Judged, TaskFlow
 from agent_identity._identity.common.ids import id_of

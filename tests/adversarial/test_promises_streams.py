@@ -11,7 +11,8 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 
 from agent_identity import Effect, Rule, RuleSet, Scope
-from agent_identity._inspection import stream_windows, texts
+from agent_identity._inspection import _texts as texts
+from agent_identity._inspection import stream_windows
 from agent_identity._inspection.inspector import inspect_texts
 from agent_identity.constraints import Contains
 from agent_identity.errors import ContentBlocked, Denied

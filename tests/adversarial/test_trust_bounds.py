@@ -19,7 +19,7 @@ from agent_identity._identity.common.ids import uuid_of
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pruned
 from agent_identity._ledger.reader import open_ledger
-from agent_identity._ledger.transparency.cosignatures import cosign
+from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.log import unverified_checkpoint
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
 from agent_identity.audit import Verifier, prove

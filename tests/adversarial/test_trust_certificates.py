@@ -26,7 +26,7 @@ from agent_identity._identity.common.ids import uuid_of
 from agent_identity._ledger.excerpt_starts import Excerpt
 from agent_identity._ledger.ledger import Beginning
 from agent_identity._ledger.reader import open_ledger
-from agent_identity._ledger.transparency.cosignatures import cosign
+from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.witness_client import cosigned_file
 from agent_identity._record.codec import encode
 from agent_identity._record.parts import KeyTrust, Stream, Time

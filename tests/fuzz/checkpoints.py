@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
-from agent_identity._ledger.transparency.cosignatures import cosign
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._ledger.transparency.witness import parse_request, request_for
 from agent_identity.errors import AgentIdentityError

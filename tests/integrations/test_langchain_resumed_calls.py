@@ -27,7 +27,7 @@ from langgraph.types import Command, interrupt
 from msgspec import structs
 
 from agent_identity import Agent, Enforcer, Human, Scope, records
-from agent_identity._guard.tasks import shared_mark
+from agent_identity._guard.tasks import _shared_mark as shared_mark
 from agent_identity._ledger.ledger import Ledger
 from agent_identity._record import schema
 from agent_identity.errors import Denied

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, final
 
-from agent_identity._authority.stores.counters import Parts, given_back, kept_in, kept_with, taken
+from agent_identity._authority.stores._counters import Parts, given_back, kept_in, kept_with, taken
 from agent_identity._authority.stores.forks import renewed_in_children
 from agent_identity._authority.stores.protocol import (
     GRACE,

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, final
 
-from agent_identity._authority.stores.counters import (
+from agent_identity._authority.stores._counters import (
     Parts,
     given_back,
     kept_in,
@@ -34,7 +34,7 @@ from agent_identity._common.typed_calls import typed_calls
 from agent_identity.errors import ConfigurationError, StateError
 
 if TYPE_CHECKING:
-    from agent_identity._authority.stores.postgres_connection import BoundedConnection
+    from agent_identity._authority.stores._postgres_connection import BoundedConnection
 
 __all__ = ["PostgresState"]
 
@@ -297,7 +297,7 @@ class PostgresState:
 
     def _connection(self) -> "BoundedConnection":
         """Return an idle connection, the youngest first; drop one that the server closed."""
-        from agent_identity._authority.stores.postgres_connection import connect  # It imports the extra.
+        from agent_identity._authority.stores._postgres_connection import connect  # It imports the extra.
 
         if self._closed:
             raise StateError("the store of state is closed; open the enforcer again")

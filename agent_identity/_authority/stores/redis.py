@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Final, Protocol, final
 
-from agent_identity._authority.stores.counters import width
+from agent_identity._authority.stores._counters import width
 from agent_identity._authority.stores.protocol import (
     GRACE,
     Debit,

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, final
 
-from agent_identity._authority.stores.counters import (
+from agent_identity._authority.stores._counters import (
     Parts,
     given_back,
     kept_in,

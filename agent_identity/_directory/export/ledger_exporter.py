@@ -107,10 +107,10 @@ class LedgerExport:
 def _receivers(protocol: OtlpProtocol) -> Callable[[SplitResult, Settings, Mapping[str, str]], Receiver]:
     try:
         if protocol == "grpc":
-            from agent_identity._directory.export.grpc_receiver import GrpcReceiver  # noqa: PLC0415  Needs grpcio.
+            from agent_identity._directory.export._grpc_receiver import GrpcReceiver  # noqa: PLC0415  Needs grpcio.
 
             return GrpcReceiver
-        from agent_identity._directory.export.http_receiver import HttpReceiver  # noqa: PLC0415  Needs an extra.
+        from agent_identity._directory.export._http_receiver import HttpReceiver  # noqa: PLC0415  Needs an extra.
     except ImportError as error:
         raise ConfigurationError(
             f"the package {error.name} is not installed; run pip install '.[otlp]' in the checkout, and grpcio for "

@@ -18,7 +18,7 @@ import orjson
 from agent_identity import canonical
 from agent_identity._common.narrowing import is_array, is_plain_array, is_plain_dict
 from agent_identity._constraints.value_forms import DecimalText, NoFormError, form_of
-from agent_identity._guard.calls.object_forms import form, rebuilt, taken
+from agent_identity._guard.calls._object_forms import form, rebuilt, taken
 from agent_identity._record.commitments import part
 from agent_identity.canonical import JSON
 

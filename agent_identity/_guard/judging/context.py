@@ -14,10 +14,10 @@ from agent_identity._guard.calls.approval_request import Approval
 from agent_identity._guard.calls.call import Call
 from agent_identity._guard.calls.process_facts import Renewals
 from agent_identity._guard.common.recorded_decisions import Mode
+from agent_identity._guard.judging._openings import Openings
+from agent_identity._guard.judging._timings import Timings
 from agent_identity._guard.judging.known_tools import KnownTools
-from agent_identity._guard.judging.openings import Openings
 from agent_identity._guard.judging.revocations import Revocations
-from agent_identity._guard.judging.timings import Timings
 from agent_identity._guard.tasks.task import Task
 from agent_identity._guard.tasks.task_context import TaskContext
 from agent_identity._guard.tasks.task_flow import Flows

@@ -18,14 +18,14 @@ from agent_identity._guard.calls.limit_debits import Limits
 from agent_identity._guard.calls.stopwatch import Stopwatch
 from agent_identity._guard.common.failures import error_type, failure, safe_message
 from agent_identity._guard.common.leaving import Leaving, check_leaving, leaves, says_something
+from agent_identity._guard.judging._effects import take_effect
+from agent_identity._guard.judging._evaluator import PolicyEvaluator, ground_of, refusal_of
+from agent_identity._guard.judging._kept_values import restore
+from agent_identity._guard.judging._record_builder import Description
+from agent_identity._guard.judging._results import Delivery, Rebuild, Results, StreamDelivery
+from agent_identity._guard.judging._resumed_calls import ResumedCalls, Thread
 from agent_identity._guard.judging.call_facts import Workflow
 from agent_identity._guard.judging.context import EnforcementContext
-from agent_identity._guard.judging.effects import take_effect
-from agent_identity._guard.judging.evaluator import PolicyEvaluator, ground_of, refusal_of
-from agent_identity._guard.judging.kept_values import restore
-from agent_identity._guard.judging.record_builder import Description
-from agent_identity._guard.judging.results import Delivery, Rebuild, Results, StreamDelivery
-from agent_identity._guard.judging.resumed_calls import ResumedCalls, Thread
 from agent_identity._guard.judging.span_facts import SpanFacts, SpanOptions
 from agent_identity._guard.judging.tool_flow import DeclaredFlow, Delivered, ToolFlow
 from agent_identity._guard.tasks.task import Task

@@ -13,7 +13,7 @@ from agent_identity import canonical
 from agent_identity._guard.calls.arguments import Arguments, canonical_bytes
 from agent_identity._guard.calls.call import Call
 from agent_identity._guard.common.failures import safe_message
-from agent_identity._guard.judging.evaluator import PolicyEvaluator
+from agent_identity._guard.judging._evaluator import PolicyEvaluator
 from agent_identity._inspection.transform import UnmetError, edits_of, transformed
 from agent_identity._policy.decision.obligations import Obligation
 from agent_identity._spans.span_attributes import APPROVER_ATTRIBUTE

@@ -26,7 +26,7 @@ from agent_identity._flow.rules import MODEL_KINDS
 from agent_identity._guard.calls.arguments import Arguments, plain_copy
 from agent_identity._guard.calls.call import NOTHING, Call, CallFlow
 from agent_identity._guard.common.failures import safe_message
-from agent_identity._guard.judging.kept_values import open_quarantined
+from agent_identity._guard.judging._kept_values import open_quarantined
 from agent_identity._guard.tasks.judged import Arrived, Judged
 from agent_identity._guard.tasks.task import Task
 from agent_identity._guard.tasks.task_context import Process, Reading, bodies_around

@@ -17,8 +17,8 @@ from opentelemetry import context as otel
 
 from agent_identity._guard.calls.arguments import Binder
 from agent_identity._guard.calls.call import Call, CallRequest
+from agent_identity._guard.lifecycle._generators import drive, drive_async
 from agent_identity._guard.lifecycle.deferred_results import Lazy, check_returned
-from agent_identity._guard.lifecycle.generators import drive, drive_async
 from agent_identity._guard.lifecycle.guarded_call import Body, GuardedCall
 from agent_identity._guard.tasks.task_context import attached
 from agent_identity._policy.decision.resources import check_parameters

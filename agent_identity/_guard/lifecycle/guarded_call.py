@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import final
 
 from agent_identity._guard.calls.call import Call, CallRequest
+from agent_identity._guard.lifecycle._generators import continued
 from agent_identity._guard.lifecycle.deferred_results import ATOMS, Lazy
-from agent_identity._guard.lifecycle.generators import continued
 from agent_identity._guard.lifecycle.guarded_block import Action
 from agent_identity._guard.lifecycle.steps import CallSteps, Judge
 

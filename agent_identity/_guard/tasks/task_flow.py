@@ -20,12 +20,12 @@ from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._flow.mark import Mark
 from agent_identity._guard.common.failures import safe_message
 from agent_identity._guard.common.recorded_decisions import Mode
+from agent_identity._guard.tasks._hop_marks import HopMarks
+from agent_identity._guard.tasks._shared_mark import SharedMark
+from agent_identity._guard.tasks._thread_marks import ThreadMarks
 from agent_identity._guard.tasks.exported_marks import ExportedMark, MarkSigner
 from agent_identity._guard.tasks.facts import TaskFacts
-from agent_identity._guard.tasks.hop_marks import HopMarks
 from agent_identity._guard.tasks.judged import Arrived, Carried, Conclude, Judged
-from agent_identity._guard.tasks.shared_mark import SharedMark
-from agent_identity._guard.tasks.thread_marks import ThreadMarks
 from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.keys.keys import Signer
 from agent_identity._ledger.ledger import Ledger

@@ -11,8 +11,8 @@ from typing import Final, Protocol, Self, TypeAlias, final
 from agent_identity._common.narrowing import is_array, is_object
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.common.private_files import PathLike, read_public_file
+from agent_identity._identity.foreign._weak_keys import weakness_of
 from agent_identity._identity.foreign.jwt import ForeignToken, read_object
-from agent_identity._identity.foreign.weak_keys import weakness_of
 from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.errors import ConfigurationError, TokenError
 

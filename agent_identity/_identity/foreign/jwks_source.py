@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, final
 
 from agent_identity._identity.common.clock import Clock, SystemClock
-from agent_identity._identity.foreign.fetching import check_address, fetch
+from agent_identity._identity.foreign._fetching import check_address, fetch
 from agent_identity._identity.foreign.jwks import MAX_KEY_SET, KeySet
 from agent_identity._identity.foreign.jwt import read_object
 from agent_identity.errors import TokenError

@@ -69,7 +69,7 @@ class SpiffeBundle:
             ConfigurationError: The file cannot be read.
             TokenError: With code ``bad_certificate`` if it holds no certificates.
         """
-        from agent_identity._identity.foreign.x509_files import read_pem
+        from agent_identity._identity.foreign._x509_files import read_pem
 
         return cls(trust_domain, KeySet((), read_pem(read_public_file(path, limit=_MAX_BUNDLE))))
 

@@ -8,9 +8,9 @@ from typing import Final
 
 from cryptography import x509
 
+from agent_identity._identity.foreign._x509_files import MALFORMED, bad_certificate, read_pem
 from agent_identity._identity.foreign.claims import Subject, current_time
 from agent_identity._identity.foreign.spiffe import SpiffeBundle, service_of_spiffe_id
-from agent_identity._identity.foreign.x509_files import MALFORMED, bad_certificate, read_pem
 from agent_identity.errors import ConfigurationError, TokenError
 
 __all__ = ["service_of_x509_svid"]

@@ -109,7 +109,7 @@ class JwtKey:
         """
         from cryptography.hazmat.primitives.asymmetric import ec  # As above.
 
-        from agent_identity._identity.keys.key_files import parse_key  # Only files need it.
+        from agent_identity._identity.keys._key_files import parse_key  # Only files need it.
 
         key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
         if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):

@@ -166,7 +166,7 @@ class SigningKey:
             ConfigurationError: The file is missing, malformed or too large, holds another kind of key, is
                 no regular file, belongs to another user, or is open to group or others.
         """
-        from agent_identity._identity.keys.key_files import read_key  # Half the cost of importing this.
+        from agent_identity._identity.keys._key_files import read_key  # Half the cost of importing this.
 
         return cls(read_key(path))
 
@@ -177,7 +177,7 @@ class SigningKey:
             ConfigurationError: With code ``already_exists`` if something is at the path, which is never
                 overwritten; otherwise the file cannot be created.
         """
-        from agent_identity._identity.keys.key_files import write_key
+        from agent_identity._identity.keys._key_files import write_key
 
         write_key(path, self._key)
 

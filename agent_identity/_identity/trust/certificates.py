@@ -13,8 +13,8 @@ from agent_identity._common.narrowing import int_of, text_of, word
 from agent_identity._identity.common.names import check_id
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.keys.keys import PublicKey, Signer
+from agent_identity._identity.trust._origins import check_origin, covers, is_prefix
 from agent_identity._identity.trust.entries import EntryPurpose, Store, TrustedKey, TrustEntries, Vouched
-from agent_identity._identity.trust.origins import check_origin, covers, is_prefix
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 

@@ -11,8 +11,8 @@ from agent_identity._identity.common.names import check_id
 from agent_identity._identity.common.periods import MAX_TIME, check_period, check_time, within
 from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.keys.keys import PublicKey
+from agent_identity._identity.trust._origins import check_origin, check_origin_pattern, covers, is_prefix
 from agent_identity._identity.trust.approvers import Approver
-from agent_identity._identity.trust.origins import check_origin, check_origin_pattern, covers, is_prefix
 from agent_identity.errors import ConfigurationError, TokenError
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from itertools import combinations
 from typing import Final, TypeVar, final
 
 from agent_identity._identity.common.periods import MAX_TIME
+from agent_identity._identity.trust._origins import is_prefix, overlap
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
 from agent_identity._identity.trust.entries import FileVersion, TrustedKey, Witnesses
-from agent_identity._identity.trust.origins import is_prefix, overlap
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity.errors import ConfigurationError
 

@@ -48,7 +48,7 @@ class TrustStore(TrustEntries):
                 private key, a ``kid`` that is not the key's thumbprint, a key twice for one purpose, a signature that
                 is none of a root of the file over this content (code ``bad_trust_signature``).
         """
-        from agent_identity._identity.trust.file import read_trust  # Loads msgspec.
+        from agent_identity._identity.trust._file import read_trust  # Loads msgspec.
 
         return read_trust(cls, source)
 

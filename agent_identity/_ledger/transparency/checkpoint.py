@@ -16,7 +16,7 @@ from agent_identity._identity.common.encoding import b64_decode, b64_encode
 from agent_identity._identity.keys.cosigners import Cosigner, note_key_id, split_vkey
 from agent_identity._identity.keys.cosigners import check_note_name as check_name
 from agent_identity._identity.keys.keys import PublicKey, Signer
-from agent_identity._ledger.transparency.cosignatures import Cosignature, read_cosignature
+from agent_identity._ledger.transparency._cosignatures import Cosignature, read_cosignature
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT, HASH_SIZE
 from agent_identity.errors import TokenError, VerificationError
 

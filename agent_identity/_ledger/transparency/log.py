@@ -330,7 +330,7 @@ class DirectoryLog:
                 "key; repair log/entries.jsonl, until then nothing is sealed",
                 code="log_contradicted",
             )
-        from agent_identity._ledger.transparency.rejects import LaterEntryError, set_aside
+        from agent_identity._ledger.transparency._rejects import LaterEntryError, set_aside
 
         last = (self._tree.size, self._last)
         try:

@@ -21,8 +21,8 @@ from agent_identity._identity.common.private_files import (
 )
 from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.keys.keys import PublicKey, Signer
+from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.checkpoint import MAX_NOTE, Checkpoint, Note, open_note
-from agent_identity._ledger.transparency.cosignatures import cosign
 from agent_identity._ledger.transparency.log import unverified_checkpoint
 from agent_identity._ledger.transparency.merkle import HASH_SIZE, verify_consistency
 from agent_identity._storage.os_files import EDIT, Files, open_regular

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Final, final
 
 from agent_identity._identity.keys.cosigners import Cosigner
+from agent_identity._ledger.transparency._log_tree import LogTree
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note
 from agent_identity._ledger.transparency.log import read_checkpoint, unverified_checkpoint
-from agent_identity._ledger.transparency.log_tree import LogTree
 from agent_identity._ledger.transparency.witness import request_for
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.os_files import EDIT, Files, locked, open_regular, recording, write_beside

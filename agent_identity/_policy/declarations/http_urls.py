@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from agent_identity._common.typed_calls import typed
 from agent_identity._policy.decision.resources import UNKNOWN, Access, CallTouches, DeclaredTouches, Touch
-from agent_identity._policy.declarations.clear_names import (
+from agent_identity._policy.declarations._clear_names import (
     PathTemplates,
     ascii_domain,
     looks_secret,

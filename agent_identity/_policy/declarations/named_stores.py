@@ -7,7 +7,7 @@ from typing import Final
 from agent_identity._common.narrowing import is_plain_array
 from agent_identity._common.typed_calls import typed
 from agent_identity._policy.decision.resources import UNKNOWN, Access, CallTouches, DeclaredTouches, Touch
-from agent_identity._policy.declarations.clear_names import ascii_domain, looks_secret, text_of
+from agent_identity._policy.declarations._clear_names import ascii_domain, looks_secret, text_of
 
 __all__ = ["mail_touches", "vector_touches"]
 

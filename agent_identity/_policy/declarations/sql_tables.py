@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent_identity._common.typed_calls import typed
 from agent_identity._policy.decision.resources import UNKNOWN, Access, CallTouches, DeclaredTouches, Touch
-from agent_identity._policy.declarations.clear_names import is_clear
+from agent_identity._policy.declarations._clear_names import is_clear
 from agent_identity.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from agent_identity._policy.declarations.sql_statements import SqlReader
+    from agent_identity._policy.declarations._sql_statements import SqlReader
 
 __all__ = ["sql_touches"]
 
@@ -73,7 +73,7 @@ def _touch(system: str, argument: str, name: str, access: Access, labels: _Label
 
 def _reader(dialect: str) -> "SqlReader":
     try:
-        from agent_identity._policy.declarations.sql_statements import SqlReader  # noqa: PLC0415  Needs the extra.
+        from agent_identity._policy.declarations._sql_statements import SqlReader  # noqa: PLC0415  Needs the extra.
     except ImportError:
         raise ConfigurationError(
             "the extra sql for the tables of statements is not installed; run pip install '.[sql]' in the checkout"

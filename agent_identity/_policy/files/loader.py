@@ -24,8 +24,8 @@ from agent_identity._policy.decision.places import (
     quoted,
     words,
 )
-from agent_identity._policy.files.json_reader import read_json
-from agent_identity._policy.files.toml_reader import read_toml
+from agent_identity._policy.files._json_reader import read_json
+from agent_identity._policy.files._toml_reader import read_toml
 from agent_identity._policy.language.conditions import Condition, parse_condition
 from agent_identity._policy.language.labels import ToolFacts, parse_tools
 from agent_identity._policy.rules.program import Origin
@@ -124,7 +124,7 @@ def _reader(file: FilePath) -> Callable[[str], Document]:
 
 def _read_yaml(text: str) -> Document:
     try:
-        from agent_identity._policy.files.yaml_reader import read_yaml  # noqa: PLC0415 - PyYAML is an extra.
+        from agent_identity._policy.files._yaml_reader import read_yaml  # noqa: PLC0415 - PyYAML is an extra.
     except ModuleNotFoundError:
         raise ConfigurationError(
             "PyYAML is not installed; run pip install '.[yaml]' in the checkout, or write the policy in JSON or TOML"

@@ -11,9 +11,9 @@ from typing import Final, Literal, TypeAlias, TypeVar, final
 from agent_identity._constraints.literals import Constraint, Wildcard
 from agent_identity._constraints.value_forms import DecimalText
 from agent_identity._constraints.values import Walked, key_of
+from agent_identity._policy.language._elements import comparable, inside
+from agent_identity._policy.language._paths import readable_of
 from agent_identity._policy.language.attributes import ANY_JSON, LIST, MISSING, TEXT, UNREADABLE, Types
-from agent_identity._policy.language.elements import comparable, inside
-from agent_identity._policy.language.paths import readable_of
 from agent_identity.canonical import JSON
 
 __all__ = ["Check", "Combination", "Leaf", "Presence", "Spec", "Verdict", "combined", "is_json"]

@@ -17,9 +17,9 @@ from agent_identity._constraints.locations import EmailDomain, PathWithin, Prefi
 from agent_identity._constraints.registry import range_of
 from agent_identity._policy.decision.places import MAX_DEPTH, Path, Problem, each, quoted, words
 from agent_identity._policy.decision.request import Request
+from agent_identity._policy.language._satisfiability import check_fit, is_certain
 from agent_identity._policy.language.attributes import LIST, attribute
 from agent_identity._policy.language.checks import Combination, Leaf, Presence, Spec, Verdict, combined
-from agent_identity._policy.language.satisfiability import check_fit, is_certain
 from agent_identity.canonical import JSON
 
 __all__ = ["Condition", "Group", "Negation", "Predicate", "Question", "parse_condition"]

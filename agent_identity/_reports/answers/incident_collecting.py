@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
+from agent_identity._reports.answers._incident_calls import IncidentCalls
 from agent_identity._reports.answers.facts import (
     ApprovalFact,
     CallFact,
@@ -17,7 +18,6 @@ from agent_identity._reports.answers.facts import (
     TaskFact,
     Where,
 )
-from agent_identity._reports.answers.incident_calls import IncidentCalls
 from agent_identity._reports.answers.incident_seed import Selection
 from agent_identity._reports.definitions.definition_history import DefinitionHistory
 from agent_identity._verify.store.spill_store import SpillStore

@@ -8,8 +8,9 @@ from itertools import islice
 from typing import Final, final
 
 from agent_identity._common.typed_calls import typed
+from agent_identity._reports.answers._incident_calls import MAX_OPEN, CallGroup, CallRow
+from agent_identity._reports.answers._ledger_order import order_of
 from agent_identity._reports.answers.facts import Tools
-from agent_identity._reports.answers.incident_calls import MAX_OPEN, CallGroup, CallRow
 from agent_identity._reports.answers.incident_collecting import MAX_ENTRIES, Entry, GrantRow, IncidentCollector, Revoked
 from agent_identity._reports.answers.incident_seed import (
     Resolver,
@@ -19,7 +20,6 @@ from agent_identity._reports.answers.incident_seed import (
     key_commands,
     refuse_standard_input,
 )
-from agent_identity._reports.answers.ledger_order import order_of
 from agent_identity._reports.answers.reading import Evidence, Reading, read
 from agent_identity._reports.answers.report_frame import Frame, Proof
 from agent_identity._reports.definitions.definition_history import DefinitionChange

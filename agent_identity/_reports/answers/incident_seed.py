@@ -12,7 +12,8 @@ from agent_identity._common.typed_calls import typed_calls
 from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._identity.common.tool_names import is_of_server
 from agent_identity._record.parts import Principal
-from agent_identity._reports.answers.doubted import Doubted, find_doubted
+from agent_identity._reports.answers._doubted import Doubted, find_doubted
+from agent_identity._reports.answers._ledger_order import LedgerOrder
 from agent_identity._reports.answers.facts import (
     ApprovalFact,
     CallFact,
@@ -23,7 +24,6 @@ from agent_identity._reports.answers.facts import (
     SpanFact,
     TaskFact,
 )
-from agent_identity._reports.answers.ledger_order import LedgerOrder
 from agent_identity._reports.answers.places import STANDARD_INPUT, Place, find_places
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.definitions.definition_history import DefinitionChange, DefinitionHistory

@@ -15,11 +15,11 @@ from agent_identity._record.codec import decode
 from agent_identity._record.details import detail_of
 from agent_identity._record.parts import Stream
 from agent_identity._record.schema import AnyRecord, Detail, Intent, Outcome
+from agent_identity._reports.answers._dialects import hints_of
+from agent_identity._reports.answers._log_histories import compare_logs
 from agent_identity._reports.answers.decoding import Decoder, Period, SplitCalls
-from agent_identity._reports.answers.dialects import hints_of
 from agent_identity._reports.answers.facts import CallSpanFact, Fact
 from agent_identity._reports.answers.hosts import Hosts
-from agent_identity._reports.answers.log_histories import compare_logs
 from agent_identity._reports.answers.places import Place, directory_at, find_places, own_trust
 from agent_identity._reports.answers.report_frame import NO_KEYS, Frame, SourceFrame
 from agent_identity._spans.envelope import Attestation

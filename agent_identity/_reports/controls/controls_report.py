@@ -10,6 +10,9 @@ from agent_identity._reports.answers.incident_report import IncidentQuestion, In
 from agent_identity._reports.answers.incident_seed import Seed
 from agent_identity._reports.answers.reading import Distributor, Evidence, Reading, read
 from agent_identity._reports.answers.report_frame import Frame, SourceFrame
+from agent_identity._reports.controls._queries import QUERIES, Query
+from agent_identity._reports.controls._signal_collecting import OUTSIDE, SignalCollector
+from agent_identity._reports.controls._signals import Signal, Signals
 from agent_identity._reports.controls.control_rows import (
     FRAMEWORKS,
     ControlRow,
@@ -17,9 +20,6 @@ from agent_identity._reports.controls.control_rows import (
     FrameworkName,
     standard_tables,
 )
-from agent_identity._reports.controls.queries import QUERIES, Query
-from agent_identity._reports.controls.signal_collecting import OUTSIDE, SignalCollector
-from agent_identity._reports.controls.signals import Signal, Signals
 from agent_identity._verify.report.plurals import counted
 
 __all__ = ["STATUSES", "ControlStatus", "ControlsQuestion", "ControlsReport", "EvidenceOf", "RowResult", "controls"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from agent_identity._reports.export.fact_tables import FACTS
-from agent_identity._reports.export.parquet_files import connected, duckdb_module, literal
+from agent_identity._reports.export._fact_tables import FACTS
+from agent_identity._reports.export._parquet_files import connected, duckdb_module, literal
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity.errors import ConfigurationError
 

@@ -22,8 +22,8 @@ from agent_identity._record.details import detail_of
 from agent_identity._record.parts import ApprovalState
 from agent_identity._record.schema import AnyRecord, Approval, Detail, Intent, OfTask, Outcome
 from agent_identity._reports.answers.decoding import Decoder, Period
-from agent_identity._reports.export.fact_tables import FactTables
-from agent_identity._reports.export.parquet_files import ParquetTable, Row, connected, duckdb_module
+from agent_identity._reports.export._fact_tables import FactTables
+from agent_identity._reports.export._parquet_files import ParquetTable, Row, connected, duckdb_module
 from agent_identity._verify.api import Verifier
 from agent_identity._verify.inputs.sources import PathLike, directory_of, whole
 from agent_identity._verify.inputs.trust_argument import Trust

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from agent_identity._reports.answers.incident_collecting import Entry
 from agent_identity._reports.answers.incident_report import IncidentReport
 from agent_identity._reports.export.ocsf_common import OCSF_VERSION, ocsf_product
-from agent_identity._reports.incident_exports.entry_text import headline_of, message_of, sources_of
+from agent_identity._reports.incident_exports._entry_text import headline_of, message_of, sources_of
 from agent_identity._reports.incident_exports.inert_text import inert
 from agent_identity.canonical import JSON
 

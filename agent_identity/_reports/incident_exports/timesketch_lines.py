@@ -6,7 +6,7 @@ from typing import Final
 
 from agent_identity._reports.answers.incident_collecting import Entry
 from agent_identity._reports.answers.incident_report import IncidentReport
-from agent_identity._reports.incident_exports.entry_text import headline_of, message_of, sources_of
+from agent_identity._reports.incident_exports._entry_text import headline_of, message_of, sources_of
 from agent_identity._reports.incident_exports.inert_text import inert
 
 __all__ = ["timesketch_events"]

@@ -12,15 +12,15 @@ from agent_identity._reports.answers.inventory_report import Inventory
 from agent_identity._reports.answers.report_frame import Frame
 from agent_identity._reports.answers.scope_report import ScopeReport
 from agent_identity._reports.controls.controls_report import ControlsReport
-from agent_identity._reports.pages.controls_page import controls_body
-from agent_identity._reports.pages.coverage_page import coverage_body
-from agent_identity._reports.pages.data_page import data_body
-from agent_identity._reports.pages.document import document, verdict_of
-from agent_identity._reports.pages.incident_page import incident_body
-from agent_identity._reports.pages.inventory_page import inventory_body
-from agent_identity._reports.pages.layout import Body, Section, badge, code, table
-from agent_identity._reports.pages.markup import Content, element, joined
-from agent_identity._reports.pages.scope_page import scope_body
+from agent_identity._reports.pages._controls_page import controls_body
+from agent_identity._reports.pages._coverage_page import coverage_body
+from agent_identity._reports.pages._data_page import data_body
+from agent_identity._reports.pages._document import document, verdict_of
+from agent_identity._reports.pages._incident_page import incident_body
+from agent_identity._reports.pages._inventory_page import inventory_body
+from agent_identity._reports.pages._layout import Body, Section, badge, code, table
+from agent_identity._reports.pages._markup import Content, element, joined
+from agent_identity._reports.pages._scope_page import scope_body
 from agent_identity._reports.pages.tasks_page import Told, tasks_body
 
 __all__ = ["INDEX", "Answer", "Page", "render", "render_index", "render_tasks"]

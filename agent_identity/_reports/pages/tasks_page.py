@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from agent_identity._reports.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind
-from agent_identity._reports.pages.layout import Body, Section, badge, code, figure, record_code, table, time_cell
-from agent_identity._reports.pages.markup import Content, Markup, element, joined, names, text
-from agent_identity._reports.pages.time_picture import Mark, MarkKind, time_picture
-from agent_identity._reports.pages.tree_picture import TreeNode, tools_node, tree_picture
+from agent_identity._reports.pages._layout import Body, Section, badge, code, figure, record_code, table, time_cell
+from agent_identity._reports.pages._markup import Content, Markup, element, joined, names, text
+from agent_identity._reports.pages._time_picture import Mark, MarkKind, time_picture
+from agent_identity._reports.pages._tree_picture import TreeNode, tools_node, tree_picture
 from agent_identity._reports.pages.words import clock, moment
 from agent_identity._reports.timelines.builder import Action, TaskTimeline
 from agent_identity._verify.report.plurals import counted

@@ -29,7 +29,7 @@ from agent_identity._record.schema import (
     TaskEnd,
     TaskStart,
 )
-from agent_identity._reports.timelines.destinations import Destination, Inputs
+from agent_identity._reports.timelines._destinations import Destination, Inputs
 from agent_identity._storage.byte_reader import ByteLines
 from agent_identity._verify.inputs.sources import Source, directory_of, is_bundle, opened, whole
 from agent_identity._verify.ledger.erasures import Erasures

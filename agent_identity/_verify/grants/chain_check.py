@@ -12,9 +12,9 @@ from agent_identity._authority.grants.grants import MAX_CHAIN, Grant
 from agent_identity._identity.keys.jws import token_hash
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._record.schema import OF_TASKS, AnyRecord
-from agent_identity._verify.grants.chain_verdict import Asked, judge_all
+from agent_identity._verify.grants._chain_verdict import Asked, judge_all
+from agent_identity._verify.grants._spent_limits import SpentLimits
 from agent_identity._verify.grants.grant_usage import GrantUsage, Placed
-from agent_identity._verify.grants.spent_limits import SpentLimits
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.store.spill_store import SpillStore

@@ -13,9 +13,9 @@ from agent_identity._constraints.value_forms import with_decimals
 from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._record.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_kinds, names_arguments
 from agent_identity._record.schema import AnyRecord, Intent, Outcome
+from agent_identity._verify.grants._spent_limits import disclosed_amount
 from agent_identity._verify.grants.chain_check import Delegations
 from agent_identity._verify.grants.grant_usage import GrantUsage, spent_uses
-from agent_identity._verify.grants.spent_limits import disclosed_amount
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted

@@ -14,8 +14,8 @@ from agent_identity._ledger.reader import LedgerReader, RawLine
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._record.codec import decode
 from agent_identity._record.schema import StreamStart, Trust
+from agent_identity._verify.ledger._stream_growth import Growth
 from agent_identity._verify.ledger.external_evidence import Attestor
-from agent_identity._verify.ledger.stream_growth import Growth
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import TokenError

@@ -16,7 +16,7 @@ from agent_identity._verify.grants.approvals_check import ApprovalsCheck
 from agent_identity._verify.grants.chain_check import Delegations
 from agent_identity._verify.grants.revoked_keys import Doubts
 from agent_identity._verify.inputs.sources import PathLike
-from agent_identity._verify.ledger.calls_check import Calls
+from agent_identity._verify.ledger._calls_check import Calls
 from agent_identity._verify.ledger.certificates_check import certificates_of, with_certificates
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.log_check import Heads, SignedLog, check_log
@@ -221,7 +221,7 @@ class LedgerCheck:
         self._calls.partial = bool(self._denied)
         if self._reader.excerpt() is None and all(self._reader.pruned(name) is None for name in names):
             return {}
-        from agent_identity._verify.ledger.pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
+        from agent_identity._verify.ledger._pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
 
         trust = log.trust or self._trust
         pruned = find_pruned(self._reader, names, log.heads, trust, self._findings)

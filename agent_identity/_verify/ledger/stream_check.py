@@ -11,10 +11,10 @@ from agent_identity._record.codec import plain_members
 from agent_identity._record.parts import Stream
 from agent_identity._record.schema import AnyRecord, Detail, StreamEnd
 from agent_identity._verify.inputs.versions import malformed
-from agent_identity._verify.ledger.calls_check import Calls
+from agent_identity._verify.ledger._calls_check import Calls
+from agent_identity._verify.ledger._stream_growth import Growth
 from agent_identity._verify.ledger.log_check import Heads
 from agent_identity._verify.ledger.record_check import CheckedLine, CheckedRecord
-from agent_identity._verify.ledger.stream_growth import Growth
 from agent_identity._verify.report.findings import MAX_KEPT, Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity.canonical import decode_record

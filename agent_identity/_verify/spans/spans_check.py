@@ -20,10 +20,10 @@ from agent_identity._verify.ledger.details_check import conclude_unseen_details,
 from agent_identity._verify.ledger.index import Proofs, SpanRecord
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
-from agent_identity._verify.spans.coverage import CoverageTable
-from agent_identity._verify.spans.deduplicator import Deduplicator
-from agent_identity._verify.spans.span_facts import SpanFacts
-from agent_identity._verify.spans.span_reader import (
+from agent_identity._verify.spans._coverage import CoverageTable
+from agent_identity._verify.spans._deduplicator import Deduplicator
+from agent_identity._verify.spans._span_facts import SpanFacts
+from agent_identity._verify.spans._span_reader import (
     COPY,
     FORM,
     MOVED,

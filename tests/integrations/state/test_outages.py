@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from agent_identity._authority.stores import _postgres_connection as postgres_connection
 from agent_identity._authority.stores import postgres as postgres_state
-from agent_identity._authority.stores import postgres_connection
 from agent_identity._authority.stores import redis as redis_state
 from agent_identity._authority.stores.postgres import PostgresState
 from agent_identity._authority.stores.protocol import GRACE, Debit, StateStore

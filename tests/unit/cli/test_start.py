@@ -23,14 +23,14 @@ SPARED = {"multiprocessing", "concurrent.futures", "sqlite3", "zipfile", "tempfi
 SELDOM = {
     "agent_identity._verify.grants.disclosed_arguments",
     "agent_identity._verify.ledger.index",
-    "agent_identity._verify.ledger.pruning_check",
+    "agent_identity._verify.ledger._pruning_check",
     "agent_identity._verify.proofs",
     "agent_identity._authority.grants.signed_marks",
     "agent_identity._authority.registries.rulings",
     "agent_identity._ledger.excerpt_starts",
     "agent_identity._ledger.prune_statement",
     "agent_identity._spans",
-    "agent_identity._ledger.transparency.rejects",
+    "agent_identity._ledger.transparency._rejects",
 }
 """What a ledger without approvals, marks, pruned records and certificates does without."""
 MOST = {"--help": 24, "show": 95, "verify": 130}

@@ -184,7 +184,7 @@ def test_a_lock_that_cannot_be_taken_is_told(directory: Path) -> None:
 
 _CRASH = """
 import os, shutil, sys
-import agent_identity._identity.keys.key_files, agent_identity._identity.trust.file
+import agent_identity._identity.keys._key_files, agent_identity._identity.trust._file
 from agent_identity._directory.rotation import rotate
 
 CALLS = ("link", "replace", "unlink", "fsync")

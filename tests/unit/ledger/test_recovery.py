@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plain_records import append
 
-from agent_identity._ledger import recovery as recovery_module
+from agent_identity._ledger import _recovery as recovery_module
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import prune
 from agent_identity._ledger.transparency.log import DirectoryLog

@@ -18,8 +18,8 @@ from plain_records import append, plain
 
 from agent_identity._identity.common.encoding import digest_of
 from agent_identity._ledger import segments as segments_module
+from agent_identity._ledger._compression import Compressor, Stopped, compress, content_digest, copy_compressed
 from agent_identity._ledger.archiving import _opener
-from agent_identity._ledger.compression import Compressor, Stopped, compress, content_digest, copy_compressed
 from agent_identity._ledger.reader import RawLine, open_ledger, raw_line
 from agent_identity._ledger.segments import (
     closed_segments,
@@ -806,7 +806,7 @@ def test_compressing_stops_with_the_process(tmp_path: Path) -> None:
 
 def test_a_segment_larger_than_readers_take_stays_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be read again is not compressed."""
-    monkeypatch.setattr("agent_identity._ledger.compression.MAX_INFLATED", 10)
+    monkeypatch.setattr("agent_identity._ledger._compression.MAX_INFLATED", 10)
     path = tmp_path / "entries-00000000000000000001.jsonl"
     path.write_bytes(b"line\n" * 100)
     compress(Files(), str(path), stopping=lambda: False, opened=_opener(Files()))

@@ -15,7 +15,7 @@ from agent_identity._identity.common.encoding import digest_of
 from agent_identity._record.schema import KIND_TYPES, Detail
 from agent_identity.canonical import encode_record
 
-VECTORS = Path(__file__).resolve().parents[3] / "vectors" / "evidence"
+VECTORS = Path(__file__).resolve().parents[2] / "vectors" / "evidence"
 DETAIL = {"_salt": "AZV6P04jewGp0QAAAAAAoQ", "policy": "invoices"}
 
 

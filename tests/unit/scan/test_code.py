@@ -459,7 +459,7 @@ def test_the_line_of_each_framework_is_seen(write: Write, program: str) -> None:
     assert named(found, "tool", "pay").guarded
 
 
-EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)

@@ -13,7 +13,7 @@ from agent_identity._scan.results import Scan
 from agent_identity._scan.sarif import sarif_of
 from agent_identity._scan.scanner import scan
 
-SARIF: Final = Path(__file__).resolve().parents[3] / "schemas" / "sarif-2.1.0.json"
+SARIF: Final = Path(__file__).resolve().parents[2] / "schemas" / "sarif-2.1.0.json"
 CODE = """\
 from agents import Agent, function_tool
 from agents.mcp import MCPServerStreamableHttp

@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from agent_identity._scan.constructs import matching
+from agent_identity._scan._constructs import matching
+from agent_identity._scan._tables import read_table
 from agent_identity._scan.results import KINDS
-from agent_identity._scan.tables import read_table
 
 
 @pytest.mark.parametrize("name", ["constructs.json", "clients.json", "packages.json", "hosts.json"])

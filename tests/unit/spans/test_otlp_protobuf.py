@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, TracesData
 
-from agent_identity._spans import otlp_protobuf
+from agent_identity._spans import _otlp_protobuf as otlp_protobuf
 from agent_identity._spans import otlp_reader as traces
 from agent_identity._spans.otlp_json import Malformed, SpanData, read_json
 from agent_identity._spans.otlp_reader import read_spans

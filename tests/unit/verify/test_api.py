@@ -12,11 +12,11 @@ import pytest
 from checking import check
 
 from agent_identity._storage.layout import Layout
+from agent_identity._verify import _reconcile as comparison
 from agent_identity._verify import api as verification
-from agent_identity._verify import reconcile as comparison
+from agent_identity._verify._reconcile import Comparison
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS
-from agent_identity._verify.reconcile import Comparison
 from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.spans.spans_check import SPAN_STEPS
 from agent_identity._verify.store.workers import in_process
@@ -348,7 +348,7 @@ class Spans:
 
 def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other."""
-    monkeypatch.setattr("agent_identity._verify.spans.SpansCheck", Spans)
+    monkeypatch.setattr("agent_identity._verify.spans.spans_check.SpansCheck", Spans)
     monkeypatch.setattr(Spans, "made", spans := [])
     sources = [io.BytesIO(b"one"), io.BytesIO(b"two")]
     report = check(sources, TRUST, pasted=True, redacted=["r"])

@@ -10,8 +10,8 @@ import pytest
 from plain_records import append
 
 from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, LogProof, sign_note
-from agent_identity._ledger.transparency.cosignatures import cosign
 from agent_identity._ledger.transparency.log import Head
 from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
 from agent_identity._ledger.transparency.proof_files import GrowthProof, RecordProof

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from agent_identity._directory.export.http_receiver import HttpReceiver, judge
+from agent_identity._directory.export._http_receiver import HttpReceiver, judge
 from agent_identity._directory.export.ledger_exporter import LedgerExport
 from agent_identity._directory.export.receivers import Settings, address
 from agent_identity._spans.span_from_record import RecordSpan
@@ -188,7 +188,7 @@ def test_certificates_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="PEM"):
             HttpReceiver(address("https://x", "http/json"), settings, {})
     pytest.importorskip("grpc", reason="grpcio is not installed here")
-    from agent_identity._directory.export.grpc_receiver import GrpcReceiver
+    from agent_identity._directory.export._grpc_receiver import GrpcReceiver
 
     with pytest.raises(ConfigurationError, match="No such file"):
         GrpcReceiver(address("https://x", "grpc"), Settings(authority="/none"), {})
@@ -221,7 +221,7 @@ class Failure(Exception):
 def test_each_status_of_grpc_means_one_thing(status: Any, kind: str) -> None:
     """As over HTTP: only what is certainly an acknowledgement is one."""
     pytest.importorskip("grpc", reason="grpcio is not installed here")
-    from agent_identity._directory.export.grpc_receiver import GrpcReceiver
+    from agent_identity._directory.export._grpc_receiver import GrpcReceiver
 
     receiver = GrpcReceiver(address("http://x", "grpc"), Settings(headers={"key": "v"}), {})
 
@@ -248,7 +248,7 @@ def span(size: int) -> RecordSpan:
 def test_a_server_without_room_gets_a_large_batch_in_parts(sizes: tuple[int, ...], kind: str) -> None:
     """Its status may mean the size of the message as well; what is small, or one span, waits until it has room."""
     pytest.importorskip("grpc", reason="grpcio is not installed here")
-    from agent_identity._directory.export.grpc_receiver import GrpcReceiver
+    from agent_identity._directory.export._grpc_receiver import GrpcReceiver
 
     receiver = GrpcReceiver(address("http://x", "grpc"), Settings(), {})
 
@@ -272,10 +272,10 @@ def test_what_is_missing_is_named(protocol: Any, library: str, tmp_path: Path, m
     """With the extra that brings it."""
     for name in (
         "_spans",
-        "_spans.otlp_encoding",
+        "_directory.export._otlp_encoding",
         "_directory.export",
-        "_directory.export.http_receiver",
-        "_directory.export.grpc_receiver",
+        "_directory.export._http_receiver",
+        "_directory.export._grpc_receiver",
     ):
         monkeypatch.delitem(sys.modules, f"agent_identity.{name}", raising=False)
     monkeypatch.setitem(sys.modules, library, None)

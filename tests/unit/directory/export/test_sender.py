@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from plain_records import append
 
+from agent_identity._directory.export._http_receiver import HttpReceiver
 from agent_identity._directory.export.export_cursors import Cursors
 from agent_identity._directory.export.export_queue import StreamCopies
-from agent_identity._directory.export.http_receiver import HttpReceiver
 from agent_identity._directory.export.ledger_exporter import LedgerExport, LedgerExporter
 from agent_identity._directory.export.receivers import Answer, Settings, address
 from agent_identity._directory.export.sender import DeliveryError, Pace, Shipper, Stopped

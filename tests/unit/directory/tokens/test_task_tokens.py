@@ -507,8 +507,8 @@ def test_a_slow_revocation_delays_the_program_for_a_bounded_time(
     opened: Opened, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task is over at once; leaving it waits for a bounded time, after which nothing more is tried."""
-    for module in ("tokens.task_tokens", "sessions.opening"):
-        monkeypatch.setattr(f"agent_identity._guard.{module}.REVOKE_SECONDS", 0.05)
+    for module in ("_directory.tokens.task_tokens", "_guard.sessions.opening"):
+        monkeypatch.setattr(f"agent_identity.{module}.REVOKE_SECONDS", 0.05)
     source, release = Source(revocable=True), threading.Event()
     source.while_revoking = lambda: release.wait(10)
     world = opened(tokens=source)

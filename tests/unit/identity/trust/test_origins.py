@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._identity.trust.origins import check_origin_pattern, covers, is_prefix, overlap
+from agent_identity._identity.trust._origins import check_origin_pattern, covers, is_prefix, overlap
 
 SEGMENTS = st.text("abAB.-", min_size=1, max_size=3).filter(lambda text: text not in {".", ".."})
 NAMES = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)

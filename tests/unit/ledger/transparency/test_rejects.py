@@ -142,7 +142,7 @@ def test_the_search_for_later_entries_has_an_end(
     tmp_path: Path, good: list[bytes], monkeypatch: pytest.MonkeyPatch, looks: int, refused: bool
 ) -> None:
     """Many lines of the right form cost bounded work; what is found within it is refused, what is not is set aside."""
-    monkeypatch.setattr("agent_identity._ledger.transparency.rejects._LOOKS", looks)
+    monkeypatch.setattr("agent_identity._ledger.transparency._rejects._LOOKS", looks)
     lines = longer(tmp_path)
     assert lines[:5] == good
     forged = [b'{"entry":{"n":"%d"},"mac":"%s"}\n' % (number, b"0" * 43) for number in range(9)]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity._ledger.transparency._log_tree import LogTree
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
-from agent_identity._ledger.transparency.log_tree import LogTree
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT, consistency_proof, leaf_hash, root_of
 from agent_identity._ledger.transparency.witness import MAX_REQUEST, Witness, WitnessState, parse_request, request_for
 from agent_identity._ledger.transparency.witness_client import WitnessClient, cosigned_file
@@ -451,7 +451,7 @@ def test_a_client_gives_way_to_a_later_checkpoint(tmp_path: Path, witness: Witne
 
 def witness_line(size: int, key: SigningKey = KEY) -> bytes:
     """Return what a witness answers."""
-    from agent_identity._ledger.transparency.cosignatures import cosign
+    from agent_identity._ledger.transparency._cosignatures import cosign
 
     checkpoint = Checkpoint(ORIGIN, size, root_of(LEAVES[:size]))
     return cosign(checkpoint.to_text(), NAME, key, at=7).encode()

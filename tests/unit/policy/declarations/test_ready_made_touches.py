@@ -439,7 +439,7 @@ def test_wrong_options_of_sql_are_refused(sql: Any, monkeypatch: pytest.MonkeyPa
         sql("q", "x://db", dialect="postgres", data={"t": "personal"})
     with pytest.raises(ValueError, match="system"):
         sql("q", "x://u:p@db", dialect="postgres")
-    monkeypatch.setitem(sys.modules, "agent_identity._policy.declarations.sql_statements", None)
+    monkeypatch.setitem(sys.modules, "agent_identity._policy.declarations._sql_statements", None)
     with pytest.raises(ConfigurationError, match="extra sql"):
         sql("q", "x://db", dialect="postgres")
 

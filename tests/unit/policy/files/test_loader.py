@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from agent_identity._constraints.literals import Range
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._policy.decision.places import Document, Malformed, Problem
-from agent_identity._policy.files.json_reader import read_json
-from agent_identity._policy.files.toml_reader import read_toml
-from agent_identity._policy.files.yaml_reader import read_yaml
+from agent_identity._policy.files._json_reader import read_json
+from agent_identity._policy.files._toml_reader import read_toml
+from agent_identity._policy.files._yaml_reader import read_yaml
 from agent_identity.errors import ConfigurationError, PolicyFormatError
 from agent_identity.identity import Human
 from agent_identity.policy import Effect, Request, Rule, RuleSet, Tool
@@ -372,7 +372,7 @@ def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path, mon
 def test_without_pyyaml_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without PyYAML a YAML file is an error that names the extra; JSON and TOML load as ever."""
     monkeypatch.setitem(sys.modules, "yaml", None)
-    monkeypatch.delitem(sys.modules, "agent_identity._policy.files.yaml_reader")
+    monkeypatch.delitem(sys.modules, "agent_identity._policy.files._yaml_reader")
     with pytest.raises(ConfigurationError, match=r"\.\[yaml\]"):
         RuleSet.load(write(tmp_path, "policy.yaml", YAML))
     assert RuleSet.load(write(tmp_path, "policy.json", JSON)).name == "invoices"

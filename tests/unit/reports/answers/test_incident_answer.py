@@ -11,7 +11,8 @@ from small_company import ALICE, CLERK, DAY, DESK, HELPER, INVOICES, ROUTED, STA
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._directory.enforcer import Enforcer
-from agent_identity._reports.answers import incident_calls, incident_collecting
+from agent_identity._reports.answers import _incident_calls as incident_calls
+from agent_identity._reports.answers import incident_collecting
 from agent_identity._reports.answers.incident_report import IncidentReport, incident
 from agent_identity._reports.answers.incident_seed import Seed
 from agent_identity._reports.answers.reading import Evidence

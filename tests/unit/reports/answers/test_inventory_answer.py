@@ -369,7 +369,7 @@ _DATED = ("new", "gone")
 
 def test_a_workflow_of_older_conventions_is_an_agent() -> None:
     """``gen_ai.workflow.name`` is read as the older name of ``gen_ai.agent.name``."""
-    from agent_identity._reports.answers.dialects import _AGENTS, _WORKFLOW, _agents
+    from agent_identity._reports.answers._dialects import _AGENTS, _WORKFLOW, _agents
 
     said = {"gen_ai.operation.name": "invoke_workflow", _WORKFLOW: "month-end"}
     (hint,) = _agents(SimpleNamespace(attributes=said, name="invoke_workflow month-end"))

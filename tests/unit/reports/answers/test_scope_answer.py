@@ -11,7 +11,7 @@ from small_company import ALICE, CLERK, DAY, HELPER, ROUTED, START, forged, tool
 from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._directory.enforcer import Enforcer
-from agent_identity._reports.answers import scope_usage
+from agent_identity._reports.answers import _scope_usage as scope_usage
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.answers.scope_report import ScopeReport, ScopeRow, SuggestedTool, Suggestion, scope
 from agent_identity.audit import export_tables, query_tables

@@ -21,12 +21,12 @@ from agent_identity._reports.answers.incident_report import IncidentQuestion
 from agent_identity._reports.answers.incident_seed import Seed
 from agent_identity._reports.answers.reading import Distributor, Evidence, Reading, read
 from agent_identity._reports.answers.report_frame import SourceFrame
-from agent_identity._reports.controls import signal_collecting
+from agent_identity._reports.controls import _signal_collecting as signal_collecting
+from agent_identity._reports.controls._queries import QUERIES
+from agent_identity._reports.controls._signal_collecting import SignalCollector
+from agent_identity._reports.controls._signals import SIGNALS, Signals
 from agent_identity._reports.controls.control_rows import ControlRow, standard_tables
 from agent_identity._reports.controls.controls_report import ControlsQuestion, ControlsReport, RowResult, controls
-from agent_identity._reports.controls.queries import QUERIES
-from agent_identity._reports.controls.signal_collecting import SignalCollector
-from agent_identity._reports.controls.signals import SIGNALS, Signals
 from agent_identity._reports.overview.overview_report import overview
 from agent_identity._verify.report.report import Signature
 from agent_identity.approvals import Approval

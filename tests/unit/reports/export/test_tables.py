@@ -20,8 +20,9 @@ from agent_identity._identity.common.encoding import digest_of
 from agent_identity._ledger.reader import LedgerReader, open_ledger
 from agent_identity._ledger.sealer import Sealing
 from agent_identity._record.codec import decode
-from agent_identity._reports.export import parquet_files, tables
-from agent_identity._reports.export.parquet_files import ParquetTable, Row, connected
+from agent_identity._reports.export import _parquet_files as parquet_files
+from agent_identity._reports.export import tables
+from agent_identity._reports.export._parquet_files import ParquetTable, Row, connected
 from agent_identity._reports.export.tables import COLUMNS
 from agent_identity._storage.lines import stream_line
 from agent_identity.audit import export_tables

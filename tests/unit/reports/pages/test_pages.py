@@ -25,11 +25,11 @@ from agent_identity._reports.answers.inventory_report import inventory
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.answers.scope_report import scope
 from agent_identity._reports.controls.controls_report import controls
-from agent_identity._reports.pages.layout import code, table
-from agent_identity._reports.pages.markup import names
+from agent_identity._reports.pages._layout import code, table
+from agent_identity._reports.pages._markup import names
+from agent_identity._reports.pages._tree_picture import TreeNode, tree_picture
 from agent_identity._reports.pages.rendering import Page, render, render_index, render_tasks
 from agent_identity._reports.pages.tasks_page import Told
-from agent_identity._reports.pages.tree_picture import TreeNode, tree_picture
 from agent_identity._reports.timelines.builder import story
 
 MADE: Final = 1_764_000_000 * 10**9

@@ -10,9 +10,9 @@ from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity._record.codec import decode
 from agent_identity._record.parts import Counts, RecoveredStream
-from agent_identity._verify.ledger import open_intents
-from agent_identity._verify.ledger.calls_check import Calls
-from agent_identity._verify.ledger.open_intents import Call, OpenIntents
+from agent_identity._verify.ledger import _open_intents as open_intents
+from agent_identity._verify.ledger._calls_check import Calls
+from agent_identity._verify.ledger._open_intents import Call, OpenIntents
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity.canonical import encode_record
 

@@ -9,8 +9,8 @@ import pytest
 from checking import check
 
 from agent_identity._ledger.transparency import checkpoint as checkpoint_module
+from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
-from agent_identity._ledger.transparency.cosignatures import cosign
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT
 from agent_identity._storage.layout import Layout
 from agent_identity._verify.ledger.external_evidence import Attestor, ExternalEvidence, conclude_vouchers

@@ -14,7 +14,8 @@ from agent_identity._record.codec import decode
 from agent_identity._record.parts import RecoveredStream
 from agent_identity._storage.lines import Block
 from agent_identity._verify.grants.disclosed_arguments import Disclosures
-from agent_identity._verify.ledger import ledger_check, pruning_check
+from agent_identity._verify.ledger import _pruning_check as pruning_check
+from agent_identity._verify.ledger import ledger_check
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity._verify.ledger.log_check import Heads, SignedLog

@@ -17,6 +17,7 @@ from checking import check
 from plain_records import append
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, records
+from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity._ledger import segments as segments_module
@@ -27,16 +28,15 @@ from agent_identity._ledger.reader import LedgerReader
 from agent_identity._ledger.transparency import checkpoint as checkpoint_module
 from agent_identity._ledger.transparency.log import Head
 from agent_identity._record.codec import decode, encode
-from agent_identity._spans.otlp_encoding import as_bytes, encode_request
 from agent_identity._spans.span_from_record import EXPORTED_KINDS, make_span
 from agent_identity._storage.layout import segment_name
+from agent_identity._verify._reconcile import Comparison
 from agent_identity._verify.inputs.sources import is_bundle
+from agent_identity._verify.ledger._pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS
 from agent_identity._verify.ledger.log_check import Heads
-from agent_identity._verify.ledger.pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
 from agent_identity._verify.proofs import bundle as bundle_module
 from agent_identity._verify.proofs.bundle import Choice, collect, pack, report_json, unpacked
-from agent_identity._verify.reconcile import Comparison
 from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.spans.spans_check import SPAN_STEPS
 from agent_identity.approvals import Approval

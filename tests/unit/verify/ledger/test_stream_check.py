@@ -15,12 +15,12 @@ from agent_identity._record.codec import encode
 from agent_identity._record.schema import AnyRecord, Registration
 from agent_identity._storage.lines import Block, stream_line
 from agent_identity._verify.grants.chain_check import Delegations
-from agent_identity._verify.ledger import stream_growth
-from agent_identity._verify.ledger.calls_check import Calls
+from agent_identity._verify.ledger import _stream_growth as stream_growth
+from agent_identity._verify.ledger._calls_check import Calls
+from agent_identity._verify.ledger._stream_growth import Growth
 from agent_identity._verify.ledger.log_check import Heads
 from agent_identity._verify.ledger.record_check import CheckedBlock, CheckedRecord, check_block
 from agent_identity._verify.ledger.stream_check import StreamCheck
-from agent_identity._verify.ledger.stream_growth import Growth
 from agent_identity._verify.report.findings import Findings
 from agent_identity.canonical import decode_record, encode_record
 

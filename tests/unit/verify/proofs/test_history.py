@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from agent_identity import records
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._directory.export.export_queue import StreamCopies, count_spans
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import prune
@@ -26,7 +27,6 @@ from agent_identity._ledger.follow import StreamTail
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode, encode
 from agent_identity._reports.export.interop import FORMS
-from agent_identity._spans.otlp_encoding import as_bytes, encode_request
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.mac import load_ledger_key
 from agent_identity._storage.os_files import Files

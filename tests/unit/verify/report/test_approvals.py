@@ -15,7 +15,7 @@ from checking import check
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._directory.enforcer import Enforcer
 from agent_identity._guard.calls.approval_request import Conditions
-from agent_identity._identity import common
+from agent_identity._identity.common import ids
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
 from agent_identity._record.schema import Approval as ApprovalRecord
@@ -287,7 +287,7 @@ def test_the_memory_for_approvals_is_bounded(
         for number in range(600):
             for record in copy.deepcopy(taken[0]):
                 of, name = ("approval", "id") if record["kind"] == "approval" else ("decision", "approval")
-                record[of][name] = common.id_of(START * 10**9, (0 if is_same else number).to_bytes(8))
+                record[of][name] = ids.id_of(START * 10**9, (0 if is_same else number).to_bytes(8))
                 checked.take(typed(record), HERE)
             if number in (200, 599):
                 gc.collect()

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._identity import common
+from agent_identity._identity.common import ids
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity._record.codec import decode
 from agent_identity._record.schema import AnyRecord
 from agent_identity._verify.ledger import index as ledger_index
 from agent_identity._verify.ledger.index import HALF, Amiss, LedgerIndex, Proofs, SpanRecord
-from agent_identity._verify.spans import deduplicator
-from agent_identity._verify.spans.deduplicator import Deduplicator
+from agent_identity._verify.spans import _deduplicator as deduplicator
+from agent_identity._verify.spans._deduplicator import Deduplicator
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
 
@@ -25,7 +25,7 @@ SDK = {"name": "x", "version": "1"}
 
 def id_of(number: int) -> str:
     """Return the id of a record."""
-    return common.id_of(0, number.to_bytes(8))
+    return ids.id_of(0, number.to_bytes(8))
 
 
 def raw(identifier: str) -> bytes:

@@ -496,8 +496,8 @@ def test_a_text_that_cannot_be_read_to_its_end() -> None:
 
 def test_a_record_of_no_span_belongs_to_the_one_that_is_made_of_it() -> None:
     """A record that was made without a span has the ids that follow from it, and belongs to no other span."""
-    from agent_identity._verify.spans.span_facts import SpanFacts
-    from agent_identity._verify.spans.span_reader import SpanReader
+    from agent_identity._verify.spans._span_facts import SpanFacts
+    from agent_identity._verify.spans._span_reader import SpanReader
 
     (item,) = read_pasted(json.dumps(SPAN).encode())
     assert isinstance(item, PastedSpan)

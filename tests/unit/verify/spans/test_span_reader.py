@@ -24,7 +24,9 @@ from agent_identity._directory.enforcer import Enforcer
 from agent_identity._spans.otlp_json import Document
 from agent_identity._verify.grants import chain_check
 from agent_identity._verify.ledger import index as ledger_index
-from agent_identity._verify.spans import coverage, deduplicator, spans_check
+from agent_identity._verify.spans import _coverage as coverage
+from agent_identity._verify.spans import _deduplicator as deduplicator
+from agent_identity._verify.spans import spans_check
 from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey

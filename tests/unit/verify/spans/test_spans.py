@@ -29,8 +29,8 @@ from agent_identity._record.codec import decode
 from agent_identity._spans.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record
 from agent_identity._spans.otlp_json import SpanData
 from agent_identity._spans.span_from_record import appearance_of
+from agent_identity._verify.spans._coverage import CoverageTable, ToolCall
 from agent_identity._verify.spans.attestations import open_record
-from agent_identity._verify.spans.coverage import CoverageTable, ToolCall
 from agent_identity.audit import Problem, Report, verify
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, Denied, VerificationError

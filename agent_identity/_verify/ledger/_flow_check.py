@@ -1,0 +1,470 @@
+"""Recomputes information flow: the marks of each hop, the labels of results, and calls that ran against their mark."""
+
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+import orjson
+
+from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
+from agent_identity._flow.rules import FLOW_RULES, MODEL_KINDS, is_gated
+from agent_identity._record.parts import MarkChange, MarkSeen
+from agent_identity._record.schema import (
+    AnyRecord,
+    Approval,
+    Detail,
+    Grant,
+    Intent,
+    Mark,
+    Outcome,
+    Policy,
+    TaskEnd,
+    TaskStart,
+)
+from agent_identity._verify.ledger._answered_marks import AnsweredMarks
+from agent_identity._verify.report.findings import Findings, Place
+from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.store.spill_store import SpillStore
+
+if TYPE_CHECKING:
+    from agent_identity._verify.ledger._resumptions import Resumptions
+
+__all__ = ["FlowCheck"]
+
+_LINKS: Final = 5
+_NEAR: Final = 4_096
+_MAX_HOPS: Final = 100_000
+_UNRECORDED: Final = "mark_not_recorded"
+_RAN: Final = frozenset({"allow", "warn"})
+
+
+class _Newest(NamedTuple):
+    """The newest mark of a hop.
+
+    Attributes:
+        seq: Its number.
+        record: Its record.
+        labels: The labels of the hop, each with the number of the first mark that has it.
+        sources: The inputs that lowered it; ``None`` if they are more than a ruling can name, or not all are here.
+    """
+
+    seq: int
+    record: str
+    labels: tuple[tuple[int, str], ...]
+    sources: tuple[str, ...] | None
+
+    @property
+    def label(self) -> str:
+        """The label."""
+        return self.labels[-1][1]
+
+    def label_at(self, seq: int) -> str | None:
+        """Return the label of an earlier mark; ``None`` if it is in another stream."""
+        return next((label for first, label in reversed(self.labels) if first <= seq), None)
+
+    def packed(self) -> bytes:
+        """Return the bytes from which :meth:`unpacked` makes it again."""
+        return orjson.dumps(tuple(self))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "_Newest":
+        """Return what :meth:`packed` kept."""
+        seq, record, labels, sources = orjson.loads(data)
+        known = tuple((first, label) for first, label in labels)
+        return cls(seq, record, known, None if sources is None else tuple(sources))
+
+
+class _Judged(NamedTuple):
+    """The mark in an intent.
+
+    Attributes:
+        hop: Whose mark it is.
+        seq: Its number.
+        limit: What bounds the label of the result: the mark, and arguments that repeat untrusted input; ``None`` if the
+            mark is in another stream.
+    """
+
+    hop: str
+    seq: int
+    limit: str | None
+
+    def packed(self) -> bytes:
+        """Return the bytes from which :meth:`unpacked` makes it again."""
+        return orjson.dumps(tuple(self))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "_Judged":
+        """Return what :meth:`packed` kept."""
+        return cls(*orjson.loads(data))
+
+
+@final
+class FlowCheck:
+    """The information flow of a ledger, stream after stream.
+
+    Marks are per stream: the mark of a hop in another process stands in the stream of that process. After a failed disk
+    or an interruption a process goes on in another stream, where the marks of hops that began before are not checked:
+    such a hop must have its first mark in another stream of the ledger.
+
+    Args:
+        findings: Takes what is found.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._hops: set[str] = set()
+        self._origins: set[str] = set()
+        self._begun = SpillStore[int](orjson.dumps, orjson.loads, near=_NEAR)
+        self._elsewhere: dict[str, Place] = {}
+        self._not_checked = 0
+        self._resumptions: Resumptions | None = None
+        self.partial = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._marks = SpillStore(_Newest.packed, _Newest.unpacked, near=_NEAR)
+        self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
+        self._answers = AnsweredMarks()
+        self._quarantined = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
+        self._isolated = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
+        self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
+        self._started: set[str] = set()
+        self._continued: set[str] = set()
+        self._rules: set[str | None] = set()
+
+    def take(self, record: AnyRecord, place: Place, detail: Detail | None = None) -> None:
+        """Follow the next record of a stream.
+
+        Args:
+            record: A record in its place.
+            place: That place.
+            detail: Its detail, if it has one.
+        """
+        if isinstance(record, Mark):
+            self._take_mark(record, place)
+        elif isinstance(record, Intent):
+            self._resume(record, self._take_intent(record, place), place)
+        elif isinstance(record, Outcome):
+            self._suspend(record, detail)
+            self._take_outcome(record, place, None if detail is None else detail.claimed)
+        elif isinstance(record, TaskStart):
+            self._take_start(record, place)
+        elif isinstance(record, Grant):
+            self._answers.take(record)
+        elif isinstance(record, TaskEnd):
+            self._take_end(record, place)
+        else:
+            self._take_other(record)
+
+    def _take_other(self, record: AnyRecord) -> None:
+        if isinstance(record, Approval):
+            if record.approval.status == "approved" and self._marks:
+                self._exempted.put(record.approval.id.encode(), list(record.approval.sources or ()))
+        elif isinstance(record, Policy):
+            self._rules.add(record.policy.flow)
+
+    def end_of_stream(self) -> None:
+        """Forget the marks of a stream: those of another are its own."""
+        if self._marks or self._intents or self._rules:
+            self._begin()
+
+    def finish(self) -> None:
+        """Report what could not be recomputed, and hops that go on from marks of no stream."""
+        for hop, place in () if self.partial else self._elsewhere.items():
+            if hop.encode() not in self._begun:
+                self._report("mark_out_of_order", "a hop goes on from marks that are in no stream", place)
+        missing = len(self._origins - self._hops) + self._not_checked
+        missing += 0 if self._resumptions is None else self._resumptions.finish()
+        if missing:
+            message = f"{counted(missing, 'reference')} to marks, hops or policies that are not here: not checked"
+            self._findings.add(_LINKS, "flow_not_checked", message)
+
+    def _take_mark(self, record: Mark, place: Place) -> None:
+        change = record.mark
+        hop, seq, label, joined = change.hop, int(change.seq), Label.parse(change.label), _joined(change)
+        self._check_claims(record, label, place)
+        before = self._marks.get(hop.encode())
+        if before is None and seq > 1 and self._is_elsewhere(hop):
+            self._skip(hop, place)
+            _keep(self._continued, hop)
+        elif (seq, change.prev) != ((1, None) if before is None else (before.seq + 1, before.record)):
+            self._report("mark_out_of_order", "a mark does not continue the newest one of its hop", place)
+        elif label != (TRUSTED if before is None else Label.parse(before.label)).meet(joined):
+            self._report("mark_mismatch", "a mark is not the meet of the mark before and of what joins it", place)
+        added = () if change.joined is None or change.cause == "start" else change.sources or (record.id,)
+        self._put(hop, before, _Newest(seq, record.id, ((seq, str(label)),), added))
+        self._note(change, first=before is None and seq == 1)
+
+    def _note(self, change: MarkChange, *, first: bool) -> None:
+        """Note the hops that a mark is about, of which some may be in other streams."""
+        if first:
+            self._begun.put(change.hop.encode(), 1)
+        _keep(self._hops, change.hop)
+        if change.origin is not None and change.cause != "answer":
+            # A hop is joined by the grant that was presented, which may not be its own.
+            _keep(self._origins if change.cause == "join" else self._hops, change.origin)
+
+    def _take_start(self, record: TaskStart, place: Place) -> None:
+        """Check that a hop starts at the newest mark; one that was opened here starts at its first."""
+        if record.judged_at is None:
+            return
+        chain = [hop.grant for hop in record.chain]
+        if len(chain) == 1:
+            _keep(self._started, chain[0])
+            if record.judged_at.seq != "1":
+                self._report("mark_out_of_order", "a task starts at another mark than its first", place)
+        if (
+            self._newest(record.judged_at, chain, place) is not None
+        ):  # One that came from elsewhere may have begun before.
+            _keep(self._started, chain[-1])
+
+    def _is_elsewhere(self, hop: str) -> bool:
+        """Return whether a hop began before the stream, so that its marks may be in another one."""
+        return self.partial or hop not in self._started
+
+    def _skip(self, hop: str, place: Place) -> None:
+        """Leave out a reference to a mark that may be in another stream."""
+        self._not_checked += 1
+        if not self.partial and len(self._elsewhere) < _MAX_HOPS:
+            self._elsewhere.setdefault(hop, place)
+
+    def _take_end(self, record: TaskEnd, place: Place) -> None:
+        """Check that the mark of an isolated hop was joined before the hop ended."""
+        hop = record.chain[-1].grant.encode()
+        parent = self._isolated.pop(hop) if self._isolated else None
+        if parent is None:
+            return
+        own, above = self._marks.get(hop), self._marks.get(parent.encode())
+        if own is not None and above is not None and not Label.parse(above.label).is_within(Label.parse(own.label)):
+            self._report("mark_mismatch", "an isolated hop ended before its mark was joined", place)
+
+    def _check_isolated(self, record: Mark, label: Label, place: Place) -> None:
+        """Check that an isolated hop begins at the newest mark of the hop that it was delegated from."""
+        change, origin = record.mark, record.mark.origin or ""
+        above = self._marks.get(origin.encode())
+        if change.seq != "1" or origin not in [link.grant for link in record.chain[:-1]]:
+            self._report("mark_mismatch", "an isolated hop does not begin at a hop of its chain", place)
+        elif above is None and self._is_elsewhere(origin):
+            self._skip(origin, place)
+        elif above is None:
+            self._report("mark_mismatch", "an isolated hop begins at a mark that is not here", place)
+        elif not label.is_within(Label.parse(above.label)):
+            self._report("mark_mismatch", "an isolated hop begins above the mark that it was delegated at", place)
+        self._isolated.put(change.hop.encode(), origin)
+
+    def _check_opened(self, record: Mark, place: Place) -> None:
+        """Check that an opened result counts with the label that it was quarantined with."""
+        change = record.mark
+        kept = self._quarantined.get((change.sources or ("",))[0].encode())
+        if kept is None:
+            self._not_checked += 1
+        elif not _joined(change).is_within(Label.parse(kept)):
+            self._report("mark_mismatch", "a quarantined result was opened above its label", place)
+
+    def _check_join(self, record: Mark, place: Place) -> None:
+        """Check that a mark joins no less than what an isolated hop of the stream has."""
+        change, origin = record.mark, (record.mark.origin or "").encode()
+        part = self._marks.get(origin) if self._isolated.get(origin) is not None else None
+        if part is not None and not _joined(change).is_within(Label.parse(part.label)):
+            self._report("mark_mismatch", "a mark joins less than an isolated hop has read", place)
+
+    def _check_claims(self, record: Mark, label: Label, place: Place) -> None:
+        """Check what a mark says by itself."""
+        change = record.mark
+        if change.hop not in {link.grant for link in record.chain}:
+            self._report("mark_mismatch", "a mark is that of a hop outside the chain of its record", place)
+        if change.cause in ("request", "said") and (change.joined is not None or len(record.chain) > 1):
+            self._report("mark_mismatch", "a principal speaks in a delegated hop, or changes the mark", place)
+        if change.cause == "start" and not label.is_within(UNKNOWN):
+            self._report("mark_mismatch", "a task without a request begins at a trusted mark", place)
+        if change.cause == "isolated":
+            self._check_isolated(record, label, place)
+        elif change.cause == "opened":
+            self._check_opened(record, place)
+        elif change.cause == "answer":
+            holds = self._answers.holds(record)
+            self._not_checked += holds is None
+            if holds is False:
+                self._report("mark_mismatch", "an answer of another hop has no mark that this hop signed", place)
+        elif change.cause == "join" and self._isolated:
+            self._check_join(record, place)
+
+    def _newest(self, seen: MarkSeen, chain: list[str], place: Place) -> _Newest | None:
+        """Return the newest mark of a hop, if it is the one that a record names."""
+        found = self._marks.get(seen.hop.encode())
+        own = next((hop for hop in reversed(chain) if hop.encode() in self._marks), seen.hop)
+        elsewhere = found is None and self._is_elsewhere(seen.hop)
+        if seen.hop not in chain or (own != seen.hop and not elsewhere):
+            self._report("mark_mismatch", "a record names the mark of another hop than its own", place)
+        elif elsewhere:
+            self._skip(seen.hop, place)
+        elif found is None or found.seq != int(seen.seq):
+            newest = "none" if found is None else f"number {found.seq}"
+            message = f"judged at mark number {seen.seq}, and the newest of the hop is {newest}"
+            self._report("mark_stale", message, place)
+        return found
+
+    def _resumed(self) -> "Resumptions":
+        """Return the suspended and resumed calls; few ledgers have some."""
+        if self._resumptions is None:
+            from agent_identity._verify.ledger._resumptions import Resumptions
+
+            self._resumptions = Resumptions(self._findings)
+        return self._resumptions
+
+    def _resume(self, record: Intent, newest: _Newest | None, place: Place) -> None:
+        if record.resumes is not None:
+            self._resumed().resume(record, None if newest is None else newest.label, place)
+
+    def _suspend(self, record: Outcome, detail: Detail | None) -> None:
+        """Keep a suspended call, with the mark at which it was judged if that is in the stream."""
+        if record.outcome != "suspended":
+            return
+        seen = None if detail is None else detail.judged_at
+        judged = None if record.intent is None else self._intents.get(record.intent.encode())
+        hop, seq = (judged.hop, judged.seq) if judged is not None else ("", 0) if seen is None else (seen.hop, seen.seq)
+        newest = self._marks.get(hop.encode())
+        self._resumed().suspend(record, None if newest is None else newest.label_at(int(seq)))
+
+    def _take_intent(self, record: Intent, place: Place) -> _Newest | None:
+        """Check the mark of an intent, and return it if it is in the stream."""
+        judges = self._rules == {FLOW_RULES}
+        if record.judged_at is None and not self._marks and not judges:
+            return None
+        chain = [hop.grant for hop in record.chain or ()]
+        if record.judged_at is None:
+            # Where the shipped rules judge, each task has a mark.
+            marked = judges or any(hop.encode() in self._marks for hop in chain)
+            if marked and record.decision.mode == "enforce":
+                self._report("mark_absent", "a call of a task with a mark does not name one", place)
+            return None
+        newest = self._newest(record.judged_at, chain, place)
+        limit = None if newest is None else str(_limit(record, newest.label))
+        self._intents.put(record.id.encode(), _Judged(record.judged_at.hop, int(record.judged_at.seq), limit))
+        if newest is None:
+            return None
+        self._check_exemption(record, newest, record.judged_at.hop, place)
+        # Of policies in one stream that differ in this, nobody can tell which judged a call.
+        self._not_checked += len(self._rules) != 1
+        if judges and _ran_against(record, Label.parse(newest.label)):
+            self._report(
+                "ran_against_mark", f"{record.action.tool!a} ran without the person that its mark needs", place
+            )
+        return newest
+
+    def _check_exemption(self, record: Intent, newest: _Newest, hop: str, place: Place) -> None:
+        """Check that a call that a person approved was approved for the inputs of its mark."""
+        exempted = self._exempted.get((record.decision.approval or "").encode())
+        if exempted is None:
+            return
+        if newest.sources is None and (self.partial or hop in self._continued):
+            self._not_checked += 1
+        elif newest.sources is None or not set(newest.sources) <= set(exempted):
+            self._report("ran_against_mark", "a call was approved for other inputs than those of its mark", place)
+
+    def _take_outcome(self, record: Outcome, place: Place, claimed: str | None) -> None:
+        if record.intent is None or (record.label is None and not self._intents):
+            return
+        judged = self._intents.pop(record.intent.encode())
+        if judged is None:
+            self._not_checked += record.label is not None
+            return
+        after = record.mark_after
+        if record.label is None:
+            if record.action.result is not None or after is not None:
+                self._report("label_mismatch", "a result of a task with a mark has no label", place)
+            return
+        if after is None:
+            self._report("label_mismatch", "an outcome has a label and no mark", place)
+            return
+        label, mark = Label.parse(record.label), Label.parse(after.label)
+        self._check_label(record, judged, label, claimed, place)
+        # What was withheld because its mark could not be recorded was not delivered.
+        unmarked = record.outcome == "denied" and record.error == _UNRECORDED
+        if not unmarked and not mark.is_within(label):
+            self._report("label_mismatch", "a result was delivered before it lowered the mark", place)
+        self._follow(record, judged, int(after.seq), mark, place)
+
+    def _check_label(self, record: Outcome, judged: _Judged, label: Label, claimed: str | None, place: Place) -> None:
+        """Check the label of a result against its call and what its server says."""
+        if record.error == "content_quarantined":
+            self._quarantined.put((record.intent or "").encode(), str(record.label))
+        if judged.limit is not None and not label.is_within(Label.parse(judged.limit)):
+            self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
+        if claimed is not None and not label.is_within(Label.parse(claimed)):
+            self._report("label_mismatch", "a result is less restricted than its server says", place)
+
+    def _follow(self, record: Outcome, judged: _Judged, seq: int, mark: Label, place: Place) -> None:
+        """Take the mark after a call: a change by its outcome, or one that is on record.
+
+        Args:
+            record: The outcome.
+            judged: The mark in its intent.
+            seq: The number of the mark.
+            mark: The mark.
+            place: The place of the outcome.
+        """
+        newest = self._marks.get(judged.hop.encode())
+        if seq < judged.seq or (newest is not None and seq > newest.seq + 1):
+            self._report("mark_out_of_order", "an outcome names a mark that its hop has not, or before its call", place)
+        elif newest is None and seq == judged.seq:
+            self._not_checked += 1
+        elif newest is None or seq == newest.seq + 1:
+            if newest is None:
+                _keep(self._continued, judged.hop)
+            elif not mark.is_within(Label.parse(newest.label)):
+                self._report("mark_mismatch", "a mark is better than the one before", place)
+            after = _Newest(seq, record.id, ((seq, str(mark)),), (record.intent or "",))
+            self._put(judged.hop, newest, after)
+        elif (then := newest.label_at(seq)) is None:
+            self._not_checked += 1
+        elif then != str(mark):
+            self._report("mark_mismatch", "an outcome names a mark with another label than it has", place)
+
+    def _put(self, hop: str, before: _Newest | None, mark: _Newest) -> None:
+        """Keep the newest mark of a hop, with the labels and sources of those before.
+
+        That a task began as unknown is none of its sources: a call that was approved in an earlier task was made
+        before.
+        """
+        if before is not None:
+            labels = before.labels if before.label == mark.label else (*before.labels, *mark.labels)
+            mark = mark._replace(labels=labels)
+        from agent_identity._authority.registries.rulings import MAX_SOURCES  # Few ledgers have marks.
+
+        known = before.sources if before is not None else () if mark.seq == 1 else None
+        sources = None if known is None else tuple(dict.fromkeys((*known, *(mark.sources or ()))))
+        if sources is not None and len(sources) > MAX_SOURCES:
+            sources = None
+        self._marks.put(hop.encode(), mark._replace(sources=sources))
+
+    def _report(self, code: str, message: str, place: Place) -> None:
+        self._findings.add(_LINKS, code, message, place)
+
+
+def _ran_against(record: Intent, mark: Label) -> bool:
+    """Return whether the shipped rules needed a person for a call that was let through."""
+    decision, action = record.decision, record.action
+    ran = decision.mode == "enforce" and decision.effect in _RAN and decision.enforced == "allow"
+    if not ran or action.kind in MODEL_KINDS:
+        return False
+    origins = {of.argument: of for of in record.provenance or ()}
+    args = {name: of.provenance for name, of in origins.items()}
+    destinations = {name: args[name] for name, of in origins.items() if of.destination is not None}
+    return is_gated(action.labels, mark.integrity, destinations, args, action.claims or ())
+
+
+def _limit(record: Intent, mark: str) -> Label:
+    """Return the label that bounds the result of a call whatever the tool declares."""
+    if record.endorses is True:
+        return TRUSTED
+    weak = any(of.provenance == "untrusted" for of in record.provenance or ())
+    return Label.parse(mark).meet(UNTRUSTED if weak else TRUSTED)
+
+
+def _joined(change: MarkChange) -> Label:
+    """Return the label that a mark joins."""
+    return TRUSTED if change.joined is None else Label.parse(change.joined)
+
+
+def _keep(names: set[str], name: str) -> None:
+    if len(names) < _MAX_HOPS:
+        names.add(name)

@@ -51,7 +51,7 @@ def test_nothing_is_run_or_imported(tmp_path: Path) -> None:
 WATCHED = """\
 import os, sys
 import yaml
-from agent_identity._scan import scan
+from agent_identity._scan.scanner import scan
 from agent_identity._scan.cyclonedx import cyclonedx_of
 
 seen = []

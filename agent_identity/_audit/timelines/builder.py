@@ -32,7 +32,7 @@ from agent_identity._evidence.record import (
     detail_of,
 )
 from agent_identity._evidence.storage import ByteLines
-from agent_identity._identity.common import b64url_decode
+from agent_identity._identity.common import b64url_decode, id_order
 from agent_identity.errors import VerificationError
 
 __all__ = ["MAX_ACTIONS", "Action", "Delegation", "TaskTimeline", "story"]
@@ -325,7 +325,7 @@ class _Story:
             started_ns=self.started_ns,
             expires_ns=self.expires_ns,
             ended_ns=self.ended_ns,
-            actions=tuple(sorted(self.actions, key=lambda action: (action.at_ns, action.record))),
+            actions=tuple(sorted(self.actions, key=lambda action: (action.at_ns, id_order(action.record)))),
             omitted=self.omitted,
             refused=self.refused,
             withheld=self.withheld,

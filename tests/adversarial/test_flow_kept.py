@@ -20,7 +20,7 @@ from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import OneOf
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, OutOfScope, Routed
 from agent_identity.identity import Agent, Human
-from agent_identity.inspection import InjectionHints, PersonalData
+from agent_identity.inspection import Document, InjectionHints, Match, PersonalData, TextInspector
 from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -420,6 +420,22 @@ def test_a_part_of_a_text_is_no_quarantined_object(opened: Callable[..., Any]) -
         handle = handle_of(office, read)
         other(f"see {handle}")
     assert office.ran == [f"see {handle}"]
+
+
+def test_a_part_of_a_result_is_never_opened_as_a_quarantined_result(opened: Callable[..., Any]) -> None:
+    """A finding whose category has that name is withheld: the mark of its opening would name a delivered result."""
+
+    class Away(TextInspector):
+        name = "away"
+
+        def find(self, document: Document) -> Iterator[Match]:
+            yield Match("quarantine", 0, 3)
+
+    office = opened(inspectors=[Away()])
+    read = flow.reads(office, HINT)
+    with office.task(EVERYTHING, request=REQUEST), pytest.raises(ContentBlocked) as caught:
+        read()
+    assert (caught.value.code, "[kept" in str(caught.value)) == ("content_blocked", False)
 
 
 @pytest.mark.parametrize("content", ["error", "object", "full"])

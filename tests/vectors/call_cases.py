@@ -219,6 +219,18 @@ ORDER: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         lambda w: more(w, lambda t: t.denied("pay")),
     ),
     (
+        "intent-id-twice",
+        "An intent has the id of one that has no outcome yet.",
+        "two_versions",
+        lambda w: more(w, lambda t: t.call("read", id=t.intent("read").id)),
+    ),
+    (
+        "intent-id-again",
+        "An intent has the id of one whose call has ended.",
+        "",
+        lambda w: more(w, lambda t: t.call("read", id=t.call("read").record["intent"])),
+    ),
+    (
         "outcome-tool-differs",
         "An outcome names another tool than its intent, one that the grant does not name.",
         "intent_mismatch tool_outside_grant",

@@ -328,6 +328,12 @@ MARKED: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "mark_out_of_order mark_stale",
         at("start", seq="2"),
     ),
+    (
+        "start-before-mark",
+        "A task starts before its first mark.",
+        "mark_stale mark_out_of_order",
+        lambda w: w.stream.move(w.start, before=w.first),
+    ),
     ("start-at-none", "The start of a task names no mark.", "", lambda w: w.start.record.pop("judged_at")),
     (
         "start-trusted",
@@ -578,6 +584,24 @@ CAUSES: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "A quarantined result was opened that is not there.",
         "flow_not_checked",
         lambda w: change(w.opened).update(sources=[w.first.id]),
+    ),
+    (
+        "opened-result",
+        "A result was opened that was never quarantined.",
+        "mark_mismatch",
+        lambda w: change(w.opened).update(sources=[w.read.id]),
+    ),
+    (
+        "opened-nothing",
+        "A quarantined result was opened, and the mark does not say of which call.",
+        "mark_mismatch",
+        lambda w: change(w.opened).pop("sources"),
+    ),
+    (
+        "isolated-after-start",
+        "An isolated part starts before its first mark.",
+        "mark_out_of_order flow_not_checked",
+        lambda w: w.stream.move(w.isolated, before=w.child_read),
     ),
     (
         "answer-by-stranger",

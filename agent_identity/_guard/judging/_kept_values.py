@@ -58,8 +58,10 @@ def keep_text(call: Call, category: str, text: str) -> str:
     """Keep a text that was found in a result, and return what stands in its place.
 
     Raises:
-        UnmetError: There is no task, or no room.
+        UnmetError: There is no task, no room, or the category is that of whole results.
     """
+    if category == QUARANTINE:
+        raise UnmetError("a part of a result cannot have the category 'quarantine'")
     size = len(text.encode("utf-8", "surrogatepass"))
     kept = None if call.task is None else call.task.vault.keep(category, text, size)
     if kept is None:

@@ -15,6 +15,7 @@ __all__ = [
     "RandomIds",
     "bytes_of_id",
     "id_of",
+    "id_order",
     "is_digest",
     "is_id128",
     "uuid_of",
@@ -35,6 +36,8 @@ _VARIANT: Final = 1 << 63
 _TAIL_BITS: Final = (1 << 62) - 1
 _POOL_BYTES: Final = 4_096
 _STANDARD: Final = str.maketrans("-_", "+/")
+_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_ORDER: Final = str.maketrans(_ALPHABET, "".join(sorted(_ALPHABET)))
 _ID: Final = re.compile(ID_FORM)
 _DIGEST: Final = re.compile(DIGEST_FORM)
 
@@ -76,6 +79,11 @@ def bytes_of_id(text: str) -> bytes:
     if not _ID.fullmatch(text):
         raise ValueError("the id is not 22 base64url characters")
     return a2b_base64(text.translate(_STANDARD) + "==")
+
+
+def id_order(text: str) -> str:
+    """Return a text that sorts as the bytes of an id do; any text has one."""
+    return text.translate(_ORDER)
 
 
 def uuid_of(text: str) -> str:

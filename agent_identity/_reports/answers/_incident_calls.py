@@ -11,6 +11,7 @@ from agent_identity._identity.common.tool_names import server_of
 from agent_identity._record.parts import Hop, Principal, Resource
 from agent_identity._reports.answers.facts import CallFact
 from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._identity.common.ids import id_order
 
 __all__ = ["MAX_OPEN", "CallGroup", "CallRow", "IncidentCalls", "Reach"]
 
@@ -23,7 +24,7 @@ MAX_OPEN: Final = 1_000
 _RAN, _SUCCEEDED, _REFUSED = 1, 2, 4
 
 
-class CallRow(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
+class CallRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A call, in compact form.
 
     Attributes:
@@ -109,8 +110,8 @@ class Reach:
 
     def with_more(self, other: "Reach") -> "Reach":
         """Return both together."""
-        first_ns, record = min((self.first_ns, self.record), (other.first_ns, other.record))
-        return Reach(self.count + other.count, first_ns, max(self.last_ns, other.last_ns), record)
+        first = min(self, other, key=lambda one: (one.first_ns, id_order(one.record)))
+        return Reach(self.count + other.count, first.first_ns, max(self.last_ns, other.last_ns), first.record)
 
 
 class _Key(msgspec.Struct, frozen=True, gc=False):
@@ -230,7 +231,8 @@ class IncidentCalls:
             self.refused[leaf] += refused
             self.sources.setdefault(leaf, set()).add(group.source)
         if ran:
-            first, last = min(ran), max(ran).at_ns
+            first = min(ran, key=lambda call: (call.at_ns, id_order(call.record)))
+            last = max(call.at_ns for call in ran)
             for kind, name in _reached(group):
                 self._reach(kind, name, Reach(len(ran), first.at_ns, last, first.record))
 

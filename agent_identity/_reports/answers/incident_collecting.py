@@ -1,7 +1,7 @@
 """Collects what an incident concerns: grants, calls, tasks, approvals, revocations; what is many goes to the disk."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
@@ -21,6 +21,7 @@ from agent_identity._reports.answers.facts import (
 from agent_identity._reports.answers.incident_seed import Selection
 from agent_identity._reports.definitions.definition_history import DefinitionHistory
 from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._identity.common.ids import id_order
 from agent_identity.canonical import JSON, decode, encode
 
 __all__ = ["MAX_ENTRIES", "Entry", "EntryKind", "GrantRow", "IncidentCollector", "Revoked"]
@@ -37,7 +38,7 @@ EntryKind: TypeAlias = Literal["grant", "begun", "ended", "call", "approval", "r
 
 
 @final
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One line of a timeline.
 
@@ -294,7 +295,7 @@ class IncidentCollector:
             self._shorten()
 
     def _shorten(self) -> None:
-        self._entries.sort()
+        self._entries.sort(key=_order)
         self.omitted += max(0, len(self._entries) - MAX_ENTRIES)
         del self._entries[MAX_ENTRIES:]
         if len(self._entries) == MAX_ENTRIES:
@@ -308,7 +309,7 @@ class IncidentCollector:
         first, last = self._entries[0].at_ns, self._entries[-1].at_ns
         # What was revoked after the last call belongs to the incident as well.
         around = (entry for entry in self._context if entry.at_ns >= first and (entry.at_ns <= last or _is_end(entry)))
-        return tuple(sorted((*self._entries, *around)))[: 2 * MAX_ENTRIES]
+        return tuple(sorted((*self._entries, *around), key=_order))[: 2 * MAX_ENTRIES]
 
 
 def _entry_of(fact: CallFact) -> Entry:
@@ -333,6 +334,11 @@ def _reasons(fact: CallFact) -> Iterator[str | None]:
     yield f"argument {decision.argument}" if decision.argument else None
     yield None if fact.approver is None else f"approved by {fact.approver.id}"
     yield "let through by monitor mode only" if fact.would_be_refused else None
+
+
+def _order(entry: Entry) -> tuple[object, ...]:
+    """Return the key that sorts by time, then by the bytes of the id, then by all else."""
+    return entry.at_ns, id_order(entry.record), *astuple(entry)[2:]
 
 
 def _is_end(entry: Entry) -> bool:

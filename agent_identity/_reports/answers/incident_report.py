@@ -25,6 +25,7 @@ from agent_identity._reports.answers.report_frame import Frame, Proof
 from agent_identity._reports.definitions.definition_history import DefinitionChange
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity._verify.report.plurals import counted
+from agent_identity._identity.common.ids import id_order
 
 __all__ = [
     "Authority",
@@ -358,7 +359,9 @@ class _Conclusion:
             authority=self._authority,
             tools=tuple(self._reach_of_tools()),
             reached=tuple(self._reached()),
-            open_calls=tuple(OpenCall(*row) for row in sorted(calls.open, key=lambda row: (row.at_ns, row.record))),
+            open_calls=tuple(
+                OpenCall(*row) for row in sorted(calls.open, key=lambda row: (row.at_ns, id_order(row.record)))
+            ),
             revocations=effects,
             definitions=definitions,
             open_tasks=open_tasks,
@@ -538,7 +541,8 @@ class _Effect:
             self._after += ran
             if ran:
                 self._last = max(self._last, call.at_ns)
-                self._records = sorted((*self._records, (call.at_ns, call.record)))[:10]
+                records = (*self._records, (call.at_ns, call.record))
+                self._records = sorted(records, key=lambda one: (one[0], id_order(one[1])))[:10]
         elif call.at_ns <= change.at_ns:
             self._before += ran
 

@@ -3,9 +3,11 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._record.parts import Offered, Server
+from agent_identity._identity.common.ids import id_order
 
 __all__ = ["Change", "DefinitionChange", "DefinitionHistory"]
 
@@ -51,7 +53,7 @@ class DefinitionChange:
 
 
 @final
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class _State:
     """A tool as a record of the inventory has it."""
 
@@ -114,7 +116,7 @@ class DefinitionHistory:
             period = periods[at - 1]
             period.calls += ran
             period.refused += refused
-            period.records = sorted((*period.records, (at_ns, record)))[:_MAX_RECORDS]
+            period.records = sorted((*period.records, (at_ns, record)), key=_moment)[:_MAX_RECORDS]
 
     def in_force(self, digest: str, tool: str, at_ns: int) -> bool:
         """Return whether a server offered a tool under a definition at a moment, accepted or not.
@@ -128,7 +130,7 @@ class DefinitionHistory:
         """
         states = self._ordered.get(tool)
         if states is None:
-            states = self._ordered[tool] = sorted(self._states.get(tool, ()))
+            states = self._ordered[tool] = _sorted(self._states.get(tool, ()))
         at = bisect_right(states, at_ns, key=lambda state: state.at_ns)
         if not at:
             return False
@@ -138,12 +140,23 @@ class DefinitionHistory:
     def changes(self) -> list[DefinitionChange]:
         """Return all changes, in the order of their time."""
         found = [_stated(tool, period) for tool, periods in self._found().items() for period in periods]
-        return sorted(found, key=lambda one: (one.at_ns, one.tool, one.record))
+        return sorted(found, key=lambda one: (one.at_ns, one.tool, id_order(one.record)))
 
     def _found(self) -> dict[str, list[_Period]]:
         if self._periods is None:
-            self._periods = {tool: list(_periods(sorted(states))) for tool, states in self._states.items()}
+            self._periods = {tool: list(_periods(_sorted(states))) for tool, states in self._states.items()}
         return self._periods
+
+
+def _moment(call: tuple[int, str]) -> tuple[int, str]:
+    """Return the key that sorts records of one moment by the bytes of their ids."""
+    return call[0], id_order(call[1])
+
+
+def _sorted(states: Iterable[_State]) -> list[_State]:
+    """Return states by time, and those of one moment by the bytes of their ids."""
+    rest = attrgetter("pinned", "offered", "changed", "reason")
+    return sorted(states, key=lambda one: (*_moment((one.at_ns, one.record)), *rest(one)))
 
 
 def _periods(states: list[_State]) -> Iterator[_Period]:

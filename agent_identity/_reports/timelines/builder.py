@@ -33,6 +33,7 @@ from agent_identity._reports.timelines._destinations import Destination, Inputs
 from agent_identity._storage.byte_reader import ByteLines
 from agent_identity._verify.inputs.sources import Source, directory_of, is_bundle, opened, whole
 from agent_identity._verify.ledger.erasures import Erasures
+from agent_identity._identity.common.ids import id_order
 from agent_identity.errors import VerificationError
 
 __all__ = ["MAX_ACTIONS", "Action", "Delegation", "TaskTimeline", "story"]
@@ -327,7 +328,7 @@ class _Story:
             started_ns=self.started_ns,
             expires_ns=self.expires_ns,
             ended_ns=self.ended_ns,
-            actions=tuple(sorted(self.actions, key=lambda action: (action.at_ns, action.record))),
+            actions=tuple(sorted(self.actions, key=lambda action: (action.at_ns, id_order(action.record)))),
             omitted=self.omitted,
             refused=self.refused,
             withheld=self.withheld,

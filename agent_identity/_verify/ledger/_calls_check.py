@@ -139,10 +139,15 @@ class Calls:
     def end_of_stream(self) -> None:
         """Move open intents across: their outcomes may be in the stream of a forked child."""
         for call in self._open:
-            self._left.put(call)
+            self._keep(self._left, call)
         self._open = OpenIntents()
         self._flow.end_of_stream()
         self._order.end_of_stream()
+
+    def _keep(self, intents: OpenIntents, call: Call) -> None:
+        if intents.put(call):
+            message = "another intent without an outcome has this id"
+            self._findings.add(_LINKS, "two_versions", message, call.place())
 
     def finish(self) -> None:
         """Match intents and outcomes across streams, and count the calls without an outcome."""
@@ -167,7 +172,7 @@ class Calls:
             self._conclude(call, record)
             spent = spent_uses(record)
         else:
-            self._open.put(call)
+            self._keep(self._open, call)
         if self._disclosures is not None and self._disclosures.want(call.id):
             self._disclosures.take(record, use, call.place())
         if use is None:

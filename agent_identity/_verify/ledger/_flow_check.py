@@ -123,10 +123,11 @@ class FlowCheck:
         self._marks = SpillStore(_Newest.packed, _Newest.unpacked, near=_NEAR)
         self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
         self._answers = AnsweredMarks()
-        self._quarantined = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
+        self._results = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
         self._isolated = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
         self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
         self._started: set[str] = set()
+        self._unmarked: set[str] = set()
         self._continued: set[str] = set()
         self._rules: set[str | None] = set()
 
@@ -187,6 +188,8 @@ class FlowCheck:
             _keep(self._continued, hop)
         elif (seq, change.prev) != ((1, None) if before is None else (before.seq + 1, before.record)):
             self._report("mark_out_of_order", "a mark does not continue the newest one of its hop", place)
+        elif before is None and hop in self._unmarked:
+            self._report("mark_out_of_order", "a hop started before its first mark", place)
         elif label != (TRUSTED if before is None else Label.parse(before.label)).meet(joined):
             self._report("mark_mismatch", "a mark is not the meet of the mark before and of what joins it", place)
         added = () if change.joined is None or change.cause == "start" else change.sources or (record.id,)
@@ -211,10 +214,10 @@ class FlowCheck:
             _keep(self._started, chain[0])
             if record.judged_at.seq != "1":
                 self._report("mark_out_of_order", "a task starts at another mark than its first", place)
-        if (
-            self._newest(record.judged_at, chain, place) is not None
-        ):  # One that came from elsewhere may have begun before.
-            _keep(self._started, chain[-1])
+        if self._newest(record.judged_at, chain, place) is not None:
+            _keep(self._started, chain[-1])  # One that came from elsewhere may have begun before.
+        elif record.judged_at.hop == chain[-1]:
+            _keep(self._unmarked, chain[-1])
 
     def _is_elsewhere(self, hop: str) -> bool:
         """Return whether a hop began before the stream, so that its marks may be in another one."""
@@ -253,9 +256,11 @@ class FlowCheck:
     def _check_opened(self, record: Mark, place: Place) -> None:
         """Check that an opened result counts with the label that it was quarantined with."""
         change = record.mark
-        kept = self._quarantined.get((change.sources or ("",))[0].encode())
+        kept = "" if change.sources is None else self._results.get(change.sources[0].encode())
         if kept is None:
             self._not_checked += 1
+        elif not kept:
+            self._report("mark_mismatch", "a result was opened that was not quarantined", place)
         elif not _joined(change).is_within(Label.parse(kept)):
             self._report("mark_mismatch", "a quarantined result was opened above its label", place)
 
@@ -368,6 +373,8 @@ class FlowCheck:
             self._not_checked += record.label is not None
             return
         after = record.mark_after
+        kept = record.label if record.error == "content_quarantined" else None
+        self._results.put(record.intent.encode(), kept or "")
         if record.label is None:
             if record.action.result is not None or after is not None:
                 self._report("label_mismatch", "a result of a task with a mark has no label", place)
@@ -376,17 +383,15 @@ class FlowCheck:
             self._report("label_mismatch", "an outcome has a label and no mark", place)
             return
         label, mark = Label.parse(record.label), Label.parse(after.label)
-        self._check_label(record, judged, label, claimed, place)
+        self._check_label(judged, label, claimed, place)
         # What was withheld because its mark could not be recorded was not delivered.
         unmarked = record.outcome == "denied" and record.error == _UNRECORDED
         if not unmarked and not mark.is_within(label):
             self._report("label_mismatch", "a result was delivered before it lowered the mark", place)
         self._follow(record, judged, int(after.seq), mark, place)
 
-    def _check_label(self, record: Outcome, judged: _Judged, label: Label, claimed: str | None, place: Place) -> None:
+    def _check_label(self, judged: _Judged, label: Label, claimed: str | None, place: Place) -> None:
         """Check the label of a result against its call and what its server says."""
-        if record.error == "content_quarantined":
-            self._quarantined.put((record.intent or "").encode(), str(record.label))
         if judged.limit is not None and not label.is_within(Label.parse(judged.limit)):
             self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
         if claimed is not None and not label.is_within(Label.parse(claimed)):

@@ -74,9 +74,12 @@ class OpenIntents:
     def __init__(self) -> None:
         self._calls = SpillStore(Call.packed, Call.unpacked, near=_NEAR)
 
-    def put(self, call: Call) -> None:
-        """Add an intent; a later one with the same id replaces it."""
-        self._calls.put(call.id.encode(), call)
+    def put(self, call: Call) -> bool:
+        """Add an intent in place of one with the same id; return whether there was one."""
+        key = call.id.encode()
+        known = key in self._calls
+        self._calls.put(key, call)
+        return known
 
     def pop(self, intent: str) -> Call | None:
         """Remove an intent and return it, by its id."""

@@ -116,11 +116,17 @@ def _copy_all(reader: LedgerReader, target: Path) -> None:
 
 
 def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
-    tasks = _tasks(reader, choice)
+    spans = _spans(reader, choice)
+    tasks = {task for _, task in spans}
 
     def chosen(data: bytes) -> bool:
         record = _loaded(data)
-        return record is not None and (choice.takes(record) or (isinstance(record, Grant) and record.task.id in tasks))
+        if record is None:
+            return False
+        task = _task_of(record)
+        first, last = spans.get((record.stream.id, task), (0, -1))
+        given = first <= record.stream.number <= last or (isinstance(record, Grant) and task in tasks)
+        return given or choice.takes(record)
 
     def wanted(data: bytes) -> bool:
         return data in certified or chosen(data)
@@ -156,11 +162,21 @@ def _certified(reader: LedgerReader, streams: Collection[str]) -> frozenset[byte
     return frozenset((*records, newest[1])) - {b""}
 
 
-def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:
-    """Return the tasks of the chosen records, whose grants are needed as well, however old."""
+def _spans(reader: LedgerReader, choice: Choice) -> dict[tuple[str, str | None], tuple[int, int]]:
+    """Return the places of the first and the last chosen record of each task in each stream.
+
+    What the task wrote in between is given as well, whenever it began: a verifier follows its marks from one to the
+    next. The grants of these tasks are needed, however old.
+    """
+    spans: dict[tuple[str, str | None], tuple[int, int]] = {}
     lines = (line for stream in reader.streams() for line in reader.entries(stream) if line.record is not None)
-    records = (record for line in lines if (record := _loaded(line.record or b"")) is not None)
-    return frozenset(_task_of(record) for record in records if choice.takes(record)) - {None}
+    for line in lines:
+        record = _loaded(line.record or b"")
+        task = None if record is None or not choice.takes(record) else _task_of(record)
+        if record is not None and task is not None:
+            key, place = (record.stream.id, task), record.stream.number
+            spans[key] = spans.get(key, (place, place))[0], place
+    return spans
 
 
 def _task_of(record: AnyRecord) -> str | None:

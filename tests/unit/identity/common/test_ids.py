@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
-from agent_identity._identity.common.ids import bytes_of_id, id_of, is_digest, is_id128, uuid_of
+from agent_identity._identity.common.ids import bytes_of_id, id_of, id_order, is_digest, is_id128, uuid_of
 from agent_identity.identity import Ids, RandomIds
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -93,6 +93,14 @@ def test_any_128_bits_have_one_id(data: bytes) -> None:
     others = [text[:-1] + last for last in ALPHABET if last != text[-1]]
     assert {bytes_of_id(other) for other in others if is_id128(other)}.isdisjoint({data})
     assert sum(map(is_id128, others)) == 3
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), min_size=2))
+def test_the_order_of_ids_is_that_of_their_bytes(parts: list[bytes]) -> None:
+    """The text of an id sorts otherwise, since base64url has another order than its characters."""
+    made = [b64url_encode(part) for part in parts]
+    assert sorted(made, key=id_order) == sorted(made, key=bytes_of_id)
+    assert sorted(["-A", "0A", "aA", "AA", "_A"], key=id_order) == ["AA", "aA", "0A", "-A", "_A"]
 
 
 NO_ID = [

@@ -70,6 +70,18 @@ def test_one_change_after_another_is_two() -> None:
     assert (new.before, new.after, new.status) == (None, NEW, "waiting")
 
 
+@pytest.mark.parametrize("later_first", [False, True])
+def test_states_of_one_moment_follow_each_other_by_the_bytes_of_their_ids(*, later_first: bool) -> None:
+    """In the text of an id a digit comes before a letter, in its bytes after it."""
+    found = DefinitionHistory()
+    states = [("A" * 22, CHANGED), ("0" * 21 + "A", ACCEPTED)]
+    for record, state in reversed(states) if later_first else states:
+        found.take_state(5, record, server(), [state])
+    found.take_call(5, "0", "web/search", ran=True, refused=False)
+    (change,) = found.changes()
+    assert (change.status, change.record, change.settled_by) == ("accepted", states[0][0], states[1][0])
+
+
 def test_a_definition_is_in_force_while_the_server_offers_it() -> None:
     """From the record that first shows it until the next one."""
     found = history((3, PINNED), (5, CHANGED), (9, ACCEPTED))

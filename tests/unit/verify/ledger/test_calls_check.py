@@ -375,6 +375,19 @@ def test_of_two_intents_with_one_id_the_later_one_waits(near: int, monkeypatch: 
     assert list(waiting) == [again, *calls[2:]]
 
 
+def test_two_intents_with_one_id_that_wait_are_found() -> None:
+    """In one stream, and after their streams; an id whose call has ended may return."""
+    reading = Reading(use_of()).intent("i").outcome("o", "i").intent("i", seq=2).intent("i", seq=3)
+    assert [(code, seq) for code, _, _, seq in reading.found] == [("two_versions", 3)]
+    reading.calls.end_of_stream()
+    reading.intent("i", seq=4).outcome("o2", "i", seq=5)
+    reading.calls.end_of_stream()
+    assert len(reading.found) == 1  # The one with an outcome is taken in its stream.
+    reading.intent("i", seq=5)
+    reading.calls.end_of_stream()
+    assert [(code, seq) for code, _, _, seq in reading.found] == [("two_versions", 3), ("two_versions", 5)]
+
+
 def opening(name: str, kind: str, seq: int, **more: Any) -> dict[str, Any]:
     """Return a record that opens or ends the task."""
     body: dict[str, Any] = {"task_end": {"counts": {"intents": "0", "open": "0", "outcomes": "0"}}}.get(kind, {})

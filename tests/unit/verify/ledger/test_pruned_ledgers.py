@@ -928,9 +928,9 @@ def test_an_excerpt_may_begin_inside_a_call(room: Room) -> None:
         pass
     folder = room.base / "x"
     folder.mkdir()
-    original = bundle_module._tasks
+    original = bundle_module._spans
     try:
-        bundle_module._tasks = lambda reader, choice: frozenset()
+        bundle_module._spans = lambda reader, choice: {}
         outcome_only = Choice()
         object.__setattr__(outcome_only, "task", "x")
         wanted = Choice.takes
@@ -938,7 +938,7 @@ def test_an_excerpt_may_begin_inside_a_call(room: Room) -> None:
         collect(room.path, folder, outcome_only)
     finally:
         Choice.takes = wanted
-        bundle_module._tasks = original
+        bundle_module._spans = original
     report = check(folder, room.path / "trust.json")
     assert report.integrity == "verified"
     assert report.counts["intents_withheld"] == 1

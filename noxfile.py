@@ -41,7 +41,7 @@ WORKERS = ("-n", "3")  # For two cores: a good part of the tests waits for progr
 NO_DOCS = ("--ignore=tests/docs",)  # The session `examples` runs those of the documentation.
 GATE = ("--gate=whole", *WORKERS)
 ENDS = ("--gate=ends", *WORKERS, "tests/adversarial", "tests/crash")
-COMPLETE = ("_identity", "_constraints", "_authority", "_ledger")
+COMPLETE = ("_identity", "_constraints", "_authority", "_storage", "_record", "_ledger", "_spans")
 # Coverage costs half as much again. Together these tests reach every line and branch of the rooms.
 ROOMS = (
     *(f"tests/unit/{room.removeprefix('_')}" for room in COMPLETE),

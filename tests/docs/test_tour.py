@@ -100,7 +100,7 @@ def test_a_verification_passes_the_stops_in_their_order(evidence: Path) -> None:
 def test_a_report_passes_the_stops_in_their_order(evidence: Path) -> None:
     """It reads the evidence by verifying it."""
     tour = stops("A report")
-    asked = answers.Evidence(str(evidence), trust=str(evidence / "trust.json"))
+    asked = answers.Evidence(sources=str(evidence), trust=str(evidence / "trust.json"))
     assert len(tour) > 3
     assert missed(tour, visited(lambda: answers.data(asked))) is None
 

@@ -7,11 +7,11 @@ from typing import Final, NamedTuple, final
 
 import msgspec
 
+from agent_identity._identity.common.ids import id_order
 from agent_identity._identity.common.tool_names import server_of
 from agent_identity._record.parts import Hop, Principal, Resource
 from agent_identity._reports.answers.facts import CallFact
 from agent_identity._verify.store.spill_store import SpillStore
-from agent_identity._identity.common.ids import id_order
 
 __all__ = ["MAX_OPEN", "CallGroup", "CallRow", "IncidentCalls", "Reach"]
 

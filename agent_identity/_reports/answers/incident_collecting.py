@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
+from agent_identity._identity.common.ids import id_order
 from agent_identity._reports.answers._incident_calls import IncidentCalls
 from agent_identity._reports.answers.facts import (
     ApprovalFact,
@@ -21,7 +22,6 @@ from agent_identity._reports.answers.facts import (
 from agent_identity._reports.answers.incident_seed import Selection
 from agent_identity._reports.definitions.definition_history import DefinitionHistory
 from agent_identity._verify.store.spill_store import SpillStore
-from agent_identity._identity.common.ids import id_order
 from agent_identity.canonical import JSON, decode, encode
 
 __all__ = ["MAX_ENTRIES", "Entry", "EntryKind", "GrantRow", "IncidentCollector", "Revoked"]

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Final, final
 
 from agent_identity._common.typed_calls import typed
+from agent_identity._identity.common.ids import id_order
 from agent_identity._reports.answers._incident_calls import MAX_OPEN, CallGroup, CallRow
 from agent_identity._reports.answers._ledger_order import order_of
 from agent_identity._reports.answers.facts import Tools
@@ -25,7 +26,6 @@ from agent_identity._reports.answers.report_frame import Frame, Proof
 from agent_identity._reports.definitions.definition_history import DefinitionChange
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity._verify.report.plurals import counted
-from agent_identity._identity.common.ids import id_order
 
 __all__ = [
     "Authority",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Literal, TypeAlias, final
 
-from agent_identity._record.parts import Offered, Server
 from agent_identity._identity.common.ids import id_order
+from agent_identity._record.parts import Offered, Server
 
 __all__ = ["Change", "DefinitionChange", "DefinitionHistory"]
 

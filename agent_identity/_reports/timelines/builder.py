@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
 from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._identity.common.ids import id_order
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
 from agent_identity._record.details import detail_of
@@ -33,7 +34,6 @@ from agent_identity._reports.timelines._destinations import Destination, Inputs
 from agent_identity._storage.byte_reader import ByteLines
 from agent_identity._verify.inputs.sources import Source, directory_of, is_bundle, opened, whole
 from agent_identity._verify.ledger.erasures import Erasures
-from agent_identity._identity.common.ids import id_order
 from agent_identity.errors import VerificationError
 
 __all__ = ["MAX_ACTIONS", "Action", "Delegation", "TaskTimeline", "story"]

@@ -23,21 +23,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+EVIDENCE = ("storage", "record", "ledger", "spans", "directory/export")
+AUDIT = ("verify", "reports")
 AUTHORITY = ("tests/unit/authority", "tests/unit/constraints")
 
 
-def unit(room: str, *names: str) -> tuple[str, ...]:
-    """Return the paths of unit tests of a room."""
-    folder = Path("tests/unit", room)
-    return tuple(next((ROOT / folder).rglob(f"test_{name}.py")).relative_to(ROOT).as_posix() for name in names)
+def unit(rooms: tuple[str, ...], *names: str) -> tuple[str, ...]:
+    """Return the paths of unit tests of rooms."""
+    folders = [ROOT / "tests" / "unit" / room for room in rooms]
+    found = (next(path for folder in folders for path in folder.rglob(f"test_{name}.py")) for name in names)
+    return tuple(path.relative_to(ROOT).as_posix() for path in found)
 
 
-TABLES = unit("evidence", "refused_evidence")
-WRITING = unit("evidence", "os_files", "ledger", "recovery", "sealer", "reader", "digests", "refused_ledger")
-PROVING = unit("audit", "proofs", "periods")
-KEEPING = (*unit("evidence", "archiving", "segments"), *unit("audit", "pruned_ledgers"))
+TABLES = unit(EVIDENCE, "refused_evidence")
+WRITING = unit(EVIDENCE, "os_files", "ledger", "recovery", "sealer", "reader", "digests", "refused_ledger")
+PROVING = unit(AUDIT, "proofs", "periods")
+KEEPING = (*unit(EVIDENCE, "archiving", "segments"), *unit(AUDIT, "pruned_ledgers"))
 VERIFYING = (
-    *unit("audit", "ledger", "periods"),
+    *unit(AUDIT, "ledger", "periods"),
     "tests/adversarial/test_tamper.py",
     "tests/adversarial/test_lost_log.py",
     "tests/adversarial/test_ledger_surgery.py",
@@ -62,139 +65,139 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*AUTHORITY, "tests/adversarial/test_arguments_constraints.py"),
     ),
     "proofs": (
-        ("_ledger/transparency/merkle", "_ledger/transparency/checkpoint", "_ledger/spans/envelope"),
-        (*TABLES, *unit("evidence", "merkle", "checkpoint", "envelope")),
+        ("_ledger/transparency/merkle", "_ledger/transparency/checkpoint", "_spans/envelope"),
+        (*TABLES, *unit(EVIDENCE, "merkle", "checkpoint", "envelope")),
     ),
     "records": (
-        ("_ledger/record/schema", "_ledger/spans/span_attributes"),
-        unit("evidence", "schema", "span_attributes"),
+        ("_record/schema", "_spans/span_attributes"),
+        unit(EVIDENCE, "schema", "span_attributes"),
     ),
-    "spans": (("_ledger/spans/otlp_json",), (*TABLES, *unit("evidence", "otlp_json"))),
-    "wire": (("_ledger/spans/otlp_protobuf", "_ledger/spans/otlp_reader"), unit("evidence", "otlp_protobuf")),
-    "pasted": (("_ledger/spans/pasted_spans",), unit("audit", "pasted")),
+    "spans": (("_spans/otlp_json",), (*TABLES, *unit(EVIDENCE, "otlp_json"))),
+    "wire": (("_spans/_otlp_protobuf", "_spans/otlp_reader"), unit(EVIDENCE, "otlp_protobuf")),
+    "pasted": (("_spans/pasted_spans",), unit(AUDIT, "pasted")),
     "lines": (
-        ("_ledger/storage/mac", "_ledger/storage/lines", "_ledger/storage/layout", "_ledger/storage/os_files"),
+        ("_storage/mac", "_storage/lines", "_storage/layout", "_storage/os_files"),
         (*TABLES, *WRITING),
     ),
     "ledger": (
-        ("_ledger/ledger/writer", "_ledger/transparency/log", "_ledger/ledger/ledger"),
-        (*WRITING, *unit("evidence", "segments")),
+        ("_ledger/writer", "_ledger/transparency/log", "_ledger/ledger"),
+        (*WRITING, *unit(EVIDENCE, "segments")),
     ),
     "sealing": (
-        ("_ledger/ledger/sealer", "_ledger/transparency/bootstrap"),
-        unit("evidence", "sealer", "bootstrap", "ledger", "refused_ledger"),
+        ("_ledger/sealer", "_ledger/transparency/bootstrap"),
+        unit(EVIDENCE, "sealer", "bootstrap", "ledger", "refused_ledger"),
     ),
     "reading": (
         (
             *(
-                "_ledger/ledger/segments",
-                "_ledger/ledger/compression",
-                "_ledger/storage/codecs",
-                "_ledger/storage/decompress",
+                "_ledger/segments",
+                "_ledger/_compression",
+                "_storage/codecs",
+                "_storage/decompress",
             ),
-            *("_ledger/ledger/recovery", "_ledger/ledger/reader"),
+            *("_ledger/_recovery", "_ledger/reader"),
         ),
-        unit("evidence", "recovery", "reader", "segments", "decompress", "refused_ledger"),
+        unit(EVIDENCE, "recovery", "reader", "segments", "decompress", "refused_ledger"),
     ),
     "keeping": (
         (
-            "_ledger/ledger/prune_statement",
-            "_ledger/ledger/excerpt",
-            "_ledger/ledger/excerpt_starts",
-            "_ledger/ledger/archiving",
-            "_ledger/ledger/prunable_prefix",
+            "_ledger/prune_statement",
+            "_ledger/excerpt",
+            "_ledger/excerpt_starts",
+            "_ledger/archiving",
+            "_ledger/prunable_prefix",
         ),
         KEEPING,
     ),
     "shown": (
         (
-            "_ledger/record/disclosures",
-            "_ledger/record/commitments",
-            "_ledger/record/digests",
-            "_ledger/record/pseudonyms",
+            "_record/disclosures",
+            "_record/commitments",
+            "_record/digests",
+            "_record/pseudonyms",
         ),
-        unit("evidence", "disclosures", "digests", "erasure", "pseudonyms", "refused_ledger"),
+        unit(EVIDENCE, "disclosures", "digests", "erasure", "pseudonyms", "refused_ledger"),
     ),
     "witnesses": (
         (
-            "_ledger/transparency/cosignatures",
+            "_ledger/transparency/_cosignatures",
             "_ledger/transparency/witness",
             "_ledger/transparency/witness_client",
-            "_ledger/transparency/log_tree",
+            "_ledger/transparency/_log_tree",
         ),
-        (*unit("evidence", "cosignatures", "witness"), *unit("audit", "external_evidence")),
+        (*unit(EVIDENCE, "cosignatures", "witness"), *unit(AUDIT, "external_evidence")),
     ),
-    "published": (("_ledger/transparency/publisher",), unit("evidence", "publisher")),
+    "published": (("_ledger/transparency/publisher",), unit(EVIDENCE, "publisher")),
     "copies": (
         (
-            "_ledger/spans/export_queue",
-            "_ledger/spans/export_cursors",
-            "_ledger/ledger/follow",
-            "_ledger/spans/span_from_record",
-            "_ledger/spans/otlp_encoding",
+            "_directory/export/export_queue",
+            "_directory/export/export_cursors",
+            "_ledger/follow",
+            "_spans/span_from_record",
+            "_directory/export/_otlp_encoding",
         ),
-        unit("evidence", "export_queue", "export_cursors", "span_from_record", "otlp_encoding"),
+        unit(EVIDENCE, "export_queue", "export_cursors", "span_from_record", "otlp_encoding"),
     ),
     "proof_files": (
-        ("_ledger/transparency/proof_files", "_reports/proofs/proving"),
-        (*unit("evidence", "proof_files"), *PROVING),
+        ("_ledger/transparency/proof_files", "_verify/proofs/proving"),
+        (*unit(EVIDENCE, "proof_files"), *PROVING),
     ),
     "judging": (
         (
-            "_reports/proofs/proof_check",
-            "_reports/report/periods",
-            "_reports/grants/approvals_check",
-            "_reports/ledger/pruning_check",
-            "_reports/ledger/erasures",
+            "_verify/proofs/proof_check",
+            "_verify/report/periods",
+            "_verify/grants/approvals_check",
+            "_verify/ledger/_pruning_check",
+            "_verify/ledger/erasures",
         ),
-        (*PROVING, *unit("audit", "approvals", "pruned_ledgers", "erasures")),
+        (*PROVING, *unit(AUDIT, "approvals", "pruned_ledgers", "erasures")),
     ),
     "disclosing": (
-        ("_reports/proofs/disclosure_check", "_reports/grants/disclosed_arguments", "_reports/proofs/disclosing"),
-        (*unit("evidence", "disclosures"), *unit("cli/verify", "disclose"), *unit("cli/operate", "erase")),
+        ("_verify/proofs/disclosure_check", "_verify/grants/disclosed_arguments", "_verify/proofs/disclosing"),
+        (*unit(EVIDENCE, "disclosures"), *unit(("cli/verify",), "disclose"), *unit(("cli/operate",), "erase")),
     ),
-    "outside": (("_reports/ledger/external_evidence",), unit("audit", "external_evidence", "periods")),
-    "bundle": (("_reports/proofs/bundle",), unit("audit", "pruned_ledgers")),
-    "stories": (("_reports/timelines/builder",), unit("audit", "builder")),
-    "interop": (("_reports/export/interop",), unit("audit", "interop")),
-    "sources": (("_reports/inputs/sources",), unit("audit", "sources", "api", "spans")),
+    "outside": (("_verify/ledger/external_evidence",), unit(AUDIT, "external_evidence", "periods")),
+    "bundle": (("_verify/proofs/bundle",), unit(AUDIT, "pruned_ledgers")),
+    "stories": (("_reports/timelines/builder",), unit(AUDIT, "builder")),
+    "interop": (("_reports/export/interop",), unit(AUDIT, "interop")),
+    "sources": (("_verify/inputs/sources",), unit(AUDIT, "sources", "api", "spans")),
     "verification": (
-        ("_reports/ledger/ledger_check", "_reports/verify/api"),
+        ("_verify/ledger/ledger_check", "_verify/api"),
         (
-            *unit("audit", "ledger_check", "api", "ledger", "periods", "pruned_ledgers", "spans"),
+            *unit(AUDIT, "ledger_check", "api", "ledger", "periods", "pruned_ledgers", "spans"),
             *("tests/adversarial/test_keys.py", "tests/adversarial/test_lost_log.py"),
         ),
     ),
     "log": (
-        ("_reports/ledger/log_check", "_reports/report/findings", "_reports/report/report"),
-        unit("audit", "log_check", "ledger", "external_evidence"),
+        ("_verify/ledger/log_check", "_verify/report/findings", "_verify/report/report"),
+        unit(AUDIT, "log_check", "ledger", "external_evidence"),
     ),
     "placing": (
-        ("_reports/ledger/stream_check", "_reports/ledger/stream_growth"),
-        unit("audit", "stream_check", "ledger", "pruned_ledgers", "periods"),
+        ("_verify/ledger/stream_check", "_verify/ledger/_stream_growth"),
+        unit(AUDIT, "stream_check", "ledger", "pruned_ledgers", "periods"),
     ),
-    "calls": (("_reports/ledger/calls_check",), unit("audit", "calls_check", "ledger", "approvals")),
-    "delegations": (("_reports/grants/chain_check", "_reports/grants/revoked_keys"), VERIFYING),
+    "calls": (("_verify/ledger/_calls_check",), unit(AUDIT, "calls_check", "ledger", "approvals")),
+    "delegations": (("_verify/grants/chain_check", "_verify/grants/revoked_keys"), VERIFYING),
     "checked_records": (
-        ("_reports/ledger/record_check", "_reports/ledger/open_intents", "_reports/store/workers"),
-        unit("audit", "stream_check", "calls_check", "workers", "ledger"),
+        ("_verify/ledger/record_check", "_verify/ledger/_open_intents", "_verify/store/workers"),
+        unit(AUDIT, "stream_check", "calls_check", "workers", "ledger"),
     ),
     "traces": (
         (
-            "_reports/spans/spans_check",
-            "_reports/spans/span_reader",
-            "_reports/spans/attestations",
-            "_reports/verify/reconcile",
-            "_reports/spans/coverage",
+            "_verify/spans/spans_check",
+            "_verify/spans/_span_reader",
+            "_verify/spans/attestations",
+            "_verify/_reconcile",
+            "_verify/spans/_coverage",
         ),
-        (*unit("audit", "spans", "span_reader", "pasted", "pruned_ledgers"), *unit("cli/verify", "disclose")),
+        (*unit(AUDIT, "spans", "span_reader", "pasted", "pruned_ledgers"), *unit(("cli/verify",), "disclose")),
     ),
     "uses": (
-        ("_reports/grants/grant_usage", "_reports/grants/chain_verdict", "_reports/store/spill_store"),
-        unit("audit", "grant_usage", "chain_verdict", "spill_store", "ledger"),
+        ("_verify/grants/grant_usage", "_verify/grants/_chain_verdict", "_verify/store/spill_store"),
+        unit(AUDIT, "grant_usage", "chain_verdict", "spill_store", "ledger"),
     ),
-    "seen": (("_reports/spans/deduplicator", "_reports/ledger/index"), unit("audit", "deduplicator", "span_reader")),
-    "tables": (("_reports/export/tables",), unit("audit", "tables")),
+    "seen": (("_verify/spans/_deduplicator", "_verify/ledger/index"), unit(AUDIT, "deduplicator", "span_reader")),
+    "tables": (("_reports/export/tables",), unit(AUDIT, "tables")),
 }
 # Each of these would cost each mutant half a minute.
 SLOW = ("tests/unit/ledger/test_ledger.py::test_ac_92_a_fault_at_every_call_loses_and_hides_nothing",)

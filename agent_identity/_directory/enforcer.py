@@ -844,7 +844,7 @@ class Enforcer:
 
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise ConfigurationError("the enforcer is closed; open it again")
+            raise ConfigurationError("the enforcer is closed; open another one and guard with it")
 
 
 class Running(NamedTuple):

@@ -488,7 +488,7 @@ class Ledger:
 
     def _refusal(self) -> EvidenceError:
         if self._closed:
-            return EvidenceError("the ledger is closed; open it again", code="ledger_closed")
+            return EvidenceError("the ledger is closed, with its enforcer; open another enforcer", code="ledger_closed")
         return EvidenceError("re-entrant append from a signal handler or finalizer; set a flag there and append later")
 
     def _report(self, recovered: RecoveredStream) -> None:

@@ -137,7 +137,8 @@ class Verifier:
                 return check_ledger(evidence)
         directory = directory_of(path)
         if directory is None:
-            raise ConfigurationError("no evidence directory and no bundle; use Verifier.traces for files of spans")
+            found = f"no evidence directory and no bundle is at {os.fspath(path)!r}"
+            raise ConfigurationError(f"{found}; use Verifier.traces for files of spans")
         return check_ledger(directory)
 
     def traces(

@@ -1,7 +1,6 @@
 """Every published case has the verdict that stands beside it, and every finding of a ledger has a case."""
 
 import argparse
-import base64
 import importlib
 import json
 import sys
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from evidence_cases import CASES, GROUPS, write_case
 
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._constraints.registry import constraint_from_claim
@@ -22,12 +22,6 @@ from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import SigningKey
 
 HERE = Path(__file__).resolve().parent
-GROUPS = ("approvals", "calls", "clean", "files", "flow", "ledgers", "spans")
-CASES: dict[str, dict[str, Any]] = {
-    case["name"]: case
-    for group in GROUPS
-    for case in json.loads((HERE / "cases" / f"{group}.json").read_text(encoding="utf-8"))
-}
 ISSUER = SigningKey.from_seed(b"\x31" * 32)
 
 
@@ -41,30 +35,9 @@ def neighbors() -> Generator[ModuleType]:
         sys.path.remove(str(HERE))
 
 
-def content_of(case: dict[str, Any]) -> dict[str, bytes]:
-    """Return the files of a case, made as README.md says."""
-    files = content_of(CASES[case["base"]]) if "base" in case else {}
-    for name, lines in case["files"].items():
-        before = files.pop(name, b"").splitlines(keepends=True)
-        if lines is None:
-            continue
-        parts = list[bytes]()
-        for line in lines:
-            if isinstance(line, str):
-                parts.append(line.encode())
-            elif isinstance(line, list):
-                parts += before[line[0] - 1 : line[1]]
-            else:
-                parts.append(base64.b64decode(line["base64"]))
-        files[name] = b"".join(parts)
-    return files
-
-
 def verified(case: dict[str, Any], folder: Path) -> Report:
     """Verify the evidence of a case in a folder, as its arguments say."""
-    for name, data in content_of(case).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
+    write_case(case, folder)
     parser = argparse.ArgumentParser()
     parser.add_argument("source")
     for option in ("--trust", "--ledger", "--checkpoint", "--disclosures"):

@@ -25,7 +25,7 @@ _LOG: Final = logging.getLogger("agent_identity")
 def pending(tool: str, request: str) -> Denied:
     """Return the refusal of a call without a decision yet."""
     return Denied(
-        f"{tool}: approval request {request} is pending; make the same call again when it is decided",
+        f"{tool}: approval request {request} is pending; make the same call again in this task when it is decided",
         code="approval_pending",
     )
 

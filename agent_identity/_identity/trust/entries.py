@@ -424,7 +424,7 @@ class TrustEntries:
         trusted = self._index.get((thumbprint, purpose))
         if trusted is None:
             raise TokenError(
-                f"the key is not trusted as {purpose}; add it to the trust file if it should be",
+                f"the key is not trusted as {purpose}; use the trust file of who has it",
                 code="unknown_key",
             )
         if trusted.revoked_since is not None:

@@ -138,7 +138,7 @@ def _bytes(file: FilePath) -> bytes:
     except OSError as error:
         raise ConfigurationError(f"cannot read the policy file {str(file)!r}: {error.strerror}") from None
     if data is None:
-        raise ConfigurationError(f"no policy file at {str(file)!r}; create it, since nothing may run without it")
+        raise ConfigurationError(f"no policy file at {str(file)!r}; check the path, or create it")
     if len(data) > _MAX_SIZE:
         raise ConfigurationError(f"the policy file {str(file)!r} is larger than {_MAX_SIZE} bytes; shorten it")
     return data

@@ -133,7 +133,9 @@ def _verify(tokens: Sequence[str], trust: TrustStore) -> tuple[Chain, TrustedKey
     def anchor(thumbprint: str) -> PublicKey:
         trusted = trust.lookup(thumbprint, "issuer")
         if trusted is None:
-            raise TokenError("the issuer key of the grant is not trusted; add it to the trust file", code="unknown_key")
+            raise TokenError(
+                "the issuer key of the grant is not trusted; take its issuer's trust file", code="unknown_key"
+            )
         used.append(trusted)
         return trusted.key
 

@@ -159,7 +159,7 @@ class LedgerCheck:
         if not names and not log.heads:
             findings.add(_TRUST, "nothing_to_verify", "the ledger has no records")
             return
-        findings.completeness_checked = True
+        findings.completeness_checked = log.proved  # Without a trusted signature, all may be another log.
         starts = self._starts(names, log)
         check = partial(StreamCheck, findings=findings, calls=self._calls, index=index, period=period)
         streams: dict[str, StreamCheck] = {}
@@ -176,7 +176,7 @@ class LedgerCheck:
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
-        self._conclude_completeness(len(streams), ", as of this checkpoint" if log.proved else "")
+        self._conclude_completeness(len(streams), proved=log.proved)
         if period is not None:
             self._judge_period(log, streams, period, starts)
 
@@ -362,11 +362,13 @@ class LedgerCheck:
             self._report_recovered(name, recovery)
         findings.counts["contradicted"] = findings.number("contradicted")
 
-    def _conclude_completeness(self, streams: int, proved: str) -> None:
+    def _conclude_completeness(self, streams: int, *, proved: bool) -> None:
         if self._findings.number("contradicted"):
             self._findings.skip(_ALL, "what is here was changed, so that nothing shows what is missing")
+        elif proved:
+            self._findings.done(_ALL, f"{counted(streams, 'stream')}, as of this checkpoint")
         else:
-            self._findings.done(_ALL, f"{counted(streams, 'stream')}{proved}")
+            self._findings.skip(_ALL, f"{counted(streams, 'stream')}, but no trusted signature proves the log")
 
     def _check_end(self, stream: StreamCheck) -> None:
         findings, place = self._findings, Place(stream=stream.stream, seq=stream.committed + 1)

@@ -74,7 +74,7 @@ def signed_body(attestation: Attestation, trust: TrustStore, proved: Callable[[b
         trusted = trust.lookup(thumbprint, "recorder")
         if trusted is None:
             raise TokenError(
-                "the recorder key of the signature is not trusted; add it to the trust file if it should be",
+                "the recorder key of the signature is not trusted; use the trust file of its recorder",
                 code="unknown_key",
             )
         return trusted.key

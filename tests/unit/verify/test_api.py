@@ -177,7 +177,7 @@ def test_what_cannot_be_asked_of_a_source_is_refused(directory: Path) -> None:
     words = "an evidence directory is no file of spans; use Verifier.ledger, or ledger="
     refused(words, lambda: Verifier().pasted(directory))
     refused(words, lambda: Verifier().traces(directory))
-    words = "no evidence directory and no bundle; use Verifier.traces for files of spans"
+    words = "no evidence directory and no bundle is at 'spans.jsonl'; use Verifier.traces for files of spans"
     refused(words, lambda: Verifier().ledger("spans.jsonl"))
     refused("nothing to verify; give one or several files of spans", lambda: Verifier().traces())
     words = "ledger= needs trusted keys; give Verifier(trust) a copy kept elsewhere"

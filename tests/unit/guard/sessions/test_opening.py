@@ -518,7 +518,7 @@ def test_a_closed_enforcer_opens_and_runs_nothing(opened: Any) -> None:
         lambda: world.enforcer.tool(test_an_open_task_outlives_nothing_of_a_stack),
         lambda: world.enforcer.action("tool"),
     ):
-        with pytest.raises(ConfigurationError, match="open it again"):
+        with pytest.raises(ConfigurationError, match="closed"):
             use()
     assert world.records()[-1]["kind"] == "stream_end"
 

@@ -215,7 +215,8 @@ def test_an_issuer_that_is_not_trusted_is_unknown() -> None:
     stranger = SigningKey.from_seed(b"s" * 32).public_key
     recorder = TrustedKey(ISSUER.public_key, "recorder")
     unknown = (
-        "the chain does not verify (unknown_key): the issuer key of the grant is not trusted; add it to the trust file"
+        "the chain does not verify (unknown_key): the issuer key of the grant is not trusted; "
+        "take its issuer's trust file"
     )
     for key in (TrustedKey(stranger, "issuer"), recorder):
         trust = TrustStore((key,), issuer="urn:example:issuer", origin="test")

@@ -598,7 +598,7 @@ def test_a_part_of_a_ledger_misses_no_stream(monkeypatch: pytest.MonkeyPatch) ->
     assert asked[0][2] == {"outside": ExternalEvidence()}
     assert asked[-1] == ("_check_completeness", asked[-1][1], {})
     assert asked[-3] == ("_conclude", asked[-3][1], asked[-1][1], set())
-    assert steps(findings)[7] == ("passed", "1 stream")
+    assert steps(findings)[7] == ("not_checked", "1 stream, but no trusted signature proves the log")
     assert findings.period is None
 
 

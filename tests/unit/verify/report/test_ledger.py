@@ -528,8 +528,9 @@ def test_without_trust_a_ledger_is_not_verified(recorder: Recorder) -> None:
     (recorder.path / "trust.json").unlink()
     report = check(recorder.path)
     assert (report.exit_code, report.trust, codes(report)) == (2, "none", {"no_trust"})
-    assert [step.number for step in report.steps if step.status != "passed"] == [1, 3, 6, 8]
+    assert [step.number for step in report.steps if step.status != "passed"] == [1, 3, 6, 7, 8]
     assert report.counts["verified"] == 0
+    assert report.completeness == "not_checked"
 
 
 def test_a_sign_of_life_in_the_log_is_no_change(recorder: Recorder) -> None:

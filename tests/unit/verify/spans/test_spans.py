@@ -435,7 +435,7 @@ WHOLE = b64url_encode(BODY)
         ("signature", "A" * 87, "bad_attestation", "the signature is not 86 base64url characters"),
         ("signature", 7, "bad_attestation", "the signature of the attestation is not text"),
         ("signature", "A" * 86, "bad_signature", "the signature is not one of the named key"),
-        ("keyid", "other", "unknown_key", "add it to the trust file if it should be"),
+        ("keyid", "other", "unknown_key", "use the trust file of its recorder"),
         ("payload_type", "text/plain", "unknown_payload_type", "the payload type is not that of a record"),
     ],
 )

@@ -1,0 +1,84 @@
+"""A verifier that was written from the pages alone says the same as ours about every case and every surgery.
+
+It is JavaScript for Node, without dependencies, by an author who saw the pages of the format and no Python. Where the
+two differ, the page or one of them is wrong.
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evidence_cases import CASES, write_case
+
+from agent_identity import ConfigurationError, verify
+from agent_identity.audit import Report
+
+pytestmark = pytest.mark.nightly
+
+HERE = Path(__file__).resolve().parent
+NODE = shutil.which("node")
+LEDGERS = {name: case for name, case in CASES.items() if case.get("verify") == [".", "--trust", "trust.json"]}
+if NODE is None:
+    pytest.skip("node is not installed", allow_module_level=True)
+
+
+def said(folders: Iterable[Path]) -> dict[str, tuple[int, list[str]]]:
+    """Return what the second verifier says of folders with evidence and a trust file: exit code and codes."""
+    names = "".join(f"{folder}\n" for folder in folders)
+    done = subprocess.run(
+        [NODE or "", str(HERE / "many.mjs")], input=names, capture_output=True, text=True, check=True, timeout=1_800
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return {Path(row["folder"]).name: (row["exit"], sorted(set(row["codes"]))) for row in rows}
+
+
+def ours(folder: Path) -> tuple[int, list[str]]:
+    """Return what our verifier says."""
+    report: Report = verify(folder, trust=folder / "trust.json")
+    return report.exit_code, sorted({problem.code for problem in report.problems})
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The published cases, each in a folder of its own."""
+    root = tmp_path_factory.mktemp("cases")
+    for name, case in LEDGERS.items():
+        write_case(case, root / name)
+    return {name: root / name for name in LEDGERS}
+
+
+def expected(case: dict[str, Any]) -> tuple[int, list[str]]:
+    """Return exit code and codes that a case demands."""
+    return case["exit"], sorted({found[0] for found in case["findings"]})
+
+
+def test_the_two_agree_on_every_case(cases: dict[str, Path]) -> None:
+    """Exit code and codes of findings are those of the case."""
+    wanted = {name: expected(case) for name, case in LEDGERS.items()}
+    assert len(wanted) > 400
+    assert said(cases.values()) == wanted
+
+
+def test_the_two_agree_on_surgeries_of_the_second_author(cases: dict[str, Path], tmp_path: Path) -> None:
+    """Changes that its author thought of, also by an insider who seals again."""
+    made = [NODE or "", str(HERE / "surgeries.mjs"), str(next(iter(cases.values())).parent), str(tmp_path)]
+    subprocess.run(made, check=True, timeout=600)
+    folders = {row["name"]: tmp_path / row["name"] for row in json.loads((tmp_path / "list.json").read_text())}
+    assert len(folders) >= 50
+    mine = dict[str, tuple[int, list[str]]]()
+    for name, folder in folders.items():
+        try:
+            mine[name] = ours(folder)
+        except ConfigurationError:  # A trust file of no use, passed by its path.
+            mine[name] = (3, ["bad_trust"])
+    assert said(folders.values()) == mine
+
+
+def test_it_is_no_longer_than_a_reader_can_hold() -> None:
+    """All its rules stand in a thousand lines or so."""
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in HERE.glob("*.mjs"))
+    assert lines < 2_000

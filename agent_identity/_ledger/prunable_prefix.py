@@ -1,7 +1,7 @@
 """Finds the longest prefix of a stream that can be removed, and checks it against the log.
 
 A stream is cut after the last segment that may leave and that the log proves. What is open there is found by reading
-up to that border once more, when it is known (ADR 0074).
+up to that border once more, when it is known (decision 0025).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -15,7 +15,7 @@ PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
 _KEY_ROW = re.compile(r"  [\w-]{43}  ")
 """A row of a table of keys: a key has 43 characters, which cannot be broken."""
 _INSTALLS_FROM_INDEX = re.compile(r"install (?:the )?(?:Python )?(?:distribution )?[\"']?agent-identity-otel")
-DECISIONS = sorted(page for page in PAGES if re.match(r"adr/\d{4}-", page))
+DECISIONS = sorted((ROOT / "decisions").glob("[0-9]*.md"))
 
 
 def _text(path: str) -> str:
@@ -38,11 +38,10 @@ def _commands() -> list[str]:
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
-    """The navigation of the site has each page under docs, once, and nothing else; decisions in their order."""
+    """The navigation of the site has each page under docs, once, and nothing else."""
     nav = list(_paths(yaml.safe_load(_text("mkdocs.yml"))["nav"]))
     assert len(PAGES) > 60
     assert sorted(nav) == PAGES
-    assert [page for page in nav if page in DECISIONS] == DECISIONS
 
 
 def test_the_page_of_guides_is_the_navigation_of_guides() -> None:
@@ -69,27 +68,23 @@ def test_what_the_readme_shows_first_is_what_its_commands_print() -> None:
 
 
 def test_every_decision_has_a_row_in_its_order() -> None:
-    """The list of decisions has one row for each page, by number."""
-    rows = re.findall(r"^\| \[(\d{4})\]\((\1-[\w-]+\.md)\) \| \S", _text("docs/adr/README.md"), re.MULTILINE)
-    assert [f"adr/{name}" for _, name in rows] == DECISIONS
+    """The list of decisions has one row for each page, by number, under its title; at most 45."""
+    rows = re.findall(r"^\| \[(\d{4})\]\((\1-[\w-]+\.md)\) \| (.+) \|$", _text("decisions/README.md"), re.MULTILINE)
+    titles = [page.read_text(encoding="utf-8").partition("\n")[0] for page in DECISIONS]
+    assert [name for _, name, _ in rows] == [page.name for page in DECISIONS]
+    assert [f"# {number}. {title}" for number, _, title in rows] == titles
+    assert [number for number, _, _ in rows] == [f"{number:04}" for number in range(1, len(rows) + 1)]
+    assert 0 < len(rows) <= 45
 
 
-@pytest.mark.parametrize("page", DECISIONS)
-def test_a_replaced_decision_says_so_in_three_places(page: str) -> None:
-    """What replaces a decision, by the status of its page, stands in its row, and says so in its own status."""
-    statuses = {name: re.search(r"^- Status: (.+)$", _text(f"docs/{name}"), re.MULTILINE) for name in DECISIONS}
-    status = statuses[page]
-    assert status is not None
-    name = page.removeprefix("adr/")
-    (row,) = (line for line in _text("docs/adr/README.md").splitlines() if line.startswith(f"| [{name[:4]}]"))
-    assert re.findall(r"\[(\d{4})\]", row)[1:] == _replacers(status[1])
-    replaced = [other[4:8] for other, said in statuses.items() if said and name[:4] in _replacers(said[1])]
-    _, _, replaces = status[1].partition("replaces")
-    assert sorted(re.findall(r"\[(\d{4})\]", replaces)) == sorted(replaced)
-
-
-def _replacers(status: str) -> list[str]:
-    return re.findall(r"replaced (?:in part )?by \[(\d{4})\]", status)
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.name[:4])
+def test_a_decision_is_short_and_names_what_is_there(page: Path) -> None:
+    """A decision has at most 12 words in its title and 200 in its text, and the files that it names exist."""
+    title, _, text = page.read_text(encoding="utf-8").partition("\n")
+    assert len(title.split()) <= 2 + 12
+    assert len(text.split()) <= 200
+    named = re.findall(r"`((?:agent_identity|benchmarks|tests|tools)/[\w./-]+)`", text)
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_command_is_named_in_the_architecture() -> None:

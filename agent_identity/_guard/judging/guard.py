@@ -773,7 +773,7 @@ class Guard:
         """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""
         run = call.execution
         if run.home is not Process.here and call.intent is not None:
-            # Forked inside the body: the process that began the call concludes it, and its span (ADR 0004).
+            # Forked inside the body: the process that began the call concludes it, and its span (decision 0006).
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
             return None
         point = self._point

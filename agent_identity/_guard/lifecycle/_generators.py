@@ -1,7 +1,7 @@
 """Running what goes on after a call has returned: steps of generators, awaitables, iterators and context managers.
 
-Each step asks whether the task lives, runs in the context of the call, and leaves the consumer its own (ADR 0005,
-ADR 0056). The outcome is recorded when the last step has ended.
+Each step asks whether the task lives, runs in the context of the call, and leaves the consumer its own (decision
+0007). The outcome is recorded when the last step has ended.
 """
 
 import asyncio

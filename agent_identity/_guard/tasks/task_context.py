@@ -2,7 +2,7 @@
 
 The context *finds* the authority, the task registry *decides* whether it still lives. The task travels
 in the OpenTelemetry context because instrumented threads and executors carry that context.
-The markers of running guarded bodies are in the same context (ADR 0057).
+The markers of running guarded bodies are in the same context (decision 0008).
 """
 
 import functools
@@ -284,7 +284,7 @@ class TaskContext:
 def task_in(context: Context | None = None) -> Task | None:
     """Return the innermost task of a context, alive or not, of any enforcer; for telemetry only.
 
-    Guards ask their own enforcer: another enforcer's task gives no authority (ADR 0010).
+    Guards ask their own enforcer: another enforcer's task gives no authority (decision 0006).
 
     Args:
         context: The context; by default the current one.

@@ -38,7 +38,7 @@ def find_doubted(
 
     The order of the log decides, and states of it that others saw: a checkpoint that was kept elsewhere, cosignatures
     of witnesses, and the states that the trust file names for keys that took over. Dates in records do not count. See
-    decision 0017.
+    decision 0003.
 
     Args:
         path: The evidence directory, or a bundle of one.

@@ -3,7 +3,7 @@
 The holder of a recorder key can write records and checkpoints of any date. Three things limit the doubt, none of them
 a date by the signer: a checkpoint from before the revocation that was kept, cosigned or time-stamped elsewhere; the
 state of the log that the trust file names for a key that took it over before the revocation; and that of the sound key
-that took it over afterwards. See decision 0017.
+that took it over afterwards. See decision 0003.
 """
 
 from collections.abc import Mapping, Sequence

@@ -128,7 +128,7 @@ def with_certificates(trust: TrustStore | None, found: Iterable[Presented], find
 def reach_of_roots(trust: TrustStore, vouchers: Sequence[Attestor]) -> Mapping[int, int]:
     """Return how many log entries others saw before each revocation of a root, by its second.
 
-    These entries, certificates among them, are older than the revocation. See decision 0017.
+    These entries, certificates among them, are older than the revocation. See decision 0003.
 
     Args:
         trust: The trusted keys of the log.

@@ -1,0 +1,311 @@
+// Files of a directory: log, checkpoint, streams (ledger.md; record.md, rules 1 to 7).
+import { lstatSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { constants, gunzipSync } from "node:zlib";
+import { MEMBER, has, isDigest, isExcerpt, isId, isObject, isStatement, readCanonical, readDetail, readEntry, readJson,
+  readRecord } from "./form.mjs";
+import { Range, b64u, cosigned, fromB64, fromB64u, leafHash, noteSigners, readNote, sha256 } from "./crypto.mjs";
+import { NS } from "./trust.mjs";
+export class Denied extends Error {} // the system denies the permission
+function attempt(f) { // undefined: there is none
+  try { return f(); } catch (error) {
+    if (["EACCES", "EPERM"].includes(error.code)) throw new Denied(error.message);
+    if (["ENOENT", "ENOTDIR"].includes(error.code)) return undefined;
+    throw error;
+  }
+}
+const list = (...path) => (attempt(() => readdirSync(join(...path))) ?? []).sort();
+/** A file as { bytes, damaged }, as far as it can be read; undefined if there is none. */
+export function readFile(...path) {
+  const at = join(...path), found = attempt(() => lstatSync(at));
+  if (!found) return undefined;
+  if (!found.isFile()) return { bytes: Buffer.alloc(0), damaged: true, irregular: true };
+  const expand = (bytes, how) => gunzipSync(bytes, { maxOutputLength: 2 ** 32 - 1, ...how });
+  let raw = Buffer.alloc(0);
+  try {
+    raw = attempt(() => readFileSync(at));
+    return { bytes: at.endsWith(".gz") ? expand(raw) : raw, damaged: false };
+  } catch (error) {
+    if (error instanceof Denied) throw error;
+    try { return { bytes: expand(raw, { finishFlush: constants.Z_SYNC_FLUSH }), damaged: true };
+      } catch { /* nothing of it */ }
+    return { bytes: Buffer.alloc(0), damaged: true };
+  }
+}
+function split(bytes) { // lines of a file, several blank ones as one, and what stands after the last newline
+  const lines = [];
+  let from = 0;
+  for (let to; (to = bytes.indexOf(10, from)) >= 0; from = to + 1) {
+    if (to > from || lines.at(-1)?.length !== 0) lines.push(bytes.subarray(from, to));
+  }
+  return { lines, torn: bytes.subarray(from) };
+}
+/** A line as { record, leaf, detail }, { leaf } of a withheld one, or {} without the form of one ("Streams"). */
+function frame(line, withholds) {
+  const s = line.length <= MEMBER ? line.toString("latin1") : "", withheld = /^\{"leaf":"([^"]{43})"\}$/.exec(s)?.[1];
+  if (withheld) return withholds && isDigest(withheld) ? { leaf: fromB64u(withheld) } : {};
+  // after the detail
+  const end = s.startsWith('{"detail":{') ? s.indexOf('},"mac":"') + 1 : 0, begin = end ? end + 1 : 1;
+  if (s.slice(begin, begin + 7) !== '"mac":"' || !isDigest(s.slice(begin + 7, begin + 50))) return {};
+  if (s.slice(begin + 50, begin + 62) !== '","record":{' || !s.endsWith("}}") || s.length < begin + 64) return {};
+  const record = line.subarray(begin + 61, line.length - 1);
+  return { record, leaf: leafHash(record), detail: end ? line.subarray(10, end) : undefined };
+}
+export function readLog(e) { // the entries of the log: null for a line that is none
+  const file = readFile(e.folder, "log", "entries.jsonl"), { lines, torn } = split(file?.bytes ?? Buffer.alloc(0));
+  if (file?.damaged && file.bytes.length) e.report("unreadable");
+  e.tornLog = torn.length > 0;
+  e.log = lines.map((line) => {
+    const s = line.length <= MEMBER ? line.toString("latin1") : "";
+    const m = /^\{"entry":(\{.*\}),"mac":"([^"]{43})"\}$/s.exec(s);
+    if (!m || !isDigest(m[2])) return null;
+    const entry = Buffer.from(m[1], "latin1");
+    return { leaf: leafHash(entry), entry: readEntry(entry) };
+  });
+  const aside = list(e.folder, "log").filter((name) => /^rejected(-[1-9])?\.jsonl$/.test(name));
+  if (aside.some((name) => readFile(e.folder, "log", name).bytes.length)) e.report("log_rejected"); // ledger 3
+}
+function parseCheckpoint(bytes) { // a checkpoint { note, origin, size, root }, or null
+  const note = readNote(bytes), [origin, size, root, ...more] = note?.lines ?? [];
+  if (!origin || !/^(0|[1-9][0-9]{0,18})$/.test(size) || fromB64(root)?.length !== 32 || more.includes("")) return null;
+  return { note, origin, size: BigInt(size), root: b64u(fromB64(root)) };
+}
+export function readCheckpoint(e) { // ledger 2
+  const file = readFile(e.folder, "log", "checkpoint"), used = e.log.length || e.tornLog || e.streams.size;
+  if (!file) return e.report(used || list(e.folder, "keys").includes("ledger.key") ? "log_missing" : "no_checkpoint");
+  if (file.irregular) return e.report("no_checkpoint");
+  e.checkpoint = parseCheckpoint(file.bytes);
+  if (!e.checkpoint) return e.report("bad_checkpoint");
+  if (!e.trust) return;
+  const { note, origin } = e.checkpoint, { good, bad } = noteSigners(note, origin, e.trust.recorders());
+  e.checkpoint.keys = good; e.proved = good.length > 0 && !bad;
+  if (bad) e.report("bad_signature");
+  else if (!good.length) e.report("unknown_key");
+  if (good.length && !good.some((k) => e.trust.signsFor(k, origin))) e.report("wrong_origin");
+}
+export function readWitnesses(e) { // Ledger 6: cosignatures by witnesses, as states of the log that others know
+  const folder = join(e.folder, "log", "witnesses"), witnesses = e.trust.witnesses();
+  const all = e.trust.of("witness").length;
+  let files = [];
+  try {
+    const names = list(folder).filter((name) => /^[0-9a-f]{16}\.checkpoint$/.test(name));
+    files = names.map((name) => readFile(folder, name).bytes);
+  } catch (error) {
+    if (!(error instanceof Denied)) throw error;
+    e.report("unreadable");
+  }
+  if (!e.checkpoint || !all) return; // e.seen: seconds in which witnesses saw the whole log
+  const notes = [e.checkpoint, ...files.map(parseCheckpoint)];
+  const quorum = e.trust.file.quorum ?? all, whole = new Set(), part = new Set();
+  for (const one of notes.filter((n) => n?.origin === e.checkpoint.origin)) {
+    for (const w of witnesses.filter((k) => !e.checkpoint.keys.some((r) => r.x === k.x))) {
+      const time = cosigned(one.note, w);
+      if (time === undefined || !e.trust.valid(w, time * NS)) continue;
+      e.states.push(one);
+      if (one.size > 0n || e.checkpoint.size === 0n) part.add(w);
+      if (one.size >= e.checkpoint.size) { whole.add(w); e.seen.push(time); }
+    }
+  }
+  if (part.size < quorum) e.report("not_witnessed");
+  else if (whole.size < quorum) e.report("tail_unwitnessed");
+}
+export function judgeLog(e) { // ledger 3 to 5
+  const { size = 0n, origin, root } = e.checkpoint ?? {}, tree = new Range(), roots = new Map([[0n, tree.root()]]);
+  for (const key of e.trust?.of("recorder") ?? []) {
+    const { takes_over: state } = key;
+    if (!state || (key.origin ?? e.trust.origin) !== origin) continue;
+    e.states.push({ size: BigInt(state.size), root: state.root });
+  }
+  let unsealed = e.tornLog, ahead = false, whole = true;
+  for (const line of e.log) {
+    const covered = tree.size < size, entry = line?.entry;
+    if (!line) {
+      if (covered) whole = e.proved = false;
+      e.report(covered || !e.checkpoint ? "log_malformed" : "log_rejected"); continue;
+    }
+    tree.push(line.leaf);
+    if (whole) roots.set(tree.size, tree.root());
+    const of = e.heads.get(entry?.stream) ?? [], last = of.at(-1);
+    const head = entry?.stream && { size: BigInt(entry.size), root: entry.root };
+    if (!covered) {
+      unsealed = true; ahead ||= Boolean(e.checkpoint && head && !(head.size <= last?.size));
+    } else if (!entry) e.report("log_malformed");
+    else {
+      if (entry.origin !== origin) e.report("wrong_origin"); // a head all the same
+      else if (entry.lost) e.report("log_lost");
+      if (!head) continue;
+      const shrank = last && (head.size < last.size || (head.size === last.size && head.root !== last.root));
+      if (shrank) e.report("log_shrank", { stream: entry.stream });
+      else e.heads.set(entry.stream, of).get(entry.stream).push(head);
+    }
+  }
+  if (tree.size < size) { e.report("log_cut"); e.proved = false; }
+  else if (e.checkpoint && whole && roots.get(size) !== root) { e.report("log_changed"); e.proved = whole = false; }
+  const lacks = (s) => s.size > tree.size || (whole && roots.get(s.size) !== s.root);
+  if (e.states.some((s) => s !== e.checkpoint && lacks(s))) e.report("rolled_back");
+  if (unsealed) e.report("log_unsealed");
+  if (ahead) e.report("log_ahead");
+}
+export function readExcerpt(e) { // ledger 14
+  const file = readFile(e.folder, "excerpt.json"), small = file?.bytes.length <= 2 ** 24;
+  const parts = small ? readCanonical(file.bytes) : undefined;
+  if (!file) return;
+  e.report("excerpt"); e.partial = true;
+  if (isExcerpt(parts)) e.excerpt = parts.streams;
+  else e.report("bad_excerpt");
+}
+export function readStreams(e) {
+  for (const id of list(e.folder, "ledger").filter(isId)) {
+    if (!attempt(() => statSync(join(e.folder, "ledger", id)))?.isDirectory()) continue;
+    const stream = { id, lines: [], records: [], torn: 0, damaged: false, statement: undefined };
+    e.streams.set(id, stream);
+    try { readStream(e, stream); } catch (error) {
+      if (!(error instanceof Denied)) throw error;
+      Object.assign(stream, { lines: [], denied: true }); e.denied = e.partial = true;
+      e.report("unreadable", { stream: id });
+    }
+  }
+}
+function readStream(e, stream) { // ledger.md, "Segments"
+  const folder = join(e.folder, "ledger", stream.id), names = list(folder);
+  const isSegment = (n) => /^entries-[0-9]{20}\.jsonl(\.gz)?$/.test(n) &&
+    !(n.endsWith(".gz") && names.includes(n.slice(0, -3)));
+  const files = [...names.filter(isSegment), ...names.filter((n) => n === "entries.jsonl")];
+  stream.statement = readFile(folder, "pruned");
+  stream.damaged = !files.length && !stream.statement;
+  let rest = Buffer.alloc(0), before;
+  for (const name of files) {
+    if (stream.damaged) break;
+    const file = readFile(folder, name);
+    stream.damaged = file.damaged;
+    if (!file.bytes.length) continue;
+    if (rest.length) stream.lines.push({ file: before }); // an earlier file was torn: a line without the form of one
+    const { lines, torn } = split(file.bytes);
+    for (const line of lines) {
+      const parts = frame(line, has(e.excerpt ?? {}, stream.id));
+      stream.lines.push({ ...parts, r: parts.record && readRecord(parts.record), file: name });
+    }
+    rest = torn; before = name;
+  }
+  stream.torn = rest.length;
+}
+/** Ledger 12 and 13: the statement about pruned records, if it says where the stream begins. */
+function judgeStatement(e, stream) {
+  const at = { stream: stream.id }, note = readNote(stream.statement.bytes), s = note &&
+    readCanonical(note.lines[1] ?? "");
+  const origin = e.trust?.origin ?? e.checkpoint?.origin, last = e.heads.get(stream.id)?.at(-1)?.size ?? 0n;
+  const { good, bad } = note && e.trust ? noteSigners(note, origin, e.trust.recorders()) : {};
+  if (!note || note.lines.length !== 2 || note.lines[0] !== "agent-identity pruned v1" || !isStatement(s) || bad ||
+    s.stream !== stream.id || s.origin !== origin || BigInt(s.size) > last) return e.report("bad_pruning", at);
+  if (!e.trust) return s;
+  const own = good.filter((k) => e.trust.signsFor(k, origin)), sound = own.filter((k) => !has(k, "revoked_since"));
+  if (!own.length) e.report("unknown_key", at);
+  else if (!sound.length) e.report("key_revoked", at);
+  else if (!sound.some((k) => !k.certified || e.trust.valid(k, BigInt(s.time)))) e.report("key_not_valid_then", at);
+  else {
+    if (sound.every((k) => k.certified)) e.report("valid_by_own_clock", at);
+    const kept = readFile(e.folder, "ledger", stream.id, `grants-${s.grants.digest}.jsonl`)?.bytes ?? Buffer.alloc(0);
+    const tokens = kept.toString("latin1").split("\n").slice(0, -1), count = Number(s.grants.count);
+    if (b64u(sha256(kept)) === s.grants.digest && tokens.length === count) e.keptGrants.push(...tokens);
+    else e.report(tokens.length < count ? "kept_grants_missing" : "kept_grants_changed", at);
+  }
+  return s;
+}
+/** Where the records of a stream begin; files that lie before it are set aside (ledger 12 and 15). */
+function beginning(e, stream) {
+  const first = new Map(stream.lines.map((l) => [l.file, l]).reverse()); // the first line of each file
+  const begins = (name) => /\d{20}/.exec(name)?.[0] ?? first.get(name).r?.stream.seq;
+  const files = [...first.keys()].reverse(), one = files.length ? begins(files[0]) : undefined;
+  let start = e.excerpt?.[stream.id];
+  if (!start && stream.statement && !(one !== undefined && BigInt(one) === 1n)) {
+    start = judgeStatement(e, stream);
+    if (start) {
+      e.report("pruned", { stream: stream.id }); stream.pruned = e.partial = true;
+      start.open?.forEach((id) => e.open.add(id));
+    }
+  }
+  if (!start || start.size === "0") return { size: 0n, peaks: [] };
+  const size = BigInt(start.size), before = files.filter((name) => BigInt(begins(name) ?? size + 1n) <= size);
+  const early = stream.lines.filter((l) => before.includes(l.file)), from = size - BigInt(early.length);
+  const linked = early.every(({ r }, i) => r?.stream.id === stream.id &&
+    BigInt(r.stream.seq) === from + BigInt(i + 1) &&
+    (i === 0 || r.stream.prev === b64u(early[i - 1].leaf)));
+  if (early.length && !(stream.pruned && linked &&
+    b64u(early.at(-1).leaf) === start.last)) e.report("records_before_start", { stream: stream.id });
+  stream.lines = stream.lines.filter((l) => !before.includes(l.file));
+  return { size, last: start.last, peaks: start.peaks.map(fromB64u) };
+}
+export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
+  const heads = e.heads.get(stream.id) ?? [], lastHead = heads.at(-1)?.size ?? 0n, at = { stream: stream.id };
+  if (stream.damaged && (heads.length || stream.lines.length || stream.torn)) e.report("unreadable", at);
+  const start = beginning(e, stream), tree = new Range(start.size, start.peaks), part = e.excerpt?.[stream.id];
+  const wanted = new Map(heads.map((h) => [h.size, h.root])), foreign = [];
+  let led = 0n, broken = false, mismatch = false, place = start.size, count = start.size, before = start.last, placed,
+    ended = false;
+  const compare = () => {
+    if (mismatch || !wanted.has(tree.size)) return;
+    if (!broken && wanted.get(tree.size) === tree.root()) led = tree.size;
+    else { mismatch = true; e.report("head_mismatch", at); }
+  };
+  compare();
+  for (const { leaf, record, detail, r } of stream.lines) {
+    count++;
+    if (leaf) { tree.push(leaf); compare(); }
+    else { broken = true; e.report(count <= lastHead ? "malformed_line" : "malformed_tail",
+      { ...at, seq: place + 1n }); } // record 2
+    if (!r) {
+      place++; placed = undefined;
+      before = leaf && !record ? b64u(leaf) : undefined; // of a withheld line
+      if (record) foreign.push({ place, record });
+      continue;
+    }
+    const seq = BigInt(r.stream.seq), hash = b64u(leaf), here = { ...at, seq, record: r.id };
+    if (r.stream.id !== stream.id) { e.report("wrong_stream", here); continue; } // record 4
+    if (seq <= place) { e.report(hash === before ? "duplicate_record" : "out_of_order", here); continue; } // record 5
+    if (seq > place + 1n) e.report("missing_records", here);
+    else if (before !== undefined && r.stream.prev !== before) e.report("changed_record", placed ?? here); // record 6
+    place = seq; before = hash;
+    placed = { r, stream, place, count, detail: judgeDetail(e, r, detail, here) };
+    stream.records.push(placed);
+    if (ended) e.report("after_end", placed); // record 7
+    if (r.kind === "stream_end" && BigInt(r.end.size) !== place) e.report("missing_records", placed);
+    ended ||= r.kind === "stream_end";
+  }
+  for (const one of stream.records) one.sealed = one.count <= led;
+  for (const { place: seq, record } of foreign) { // record 1
+    const v = readJson(record)?.v, later = typeof v === "string" && v !== "1" && !(seq <= lastHead && seq > led);
+    e.report(later ? "unknown_record" : "malformed_record", { ...at, seq });
+  }
+  if (count < lastHead && !part) e.report("records_cut", at); // ledger 7
+  if (part && (led !== BigInt(part.end) || count !== led)) e.report("bad_excerpt", at); // ledger 14
+  if (!heads.length && stream.lines.length) e.report("stream_unknown", at); // ledger 8
+  else if (count > lastHead) e.report("tail_unsealed", at);
+  Object.assign(stream, { ended, headed: heads.length > 0 });
+}
+function judgeDetail(e, r, bytes, at) { // record 3
+  const committed = r.kind === "outcome" ? r.detail : undefined, detail = bytes && readDetail(bytes);
+  if (!bytes) { if (committed) e.report("detail_missing", at); }
+  else if (!committed) e.report("detail_uncommitted", at);
+  else if (b64u(sha256(bytes)) !== committed) e.report("detail_mismatch", at);
+  else if (!detail) e.report("detail_malformed", at);
+  else return detail;
+}
+export function judgeEnds(e) { // Ledger 7 and 8 to 11: missing and recovered streams, torn bytes and ends
+  const named = new Map();
+  for (const { r } of e.records) {
+    if (r.kind === "recovered" && !(named.has(r.recovered.stream) &&
+      r.recovered.rejected_bytes === "0")) named.set(r.recovered.stream, r.recovered);
+  }
+  for (const [id, { rejected_bytes: rejected }] of named) { // ledger 11
+    e.report("recovered", { stream: id });
+    if (rejected !== "0") e.report("rejected_tail", { stream: id });
+  }
+  for (const stream of [...e.streams.values()].filter((s) => !s.denied)) {
+    const by = named.get(stream.id), at = { stream: stream.id };
+    const told = by && (by.torn_bytes === String(stream.torn) || by.rejected_bytes !== "0");
+    if (!stream.lines.length && !stream.headed && (!stream.torn || told)) { e.report("stream_empty", at); continue; }
+    if (stream.torn && !told) e.report("torn_tail", at); // ledger 9
+    // ledger 10
+    if (!stream.ended && !by && !e.excerpt && !(stream.pruned && !stream.lines.length)) e.report("no_end", at);
+  }
+}

@@ -1,0 +1,272 @@
+// Rules about records: calls, tasks, grants, approvals, resumed calls, erasure (record.md, rules 9 to 25 and 38).
+import { has, pick, same } from "./form.mjs";
+import { tokenHash } from "./crypto.mjs";
+import { usesOf, verifyChain, verifyRuling } from "./grants.mjs";
+import { NS } from "./trust.mjs";
+const RAN = ["success", "error", "cancelled"];
+export function group(items, key) {
+  const map = new Map();
+  for (const one of items) {
+    const k = key(one);
+    if (!map.has(k)) map.set(k, []);
+    map.get(k).push(one);
+  }
+  map.delete(undefined);
+  return map;
+}
+const without = (o, key) => pick(o, ...Object.keys(o).filter((k) => k !== key));
+export const hopOf = (r) => r.chain?.at(-1).grant;
+const isAllowed = (r) => (r.kind === "intent" || r.kind === "outcome") && r.decision.effect !== "block";
+const enforced = (r) => r.decision.mode === "enforce";
+const passed = (d) => d.effect === "route" && d.enforced === "allow";
+export function judgeRecords(e) {
+  const kinds = group(e.records, (one) => one.r.kind), of = (kind) => kinds.get(kind) ?? [];
+  const suspended = of("outcome").filter(({ r }) => r.outcome === "suspended").reverse();
+  e.suspensions = new Map(suspended.map((one) => [one.r.id, one])); // of one id, the first
+  e.hops = group(e.records, (one) => hopOf(one.r));
+  judgeCalls(e, of);
+  judgeChains(e, of);
+  for (const [, all] of e.hops) judgeHop(e, all);
+  judgeOuter(e, group([...of("grant"), ...of("task_start")], (one) => one.r.task.id));
+  if (!e.denied) judgeApprovals(e, of);
+  for (const one of of("intent")) if (one.r.resumes && enforced(one.r)) judgeResumed(e, one);
+  for (const one of of("erasure")) if (!one.r.erasure.pruned) e.report("erased", one); // record 38
+}
+function pairCalls(e) { // rule 10: which outcome takes which intent
+  Object.assign(e, { intentOf: new Map(), outcomeOf: new Map(), doubled: new Set() });
+  const pair = (intent, outcome) => { e.intentOf.set(outcome, intent); e.outcomeOf.set(intent, outcome); };
+  const byId = group(e.records.filter(({ r }) => r.kind === "intent" || r.intent),
+    ({ r }) => (r.kind === "intent" ? r.id : r.intent));
+  for (const [, all] of byId) {
+    const left = new Set(), waiting = new Map(); // outcomes, and intents by their streams
+    for (const one of all) {
+      const intent = waiting.get(one.stream);
+      if (one.r.kind === "intent") {
+        if (intent) { e.doubled.add(one); e.report("two_versions", one); } else waiting.set(one.stream, one);
+      } else if (intent) { pair(intent, one); waiting.delete(one.stream); } else left.add(one);
+    }
+    if (waiting.size > 1) e.report("two_versions", [...waiting.values()][1]);
+    for (const [stream, intent] of waiting) { // to an outcome elsewhere, or else to one before it
+      const outcome = [...left].find((o) => o.stream !== stream) ?? [...left][0];
+      if (outcome) { pair(intent, outcome); left.delete(outcome); }
+    }
+  }
+}
+function judgeCalls(e, of) { // Rules 9 to 12
+  pairCalls(e);
+  for (const one of of("outcome")) {
+    const { r } = one, { approval, effect } = r.decision;
+    if (r.intent === undefined) {
+      const refused = ["denied", "routed"].includes(r.outcome) || (r.outcome === "suspended" && approval);
+      if (!refused) e.report(enforced(r) ? "outcome_without_intent" : "unrecorded_intent", one); // record 9
+      continue;
+    }
+    if (effect === "block" && enforced(r) && r.outcome !== "denied") e.report("blocked_but_ran", one); // record 12
+    const intent = e.intentOf.get(one), hidden = e.excerpt || e.denied || e.open.has(r.intent);
+    if (!intent) { if (!hidden) e.report("intent_missing", one); }
+    else if (intent.stream === one.stream && intent.place > one.place) e.report("outcome_before_intent", one);
+    else if (!isPair(intent.r, r)) e.report("intent_mismatch", one);
+  }
+  for (const one of of("intent")) {
+    if (!e.outcomeOf.has(one) && !e.doubled.has(one)) e.report("unknown_outcome", one); // record 11
+    if (one.r.decision.effect === "block" && enforced(one.r)) e.report("blocked_but_ran", one); // record 12
+  }
+}
+function isPair(intent, r) { // record 10
+  const [a, b] = [intent.decision, r.decision];
+  if (hopOf(intent) !== hopOf(r) || intent.action.tool !== r.action.tool ||
+    intent.action.args !== r.action.args) return false;
+  if (!enforced(intent) || !enforced(r) || [a, b].some((d) => d.effect === "block") ||
+    !RAN.includes(r.outcome)) return true;
+  const alike = b.enforced === "modify" || (a.enforced === b.enforced &&
+    (a.effect === b.effect || (a.effect === "allow" && b.effect === "warn")));
+  return alike && a.approval === b.approval;
+}
+function judgeChains(e, of) { // Rules 15 to 18: what records say of their grants
+  const tokens = new Map([...e.keptGrants, ...of("grant").map(({ r }) => r.grant.token)].map((t) => [tokenHash(t), t]));
+  e.token = (hash) => tokens.get(hash);
+  for (const one of of("grant")) if (tokenHash(one.r.grant.token) !== hopOf(one.r)) e.report("bad_grant", one);
+  for (const [, all] of e.hops) {
+    const [first] = all, chain = first.r.chain.map((c) => tokens.get(c.grant));
+    let grants;
+    if (chain.includes(undefined)) e.report(e.partial || e.missing ? "chain_not_checked" : "unknown_grant", first);
+    else if (e.trust) {
+      const result = verifyChain(chain, e.trust);
+      grants = result.grants;
+      if (result.code) e.report(result.code, first);
+      else judgeIssuer(e, result.issuer, grants[0].claims.iat, first, true);
+    }
+    const model = all.find((one) => one.r.kind !== "outcome") ?? first, told = new Set();
+    for (const one of all) {
+      const agrees = agree(one.r, model.r) && (!grants || agreeWithGrants(one.r, grants));
+      if (!agrees) e.report("claims_differ", one); // record 15
+      else if (grants && isAllowed(one.r)) judgeAllowed(e, one, grants.at(-1).claims, told);
+    }
+  }
+  for (const one of e.records) { // record 17
+    if (isAllowed(one.r) && !one.r.task) e.report("allowed_without_task", one);
+  }
+  judgeUses(e, of("outcome"));
+}
+/** A key that signed at `iat`: revoked, or certified (record 16 and 22). */
+function judgeIssuer(e, issuer, iat, one, first) {
+  const start = BigInt(one.r.time.start), older = e.proves(one) && start < BigInt(issuer.revoked ?? 0) * NS;
+  if (iat >= issuer.revoked) e.report("signed_after_revocation", one);
+  else if (issuer.doubtful || (issuer.revoked !== undefined && !older)) e.report("key_revoked", one);
+  if (first && !e.trust.covering(issuer, start)) e.report("valid_by_own_clock", one);
+}
+function agree(a, b) { // records under one grant
+  const short = a.kind === "outcome" || b.kind === "outcome", who = (p) => (short ? without(p, "roles") : p);
+  return a.task.id === b.task.id && same(who(a.principal), who(b.principal)) && same(a.agent, b.agent) &&
+    same(a.chain, b.chain) && (short || a.task.expires === b.task.expires);
+}
+function agreeWithGrants(r, grants) {
+  const [root, leaf] = [grants[0].claims, grants.at(-1).claims];
+  const who = (p) => (r.kind === "outcome" ? without(p, "roles") : p);
+  return same(who(r.principal), who(root.principal)) && same(r.agent, leaf.agent) && r.task.id === root.txn &&
+    r.chain.every((c, i) => c.id === grants[i].claims.agent.id) &&
+    (r.task.expires === undefined || BigInt(r.task.expires) <= BigInt(leaf.exp) * NS);
+}
+function judgeAllowed(e, one, leaf, told) { // record 17
+  const { tool } = one.r.action, start = BigInt(one.r.time.start);
+  const once = (code, key = code) => { if (!told.has(key)) e.report(code, one); told.add(key); };
+  if (!has(leaf.authorization_details[0].tools, tool)) once("tool_outside_grant", "tool " + tool);
+  if (start >= BigInt(leaf.exp) * NS) once("outside_grant_time");
+  if (start < (BigInt(leaf.iat) - 30n) * NS) once("dated_before_grant");
+}
+function judgeUses(e, outcomes) { // record 18
+  const uses = new Map();
+  for (const one of outcomes) {
+    const { decision, chain, intent, outcome, action } = one.r;
+    if (!chain || !intent || !RAN.includes(outcome) ||
+      !(["allow", "warn"].includes(decision.effect) || passed(decision))) continue;
+    for (const limit of usesOf(e.token(hopOf(one.r)))) {
+      if (limit.tool !== "*" && limit.tool !== action.tool) continue;
+      const key = `${chain[0].grant} ${limit.tool}`, used = (uses.get(key) ?? 0) + 1;
+      uses.set(key, used);
+      if (used === limit.max + 1) e.report("limit_exceeded", one);
+    }
+  }
+}
+function judgeHop(e, all) { // Rules 13 and 14: numbers and order of a hop
+  const sum = { intents: 0, outcomes: 0 }, most = { intents: 0, outcomes: 0 };
+  const streams = group(all, (one) => one.stream);
+  const opened = [...streams.values()].filter((own) => own.some((one) => ["grant", "task_start"].includes(one.r.kind)));
+  let found = e.partial || opened.length > 1;
+  for (const [, own] of streams) {
+    const n = { task_start: 0, task_end: 0, grant: 0, intent: 0, taken: 0 };
+    for (const one of own) {
+      const { kind } = one.r, ended = n.task_start && n.task_end >= n.task_start;
+      let wrong = kind === "intent" && enforced(one.r) && ended ? "call_after_task_end" : undefined;
+      if (kind === "task_start" && !n.task_start && n.intent) wrong = "opening_after_call";
+      if (kind === "grant" && !n.grant && n.task_start) wrong = "opening_after_call";
+      if (wrong && !found) { found = true; e.report(wrong, one); }
+      if (kind === "task_end") {
+        const takes = n.taken < n.task_start;
+        n.taken += takes;
+        for (const k of ["intents", "outcomes"]) {
+          if (takes) sum[k] += Number(one.r.counts[k]);
+          else if (!e.partial) most[k] = Math.max(most[k], Number(one.r.counts[k]));
+        }
+      }
+      n[kind]++;
+    }
+  }
+  const here = (kind) => all.filter((one) => one.r.kind === kind).length;
+  const short = (k) => here(k.slice(0, -1)) < Math.max(sum[k], most[k]);
+  if (short("intents") || short("outcomes")) e.report("counts_disagree",
+    all.findLast((one) => one.r.kind === "task_end"));
+}
+function judgeOuter(e, tasks) { // rule 19: outer tasks; `tasks` are the openings by id of their task
+  const outer = new Map(), depth = new Map();
+  for (const [id, all] of tasks) {
+    const named = all.filter((one) => one.r.task.outer !== undefined), [one] = named;
+    if (!one) continue;
+    outer.set(id, one.r.task.outer);
+    if (named.some(({ r }) => r.task.outer !== outer.get(id))) e.report("outer_task_differs", one);
+    const there = tasks.get(outer.get(id))?.[0], who = ({ r }) => pick(r.principal, "id", "kind");
+    if (!there) { if (!e.partial) e.report("outer_task_missing", one); }
+    else if (!same(who(one), who(there))) e.report("outer_principal_differs", one);
+  }
+  for (const id of outer.keys()) {
+    const path = new Set();
+    let at = id;
+    while (outer.has(at) && !depth.has(at) && !path.has(at)) { path.add(at); at = outer.get(at); }
+    if (path.has(at) || path.size + (depth.get(at) ?? 0) > 10000) e.report("outer_task_cycle", tasks.get(id)[0]);
+    [...path].reverse().forEach((one, i) => depth.set(one, (depth.get(at) ?? 0) + i + 1));
+  }
+}
+function judgeApprovals(e, of) { // Rules 20 to 24
+  const asked = group(of("approval"), (one) => one.r.approval.id);
+  const status = (id, ...names) => (asked.get(id) ?? []).filter((one) => names.includes(one.r.approval.status));
+  for (const one of [...of("intent"), ...of("outcome")]) {
+    const { r } = one, id = r.decision.approval;
+    if (id === undefined && !passed(r.decision)) continue;
+    if (r.kind === "outcome" && !r.intent && r.decision.enforced !== "allow") continue;
+    if (id === undefined || !r.task) e.report("approval_missing", one);
+    else if (r.kind === "intent") judgeUse(e, one, status(id, "approved"));
+  }
+  const users = group(of("intent"), (one) => one.r.decision.approval);
+  for (const [id, all] of users) { // record 21
+    const counted = all.filter((one) => e.outcomeOf.get(one)?.r.outcome !== "suspended");
+    if (counted.length > 1 || all.length > 1024) e.report("approval_reused", all.at(-1));
+  }
+  for (const [id, all] of asked) {
+    const answers = status(id, "approved", "rejected"), pending = status(id, "pending");
+    if (answers.length > 1024 || pending.length > 1024) e.report("approval_reused", all[0]);
+    for (const [, own] of group(all, (one) => one.r.task.id)) { // record 22
+      const requests = new Set(own.map((one) => one.r.approval.request).filter(Boolean));
+      if (requests.size > 1) e.report("approval_mismatch", own.at(-1));
+    }
+    for (const one of answers) judgeAnswer(e, one, pending);
+  }
+}
+const like = (a, b, ...keys) => keys.every((k) => same(a[k], b[k]));
+function judgeUse(e, one, approved) { // record 20
+  const { r } = one, own = e.hops.get(hopOf(r)).filter((o) => o.stream === one.stream && o.place < one.place);
+  const last = own.findLast((o) => ["task_start", "task_end"].includes(o.r.kind));
+  if (!approved.length) {
+    const elsewhere = (e.missing || e.partial) && last?.r.kind !== "task_start";
+    return e.report(elsewhere ? "approval_not_checked" : "approval_missing", one);
+  }
+  const fits = ({ r: a }) => a.task.id === r.task.id && like(a.action, r.action, "tool", "args") &&
+    like(a, r, "principal", "agent") &&
+    same(a.chain.map((c) => c.id), r.chain.map((c) => c.id));
+  if (!approved.some(fits)) e.report("approval_mismatch", one);
+}
+/** For comparing ids: NFKC, full case folding and NFKC; dotless i folds to itself. */
+const fold = (s) => [...s.normalize("NFKC")].map((c) => (c === "\u0131" ? c :
+  c.toLowerCase().toUpperCase().toLowerCase()))
+  .join("").normalize("NFKC");
+function judgeAnswer(e, one, pending) {
+  const { r } = one, a = r.approval, mine = [r.principal.id, ...(r.principal.via ?? []),
+    ...r.chain.map((c) => c.id)].map(fold);
+  const approvers = a.approver ? [a.approver.id, ...(a.approver.via ?? [])].map(fold) : [];
+  if (approvers.some((id) => mine.includes(id))) e.report("approval_self", one); // record 23
+  if (a.approver?.kind !== "human") return e.report("approval_forged", one); // record 22
+  const { code, claims: c, issuer } = e.trust ? verifyRuling(a.token, e.trust) : {};
+  if (code) e.report(code, one);
+  if (!c) return;
+  const start = BigInt(r.time.start), here = c.task === r.task.id;
+  const agrees = c.jti === a.id && c.status === a.status && c.tool === r.action.tool && same(c.approver, a.approver) &&
+    like(c.principal, r.principal, "id", "kind") && like(c.agent, r.agent, "id", "owner") &&
+    (!here || c.args === r.action.args) && (a.expires === undefined || BigInt(a.expires) === BigInt(c.exp) * NS) &&
+    ["reason", "sources"].every((k) => !has(a, k) || same(a[k], c[k]));
+  if (!agrees) e.report("approval_mismatch", one);
+  const late = start < (BigInt(c.iat) - 30n) * NS || start >= BigInt(c.exp) * NS;
+  if (a.status === "approved" && late) e.report("approval_late", one);
+  judgeIssuer(e, issuer, c.iat, one);
+  const asked = ({ r: q }) => q.task.id === c.task && q.action.args === c.args && q.action.tool === r.action.tool &&
+    like(q, r, "principal", "agent");
+  if (here || pending.some(asked)) return;
+  const elsewhere = !pending.length && (e.missing || e.partial); // record 24
+  e.report(elsewhere ? "approval_not_checked" : "approval_request_missing", one);
+}
+function judgeResumed(e, one) { // record 25, but for the marks
+  const before = e.suspensions.get(one.r.resumes)?.r, { r } = one;
+  if (!before) return; // not checked: record 26
+  const alike = (k, ...keys) => same(pick(before[k], ...keys), pick(r[k], ...keys));
+  if (!alike("action", "tool") || !alike("principal", "id", "kind", "issuer") ||
+    !alike("agent", "id", "owner")) e.report("approval_mismatch", one);
+  if (before.decision.effect === "route" && r.decision.approval === undefined) e.report("approval_missing", one);
+}

@@ -1,0 +1,138 @@
+// Verifier of evidence directories: node verifier.mjs FOLDER [--trust trust.json] [--json]
+// Exit: 0 verified, 1 contradicted, 2 cannot tell, 3 incomplete; 4 without a verdict (usage, an unusable --trust).
+// Left out: time-stamps (RFC 3161) and cosignatures of type 6, which count as absent; a checkpoint kept elsewhere;
+// spans, proofs, disclosures, registries, inventories, several logs of one origin; the doubt about certificates of a
+// stolen root stays, though a witness saw them before.
+import { readFileSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { has } from "./form.mjs";
+import { NS, readTrust } from "./trust.mjs";
+import { Denied, judgeEnds, judgeLog, readCheckpoint, readExcerpt, readLog, readStreams, readWitnesses,
+  walkStream } from "./ledger.mjs";
+import { judgeRecords } from "./records.mjs";
+import { judgeFlow } from "./flow.mjs";
+const SEVERITIES = { // all others are contradicted (codes.md)
+  cannot_tell: `nothing_to_verify no_trust bad_trust no_checkpoint unknown_key key_not_valid_then key_revoked
+    not_witnessed unreadable unknown_record unknown_issuer`,
+  incomplete: `tail_unwitnessed log_rejected log_ahead unrecorded_intent counts_disagree outer_task_missing
+    stream_missing stream_unknown approval_request_missing tail_unsealed malformed_tail torn_tail rejected_tail no_end
+    kept_grants_missing excerpt`,
+  notice: `certificate_not_counted valid_by_own_clock log_unsealed unknown_outcome flow_not_checked dated_before_grant
+    chain_not_checked approval_not_checked outer_principal_differs pruned stream_empty recovered erased`,
+};
+const isOf = (code, severity) => SEVERITIES[severity].split(/\s+/).includes(code);
+const severityOf = (code) => Object.keys(SEVERITIES).find((one) => isOf(code, one)) ?? "contradicted";
+const EXITS = { contradicted: 1, cannot_tell: 2, incomplete: 3 };
+class Evidence {
+  constructor(folder) {
+    Object.assign(this, { folder, findings: [], streams: new Map(), heads: new Map(), states: [], records: [] });
+    Object.assign(this, { seen: [], keptGrants: [], open: new Set(), checkpoint: null, trust: null });
+    Object.assign(this, { partial: false, denied: false, missing: false, proved: false });
+  }
+  report(code, at = {}) { // `at`: a placed record, or { stream, seq, record }
+    const { stream, seq, record } = at.r ? { stream: at.stream.id, seq: at.place, record: at.r.id } : at;
+    const finding = { code, severity: severityOf(code), stream, seq: seq?.toString(), record };
+    this.findings.push(Object.fromEntries(Object.entries(finding).filter(([, v]) => v !== undefined)));
+  }
+  /** Whether a sound recorder key proves that the record is as old as it says. */
+  proves(one) { return one.sealed && this.sound; }
+}
+function loadTrust(e, path) { // ledger 1
+  const at = path ?? join(e.folder, "trust.json");
+  try {
+    const [file, folder] = [statSync(at).mode, statSync(dirname(at)).mode];
+    if (file & 0o2 || (folder & 0o2 && !(folder & 0o1000))) throw new Error("everybody can write it");
+    e.trust = readTrust(readFileSync(at));
+  } catch (error) { // without one, no signature, issuer or chain is judged
+    const absent = error.code === "ENOENT" && !path;
+    if (!absent) e.report("bad_trust");
+    if (!path) e.report("no_trust");
+    e.void = path !== undefined;
+  }
+}
+function loadCertificates(e) { // trust.md, "How a verifier checks it"
+  if (!e.trust?.of("root").length) return;
+  for (const stream of e.streams.values()) for (const { r } of stream.lines) {
+    const t = r?.trust, given = t?.purpose === "recorder" && t.status !== "distrusted" ? t.certificate : r?.certificate;
+    if (!given || e.trust.addCertificate(given)) continue;
+    e.report("certificate_not_counted", { stream: stream.id, record: r.id });
+  }
+}
+function judgeKeys(e) { // keys under the checkpoint, at the times of the records that it covers (ledger 2)
+  const { keys = [] } = e.checkpoint ?? {}, sealed = e.records.filter((one) => one.sealed);
+  const starts = sealed.map((one) => BigInt(one.r.time.start) / NS * NS); // in whole seconds
+  const seenBefore = (second) => e.seen.some((time) => time < BigInt(second));
+  const sound = keys.filter((k) => (k.certified ? !k.certified.every((c) => c.doubtful) : !has(k, "revoked_since")));
+  e.sound = e.proved && sound.length > 0;
+  if (!keys.length || !starts.length) return;
+  const latest = starts.reduce((a, b) => (a > b ? a : b)), first = starts.reduce((a, b) => (a < b ? a : b));
+  const late = (k) => has(k, "revoked_since") && latest >= BigInt(k.revoked_since) * NS;
+  const certified = keys.every((k) => k.certified);
+  const older = keys.some((k) => has(k, "revoked_since") && !late(k) && seenBefore(k.revoked_since));
+  if (!sound.length && !older) e.report(keys.every(late) ? "signed_after_revocation" : "key_revoked");
+  if (older) e.sound = e.proved;
+  const valid = (ks, ns) => ks.some((k) => e.trust.valid(k, ns));
+  if (!(valid(keys, latest) && (!certified || valid(e.trust.recorders(), first)))) e.report("key_not_valid_then");
+  if (certified && !e.seen.some((time) => valid(keys, time * NS))) e.report("valid_by_own_clock");
+}
+function judgeExtent(e) { // Ledger 1: whether there is anything to verify
+  const lines = [...e.streams.values()].some((s) => s.lines.length || s.denied);
+  for (const id of e.excerpt ? [] : e.heads.keys()) {
+    if (e.streams.has(id)) continue;
+    e.report("stream_missing", { stream: id });
+    e.missing = true;
+  }
+  if (!lines || (e.proved && !e.heads.size)) e.report("nothing_to_verify");
+}
+/** Verifies a directory: { exit, verdict, findings: [{ code, severity, stream, seq, record }] }. */
+export function verify(folder, trustPath) {
+  const e = new Evidence(folder);
+  loadTrust(e, trustPath);
+  if (e.void) return { exit: 4, verdict: "none", findings: e.findings };
+  try {
+    readLog(e);
+    let whole = true;
+    try { readExcerpt(e); readStreams(e); } catch (error) {
+      if (!(error instanceof Denied)) throw error;
+      whole = false; e.report("unreadable");
+    }
+    loadCertificates(e); readCheckpoint(e);
+    if (e.trust) readWitnesses(e);
+    judgeLog(e);
+    if (whole) judgeStreams(e);
+  } catch (error) {
+    if (!(error instanceof Denied)) throw error;
+    e.findings = []; // ledger.md, "What cannot be read": nothing is checked
+    e.report("unreadable");
+  }
+  const worst = Object.keys(EXITS).find((s) => e.findings.some((f) => f.severity === s));
+  return { exit: EXITS[worst] ?? 0, verdict: worst ?? "verified", findings: e.findings };
+}
+function judgeStreams(e) {
+  const rank = (s) => (e.heads.has(s.id) ? "0" : "1") + s.id; // the order of reading
+  const order = [...e.streams.values()].filter((s) => !s.denied).sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
+  for (const stream of order) { walkStream(e, stream); for (const one of stream.records) e.records.push(one); }
+  judgeExtent(e); judgeEnds(e); judgeKeys(e); judgeRecords(e); judgeFlow(e, order);
+}
+function main(args) {
+  const json = args.includes("--json"), at = args.indexOf("--trust"), trust = at < 0 ? undefined : args[at + 1];
+  const [folder, ...more] = args.filter((a, i) => a !== "--json" && a !== "--trust" && (at < 0 || i !== at + 1));
+  if (!folder || more.length || (at >= 0 && !trust) || folder.startsWith("--")) {
+    console.error("usage: node verifier.mjs FOLDER [--trust trust.json] [--json]");
+    return 4;
+  }
+  const report = verify(folder, trust);
+  if (json) console.log(JSON.stringify(report, null, 1));
+  else {
+    const shown = (f) => [f.severity, f.code, f.stream, f.seq, f.record].filter(Boolean).join(" ");
+    for (const f of report.findings) console.log(shown(f));
+    console.log(`${report.verdict}: exit ${report.exit}`);
+  }
+  return report.exit;
+}
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  try { process.exitCode = main(process.argv.slice(2)); } catch (error) {
+    console.error(`no verdict: ${error.message}`); process.exitCode = 4;
+  }
+}

@@ -87,8 +87,8 @@ def trespasses(package: Package) -> Iterator[str]:
         for depth in range(1, len(parts)):
             owner = ".".join(parts[:depth])
             if parts[depth].startswith("_") and not f"{folder}.".startswith(f"{owner}."):
-                place = package.paths[module].relative_to(package.root)
-                yield f"{place}:{line}: imports {imported}, which only {owner} may; take the underscore away"
+                where = f"{package.paths[module].relative_to(package.root)}:{line}"
+                yield f"{where}: imports {imported}, which only {owner} may; take the underscore away"
     for module, tree in package.trees.items():
         for node in ast.walk(tree):
             if _is_hidden(node):

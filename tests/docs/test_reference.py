@@ -132,7 +132,7 @@ def test_every_exception_is_in_the_tree() -> None:
 
 
 def test_commands_are_those_of_the_command_line() -> None:
-    """The page of the command line has a row for each command and subcommand, with the line that its help begins with."""
+    """The page of the command line has a row for each command and subcommand, with the line of its help."""
     command = [sys.executable, str(ROOT / "tools" / "cli_help.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

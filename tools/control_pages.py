@@ -25,8 +25,8 @@ def _table(table: ControlTable) -> Iterator[str]:
     yield f"\n## {table.title}\n"
     yield f"Edition: {table.version}. In force: {table.applies_from}. Rows of {table.dated}; [source]({table.source})."
     yield f"Read for them: {table.read}\n"
-    yield "| clause | asks | we ask the records | best status | you show yourself |"
-    yield "|---|---|---|---|---|"
+    yield "| clause | we ask the records | best status | you show yourself |"
+    yield "|---|---|---|---|"
     yield from (_row(row, table) for row in table.rows)
     yield ""
 
@@ -37,7 +37,7 @@ def _row(row: ControlRow, table: ControlTable) -> str:
     days = "" if row.days is None else f" Over {row.days} days?"
     asked = "nothing: records cannot answer it" if row.query is None else f"{QUERIES[row.query].asks}{days}"
     best = "out of scope" if row.query is None else row.at_most
-    cells = (f"**{row.clause}** {row.title}{edition}", row.asks + force, asked, best, "; ".join(row.not_shown))
+    cells = (f"**{row.clause}** {row.title}{edition}", asked + force, best, "; ".join(row.not_shown))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

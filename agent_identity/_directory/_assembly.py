@@ -11,7 +11,7 @@ from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._directory.agents_file import registry_path
 from agent_identity._directory.open import Directory, check_keys
-from agent_identity._directory.options import Privacy, Telemetry
+from agent_identity._directory.options import Privacy, Telemetry, Transparency
 from agent_identity._guard.common.followed_trust import FollowedTrust
 from agent_identity._guard.common.recorded_decisions import Mode, policy_state
 from agent_identity._guard.judging.context import EnforcementContext
@@ -28,6 +28,7 @@ from agent_identity._identity.common.tool_names import is_of_server, tool_name
 from agent_identity._identity.keys.keys import Signer
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.ledger import Ledger
+from agent_identity._ledger.transparency.publisher import Publisher
 from agent_identity._policy.composed import asks_about_flow
 from agent_identity._policy.decision.decision import check_labels
 from agent_identity._policy.decision.request import Claims, Policy, Tool
@@ -61,13 +62,13 @@ __all__ = [
     "name_of",
     "parameter_names",
     "parameters_of",
+    "publishers_for",
     "record_policy",
     "registry_of",
     "spans_of",
     "tokens_of",
     "tool_of",
 ]
-
 
 CALLS: Final = (*("open", "tool", "task", "delegate", "accept", "present", "revoke", "reinstate", "bind"),)
 """The methods of an enforcer that check the types of what they get.
@@ -334,3 +335,22 @@ def tokens_of(point: EnforcementContext, source: TokenSource | None, ids: Ids) -
         return TokenService(point, source, ids)
 
     return supply
+
+
+def publishers_for(directory: str | os.PathLike[str], transparency: Transparency) -> tuple[Publisher, ...]:
+    """Return the publishers for the checkpoints of a directory.
+
+    Args:
+        directory: The directory.
+        transparency: The witnesses, and the functions that get each checkpoint.
+
+    Raises:
+        ConfigurationError: An address or a verifier key of a witness is malformed.
+    """
+    publishers = tuple(Publisher("the function of checkpoints=", function) for function in transparency.publish)
+    witnesses = transparency.witnesses
+    if not witnesses:
+        return publishers
+    from agent_identity._directory._witnesses import witnesses_for  # noqa: PLC0415  Few directories have witnesses.
+
+    return (*publishers, *witnesses_for(directory, witnesses))

@@ -20,7 +20,7 @@ from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._directory import _assembly as parts
-from agent_identity._directory._publication import publishers_for
+from agent_identity._directory._assembly import publishers_for
 from agent_identity._directory.inventory.server_inventory import Inventory
 from agent_identity._directory.open import open_directory, pseudonyms_of
 from agent_identity._directory.options import MOVED, Durability, Privacy, Telemetry, Transparency

@@ -20,7 +20,6 @@ from agent_identity._identity.keys.cosigners import check_note_name as check_nam
 from agent_identity._identity.keys.keys import Signer
 from agent_identity._ledger._compression import Compressor
 from agent_identity._ledger._recovery import recover
-from agent_identity._ledger._sources import id_of, wall_of
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._ledger.segments import Segments
@@ -35,12 +34,15 @@ from agent_identity._storage.mac import LedgerKey, load_ledger_key
 from agent_identity._storage.os_files import READ, Files, make_folder, open_regular, recording, sync_folder
 from agent_identity.errors import EvidenceError
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "id_of", "wall_of"]
 
 _LOOK_NS: Final = 200_000_000
 _ROOM: Final = 64 * 1024
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
+
+_END_NS: Final = 10**19
+"""Times of records have at most 19 digits."""
 
 
 @final
@@ -519,3 +521,36 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def wall_of(clock: Clock) -> int:
+    """Return the wall time of a clock, in nanoseconds since the epoch.
+
+    Raises:
+        EvidenceError: The clock failed, or its time does not fit into a record.
+    """
+    try:
+        now = clock.wall_ns()
+    except Exception as error:
+        raise _broken(error) from error
+    if not 0 <= now < _END_NS:
+        raise EvidenceError(f"the clock says {now} ns, which no record can hold; set it to a time from 1970 to 2286")
+    return now
+
+
+def id_of(ids: Ids, clock: Clock) -> str:
+    """Return a new id of the current time.
+
+    Raises:
+        EvidenceError: The source of ids or the clock failed.
+    """
+    now = wall_of(clock)
+    try:
+        return ids.new(now)
+    except Exception as error:
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> EvidenceError:
+    """Return the error for a failed clock or source of ids; raised before anything is written."""
+    return EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it")

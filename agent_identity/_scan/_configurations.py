@@ -1,4 +1,7 @@
-"""Finds MCP servers in the configuration files of MCP clients (``clients.json``)."""
+"""Finds agents and MCP servers in files that configure or describe them.
+
+They are the configurations of MCP clients (``clients.json``), CrewAI YAML, A2A cards and MCP ``server.json``.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +15,7 @@ from agent_identity._scan._tables import read_table
 from agent_identity._scan.results import Item
 from agent_identity.canonical import JSON
 
-__all__ = ["MOST", "Client", "client_of", "configured"]
+__all__ = ["MOST", "Client", "client_of", "configured", "described", "is_description"]
 
 MOST: Final = 500
 """MCP servers of one configuration that are reported."""
@@ -22,6 +25,9 @@ _SETTINGS: Final = ("env", "envs", "environment", "env_keys", "env_vars")
 _HEADERS: Final = ("headers", "http_headers", "env_http_headers")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _IMAGES: Final = re.compile(r"(?:^|/)(?:mcp/|mcp-|[\w.-]*-mcp\b|[\w.-]*mcp-server)|docker/mcp-gateway", re.IGNORECASE)
+
+_MOST: Final = 2_000
+_CARDS: Final = ("agent-card.json", "agent_card.json", "agent.json", "agentcard.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +186,71 @@ def _true(value: JSON) -> bool:
 
 def _false(value: JSON) -> bool:
     return value is False or value == "false"
+
+
+def is_description(path: str) -> bool:
+    """Tell whether a file may be a description, by its name."""
+    name = path.rpartition("/")[2].lower()
+    crew = name.endswith((".yaml", ".yml")) and "agent" in name
+    return crew or name == "server.json" or name.endswith(_CARDS)
+
+
+def described(file: str, text: str, document: JSON) -> list[Item]:
+    """Return what a document describes; nothing if it is of another kind.
+
+    Args:
+        file: Path for the results.
+        text: Text of the file, for lines.
+        document: Its value.
+    """
+    if not isinstance(document, dict):
+        return []
+    if file.lower().endswith((".yaml", ".yml")):
+        return list(_crew(file, text, document))
+    if file.rpartition("/")[2] == "server.json":
+        return list(_server(file, document))
+    return list(_card(file, text, document))
+
+
+def _crew(file: str, text: str, document: dict[str, JSON]) -> Iterator[Item]:
+    for name, value in list(document.items())[:_MOST]:
+        if (
+            isinstance(value, dict)
+            and isinstance(member(value, "role"), str)
+            and isinstance(member(value, "goal"), str)
+        ):
+            line = line_of(f"\n{text}", f"\n{name}:")
+            yield Item("agent", label(str(name)), "declared", "CrewAI", file, line, guarded=None)
+            model = member(value, "llm")
+            if isinstance(model, str) and model:
+                yield Item("model", label(model), "declared", "CrewAI", file, line)
+
+
+def _server(file: str, document: JSON) -> Iterator[Item]:
+    name = member(document, "name")
+    remote, package = (_first(member(document, key)) for key in ("remotes", "packages"))
+    if not isinstance(name, str) or (remote is None and package is None):
+        return
+    url, identifier = member(remote, "url"), member(package, "identifier")
+    place = address(url) if isinstance(url, str) else label(identifier) if isinstance(identifier, str) else ""
+    kind = member(remote, "type") if remote is not None else member(package, "transport", "type")
+    transport = kind if kind in ("sse", "stdio") else "http"
+    yield Item("mcp_server", label(name), "declared", "MCP registry", file, place=place, transport=str(transport))
+
+
+def _first(value: JSON) -> JSON:
+    return value[0] if isinstance(value, list) and value else None
+
+
+def _card(file: str, text: str, document: JSON) -> Iterator[Item]:
+    name, skills = member(document, "name"), member(document, "skills")
+    interfaces, url = member(document, "supportedInterfaces"), member(document, "url")
+    if (
+        not isinstance(name, str)
+        or not isinstance(skills, list)
+        or not (isinstance(interfaces, list) or isinstance(url, str))
+    ):
+        return
+    first = member(_first(interfaces), "url") or url
+    place = address(first) if isinstance(first, str) else ""
+    yield Item("agent_card", label(name), "declared", "A2A", file, line_of(text, "name"), place=place, transport="http")

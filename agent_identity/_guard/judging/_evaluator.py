@@ -1,16 +1,18 @@
-"""Questions of the guard about a call: findings from inspectors, a decision from the policy."""
+"""Findings of inspectors and the decision of the policy about a call, and its effect: run, refuse, or route."""
 
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar, final
 
 from agent_identity._common.narrowing import is_mapping, is_plain_array, is_plain_dict
 from agent_identity._constraints.values import MAX_NESTING
+from agent_identity._guard.calls.approval_request import Approval
+from agent_identity._guard.calls.call import Call, Judgement, Routing
 from agent_identity._guard.common.failures import error_type, frames_of
-from agent_identity._guard.common.recorded_decisions import WITHIN_SCOPE, is_sound
+from agent_identity._guard.common.recorded_decisions import WITHIN_SCOPE, blocked_by, is_sound
 from agent_identity._guard.judging.context import EnforcementContext
 from agent_identity._guard.tasks.task import Task
 from agent_identity._inspection.held_streams import HeldStream, ReadyItems, readable
@@ -19,10 +21,11 @@ from agent_identity._policy.composed import is_built_in
 from agent_identity._policy.decision.decision import Decision, Effect
 from agent_identity._policy.decision.request import Content, Direction, Finding, FlowFacts, Request, Tool
 from agent_identity._policy.decision.resources import CallTouches, Touch, touches_of_call, with_data_of
-from agent_identity.errors import Denied
+from agent_identity.errors import Denied, PolicyBlocked, Routed
+
+__all__ = ["PolicyEvaluator", "ground_of", "refusal_of", "take_effect"]
 
 _Key = TypeVar("_Key")
-__all__ = ["PolicyEvaluator", "ground_of", "refusal_of"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _MODELS: Final = ("model", "streamed_model")
@@ -265,3 +268,36 @@ def refusal_of(decision: Decision, denied: Denied) -> Decision:
         version=decision.version,
         digest=decision.digest,
     )
+
+
+def take_effect(call: Call, decision: Decision, routes: Mapping[str, Callable[..., object] | Approval]) -> None:
+    """Give a call the decision of the policy, and what takes over if it is routed.
+
+    Args:
+        call: The call.
+        decision: The decision.
+        routes: Handlers by name.
+
+    Raises:
+        PolicyBlocked: The policy blocks it.
+        Routed: Nobody takes over, or this call cannot be taken over.
+    """
+    tool = call.tool
+    call.judged(Judgement(decision))
+    if decision.effect is Effect.BLOCK:
+        raise PolicyBlocked(blocked_by(decision, tool), code=decision.reason, decision=decision)
+    if decision.effect is not Effect.ROUTE:
+        return
+    handler = routes.get(decision.route or "")
+    call.routing = Routing(decision.route or "unnamed")
+    if isinstance(handler, Approval):
+        call.routing.channel = handler
+    elif handler is None:
+        name = call.routing.name
+        message = f"{tool}: routed to {name!r}, and no handler has that name; pass it to the enforcer in routes="
+        raise Routed(message, code="route_unavailable", decision=decision)
+    elif not call.request.can_route:
+        raise Routed(f"{tool}: routed elsewhere; this call did not run", decision=decision)
+    else:
+        call.route = handler
+    call.judged(Judgement(decision, "escalate"))

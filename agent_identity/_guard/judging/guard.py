@@ -18,8 +18,7 @@ from agent_identity._guard.calls.limit_debits import Limits
 from agent_identity._guard.calls.stopwatch import Stopwatch
 from agent_identity._guard.common.failures import error_type, failure, safe_message
 from agent_identity._guard.common.leaving import Leaving, check_leaving, leaves, says_something
-from agent_identity._guard.judging._effects import take_effect
-from agent_identity._guard.judging._evaluator import PolicyEvaluator, ground_of, refusal_of
+from agent_identity._guard.judging._evaluator import PolicyEvaluator, ground_of, refusal_of, take_effect
 from agent_identity._guard.judging._kept_values import restore
 from agent_identity._guard.judging._record_builder import Description
 from agent_identity._guard.judging._results import Delivery, Rebuild, Results, StreamDelivery

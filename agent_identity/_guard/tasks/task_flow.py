@@ -14,10 +14,10 @@ from typing import Final, final
 from agent_identity._authority.grants.grants import Grant
 from agent_identity._authority.grants.signed_marks import SignedMark, sign_mark
 from agent_identity._authority.stores.protocol import StateStore
-from agent_identity._flow.call_origins import origins_of_call
 from agent_identity._flow.choices import NO_WORDS, ToolWords
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._flow.mark import Mark
+from agent_identity._flow.provenance import origins_of_call
 from agent_identity._guard.common.failures import safe_message
 from agent_identity._guard.common.recorded_decisions import Mode
 from agent_identity._guard.tasks._hop_marks import HopMarks

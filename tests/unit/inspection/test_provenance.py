@@ -125,7 +125,7 @@ def test_rows_go_along_with_forks_and_are_bounded(monkeypatch: pytest.MonkeyPatc
     assert provenance(found, "Taverna Nuovissima") == "unknown"
     found.absorb(part)
     assert provenance(found, "Taverna Nuovissima") == "trusted"
-    monkeypatch.setattr("agent_identity._flow._word_rows._MAX_WORDS", 4)
+    monkeypatch.setattr("agent_identity._flow.provenance._MAX_WORDS", 4)
     small = took(index(), "one Albergo of Vecchio city", "at Taverna Nuovissima", label=TRUSTED)
     assert provenance(small, "Taverna Nuovissima") == "unknown"
     small.erase()

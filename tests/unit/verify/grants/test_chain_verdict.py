@@ -9,7 +9,7 @@ from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._record.codec import decode
 from agent_identity._record.schema import TaskStart
-from agent_identity._verify.grants._chain_verdict import Asked, judge_all
+from agent_identity._verify.grants.chain_check import Asked, judge_all
 from agent_identity._verify.grants.grant_usage import GrantUsage
 from agent_identity._verify.report.findings import Place
 from agent_identity.canonical import encode_record

@@ -33,7 +33,7 @@ from agent_identity._spans.span_from_record import make_span
 from agent_identity._storage.lines import stream_line, stream_parts
 from agent_identity._verify.grants.grant_usage import GrantUsage
 from agent_identity._verify.inputs.versions import malformed
-from agent_identity._verify.ledger._outer_tasks import OuterTasks
+from agent_identity._verify.ledger._calls_check import OuterTasks
 from agent_identity._verify.proofs.bundle import Choice, collect
 from agent_identity._verify.report.findings import CODES, Findings, Place
 from agent_identity.audit import Problem, Report, Verifier, prove
@@ -494,8 +494,8 @@ def test_circles_of_tasks_are_found_once(outers: dict[int, int]) -> None:
 
 def test_tasks_in_tasks_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than anybody opens is reported as a circle is, and tasks beyond memory are on the disk."""
-    monkeypatch.setattr("agent_identity._verify.ledger._outer_tasks._DEEPEST", 5)
-    monkeypatch.setattr("agent_identity._verify.ledger._outer_tasks._NEAR", 2)
+    monkeypatch.setattr("agent_identity._verify.ledger._calls_check._DEEPEST", 5)
+    monkeypatch.setattr("agent_identity._verify.ledger._calls_check._NEAR_TASKS", 2)
     for depth, found in ((5, 0), (6, 1)):
         findings = Findings("ledger", ["x"] * 8)
         tasks = OuterTasks(findings)

@@ -405,7 +405,7 @@ def test_an_outcome_may_stand_in_the_stream_of_a_forked_child(recorder: Recorder
 
 def test_outcomes_that_wait_for_another_stream_are_bounded(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many outcomes name intents that are not there, each is found, in bounded memory."""
-    monkeypatch.setattr("agent_identity._verify.ledger._open_intents._NEAR", 2)
+    monkeypatch.setattr("agent_identity._verify.ledger._calls_check._NEAR_INTENTS", 2)
     chain = recorder.grant()
     recorder.open_task(chain)
     for _ in range(5):

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from agent_identity._directory import open as directory
-from agent_identity._ledger.ledger import Beginning
+from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.writer import Entry
 from agent_identity._record.parts import Time
 from agent_identity._record.schema import AnyRecord, Detail

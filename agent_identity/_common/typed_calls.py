@@ -15,8 +15,6 @@ from typing import Final, Literal, ParamSpec, TypeVar, cast, get_args, get_origi
 
 from agent_identity._common.narrowing import is_array
 
-__all__ = ["typed", "typed_calls"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)

@@ -7,8 +7,6 @@ from agent_identity._constraints.literals import Constraint
 from agent_identity._constraints.registry import constraint_of
 from agent_identity.canonical import JSON
 
-__all__ = ["IfGiven", "judge_of"]
-
 
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)

@@ -18,25 +18,6 @@ from agent_identity._common.narrowing import is_mapping, is_plain_array, is_plai
 from agent_identity._constraints.value_forms import DecimalText, NoFormError, decimal_form, form_of
 from agent_identity.canonical import JSON
 
-__all__ = [
-    "CONTAINERS",
-    "MAX_NESTING",
-    "MAX_TEXT",
-    "DecimalText",
-    "Key",
-    "Walked",
-    "is_interoperable",
-    "is_number",
-    "is_text",
-    "key_of",
-    "kinds_inside",
-    "literal_key",
-    "literal_keys",
-    "literal_number",
-    "value_of",
-    "walked",
-]
-
 _Atom: TypeAlias = tuple[Literal["bool"], bool] | tuple[Literal["decimal"], str]
 _Array: TypeAlias = "tuple[Literal['array'], tuple[Key, ...]]"
 _Object: TypeAlias = "tuple[Literal['object'], frozenset[tuple[str, Key]]]"

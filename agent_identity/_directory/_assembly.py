@@ -43,33 +43,6 @@ from agent_identity.version import VERSION
 if TYPE_CHECKING:
     from agent_identity._directory.export.ledger_exporter import LedgerExporter
 
-__all__ = [
-    "CALLS",
-    "admission_of",
-    "check_agents",
-    "check_bare",
-    "check_declared",
-    "check_given",
-    "check_labels",
-    "check_mode",
-    "check_parts",
-    "check_state",
-    "description_of",
-    "exporter_of",
-    "flows_of",
-    "judge_of",
-    "marked",
-    "name_of",
-    "parameter_names",
-    "parameters_of",
-    "publishers_for",
-    "record_policy",
-    "registry_of",
-    "spans_of",
-    "tokens_of",
-    "tool_of",
-]
-
 CALLS: Final = (*("open", "tool", "task", "delegate", "accept", "present", "revoke", "reinstate", "bind"),)
 """The methods of an enforcer that check the types of what they get.
 

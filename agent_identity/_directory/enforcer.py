@@ -20,7 +20,6 @@ from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._directory import _assembly as parts
-from agent_identity._directory._assembly import publishers_for
 from agent_identity._directory.inventory.server_inventory import Inventory
 from agent_identity._directory.open import open_directory, pseudonyms_of
 from agent_identity._directory.options import MOVED, Durability, Privacy, Telemetry, Transparency
@@ -60,6 +59,7 @@ from agent_identity._identity.principals.principals import Agent, Principal
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._inspection.running import prepare
 from agent_identity._ledger.ledger import Ledger
+from agent_identity._policy.decision.decision import check_labels
 from agent_identity._policy.decision.request import Claims, Inspector, Policy
 from agent_identity._policy.decision.resources import (
     Touches,
@@ -74,8 +74,6 @@ from agent_identity.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from agent_identity._directory.export.ledger_exporter import LedgerExporter
-
-__all__ = ["Enforcer", "Running", "open_enforcers", "running"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -288,7 +286,7 @@ class Enforcer:
         parts.check_mode(mode)
         parts.check_agents(agents)
         permits_of(nested)
-        publishers = publishers_for(directory, transparency)
+        publishers = parts.publishers_for(directory, transparency)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(
             directory,
@@ -584,7 +582,7 @@ class Enforcer:
         parts.check_declared(flow, spans)
         fixed, by_call = parted_touches(check_touches(touches))
         tool = parts.tool_of(name, kind, server, labels, claims, touches=fixed)
-        known = with_data_of(parts.check_labels(data, "data"), tool.touches)
+        known = with_data_of(check_labels(data, "data"), tool.touches)
         guard = Guard(
             self._point,
             tool,

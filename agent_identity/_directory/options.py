@@ -16,8 +16,6 @@ from agent_identity._ledger.segments import Segments
 from agent_identity._ledger.transparency.publisher import Publish
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["MOVED", "Durability", "Privacy", "Telemetry", "Transparency"]
-
 MOVED: Final[Mapping[str, str]] = {
     "signer": "use keys='unix:PATH'",
     "sync": "use durability=Durability(sync=…) of agent_identity.options",

@@ -50,18 +50,6 @@ from agent_identity._spans.envelope import PAYLOAD_TYPE, pae
 from agent_identity.canonical import JSON, decode
 from agent_identity.errors import AgentIdentityError, ConfigurationError, TokenError
 
-__all__ = [
-    "MAX_LIFE",
-    "SKEW",
-    "Peer",
-    "SignerKeys",
-    "SignerService",
-    "is_operation",
-    "refuse_foreign_evidence",
-    "refuse_foreign_grant",
-    "refuse_foreign_operation",
-]
-
 MAX_LIFE: Final = 24 * 3600
 """Maximum lifetime of a grant, in seconds; the enforcement point issues none that live longer."""
 

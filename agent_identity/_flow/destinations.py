@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity._common.narrowing import is_array, is_mapping
 
-__all__ = ["is_empty", "split_destinations", "values_at"]
-
 _MAX_VALUES: Final = 1_024
 """Values of one destination that are looked at; of more, the rest counts as one without a known provenance."""
 

@@ -5,8 +5,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast, final
 
-__all__ = ["INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Integrity", "Label"]
-
 Integrity: TypeAlias = Literal["trusted", "unknown", "untrusted"]
 """Integrity of content by its possible authors, from the most to the least trustworthy."""
 

@@ -6,8 +6,6 @@ from typing import Final, final
 
 from agent_identity._flow.labels import TRUSTED, Integrity, Label
 
-__all__ = ["MAX_SOURCES", "Mark", "TaskMark"]
-
 MAX_SOURCES: Final = 1_024
 """Sources that a mark remembers; one with more is complete no longer, and no ruling exempts all of them."""
 

@@ -19,24 +19,6 @@ from agent_identity._flow.declaration import leaves_of
 from agent_identity._flow.destinations import is_empty, values_at
 from agent_identity._flow.labels import Label
 
-__all__ = [
-    "BREAK",
-    "MARKS",
-    "PROVENANCES",
-    "QUOTES",
-    "Origin",
-    "Provenance",
-    "ProvenanceIndex",
-    "WordRows",
-    "is_short",
-    "is_silent",
-    "normalized",
-    "origins_of_call",
-    "parts_of",
-    "weakest",
-    "words_in_row",
-]
-
 T = TypeVar("T")
 
 QUOTES: Final = "\"'`<>()[]{}\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb"

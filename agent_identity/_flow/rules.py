@@ -3,8 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-__all__ = ["CONSEQUENTIAL", "FLOW_RULES", "MODEL_KINDS", "consequences", "is_gated", "may_be"]
-
 FLOW_RULES: Final = "flow-1"
 """The name of these rules in records; other rules get another name."""
 

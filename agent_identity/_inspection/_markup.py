@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["comments", "data_length", "images"]
-
 _URL: Final = re.compile(r"[ \t\n]{0,8}<?((?:https?:)?//[^\s()<>\"']{1,4096})", re.IGNORECASE)
 _ADDRESS: Final = re.compile(r"\(" + _URL.pattern, re.IGNORECASE)
 _IMAGE_TAG: Final = re.compile(r"<img\b[^<>]{0,4096}", re.IGNORECASE)

@@ -8,8 +8,6 @@ from typing import Final, final
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.inspector import Match, TextInspector
 
-__all__ = ["Canaries"]
-
 _SHORTEST: Final = 12
 
 

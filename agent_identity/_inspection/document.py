@@ -20,8 +20,6 @@ from pydantic import BaseModel
 from agent_identity._common.narrowing import is_dict, is_object, is_plain_dict
 from agent_identity._inspection._texts import Text
 
-__all__ = ["MAX_CHARACTERS", "Document", "Leaf", "Path", "is_readable", "members_of", "pointer", "read"]
-
 MAX_CHARACTERS: Final = 262_144
 """Characters of one value that are read by default; the rest is reported as ``uninspected``."""
 

@@ -9,8 +9,6 @@ from agent_identity._inspection._texts import ANSI, CONTROLS
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.inspector import Match, TextInspector
 
-__all__ = ["HiddenText"]
-
 _LATIN: Final = "A-Za-z0-9\u00c0-\u024f"
 _CYRILLIC: Final = "\u0400-\u052f"
 _ALIKE: Final = (

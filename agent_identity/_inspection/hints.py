@@ -7,8 +7,6 @@ from typing import Final, final
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.inspector import Match, TextInspector
 
-__all__ = ["InjectionHints"]
-
 _OLD: Final = (
     r"(?:all |any |the |your |my |of |these |those )*(?:previous|prior|above|earlier|preceding|former|original)"
 )

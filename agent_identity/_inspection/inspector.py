@@ -8,8 +8,6 @@ from agent_identity._inspection._texts import Text
 from agent_identity._inspection.document import MAX_CHARACTERS, Document, Leaf, pointer, read
 from agent_identity._policy.decision.request import Content, Direction, Finding, Severity
 
-__all__ = ["UNINSPECTED", "Match", "TextInspector", "inspect_texts"]
-
 UNINSPECTED: Final = "uninspected"
 """The category of findings about a part of a value that could not be looked at."""
 

@@ -7,8 +7,6 @@ from typing import Final, final
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.inspector import Match, TextInspector
 
-__all__ = ["Markers"]
-
 _WORDS: Final = ("Strictly Confidential", "Confidential", "Internal Use Only", "Restricted", "Secret", "Top Secret")
 _TLP: Final = re.compile(r"(?<!\w)TLP:[ \t]?(RED|AMBER\+STRICT|AMBER|GREEN|CLEAR|WHITE)(?![\w+])", re.IGNORECASE)
 _MSIP: Final = re.compile(r"MSIP_Label_[0-9A-Fa-f-]{36}_[A-Za-z]{1,32}")

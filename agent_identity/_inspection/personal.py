@@ -9,8 +9,6 @@ from agent_identity._inspection._texts import Text
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.inspector import Match, TextInspector
 
-__all__ = ["IBAN_LENGTHS", "SHORTEST_CARD", "PersonalData", "cards_in", "is_cpf", "is_iban", "is_nhs", "is_tax_id"]
-
 IBAN_LENGTHS: Final[Mapping[str, int]] = {
     country: length
     for length, countries in {

@@ -11,8 +11,6 @@ from agent_identity._inspection.inspector import Match, TextInspector
 from agent_identity._policy.decision.request import Severity
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Urls", "is_internal", "is_ip"]
-
 _MISSING: Final = "Urls needs ada-url; run pip install '.[urls]' in the checkout"
 _LONGEST: Final = 8_192
 _WEB: Final = frozenset({"http:", "https:", "ws:", "wss:", "ftp:"})

@@ -22,8 +22,6 @@ from agent_identity._storage.mac import LedgerKey, Mac
 from agent_identity._storage.os_files import EDIT, READ, Files, open_regular, recording, why
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 
-__all__ = ["recover"]
-
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _BATCH: Final = 32  # Streams recovered under one signature; each costs a descriptor meanwhile.
 _MAX_OPEN: Final = 64  # Intents named in the record; the count has no bound.

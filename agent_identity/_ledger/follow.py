@@ -11,8 +11,6 @@ from agent_identity._storage.lines import read_lines, stream_parts
 from agent_identity._storage.mac import LedgerKey
 from agent_identity._storage.os_files import READ, Files, open_regular
 
-__all__ = ["Proved", "StreamTail", "is_over"]
-
 _NEWLINE: Final = b"\n"
 
 

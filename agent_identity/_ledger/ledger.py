@@ -34,8 +34,6 @@ from agent_identity._storage.mac import LedgerKey, load_ledger_key
 from agent_identity._storage.os_files import READ, Files, make_folder, open_regular, recording, sync_folder
 from agent_identity.errors import EvidenceError
 
-__all__ = ["Ledger", "id_of", "wall_of"]
-
 _LOOK_NS: Final = 200_000_000
 _ROOM: Final = 64 * 1024
 _logger: Final = logging.getLogger("agent_identity.evidence")

@@ -25,8 +25,6 @@ from agent_identity._record.schema import AnyRecord, Grant, Intent, OfTask, Outc
 from agent_identity._storage.lines import Line, stream_parts
 from agent_identity.errors import TokenError, VerificationError
 
-__all__ = ["Cut", "Heads", "read_heads", "survey"]
-
 Heads: TypeAlias = Mapping[str, Sequence[Head]]
 """The heads of each stream that a checkpoint covers, in their order."""
 

@@ -15,8 +15,6 @@ from agent_identity._ledger.writer import Entry, StreamWriter
 from agent_identity._storage.os_files import recording
 from agent_identity.errors import EvidenceError
 
-__all__ = ["MAX_QUEUED", "After", "Observers", "OnRecord", "Sealing"]
-
 MAX_QUEUED: Final = 16_384
 """Maximum queue length; further callers wait until some records are done."""
 

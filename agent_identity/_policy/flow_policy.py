@@ -13,8 +13,6 @@ from agent_identity._identity.common.encoding import digest_of
 from agent_identity._policy.decision.decision import Decision, Effect, check_name
 from agent_identity._policy.decision.request import FlowFacts, Request
 
-__all__ = ["Flow"]
-
 _PUBLIC: Final = ("public",)
 _MAX_DEPTH: Final = 64
 

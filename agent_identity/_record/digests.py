@@ -32,8 +32,6 @@ from agent_identity._storage.os_files import (
 )
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["DigestKeys"]
-
 _KEY_BYTES: Final = 32
 _KEY_CHARACTERS: Final = 43
 _CHUNK: Final = 1024 * 1024

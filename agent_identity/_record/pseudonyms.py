@@ -24,8 +24,6 @@ from agent_identity._storage.os_files import (
 )
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["PSEUDONYM_PREFIX", "Pseudonyms"]
-
 PSEUDONYM_PREFIX: Final = "pseudonym:"
 """The prefix of each pseudonym."""
 

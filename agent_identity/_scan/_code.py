@@ -10,8 +10,6 @@ from agent_identity._scan._names import FUNCTIONS, Function, Module, Reference, 
 from agent_identity._scan._redaction import address, command_line, label
 from agent_identity._scan.results import Edge, Item, ItemKind, NameSource
 
-__all__ = ["At", "CodeScan", "Lists", "Used", "decorator_of", "row_of"]
-
 At: TypeAlias = tuple[Module, ast.expr]
 """An expression and the file that it is in."""
 

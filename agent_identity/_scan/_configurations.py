@@ -15,8 +15,6 @@ from agent_identity._scan._tables import read_table
 from agent_identity._scan.results import Item
 from agent_identity.canonical import JSON
 
-__all__ = ["MOST", "Client", "client_of", "configured", "described", "is_description"]
-
 MOST: Final = 500
 """MCP servers of one configuration that are reported."""
 

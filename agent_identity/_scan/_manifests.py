@@ -11,8 +11,6 @@ from agent_identity._scan._tables import read_table
 from agent_identity._scan.results import Item
 from agent_identity.canonical import JSON
 
-__all__ = ["dependencies", "environment_names", "is_environment_file", "is_manifest", "known_variable"]
-
 _REQUIREMENTS: Final = re.compile(r"(?:.*[-_.])?requirements(?:[-_.].*)?\.(?:txt|in)|constraints\.txt")
 _NAMED: Final = frozenset(
     {

@@ -22,8 +22,6 @@ from agent_identity._scan.results import KINDS, Edge, Item, Scan, Unread
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["MAX_FILES", "scan", "with_guards"]
-
 MAX_FILES: Final = 100_000
 """Files of a scan that are listed, by default."""
 

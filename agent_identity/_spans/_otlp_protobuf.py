@@ -31,8 +31,6 @@ from agent_identity._storage.byte_reader import ByteReader
 from agent_identity._storage.decompress import MAX_RATIO
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Framing", "binary_documents", "read_message"]
-
 Framing: TypeAlias = Literal["bare", "delimited", "prefixed"]
 """End of a message: with the file, after a length as a varint, or after a length in four bytes."""
 

@@ -15,8 +15,6 @@ from typing import Final, Literal, TypeAlias
 
 from agent_identity._common.narrowing import is_dict
 
-__all__ = ["Likeness", "is_hashed", "is_internal", "likeness", "same_duration", "same_time", "status_of"]
-
 Likeness: TypeAlias = Literal["same", "tail", "other", "unknown"]
 """Comparison of a shown id; ``tail``: its lower 64 bits match, ``unknown``: it cannot be read as an id."""
 

@@ -20,17 +20,6 @@ from agent_identity._identity.common.ids import is_digest
 from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity.errors import TokenError, VerificationError
 
-__all__ = [
-    "ATTESTATION_ATTRIBUTES",
-    "DIGEST_ATTRIBUTE",
-    "MAX_PAYLOAD",
-    "PAYLOAD_TYPE",
-    "Attestation",
-    "pae",
-    "sign_record",
-    "signed_attributes",
-]
-
 PAYLOAD_TYPE: Final = "application/vnd.agent-identity.record.v1+json"
 """The media type of a record."""
 

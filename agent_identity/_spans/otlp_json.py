@@ -19,24 +19,6 @@ import orjson
 from agent_identity._storage.byte_reader import ByteLines, ByteReader
 from agent_identity.canonical import JSON
 
-__all__ = [
-    "MAX_LINE",
-    "MAX_NESTING",
-    "OURS",
-    "ByteLines",
-    "Document",
-    "DoubledError",
-    "Malformed",
-    "MisfitError",
-    "SpanData",
-    "SpanStatus",
-    "any_value",
-    "json_documents",
-    "parse_once",
-    "read_document",
-    "read_json",
-]
-
 MAX_LINE: Final = 64 * 1024 * 1024
 """Bytes that a line, its end included, a document over several lines, or a binary message may have."""
 

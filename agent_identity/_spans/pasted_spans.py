@@ -25,8 +25,6 @@ from agent_identity._spans.otlp_json import (
 from agent_identity._spans.span_attributes import MIRRORED
 from agent_identity.canonical import JSON
 
-__all__ = ["MAX_PASTED", "PastedSpan", "read_pasted"]
-
 MAX_PASTED: Final = 16 * 1024 * 1024
 """Bytes that a pasted text may have."""
 

@@ -18,19 +18,6 @@ import orjson
 from agent_identity._common.narrowing import is_array, is_dict, is_list
 from agent_identity._record.schema import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, Policy, Record, TaskEnd
 
-__all__ = [
-    "APPROVER_ATTRIBUTE",
-    "MIRRORED",
-    "SCHEMA_VERSION",
-    "FieldCheck",
-    "Verdict",
-    "compare",
-    "deviations",
-    "error_of",
-    "mirrored_attributes",
-    "verdict_on",
-]
-
 SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""
 

@@ -27,7 +27,8 @@ from agent_identity._guard.common.recorded_decisions import policy_state
 from agent_identity._guard.judging import guard as guards
 from agent_identity._guard.judging._record_builder import Description
 from agent_identity._guard.judging.tool_flow import ToolFlow
-from agent_identity._guard.tasks.task_flow import Flows, Judged, TaskFlow
+from agent_identity._guard.tasks.judged import Judged
+from agent_identity._guard.tasks.task_flow import Flows, TaskFlow
 from agent_identity._identity.common.ids import id_of
 from agent_identity._ledger.ledger import Ledger
 from agent_identity._record import schema

@@ -19,7 +19,8 @@ from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._directory.enforcer import Enforcer
 from agent_identity._guard.tasks._hop_marks import HopMarks
-from agent_identity._guard.tasks.task_flow import Judged, TaskFlow
+from agent_identity._guard.tasks.judged import Judged
+from agent_identity._guard.tasks.task_flow import TaskFlow
 from agent_identity.delegation import Peer
 from agent_identity.errors import ContentBlocked, Routed, StateError
 from agent_identity.identity import Agent, Human, SigningKey

@@ -23,8 +23,8 @@ from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.open import open_directory, prepare
 from agent_identity._directory.rotation import rotate
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.excerpt_starts import Excerpt
-from agent_identity._ledger.ledger import Beginning
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.witness_client import cosigned_file

@@ -14,8 +14,6 @@ from agent_identity._constraints.literals import Constraint
 from agent_identity._constraints.optional import judge_of
 from agent_identity._constraints.values import CONTAINERS, Walked
 
-__all__ = ["clauses_of"]
-
 _MAX_CLAUSES: Final = 1_024
 _MAX_PARTS: Final = 17
 """Maximum parts of a name; deeper clauses are named by their enclosing branch."""

@@ -17,8 +17,6 @@ from agent_identity._constraints.values import CONTAINERS, Walked, is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
 
-__all__ = ["UNNAMED", "Excess", "Scope"]
-
 UNNAMED: Final = "*"
 """Stands among the arguments of a tool for all that are not named."""
 

@@ -13,8 +13,6 @@ from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.names import check_id
 from agent_identity.errors import GrantExpired, NoTask
 
-__all__ = ["Lease", "TaskRegistry"]
-
 _ENDED: Final = "ended"
 _EXPIRED: Final = "expired"
 

@@ -18,8 +18,6 @@ from agent_identity._authority.stores.sqlite import SqliteState
 from agent_identity._identity.common.private_files import hide_from_git
 from agent_identity.errors import ConfigurationError, StateError
 
-__all__ = ["DirectoryState"]
-
 _BYTES: Final = 8
 _read: Final[Callable[[mmap.mmap], tuple[int]]] = struct.Struct("<Q").unpack_from
 _LOOK_NS: Final = 200_000_000

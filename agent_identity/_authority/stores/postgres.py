@@ -36,8 +36,6 @@ from agent_identity.errors import ConfigurationError, StateError
 if TYPE_CHECKING:
     from agent_identity._authority.stores._postgres_connection import BoundedConnection
 
-__all__ = ["PostgresState"]
-
 _VERSION: Final = 1
 _CONNECTIONS: Final = 8
 _FORGET_EVERY: Final = 16

@@ -7,8 +7,6 @@ processes and machines that ask for the same thing exactly as many get it as may
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol, final
 
-__all__ = ["GRACE", "MAX_DATA", "MAX_NUMBER", "Debit", "StateStore"]
-
 GRACE: Final = 60
 """Seconds for which a store remembers what has expired, so that clocks of those who share may differ so much."""
 

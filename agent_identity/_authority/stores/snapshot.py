@@ -18,8 +18,6 @@ from agent_identity.errors import StateError
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["copied_state"]
-
 _TIMEOUT = 5.0
 
 

@@ -39,8 +39,6 @@ from agent_identity.errors import StateError
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["SqliteState", "plain_connection"]
-
 _T = TypeVar("_T")
 
 _APPLICATION: Final = 0x61696473

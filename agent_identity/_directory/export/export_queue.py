@@ -17,8 +17,6 @@ from agent_identity._storage.mac import LedgerKey
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import TokenError
 
-__all__ = ["Copied", "StreamCopies", "Wanted", "count_spans"]
-
 Wanted = Callable[[AnyRecord], bool]
 """Says of a record whether its span is to be made."""
 

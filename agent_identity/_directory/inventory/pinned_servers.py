@@ -17,27 +17,6 @@ from agent_identity._record.parts import Offered, Server
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, Denied
 
-__all__ = [
-    "INSTRUCTIONS",
-    "MAX_NAMES",
-    "MAX_SERVERS",
-    "MAX_TEXT",
-    "MAX_TOOLS",
-    "ONE_BY_ONE",
-    "Definition",
-    "Observation",
-    "OfferedTool",
-    "PinnedServer",
-    "ServerInventory",
-    "accepted",
-    "entry_name",
-    "forgotten",
-    "given",
-    "place_of",
-    "sighted",
-    "with_less_text",
-]
-
 MAX_SERVERS: Final = 256
 """Maximum number of servers in one inventory."""
 

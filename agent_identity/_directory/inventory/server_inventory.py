@@ -50,8 +50,6 @@ from agent_identity._storage.os_files import EDIT, Files, locked, open_regular, 
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
 
-__all__ = ["Inventory", "InventoryFile", "accept", "forget", "inventory_path", "pin"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _MARK: Final = "inventory"
 _USUAL: Final = 16 * 1024 * 1024

@@ -27,8 +27,6 @@ from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtKey
 from agent_identity._policy.decision.request import Tool
 from agent_identity.errors import Denied, ExchangeError, NoTask
 
-__all__ = ["TOOL", "TaskTokens", "TokenService"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 

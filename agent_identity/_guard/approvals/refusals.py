@@ -6,19 +6,6 @@ from typing import Final
 from agent_identity._guard.common.failures import safe_message
 from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = [
-    "altered",
-    "coroutine_ask",
-    "expired",
-    "failed",
-    "forged",
-    "mismatch",
-    "outdated",
-    "pending",
-    "unbindable",
-    "uncheckable",
-]
-
 _LOG: Final = logging.getLogger("agent_identity")
 
 

@@ -46,8 +46,6 @@ from agent_identity._record.parts import ApprovalStatus, Time
 from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
 
-__all__ = ["Approvals", "Held"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 _POLL_SECONDS: Final = 0.1

@@ -27,8 +27,6 @@ from agent_identity._record.digests import DigestKeys
 from agent_identity.canonical import JSON
 from agent_identity.errors import Denied, TokenError
 
-__all__ = ["Answer", "Approval", "ApprovalRequest", "Ask"]
-
 _FIFTEEN_MINUTES: Final = timedelta(minutes=15)
 _CHANNEL: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _AT_ONCE: Final = timedelta(0)

@@ -22,8 +22,6 @@ from agent_identity._guard.calls._object_forms import form, rebuilt, taken
 from agent_identity._record.commitments import part
 from agent_identity.canonical import JSON
 
-__all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture", "form_bytes", "plain_copy"]
-
 MAX_NODES: Final = 100_000
 """Maximum number of values, in all containers, in the arguments of one call."""
 

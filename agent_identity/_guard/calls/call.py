@@ -28,19 +28,6 @@ from agent_identity._policy.decision.resources import Touch
 from agent_identity._record.parts import Action, Enforced, Model, Transform
 from agent_identity.errors import Denied
 
-__all__ = [
-    "NOTHING",
-    "Call",
-    "CallFlow",
-    "CallRequest",
-    "Handles",
-    "Inspected",
-    "Judgement",
-    "Routing",
-    "Shown",
-    "TakenUp",
-]
-
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 """The arguments of a call of which nothing is known yet."""
 

@@ -4,8 +4,6 @@ from typing import Final, final
 
 from agent_identity._identity.common.clock import Clock
 
-__all__ = ["NO_WATCH", "Stopwatch"]
-
 
 @final
 class Stopwatch:

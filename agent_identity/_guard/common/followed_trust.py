@@ -14,8 +14,6 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity._identity.trust.successors import MAX_SUCCESSOR, followed
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["FollowedTrust", "announce", "announced"]
-
 T = TypeVar("T")
 
 _NS: Final = 1_000_000_000

@@ -3,8 +3,6 @@
 import unicodedata
 from typing import Final
 
-__all__ = ["MAX_PURPOSE", "folded_purpose"]
-
 MAX_PURPOSE: Final = 1_024
 """Maximum length of a purpose, as in records."""
 

@@ -17,8 +17,6 @@ from typing import Final, Generic, TypeVar, final
 
 from agent_identity._guard.common.failures import safe_message
 
-__all__ = ["Steps", "at_once", "has_loop", "in_background", "may_wait", "off_loop"]
-
 _T = TypeVar("_T")
 
 _LOG: Final = logging.getLogger("agent_identity")

@@ -23,8 +23,6 @@ from agent_identity._policy.decision.request import Content, Direction, Finding,
 from agent_identity._policy.decision.resources import CallTouches, Touch, touches_of_call, with_data_of
 from agent_identity.errors import Denied, PolicyBlocked, Routed
 
-__all__ = ["PolicyEvaluator", "ground_of", "refusal_of", "take_effect"]
-
 _Key = TypeVar("_Key")
 
 _LOG: Final = logging.getLogger("agent_identity")

@@ -19,8 +19,6 @@ from agent_identity._policy.decision.request import Tool
 from agent_identity._record.parts import Action, Decision, Ending, Found, Time, Transform, replaced
 from agent_identity._record.schema import Detail, Intent, Outcome
 
-__all__ = ["Description"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_CATEGORIES: Final = 1_024
 _MAX_FOUND: Final = 256

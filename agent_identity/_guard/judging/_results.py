@@ -21,8 +21,6 @@ from agent_identity._policy.decision.obligations import Obligation
 from agent_identity._policy.decision.request import Finding
 from agent_identity.errors import ContentBlocked, PolicyBlocked
 
-__all__ = ["Delivery", "Rebuild", "Results", "StreamDelivery"]
-
 _T = TypeVar("_T")
 
 Rebuild: TypeAlias = Callable[[object], object]

@@ -28,8 +28,6 @@ from agent_identity._identity.common.ids import is_id128
 from agent_identity._policy.decision.decision import Decision, Effect
 from agent_identity.errors import Denied, EvidenceError
 
-__all__ = ["ResumedCalls", "Thread"]
-
 Thread = Callable[[], str | None]
 """Names the thread of the framework in which a call is made, the same when that goes on in another task."""
 

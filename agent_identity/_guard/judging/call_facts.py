@@ -18,8 +18,6 @@ from agent_identity._policy.decision.resources import Touch, filled_name, has_pl
 from agent_identity._policy.language.labels import added_to, facts_about
 from agent_identity._record.parts import Action, Model, Resource, replaced
 
-__all__ = ["RESOURCES", "CallMembers", "Workflow"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 
 RESOURCES: Final = "resources"

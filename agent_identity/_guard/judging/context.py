@@ -30,8 +30,6 @@ from agent_identity._record.digests import DigestKeys
 from agent_identity._record.parts import Ending
 from agent_identity._record.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
 
-__all__ = ["EnforcementContext", "OnTiming", "Openings", "Timings"]
-
 OnTiming: TypeAlias = Callable[[Call, Ending, int], object]
 """A function that gets a call that is over, its ending, and the nanoseconds that the guard added to it."""
 

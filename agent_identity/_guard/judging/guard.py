@@ -49,8 +49,6 @@ from agent_identity.errors import (
     Routed,
 )
 
-__all__ = ["Guard", "Leaving"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _TRIES: Final = 8
 """Judgements of one call under which the mark of its task may move."""

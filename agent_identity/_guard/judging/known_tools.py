@@ -13,8 +13,6 @@ from agent_identity._policy.decision.request import Claims, Policy, Tool
 from agent_identity._policy.language.labels import facts_about
 from agent_identity._policy.rules.review import absent_tools
 
-__all__ = ["KnownTools", "annotated", "claims_from"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_TOOLS: Final = 10_000
 _MAX_FUNCTIONS: Final = 16

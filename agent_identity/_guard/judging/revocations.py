@@ -33,8 +33,6 @@ from agent_identity._record.parts import RevocationChange, RevocationState, Time
 from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 
-__all__ = ["LIST_NAME", "Revocations", "named", "read_list"]
-
 LIST_NAME: Final = "revocations"
 """The store's name of the signed list."""
 

@@ -44,8 +44,6 @@ from agent_identity._record.parts import ArgumentOrigin, MarkAfter, MarkCause
 from agent_identity._record.schema import Outcome
 from agent_identity.errors import ConfigurationError, ContentBlocked, EvidenceError, StateError
 
-__all__ = ["DeclaredFlow", "Delivered", "Restores", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
-
 Restores: TypeAlias = Mapping[str, str | Sequence[str]]
 """By argument the categories of kept values that may be put into it."""
 

@@ -12,8 +12,6 @@ from opentelemetry.trace import get_current_span, set_span_in_context
 
 from agent_identity._guard.tasks.task_context import Attachment, marked_as_here
 
-__all__ = ["bind_stream"]
-
 T = TypeVar("T")
 
 

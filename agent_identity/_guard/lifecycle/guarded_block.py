@@ -9,8 +9,6 @@ from agent_identity._guard.lifecycle.steps import CallSteps
 from agent_identity._guard.tasks.task import Task
 from agent_identity.errors import Denied
 
-__all__ = ["Action"]
-
 
 @final
 class Action:

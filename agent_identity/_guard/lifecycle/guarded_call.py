@@ -10,8 +10,6 @@ from agent_identity._guard.lifecycle.deferred_results import ATOMS, Lazy
 from agent_identity._guard.lifecycle.guarded_block import Action
 from agent_identity._guard.lifecycle.steps import CallSteps, Judge
 
-__all__ = ["Body", "GuardedCall"]
-
 Body = Callable[[Call], object]
 """The code to run if the call may; it gets the call, whose ``arguments`` were judged."""
 

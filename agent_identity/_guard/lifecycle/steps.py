@@ -24,8 +24,6 @@ from agent_identity._policy.decision.request import Tool
 from agent_identity._policy.decision.resources import has_placeholders
 from agent_identity.errors import ContentBlocked, Denied
 
-__all__ = ["CallSteps", "Judge"]
-
 Judge = Callable[[CallRequest], Call]
 """Judges a call: :meth:`Guard.judge`, or an integration's hook around it."""
 

@@ -20,6 +20,7 @@ from agent_identity._guard.telemetry.spans import traced
 from agent_identity._identity.principals.principals import Agent, Principal
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._policy.decision.decision import Decision, Effect
+from agent_identity._record import parts
 from agent_identity._record import schema as records
 from agent_identity._record.parts import Action, AgentRegistration, Time
 from agent_identity.errors import (
@@ -32,8 +33,6 @@ from agent_identity.errors import (
     StateError,
     TokenError,
 )
-
-__all__ = ["Admission", "opening_action", "record_denied", "record_refusal", "refusing"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
@@ -222,7 +221,7 @@ def record_refusal(
     )
 
 
-def opening_action(agent: Agent, principal: records.Principal | None, *, stage: Literal["open", "delegate"]) -> Action:
+def opening_action(agent: Agent, principal: parts.Principal | None, *, stage: Literal["open", "delegate"]) -> Action:
     """Return the action member of a record about an opening.
 
     Args:
@@ -285,7 +284,7 @@ def record_denied(
         parent.tally.refused(monitored=monitored)
 
 
-def _decided(point: EnforcementContext, denied: Denied | AttenuationError, *, monitored: bool) -> records.Decision:
+def _decided(point: EnforcementContext, denied: Denied | AttenuationError, *, monitored: bool) -> parts.Decision:
     """Attach the decision to a refusal, and return the decision member of its record."""
     decision = Decision(effect=Effect.BLOCK, reason=denied.code)
     if isinstance(denied, Denied):

@@ -24,8 +24,6 @@ from agent_identity._identity.principals.principals import Agent, Human, Princip
 from agent_identity._record.parts import Action
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
 
-__all__ = ["Listed", "Nesting", "Permits", "permits_of"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 
 Listed: TypeAlias = Collection[Principal] | Callable[[Principal], bool]

@@ -33,8 +33,6 @@ from agent_identity.errors import (
     EvidenceError,
 )
 
-__all__ = ["DRAIN_SECONDS", "Opening"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 

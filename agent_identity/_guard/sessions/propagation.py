@@ -35,8 +35,6 @@ from agent_identity._record.parts import GrantToken, Time
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, Denied, NoTask, TokenError
 
-__all__ = ["ADDRESSED_TTL", "Outbound", "Peer", "Presentation"]
-
 _NS: Final = 1_000_000_000
 _SEED_BYTES: Final = 32
 

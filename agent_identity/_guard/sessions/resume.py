@@ -30,8 +30,6 @@ from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
 from agent_identity._identity.principals.principals import Agent
 from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
 
-__all__ = ["Inbound"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 _CHALLENGE: Final = b"agent_identity: the holder of this grant resumes its task\n"

@@ -10,8 +10,6 @@ from agent_identity._guard.tasks.task import Task
 from agent_identity._record.parts import Action
 from agent_identity.errors import Denied
 
-__all__ = ["Statements", "checked_text"]
-
 _MAX_TEXT: Final = 1_048_576
 
 

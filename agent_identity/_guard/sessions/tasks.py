@@ -32,8 +32,6 @@ from agent_identity.errors import (
     NoTask,
 )
 
-__all__ = ["LONGEST_TTL", "Tasks", "current_or_refuse", "holder_of", "seconds_of"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 LONGEST_TTL: Final = 86_400

@@ -7,8 +7,6 @@ from agent_identity._flow.labels import Label
 from agent_identity._guard.tasks.exported_marks import MARK_WORDS, label_of_words, words_of
 from agent_identity._identity.common.clock import Clock
 
-__all__ = ["HopMarks"]
-
 _LATE: Final = 60
 _NS: Final = 1_000_000_000
 

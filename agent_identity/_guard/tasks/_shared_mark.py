@@ -16,8 +16,6 @@ from agent_identity.errors import EvidenceError
 if TYPE_CHECKING:
     from agent_identity._guard.tasks.task_flow import TaskFlow
 
-__all__ = ["SharedMark"]
-
 _KEY_BYTES: Final = 32
 _MAX_KNOWN: Final = 10_000
 _FORKED: Final = "the mark belongs to the process that this one was forked from; open a task of its own here"

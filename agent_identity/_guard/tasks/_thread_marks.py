@@ -12,8 +12,6 @@ from agent_identity._flow.labels import TRUSTED, UNTRUSTED, Label
 from agent_identity._guard.tasks.remembered import Fact, Remembered
 from agent_identity._identity.common.clock import Clock
 
-__all__ = ["KeptMark", "ThreadMarks"]
-
 _DAY: Final = 24 * 3600
 _KEPT: Final = 31 * _DAY
 _NS: Final = 1_000_000_000

@@ -8,8 +8,6 @@ from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.errors import TokenError
 
-__all__ = ["MARK_WORDS", "ExportedMark", "MarkSigner", "label_of_words", "words_of"]
-
 MARK_WORDS: Final = ("kept", "unknown", "untrusted", "restricted")
 """The keys of a mark in the shared state, where each only restricts: nothing has to be read before."""
 

@@ -15,8 +15,6 @@ from agent_identity._identity.common.clock import Clock
 from agent_identity.canonical import JSON
 from agent_identity.errors import StateError
 
-__all__ = ["Fact", "Remembered", "key_of"]
-
 Fact: TypeAlias = dict[str, JSON]
 """One fact, as JSON."""
 

@@ -24,8 +24,6 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from agent_identity._authority.tokens.downstream import DownstreamToken
 
-__all__ = ["REVOKE_SECONDS", "NoTokens", "Speak", "Tally", "Task", "Tokens"]
-
 Speak: TypeAlias = Callable[["Task", str, "str | None"], None]
 """Takes in text for a task: that of its principal, or with an integrity that of others."""
 

@@ -23,20 +23,6 @@ from agent_identity._guard.tasks.task import Task
 from agent_identity._identity.common.clock import Clock
 from agent_identity.errors import GrantExpired, NoTask
 
-__all__ = [
-    "Attachment",
-    "Body",
-    "Process",
-    "Reading",
-    "TaskContext",
-    "attached",
-    "bodies_around",
-    "marked_as_here",
-    "outer_task",
-    "task_in",
-    "tasks_in",
-]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -35,8 +35,6 @@ from agent_identity._record.parts import MarkAfter, MarkCause, MarkChange, MarkS
 from agent_identity._record.schema import Mark as MarkRecord
 from agent_identity.errors import Denied, EvidenceError, TokenError
 
-__all__ = ["Carried", "Flows", "Judged", "TaskFlow"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_KEPT: Final = 4_096
 _MAX_EXPORTED: Final = 256

@@ -11,8 +11,6 @@ from agent_identity._flow.labels import Label
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._policy.decision.patterns import matches
 
-__all__ = ["QUARANTINE", "Kept", "Vault", "has_handle"]
-
 QUARANTINE: Final = "quarantine"
 """The category of results that are kept as a whole."""
 

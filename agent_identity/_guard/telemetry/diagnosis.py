@@ -19,8 +19,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from agent_identity._guard.telemetry.foreign_spans import SCOPE
 from agent_identity._spans.span_attributes import MIRRORED
 
-__all__ = ["Check", "examine_pipeline", "examine_telemetry"]
-
 NEEDED_ATTRIBUTES: Final = 64
 """Attributes that a span must hold: ours and those of the application."""
 

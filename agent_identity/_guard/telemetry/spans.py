@@ -27,8 +27,6 @@ from agent_identity._spans.envelope import signed_attributes
 from agent_identity._spans.span_attributes import mirrored_attributes
 from agent_identity._spans.span_from_record import SCHEMA_URL, appearance_of
 
-__all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
-
 SpanMode: TypeAlias = Literal["auto", "own", "enrich"]
 """The spans that carry call records: another library's if available, always ours, or only theirs."""
 

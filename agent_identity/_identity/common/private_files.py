@@ -9,21 +9,6 @@ from typing import Final, NoReturn, TypeAlias
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "PathLike",
-    "check_path",
-    "create_private_file",
-    "create_public_file",
-    "hide_from_git",
-    "is_there",
-    "put_in_place",
-    "read_private_file",
-    "read_public_file",
-    "read_trusted_file",
-    "replace_private_file",
-    "replace_public_file",
-]
-
 PathLike: TypeAlias = str | os.PathLike[str]
 """A path in the file system."""
 

@@ -5,8 +5,6 @@ Names of servers and tools may have any mark in them, so nobody splits a name: a
 
 from collections.abc import Iterable
 
-__all__ = ["is_of_server", "names_at_servers", "server_of", "tool_name"]
-
 
 def tool_name(server: str | None, own: str) -> str:
     """Return the name of a tool in scopes, policies and records.

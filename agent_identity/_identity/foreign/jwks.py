@@ -23,8 +23,6 @@ from agent_identity._identity.foreign.jwt import ForeignToken, read_object
 from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["MAX_KEY_SET", "KeySet", "KeySource", "KeysOfIssuer", "VerificationKey", "key_source", "weakness_of"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 
 MAX_KEY_SET: Final = 1 << 20

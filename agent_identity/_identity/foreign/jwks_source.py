@@ -15,8 +15,6 @@ from agent_identity._identity.foreign.jwks import MAX_KEY_SET, KeySet
 from agent_identity._identity.foreign.jwt import read_object
 from agent_identity.errors import TokenError
 
-__all__ = ["JwksSource", "check_address", "fetch"]
-
 _MAX_ADDRESS: Final = 2048
 _UNDER_WAY: Final[set[tuple[int, str]]] = set()
 """Requests that nobody may wait for any longer but that still run, so that a slow server gets one thread, not many."""

@@ -32,8 +32,6 @@ from agent_identity._identity.principals.principals import Human, Principal, Ser
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = ["Inbound", "InboundKind", "read_inbound"]
-
 InboundKind: TypeAlias = Literal["access_token", "transaction_token", "id_jag"]
 """Kinds of tokens; the signed ``typ`` names the kind."""
 

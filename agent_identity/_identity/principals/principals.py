@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     from agent_identity._identity.foreign.jwks import KeysOfIssuer
     from agent_identity._identity.foreign.spiffe import SpiffeBundle
 
-__all__ = [
-    "Agent",
-    "Human",
-    "Principal",
-    "Provenance",
-    "Service",
-    "agent_from_claim",
-    "principal_from_claim",
-    "principal_of_subject",
-]
-
 _Kind = TypeVar("_Kind", bound="Human | Service")
 
 Provenance: TypeAlias = Literal["asserted", "verified"]

@@ -15,8 +15,6 @@ from agent_identity._identity.common.names import check_id
 from agent_identity._identity.common.periods import check_period, check_time, within
 from agent_identity._identity.keys.keys import PublicKey
 
-__all__ = ["Approver", "CredentialAlgorithm"]
-
 CredentialAlgorithm: TypeAlias = Literal["ES256", "EdDSA"]
 """Algorithms of a credential: P-256 with SHA-256, or Ed25519."""
 

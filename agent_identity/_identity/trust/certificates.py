@@ -18,18 +18,6 @@ from agent_identity._identity.trust.entries import EntryPurpose, Store, TrustedK
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = [
-    "CERTIFICATE_TYPE",
-    "MAX_CERTIFICATE",
-    "MAX_CERTIFICATE_LIFETIME",
-    "Certificate",
-    "Presented",
-    "PrincipalKind",
-    "certified",
-    "trusted_certificate",
-    "unverified_certificate",
-]
-
 CERTIFICATE_TYPE: Final = "agent-recorder-certificate+jwt"
 """The ``typ`` of a certificate."""
 

@@ -18,18 +18,6 @@ from agent_identity.errors import ConfigurationError, TokenError
 if TYPE_CHECKING:
     from agent_identity._identity.trust.certificates import Certificate
 
-__all__ = [
-    "EntryPurpose",
-    "FileVersion",
-    "Purpose",
-    "Store",
-    "Takeover",
-    "TrustEntries",
-    "TrustedKey",
-    "Vouched",
-    "Witnesses",
-]
-
 Purpose: TypeAlias = Literal["issuer", "recorder"]
 """Purposes of a directory's keys: root grants, or records and checkpoints."""
 

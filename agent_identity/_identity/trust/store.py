@@ -9,8 +9,6 @@ from agent_identity._identity.common.private_files import PathLike, create_publi
 from agent_identity._identity.trust.document import written
 from agent_identity._identity.trust.entries import TrustEntries
 
-__all__ = ["TrustStore"]
-
 
 @typed_calls("load")
 @final

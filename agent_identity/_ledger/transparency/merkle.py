@@ -14,23 +14,6 @@ from typing import Final, final
 
 from agent_identity.errors import VerificationError
 
-__all__ = [
-    "EMPTY_ROOT",
-    "HASH_SIZE",
-    "CompactRange",
-    "consistency_of",
-    "consistency_proof",
-    "consistency_ranges",
-    "inclusion_proof",
-    "inclusion_ranges",
-    "leaf_hash",
-    "node_hash",
-    "range_roots",
-    "root_of",
-    "verify_consistency",
-    "verify_inclusion",
-]
-
 HASH_SIZE: Final = 32
 """Bytes of a hash (SHA-256)."""
 

@@ -20,8 +20,6 @@ from agent_identity._storage.lines import log_parts, read_lines
 from agent_identity._storage.os_files import EDIT, READ, Files, locked, open_regular, recording, write_beside
 from agent_identity.errors import EvidenceError, VerificationError
 
-__all__ = ["LogTree", "WitnessClient", "cosigned_file"]
-
 _BLOCK: Final = 256
 """Leaves of which only the root and the place are kept; a power of two, so that the blocks are subtrees."""
 

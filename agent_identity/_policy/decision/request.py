@@ -11,20 +11,6 @@ from agent_identity._identity.principals.principals import Agent, Human, Service
 from agent_identity._policy.decision.decision import Decision, check_name
 from agent_identity._policy.decision.resources import Touch
 
-__all__ = [
-    "Claims",
-    "Content",
-    "Direction",
-    "Finding",
-    "FlowFacts",
-    "Inspector",
-    "Policy",
-    "Request",
-    "Severity",
-    "Stage",
-    "Tool",
-]
-
 Direction: TypeAlias = Literal["input", "output"]
 """Direction of content: into a tool or a model, or out of it."""
 

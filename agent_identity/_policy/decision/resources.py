@@ -11,23 +11,6 @@ from agent_identity._identity.common.names import check_id
 from agent_identity._policy.decision.decision import check_labels
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "MAX_FILLED",
-    "UNKNOWN",
-    "Access",
-    "CallTouches",
-    "DeclaredTouches",
-    "Touch",
-    "Touches",
-    "check_parameters",
-    "check_touches",
-    "filled_name",
-    "has_placeholders",
-    "parted_touches",
-    "touches_of_call",
-    "with_data_of",
-]
-
 UNKNOWN: Final = "unknown"
 """The system or name of a resource that nobody knows."""
 

@@ -8,8 +8,6 @@ from agent_identity._common.typed_calls import typed
 from agent_identity._policy.decision.resources import UNKNOWN, Access, CallTouches, DeclaredTouches, Touch
 from agent_identity._policy.declarations._clear_names import text_of
 
-__all__ = ["file_touches"]
-
 _SYSTEM: Final = "file"
 
 

@@ -16,8 +16,6 @@ from agent_identity._policy.declarations._clear_names import (
     text_of,
 )
 
-__all__ = ["http_touches", "mcp_resource_touches"]
-
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _METHODS: Final[Mapping[str, Access]] = {
     "GET": "read",

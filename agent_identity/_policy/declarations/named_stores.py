@@ -9,8 +9,6 @@ from agent_identity._common.typed_calls import typed
 from agent_identity._policy.decision.resources import UNKNOWN, Access, CallTouches, DeclaredTouches, Touch
 from agent_identity._policy.declarations._clear_names import ascii_domain, looks_secret, text_of
 
-__all__ = ["mail_touches", "vector_touches"]
-
 _MAX_RECIPIENTS: Final = 63
 _DISPLAYED: Final = re.compile(r"[^<>@\"]*<([^<>]*)>|([^<>\"]*)")
 _ADDRESS: Final = re.compile(r"([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64})@([^@\s<>\"]{1,253})")

@@ -11,8 +11,6 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from agent_identity._policy.declarations._sql_statements import SqlReader
 
-__all__ = ["sql_touches"]
-
 _MAX_TEXT: Final = 16_384
 _OTHERS: Final = "*"
 

@@ -6,8 +6,6 @@ from typing import Final, NoReturn, final
 
 from agent_identity._policy.decision.places import MAX_DEPTH, Document, Malformed, Mark, Path, quoted
 
-__all__ = ["read_json"]
-
 _SPACE: Final = " \t\n\r"
 
 

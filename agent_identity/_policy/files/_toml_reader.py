@@ -6,8 +6,6 @@ from typing import Final
 
 from agent_identity._policy.decision.places import MAX_DEPTH, Document, Malformed, Mark, Path
 
-__all__ = ["read_toml"]
-
 _NAME: Final = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _DOTTED: Final = rf"{_NAME}(?:[ \t]*\.[ \t]*{_NAME})*"
 _HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_DOTTED})[ \t]*\]")

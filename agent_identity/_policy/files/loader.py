@@ -40,8 +40,6 @@ from agent_identity._policy.rules.rule import (
 )
 from agent_identity.errors import ConfigurationError, PolicyFormatError
 
-__all__ = ["PolicySource", "read_policy"]
-
 _MAX_SIZE: Final = 1024 * 1024
 _MAX_RULES: Final = 10_000
 _MAX_SHOWN: Final = 20

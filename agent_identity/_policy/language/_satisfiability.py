@@ -19,8 +19,6 @@ from agent_identity._policy.language.checks import Combination, Leaf, Presence, 
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["check_fit", "is_certain"]
-
 _NAMESPACES: Final = sorted({"args", *(name.partition(".")[0] for name in ATTRIBUTES)})
 _NAMES: Final = ("findings.categories", "findings.inspectors")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")

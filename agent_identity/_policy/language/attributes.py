@@ -10,20 +10,6 @@ from agent_identity._identity.principals.principals import Human
 from agent_identity._policy.decision.places import Path, Problem, quoted, words
 from agent_identity._policy.decision.request import Request
 
-__all__ = [
-    "ANY_JSON",
-    "ATTRIBUTES",
-    "LIST",
-    "MISSING",
-    "TEXT",
-    "UNREADABLE",
-    "VALUE_PROVENANCES",
-    "Attribute",
-    "Types",
-    "attribute",
-    "prepared",
-]
-
 
 @final
 class _Absence:

@@ -23,8 +23,6 @@ from agent_identity._policy.language._elements import comparable, inside
 from agent_identity._policy.language.attributes import ANY_JSON, LIST, MISSING, TEXT, UNREADABLE, Types
 from agent_identity.canonical import JSON
 
-__all__ = ["Check", "Combination", "Leaf", "Presence", "Spec", "Verdict", "combined", "is_json", "readable_of"]
-
 Verdict: TypeAlias = "bool | None"
 """True, false, or ``None``: undecidable."""
 

@@ -22,8 +22,6 @@ from agent_identity._policy.language.attributes import LIST, attribute
 from agent_identity._policy.language.checks import Combination, Leaf, Presence, Spec, Verdict, combined
 from agent_identity.canonical import JSON
 
-__all__ = ["Condition", "Group", "Negation", "Predicate", "Question", "parse_condition"]
-
 Predicate: TypeAlias = Callable[[Request], Verdict]
 """A compiled condition."""
 

@@ -15,17 +15,6 @@ from agent_identity._policy.language.conditions import Condition, Negation, Ques
 from agent_identity._policy.language.labels import ToolFacts, facts_about
 from agent_identity._policy.rules.rule import Rule, rule_ids
 
-__all__ = [
-    "LABELS",
-    "SPLIT_CURE",
-    "absent_tools",
-    "explain",
-    "label_rules",
-    "split_rules",
-    "unknown_labels",
-    "warnings_about",
-]
-
 LABELS: Final = MappingProxyType({"tool.labels": "labels", "data.labels": "data"})
 """The attributes that are known only if somebody states them, and the parameter that states them."""
 

@@ -15,7 +15,7 @@ from agent_identity._identity.keys.keys import PublicKey
 from agent_identity._identity.principals.principals import Agent, Principal
 from agent_identity._identity.trust.entries import TrustedKey
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._record import schema as records
+from agent_identity._record import parts
 from agent_identity._record.schema import OF_TASKS, AnyRecord
 from agent_identity._verify.grants._spent_limits import SpentLimits
 from agent_identity._verify.grants.grant_usage import GrantUsage, Placed
@@ -25,8 +25,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity._verify.store.workers import Executor, in_process
 from agent_identity.errors import AttenuationError, TokenError
-
-__all__ = ["Asked", "Delegations", "Judged", "judge_all"]
 
 _NS: Final = 1_000_000_000
 _UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
@@ -198,11 +196,11 @@ def _names(chain: Chain, use: GrantUsage) -> bool:
     )
 
 
-def _principal(of: Principal | records.Principal, *, roles: bool) -> tuple[object, ...]:
+def _principal(of: Principal | parts.Principal, *, roles: bool) -> tuple[object, ...]:
     return of.id, of.kind, of.provenance, of.issuer, (of.roles or ()) if roles else None, of.via or ()
 
 
-def _agent(of: Agent | records.Agent) -> tuple[object, ...]:
+def _agent(of: Agent | parts.Agent) -> tuple[object, ...]:
     return of.id, of.owner, of.version
 
 

@@ -31,8 +31,6 @@ from agent_identity._verify.store.spill_store import SpillStore
 if TYPE_CHECKING:
     from agent_identity._verify.grants.disclosed_arguments import Disclosures
 
-__all__ = ["Call", "Calls", "Deferred", "OpenIntents", "OrderCheck", "OuterTasks"]
-
 _NEAR_TASKS: Final = 4_096  # Tasks in memory, of some 500 bytes each.
 _DEEPEST: Final = 10_000  # Tasks within tasks; nobody opens as many, and each is held in memory.
 

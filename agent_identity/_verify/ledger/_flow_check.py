@@ -28,8 +28,6 @@ from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity.canonical import decode
 from agent_identity.errors import TokenError
 
-__all__ = ["AnsweredMarks", "FlowCheck", "Resumptions"]
-
 _GRANTS: Final = 6
 _NEAR_SUSPENDED: Final = 1_024
 

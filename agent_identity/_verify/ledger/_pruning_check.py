@@ -20,8 +20,6 @@ from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import VerificationError
 
-__all__ = ["find_excerpt", "find_kept", "find_leftovers", "find_pruned"]
-
 _ALL: Final = 7
 _NS: Final = 1_000_000_000
 _KEPT: Final[Mapping[str, tuple[str, str]]] = {

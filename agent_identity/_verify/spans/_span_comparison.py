@@ -17,8 +17,6 @@ from agent_identity._spans.span_from_record import GRANT_ATTRIBUTE, SCOPE, Appea
 from agent_identity._verify.spans._span_facts import SpanFacts
 from agent_identity._verify.spans.attestations import OURS
 
-__all__ = ["Aside", "Claim", "Member", "SpanComparison", "is_our_scope", "members_of"]
-
 Standing: TypeAlias = Literal["changed", "unclear", "unreadable", "retyped", "theirs", "recased", "hidden"]
 """Relation of a member to the record.
 

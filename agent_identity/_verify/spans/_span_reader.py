@@ -27,20 +27,6 @@ from agent_identity._verify.spans._span_grants import grants_on
 from agent_identity._verify.spans.attestations import ATTESTATION, OURS, attestation_on, record_in, signed_body
 from agent_identity.errors import VerificationError
 
-__all__ = [
-    "COPY",
-    "FORM",
-    "MOVED",
-    "READ",
-    "SIGNED",
-    "SPAN",
-    "Rewritten",
-    "SpanBlock",
-    "SpanReader",
-    "cannot_be_read",
-    "read_block",
-]
-
 READ, SIGNED, FORM, SPAN, COPY = range(1, 6)
 """The steps that need only one span."""
 

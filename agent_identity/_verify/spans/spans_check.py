@@ -40,8 +40,6 @@ from agent_identity._verify.spans._span_reader import (
 from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity._verify.store.workers import Executor, in_process
 
-__all__ = ["SPAN_STEPS", "Deduplicator", "SpanVisit", "SpansCheck"]
-
 _PLACE: Final = Struct(">16sQ")
 _NEAR: Final = 20_000  # Entries in memory, of some 250 bytes each.
 

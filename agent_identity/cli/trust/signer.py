@@ -14,8 +14,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import AgentIdentityError, ConfigurationError
 
-__all__ = ["run"]
-
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""

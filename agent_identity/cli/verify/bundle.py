@@ -22,8 +22,6 @@ from agent_identity.cli.verify.verify import lines
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
-__all__ = ["own_wheel", "run"]
-
 _MAX_POLICY: Final = 4 * 1024 * 1024
 
 _README: Final = """\

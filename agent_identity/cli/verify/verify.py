@@ -22,8 +22,6 @@ from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, 
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["lines", "report_lines", "run"]
-
 SHOWN: Final = 20
 """Findings that are printed; ``--json`` has more."""
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schema_document import DETAILS, ONLY_THE_CODEC, RECORDS
 
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
-from agent_identity._ledger.ledger import Beginning
+from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.writer import Entry
 from agent_identity._record.codec import as_dict, decode, decode_detail, encode, encode_detail, plain_members

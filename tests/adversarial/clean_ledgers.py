@@ -21,8 +21,8 @@ from typing import Final
 
 from record_writing import append_record
 
+from agent_identity import Scope
 from agent_identity._authority.grants.grants import Chain, derive, issue
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling
 from agent_identity._identity.common.encoding import digest_of
 from agent_identity._identity.common.ids import uuid_of

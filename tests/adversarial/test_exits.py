@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._authority.registries.tasks import TaskRegistry
 from agent_identity._guard.calls.arguments import Arguments
 from agent_identity._guard.judging import _evaluator as questions

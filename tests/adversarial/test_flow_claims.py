@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._flow.labels import Label
+from agent_identity import Scope, records
 from agent_identity._guard.judging._record_builder import Description
 from agent_identity._guard.judging.tool_flow import ToolFlow
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown
 from agent_identity.errors import Routed
+from agent_identity.inspection import Label
 from agent_identity.policy import Claims, Decision, Effect, Flow
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))

@@ -17,12 +17,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_identity import audit, records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._flow.labels import Label
+from agent_identity import Scope, audit, records
 from agent_identity._flow.provenance import ProvenanceIndex
 from agent_identity._guard.approvals import service as approvals
-from agent_identity._guard.calls.call import Call
 from agent_identity._guard.common.recorded_decisions import policy_state
 from agent_identity._guard.judging import guard as guards
 from agent_identity._guard.judging._record_builder import Description
@@ -30,17 +27,17 @@ from agent_identity._guard.judging.tool_flow import ToolFlow
 from agent_identity._guard.tasks.judged import Judged
 from agent_identity._guard.tasks.task_flow import Flows, TaskFlow
 from agent_identity._identity.common.ids import id_of
-from agent_identity._ledger.ledger import Ledger
 from agent_identity._record import schema
 from agent_identity._storage.os_files import Files
-from agent_identity.adapters import CallRequest, DeclaredFlow
+from agent_identity.adapters import Call, CallRequest, DeclaredFlow
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.audit import story
 from agent_identity.cli import main
 from agent_identity.cli.operate.doctor_policy import examine_policies
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
 from agent_identity.identity import Agent, Human
-from agent_identity.options import Durability, Telemetry
+from agent_identity.inspection import Label
+from agent_identity.options import Durability, Ledger, Telemetry
 from agent_identity.policy import All, Decision, Effect, Flow, Request, Rule, RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))

@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BeforeValidator, Field, validate_call
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity.adapters import CallRequest
 from agent_identity.canonical import encode
 from agent_identity.constraints import Exact, NotOneOf, OneOf, PathWithin, Range, Wildcard

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.sessions.propagation import Peer
+from agent_identity import Enforcer, Scope
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.audit import story
 from agent_identity.cli import main
+from agent_identity.delegation import Peer
 from agent_identity.errors import Denied, OutOfScope, PolicyBlocked
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.options import Privacy, Pseudonyms

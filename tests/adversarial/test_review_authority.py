@@ -13,7 +13,6 @@ import pytest
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
-from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._guard.judging import revocations
 from agent_identity._identity.keys.jws import token_hash
 from agent_identity.delegation import Peer
@@ -21,6 +20,7 @@ from agent_identity.errors import ConfigurationError, Denied, LimitExceeded, Sta
 from agent_identity.identity import Registration, SigningKey, TrustStore, register_agents
 from agent_identity.limits import Limit
 from agent_identity.policy import Decision, Effect
+from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
 OPEN = Scope("tool")

@@ -27,12 +27,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from plain_records import check_record
 
-from agent_identity._authority.grants.limits import Limit
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.erasure import erase
 from agent_identity._guard.judging.guard import Guard
-from agent_identity._guard.sessions.propagation import Peer
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode, digest_of
 from agent_identity._identity.common.ids import is_digest
 from agent_identity._ledger.reader import open_ledger
@@ -43,9 +40,11 @@ from agent_identity.audit import Verifier, disclose
 from agent_identity.canonical import decode_record, encode
 from agent_identity.cli import main
 from agent_identity.constraints import Range
+from agent_identity.delegation import Peer
 from agent_identity.errors import Denied, EvidenceError, OutOfScope
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.span_enrichment import stamp_spans
+from agent_identity.limits import Limit
 from agent_identity.options import Privacy
 from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
 

@@ -12,8 +12,7 @@ from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.sessions.opening import Opening
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.common.ids import id_of

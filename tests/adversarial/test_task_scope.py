@@ -28,9 +28,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from plain_records import check_record
 
 import agent_identity
+from agent_identity import Scope
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._guard.lifecycle.bound_streams import bind_stream
 from agent_identity._identity.common.ids import uuid_of
 from agent_identity._ledger.reader import open_ledger

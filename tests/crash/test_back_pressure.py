@@ -7,8 +7,7 @@ import pytest
 from checking import check
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._ledger import sealer as sealing
 from agent_identity.identity import Agent, Human
 from agent_identity.options import Telemetry

@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.rotation import rotate
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.audit import Report

@@ -24,7 +24,6 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
-from agent_identity._authority.registries.agents import appended
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
@@ -46,6 +45,7 @@ from agent_identity.identity import (
     TrustedKey,
     TrustStore,
     Witnesses,
+    appended,
     signed_trust,
 )
 from agent_identity.options import DigestKeys, Ledger, Telemetry

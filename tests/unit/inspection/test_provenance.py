@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._flow import provenance as rules
-from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
+from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED
 from agent_identity._flow.provenance import ProvenanceIndex
+from agent_identity.inspection import Label
 
 RANKS = list(rules.PROVENANCES)
 VALUES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=40)

@@ -18,9 +18,6 @@ from agent_identity._ledger.transparency.bootstrap import found
 from agent_identity._ledger.transparency.log import DirectoryLog, Head
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT, CompactRange
 from agent_identity._ledger.writer import Closed, Entry
-from agent_identity._record.parts import End, Time
-from agent_identity._record.parts import Stream as Place
-from agent_identity._record.schema import StreamEnd
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import log_line
 from agent_identity._storage.mac import load_ledger_key, log_message
@@ -29,6 +26,8 @@ from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import PublicKey, SigningKey, SystemClock
 from agent_identity.options import Ledger
+from agent_identity.records import End, StreamEnd, Time
+from agent_identity.records import Stream as Place
 from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.telemetry.diagnosis import Check
 from agent_identity.approvals import Approval
 from agent_identity.cli.operate.doctor import diagnose
@@ -22,6 +20,7 @@ from agent_identity.cli.operate.doctor_process import examine_enforcers, examine
 from agent_identity.errors import StateError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Transparency
+from agent_identity.state import MemoryState
 
 Run = Callable[..., tuple[int, str, str]]
 DAY = 86_400

@@ -11,8 +11,7 @@ import pytest
 from checking import check
 from plain_records import append, check_record
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity.approvals import Approval
 from agent_identity.audit import story

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from checking import check
 
+from agent_identity import Enforcer
 from agent_identity._authority.registries.server_inventories import INVENTORY_TYPE
-from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.inventory import server_inventory as module
 from agent_identity._directory.inventory.pinned_servers import (
     MAX_NAMES,

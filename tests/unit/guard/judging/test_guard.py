@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 from plain_records import error_type
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.common.recorded_decisions import decision_fact
 from agent_identity._guard.judging.guard import Guard
 from agent_identity._identity.common.ids import is_digest

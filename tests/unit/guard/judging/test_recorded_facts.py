@@ -19,7 +19,6 @@ from agent_identity._directory.erasure import erase
 from agent_identity._guard.calls import process_facts
 from agent_identity._guard.judging.call_facts import RESOURCES
 from agent_identity._identity.common.ids import is_digest
-from agent_identity._identity.trust.entries import FileVersion
 from agent_identity._ledger.beginning import Beginning
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
@@ -27,6 +26,7 @@ from agent_identity.constraints import AnyOf, Exact, OneOf, Prefix, Range
 from agent_identity.errors import AttenuationError, ConfigurationError
 from agent_identity.identity import (
     Certificate,
+    FileVersion,
     RandomIds,
     SigningKey,
     SystemClock,

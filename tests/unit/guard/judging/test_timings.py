@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._guard.calls.call import Call
+from agent_identity import Scope
 from agent_identity._guard.calls.stopwatch import Stopwatch
+from agent_identity.adapters import Call
 from agent_identity.testing import FixedClock
 
 

@@ -16,11 +16,9 @@ from hypothesis import strategies as st
 from opentelemetry import context as otel
 from opentelemetry import trace
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call
+from agent_identity import Enforcer, Scope, records
 from agent_identity._guard.lifecycle.callables import guarded
+from agent_identity.adapters import Call
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, PolicyBlocked, Routed
 from agent_identity.identity import Agent, Human
 from agent_identity.options import Telemetry

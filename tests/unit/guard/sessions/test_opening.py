@@ -17,10 +17,9 @@ import pytest
 from opentelemetry import context as otel
 from plain_records import error_type
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.tasks.task_context import Attachment
+from agent_identity.adapters import Call, CallRequest
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import Range
 from agent_identity.errors import (

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._guard.telemetry import foreign_spans as neighbours
 from agent_identity._spans.span_from_record import span_ids
 from agent_identity.audit import Report

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_writing import append_record
 
+from agent_identity import Scope
 from agent_identity._authority.grants.grants import Chain, issue
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._guard.judging.call_facts import RESOURCES
 from agent_identity._identity.common.encoding import b64url_decode, digest_of
@@ -27,7 +27,6 @@ from agent_identity._ledger.prunable_prefix import read_heads
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.writer import Entry
 from agent_identity._record.codec import decode
-from agent_identity._record.schema import AnyRecord
 from agent_identity._spans.envelope import signed_attributes
 from agent_identity._spans.span_from_record import make_span
 from agent_identity._storage.lines import stream_line, stream_parts
@@ -39,7 +38,7 @@ from agent_identity._verify.report.findings import CODES, Findings, Place
 from agent_identity.audit import Problem, Report, Verifier, prove
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger
-from agent_identity.records import read_lines
+from agent_identity.records import AnyRecord, read_lines
 from agent_identity.testing import FixedClock, SequentialIds
 
 NOW = 1_764_000_000

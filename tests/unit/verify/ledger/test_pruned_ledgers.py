@@ -27,7 +27,7 @@ from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pr
 from agent_identity._ledger.reader import LedgerReader
 from agent_identity._ledger.transparency import checkpoint as checkpoint_module
 from agent_identity._ledger.transparency.log import Head
-from agent_identity._record.codec import decode, encode
+from agent_identity._record.codec import decode
 from agent_identity._spans.span_from_record import EXPORTED_KINDS, make_span
 from agent_identity._storage.layout import segment_name
 from agent_identity._verify._reconcile import Comparison
@@ -45,6 +45,7 @@ from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Durability, Ledger, Segments
+from agent_identity.records import encode
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import test_spans as spans
 from checking import check
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
 from agent_identity._spans.otlp_json import Document
 from agent_identity._verify.grants import chain_check
 from agent_identity._verify.ledger import index as ledger_index

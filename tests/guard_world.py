@@ -62,7 +62,7 @@ class World:
 
     def spans(self, name: str = "execute_tool") -> list:
         """Return the finished spans whose names begin so; waits until all are signed."""
-        self.enforcer._point.ledger.drain(10)
+        self.enforcer._enforcement.ledger.drain(10)
         return [span for span in self.exporter.get_finished_spans() if span.name.startswith(name)]
 
 

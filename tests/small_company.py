@@ -116,7 +116,7 @@ def forged(directory: Path, target: Path, *, agent: Agent | None = None, tool: s
                 more["intent"] = intent
             stated = {name: getattr(record, name) for name in record.__struct_fields__}
             kept = {name: stated[name] for name in stated.keys() - {"id", "stream", "v"}}
-            written = enforcer._point.ledger.append(partial(type(record), **{**kept, **more}))
+            written = enforcer._enforcement.ledger.append(partial(type(record), **{**kept, **more}))
             intent = decode(written.data).id
     return target
 

@@ -148,7 +148,7 @@ def exporter_of(directory: str | os.PathLike[str], otlp: str, found: Directory) 
 
 
 def admission_of(
-    point: EnforcementContext, agents: AgentRegistry | None, unregistered: str, trust: FollowedTrust
+    enforcement: EnforcementContext, agents: AgentRegistry | None, unregistered: str, trust: FollowedTrust
 ) -> Admission | None:
     """Return the admission of agents by a registry, if there is one.
 
@@ -157,7 +157,7 @@ def admission_of(
     """
     if unregistered not in ("deny", "allow"):
         raise ConfigurationError("unknown unregistered; use unregistered='deny' or unregistered='allow'")
-    return None if agents is None else Admission(point, agents, required=unregistered == "deny", trust=trust)
+    return None if agents is None else Admission(enforcement, agents, required=unregistered == "deny", trust=trust)
 
 
 def judge_of(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
@@ -297,7 +297,9 @@ def name_of(function: object) -> str:
     return name
 
 
-def tokens_of(point: EnforcementContext, source: TokenSource | None, ids: Ids) -> Callable[[], TokenSupply] | None:
+def tokens_of(
+    enforcement: EnforcementContext, source: TokenSource | None, ids: Ids
+) -> Callable[[], TokenSupply] | None:
     """Return what makes the supply of tokens for other services, if there is a source."""
     if source is None:
         return None
@@ -305,7 +307,7 @@ def tokens_of(point: EnforcementContext, source: TokenSource | None, ids: Ids) -
     def supply() -> TokenSupply:
         from agent_identity._directory.tokens.task_tokens import TokenService  # noqa: PLC0415  Few tasks need tokens.
 
-        return TokenService(point, source, ids)
+        return TokenService(enforcement, source, ids)
 
     return supply
 

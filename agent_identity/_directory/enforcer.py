@@ -162,7 +162,7 @@ class Enforcer:
         parts.check_given(privacy, telemetry)
         permits = permits_of(nested)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
-        source, ambience = ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
+        source, task_context = ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
         name = parts.check_parts(mode, issuer, recorder, trust, now=time.wall_ns() // _NS)
         self._trust = followed = FollowedTrust(trust, time)
         revocations = Revocations(
@@ -173,7 +173,7 @@ class Enforcer:
             digests,
             shared,
             issuer,
-            ambience,
+            task_context,
             trust=followed,
             clock=time,
             ids=source,
@@ -181,12 +181,12 @@ class Enforcer:
             check_person=revocations.check_person,
             pseudonyms=pseudonyms,
         )
-        self._point = EnforcementContext(
+        self._enforcement = EnforcementContext(
             ledger=ledger,
             digests=digests,
             spans=parts.spans_of(recorder, telemetry, exporter),
             clock=time,
-            ambience=ambience,
+            task_context=task_context,
             policy=policy,
             routes=MappingProxyType(dict(routes or {})),
             inspectors=tuple(inspectors),
@@ -200,11 +200,11 @@ class Enforcer:
             flows=parts.flows_of(policy, ledger, digests, time, state=shared, mode=mode),
         )
         self._inventory = Inventory(ledger, issuer, followed, time)
-        self._nesting = Nesting(self._point, permits)
+        self._nesting = Nesting(self._enforcement, permits)
         self._registry = TaskRegistry()
-        admission = parts.admission_of(self._point, agents, unregistered, followed)
+        admission = parts.admission_of(self._enforcement, agents, unregistered, followed)
         self._tasks = Tasks(
-            self._point,
+            self._enforcement,
             self._registry,
             issuer,
             name,
@@ -212,12 +212,12 @@ class Enforcer:
             source,
             new_key,
             admission,
-            parts.tokens_of(self._point, tokens, source),
+            parts.tokens_of(self._enforcement, tokens, source),
             exports=Outbound,
-            speak=Statements(self._point, self._forbid),
+            speak=Statements(self._enforcement, self._forbid),
         )
         self._inbound = Inbound(self._tasks, followed, RecordedGrants())
-        self._point.spans.examine()
+        self._enforcement.spans.examine()
         _ENFORCERS.add(self)
         ledger.observe(*telemetry.observers)
         parts.record_policy(ledger, policy, time)
@@ -324,9 +324,9 @@ class Enforcer:
             )
         opened._own_state = found.state
         opened._trust.use(directory, trust_root)
-        opened._point.use(directory, found.state, shared=state is not None)
+        opened._enforcement.use(directory, found.state, shared=state is not None)
         opened._inventory.use(directory, found.state)
-        opened._point.renewals.use(found.certificate)
+        opened._enforcement.renewals.use(found.certificate)
         return opened
 
     def task(
@@ -381,7 +381,7 @@ class Enforcer:
             begin, tasks = self._nesting.begin, self._tasks
             return begin(tasks, purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
 
-        return Opening(self._point, purpose, make, request=request)
+        return Opening(self._enforcement, purpose, make, request=request)
 
     def delegate(
         self,
@@ -412,10 +412,10 @@ class Enforcer:
         purpose = None if purpose is None else folded_purpose(purpose)
 
         def make() -> Task:
-            parent = current_or_refuse(self._point)
+            parent = current_or_refuse(self._enforcement)
             return self._tasks.open_child(parent, purpose or parent.purpose, agent, scope, ttl=ttl, isolated=isolated)
 
-        return Opening(self._point, purpose, make)
+        return Opening(self._enforcement, purpose, make)
 
     def present(self, peer: Peer, *, tool: str, arguments: Mapping[str, object]) -> Presentation:
         """Return the authority to send with one call to another service; it counts there and for this call alone.
@@ -517,12 +517,12 @@ class Enforcer:
 
         A server that was started inside a task runs requests without a task of their own in it.
         """
-        return self._point.ambience.hidden()
+        return self._enforcement.task_context.hidden()
 
     @property
     def current_task(self) -> Task | None:
         """The task of the current context, alive or not; ``None`` outside any."""
-        return self._point.ambience.current()
+        return self._enforcement.task_context.current()
 
     def guard(
         self,
@@ -584,7 +584,7 @@ class Enforcer:
         tool = parts.tool_of(name, kind, server, labels, claims, touches=fixed)
         known = with_data_of(check_labels(data, "data"), tool.touches)
         guard = Guard(
-            self._point,
+            self._enforcement,
             tool,
             data=known,
             suspends=suspends,
@@ -715,12 +715,12 @@ class Enforcer:
     @property
     def mode(self) -> Mode:
         """``"enforce"`` or ``"monitor"``, fixed when the enforcer was opened."""
-        return self._point.mode
+        return self._enforcement.mode
 
     @property
     def clock(self) -> Clock:
         """Source of time of the enforcer."""
-        return self._point.clock
+        return self._enforcement.clock
 
     @property
     def inventory(self) -> Inventory:
@@ -730,12 +730,12 @@ class Enforcer:
     @property
     def revocations(self) -> Revocations:
         """Revocations and suspensions: list them, hand them on, or take them from elsewhere."""
-        return self._point.revocations
+        return self._enforcement.revocations
 
     @property
     def approvals(self) -> Approvals:
         """Requests that wait for a person, and their approval or rejection."""
-        return self._point.approvals
+        return self._enforcement.approvals
 
     def revoke(
         self,
@@ -766,7 +766,9 @@ class Enforcer:
             ValueError: The name or the reason breaks the rules of ids.
         """
         self._refuse_closed()
-        self._point.revocations.revoke(*self._point.revocable(*named(what, name)), reason=reason, suspend=suspend)
+        self._enforcement.revocations.revoke(
+            *self._enforcement.revocable(*named(what, name)), reason=reason, suspend=suspend
+        )
 
     def reinstate(self, what: Task | Grant | Agent | Principal | RevokedKind, name: str | None = None, /) -> None:
         """Lift a suspension; what was revoked for good stays revoked.
@@ -781,7 +783,7 @@ class Enforcer:
             ValueError: It is not suspended.
         """
         self._refuse_closed()
-        self._point.revocations.reinstate(*self._point.revocable(*named(what, name)))
+        self._enforcement.revocations.reinstate(*self._enforcement.revocable(*named(what, name)))
 
     @property
     def degraded(self) -> Mapping[str, str]:
@@ -794,23 +796,23 @@ class Enforcer:
         issuer or of its digests. ``on_record``: one of its functions raised. Others: a witness, or a function of
         ``checkpoints``, lacks the last checkpoint.
         """
-        return self._point.faults()
+        return self._enforcement.faults()
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the current task, for threads, executors and callbacks.
 
         Authority does not enter threads by itself. It still ends with the task.
         """
-        return self._point.ambience.bind(function)
+        return self._enforcement.task_context.bind(function)
 
     def close(self) -> None:
         """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
         self._closed = True
         self._tasks.end_all()
         self._tasks.drop_tokens()
-        self._point.approvals.end()
+        self._enforcement.approvals.end()
         try:
-            self._point.ledger.close()
+            self._enforcement.ledger.close()
         finally:
             if self._exporter is not None:
                 self._exporter.close()
@@ -833,7 +835,7 @@ class Enforcer:
         self._registry = TaskRegistry()
         self._tasks = replace(self._tasks, registry=self._registry)
         self._inbound = replace(self._inbound, tasks=self._tasks)
-        self._point.after_fork_in_child()
+        self._enforcement.after_fork_in_child()
         if self._exporter is not None:
             self._exporter.after_fork_in_child()
 
@@ -849,13 +851,13 @@ class Running(NamedTuple):
     """The parts of an enforcer that metrics read.
 
     Attributes:
-        point: The parts that guards share.
+        enforcement: The parts that guards share.
         tasks: The open tasks.
         exporter: Sends copies of records, if anything does.
         closed: Whether the enforcer was closed.
     """
 
-    point: EnforcementContext
+    enforcement: EnforcementContext
     tasks: TaskRegistry
     exporter: "LedgerExporter | None"
     closed: bool
@@ -863,15 +865,15 @@ class Running(NamedTuple):
 
 def running(enforcer: Enforcer) -> Running:
     """Return the parts of an enforcer as they are now; a forked child has others."""
-    point, tasks = enforcer._point, enforcer._registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    enforcement, tasks = enforcer._enforcement, enforcer._registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     exporter, closed = enforcer._exporter, enforcer._closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return Running(point, tasks, exporter, closed)
+    return Running(enforcement, tasks, exporter, closed)
 
 
 def open_enforcers() -> list[tuple[Enforcer, EnforcementContext]]:
     """Return the open enforcers of this process with their parts, for diagnosis."""
     found = list(_ENFORCERS)
-    return [(one, one._point) for one in found if not one._closed]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return [(one, one._enforcement) for one in found if not one._closed]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _after_fork_in_child() -> None:

@@ -379,13 +379,13 @@ def test_ac_31_a_full_memory_of_proofs_denies(tmp_path: Path) -> None:
 
 def test_ac_31_only_whom_we_trust_takes_room_in_the_memory_of_proofs(services: Services) -> None:
     """Refused requests leave nothing in it."""
-    before = services.b._point.state.generation()
+    before = services.b._enforcement.state.generation()
     with services.task():
         headers = services.headers()
         for _ in range(5):
             services.refused({**headers, CHAIN: headers[CHAIN][:-4] + "AAAA"})
             services.refused(headers, "wrong_arguments", path="/y")
-    assert services.b._point.state.generation() == before
+    assert services.b._enforcement.state.generation() == before
 
 
 FAMILY = """

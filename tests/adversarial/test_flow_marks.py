@@ -22,7 +22,7 @@ from agent_identity._flow.provenance import ProvenanceIndex
 from agent_identity._guard.approvals import service as approvals
 from agent_identity._guard.common.recorded_decisions import policy_state
 from agent_identity._guard.judging import guard as guards
-from agent_identity._guard.judging._record_builder import Description
+from agent_identity._guard.judging._record_builder import RecordBuilder
 from agent_identity._guard.judging.tool_flow import ToolFlow
 from agent_identity._guard.tasks.judged import Judged
 from agent_identity._guard.tasks.task_flow import Flows, TaskFlow
@@ -511,7 +511,7 @@ def test_what_interrupts_a_record_that_names_a_mark_moves_no_mark(office: Any, w
     """A signal handler or finalizer that makes a call then is refused, and the ledger of both calls verifies."""
     read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other", returns="unknown")
     refused: list[ContentBlocked] = []
-    owner, name = (TaskFlow, "_keep") if where == "mark" else (Description, "intent")
+    owner, name = (TaskFlow, "_keep") if where == "mark" else (RecordBuilder, "intent")
     make = getattr(owner, name)
 
     def interrupted(*args: Any) -> object:
@@ -838,7 +838,7 @@ def test_an_intent_without_its_mark_contradicts(office: Any) -> None:
     """A call of a task with a mark names it, or was not judged at it."""
     pay = flow.pays(office)
     with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guards.Description, "intent", _without_mark(guards.Description.intent))
+        patch.setattr(guards.RecordBuilder, "intent", _without_mark(guards.RecordBuilder.intent))
         pay(OWN)
     assert "mark_absent" in flow.codes(flow.verified(office))
 
@@ -1058,7 +1058,7 @@ def test_another_policy_in_the_stream_does_not_switch_the_check_off_in_silence(o
     """Nobody can tell which of two policies judged a call, and that is said."""
     pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
     state = policy_state(RuleSet())
-    office.enforcer._point.ledger.append(partial(records.Policy, time=records.Time.at(0), policy=state))
+    office.enforcer._enforcement.ledger.append(partial(records.Policy, time=records.Time.at(0), policy=state))
     with office.task(EVERYTHING, request=REQUEST):
         read()
         pay(OWN)

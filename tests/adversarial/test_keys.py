@@ -405,7 +405,7 @@ def test_ac_17_a_grant_that_is_dated_back_is_flagged(office: Office, age: int, c
             "chain": [{"id": CLERK.id, "grant": grant.hash}],
             "grant": {"token": grant.token},
         }
-        append(enforcer._point.ledger, "grant", body)
+        append(enforcer._enforcement.ledger, "grant", body)
     office.revoke(key, since)
     report = office.check()
     assert (report.exit_code, codes(report)) == (exit_code, {code})

@@ -572,4 +572,4 @@ def test_ac_42_policy_inspector_body_and_digest_see_one_value(watched: Any, valu
     assert repr(watch.decided) == repr(watch.inspected) == repr([values, values])
     assert type(call.arguments) is MappingProxyType
     if values:
-        assert digest == enforcer._point.digests.digest(task.id, encode(values))
+        assert digest == enforcer._enforcement.digests.digest(task.id, encode(values))

@@ -96,7 +96,7 @@ def test_another_service_sees_the_pseudonym(open_world: Any) -> None:
         text = "".join(b64url_decode(piece).decode("latin-1") for token in handed.tokens for piece in token.split("."))
         assert "alice" not in text
         assert task.grant.principal.id in text
-    assert there.enforcer._point.real(task.grant.principal) == task.grant.principal
+    assert there.enforcer._enforcement.real(task.grant.principal) == task.grant.principal
 
 
 def test_a_pseudonym_is_nobody_s_name(open_world: Any) -> None:

@@ -192,7 +192,7 @@ def test_a_forged_outcome_behind_the_last_seal_counts_as_nothing_but_unsealed(tm
         enforcer.task("read", principal=ALICE, agent=CLERK, scope=SCOPE),
         enforcer.action("read_invoice"),
     ):
-        enforcer._point.ledger.seal()
+        enforcer._enforcement.ledger.seal()
         shutil.copytree(tmp_path / "running", ledger)
     (stream,) = streams(ledger)
     lines = (stream / "entries.jsonl").read_bytes()

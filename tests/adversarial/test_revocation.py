@@ -265,8 +265,8 @@ def _elsewhere(world: Any, state: MemoryState) -> Enforcer:
         issuer=SigningKey.load(world.directory / "keys" / "issuer.pem"),
         recorder=SigningKey.load(world.directory / "keys" / "recorder.pem"),
         trust=TrustStore.load(world.directory / "trust.json"),
-        ledger=world.enforcer._point.ledger,
-        digests=world.enforcer._point.digests,
+        ledger=world.enforcer._enforcement.ledger,
+        digests=world.enforcer._enforcement.digests,
         state=state,
         clock=world.clock,
     )
@@ -495,8 +495,8 @@ def test_two_who_revoke_at_once_lose_nothing(tmp_path: Path) -> None:
             issuer=SigningKey.load(tmp_path / "a" / "keys" / "issuer.pem"),
             recorder=SigningKey.load(tmp_path / "a" / "keys" / "recorder.pem"),
             trust=TrustStore.load(tmp_path / "a" / "trust.json"),
-            ledger=one._point.ledger,
-            digests=one._point.digests,
+            ledger=one._enforcement.ledger,
+            digests=one._enforcement.digests,
             state=states[1],
         )
         threads = [
@@ -527,8 +527,8 @@ def test_processes_elsewhere_follow_within_their_interval(open_world: Any, tmp_p
         issuer=SigningKey.load(world.directory / "keys" / "issuer.pem"),
         recorder=SigningKey.load(world.directory / "keys" / "recorder.pem"),
         trust=TrustStore.load(world.directory / "trust.json"),
-        ledger=enforcer._point.ledger,
-        digests=enforcer._point.digests,
+        ledger=enforcer._enforcement.ledger,
+        digests=enforcer._enforcement.digests,
         state=away,
         clock=world.clock,
         ids=SequentialIds(),

@@ -49,7 +49,7 @@ def test_ac_23_authority_ends_with_its_block(world: Any) -> None:
         assert tool(1) == 1
     with world.refused("no_task", NoTask, chain=None):
         tool(1)
-    token = otel.attach(world.enforcer._point.ambience.holding(task))
+    token = otel.attach(world.enforcer._enforcement.task_context.holding(task))
     with world.refused("task_ended", NoTask):
         tool(1)
     otel.detach(token)

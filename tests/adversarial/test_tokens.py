@@ -106,7 +106,7 @@ def everything(world: Any, caplog: pytest.LogCaptureFixture) -> Iterator[tuple[s
     for path in sorted(world.directory.rglob("*")):
         if path.is_file():
             yield path.name, path.read_bytes().decode("utf-8", "replace")
-    world.enforcer._point.ledger.drain(10)
+    world.enforcer._enforcement.ledger.drain(10)
     for span in world.exporter.get_finished_spans():
         yield span.name, span.to_json()
         payload = span.attributes.get("agent_identity.attestation.payload", "")

@@ -182,7 +182,7 @@ class Life:
             self.call(enforcer, first)
             self.stream(enforcer, first + 1)
             self.attempt(lambda: self.part_of(enforcer, first + 2))
-            self.attempt(enforcer._point.ledger.seal)
+            self.attempt(enforcer._enforcement.ledger.seal)
 
     def part_of(self, enforcer: Enforcer, n: int) -> None:
         """Act as a delegate."""

@@ -347,7 +347,7 @@ def act(enforcer: Enforcer, calls: int = 2) -> list[int]:
     with enforcer.task("a purpose", principal=ALICE, agent=CLERK, scope=Scope("tool")):
         for number in range(calls):
             tool(number)
-        enforcer._point.ledger.seal()
+        enforcer._enforcement.ledger.seal()
         with enforcer.delegate(Agent("helper", owner="finance@example.com"), scope=Scope("tool")):
             tool(calls)
     return ran
@@ -406,8 +406,8 @@ def started(directory: Path, sync: str) -> Report:
     """Start once more, act, seal and close; return what the auditor says afterwards."""
     with opened(directory, RandomIds(), durability=Durability(sync=sync)) as enforcer:
         assert act(enforcer, 1) == [0, 1]
-        enforcer._point.ledger.seal()
-        assert enforcer._point.ledger.degraded is None
+        enforcer._enforcement.ledger.seal()
+        assert enforcer._enforcement.ledger.degraded is None
     return check(directory)
 
 

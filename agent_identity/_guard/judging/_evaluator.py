@@ -35,7 +35,7 @@ class PolicyEvaluator:
     """Asks inspectors and policy about the calls of one tool.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         tool: The tool, as policies see it.
         data: Labels of the tool's data; ``None`` if nobody stated them.
 
@@ -44,15 +44,15 @@ class PolicyEvaluator:
         waits: Inspectors, or the policy that judges their findings, may block.
     """
 
-    __slots__ = ("_data", "_hints", "_input", "_is_foreign", "_output", "_point", "_tool", "inspects", "waits")
+    __slots__ = ("_data", "_enforcement", "_hints", "_input", "_is_foreign", "_output", "_tool", "inspects", "waits")
 
-    def __init__(self, point: EnforcementContext, tool: Tool, data: tuple[str, ...] | None) -> None:
-        self._point = point
+    def __init__(self, enforcement: EnforcementContext, tool: Tool, data: tuple[str, ...] | None) -> None:
+        self._enforcement = enforcement
         self._tool = tool
         self._data = data
-        self._is_foreign = not is_built_in(point.policy)
-        self._input = Inspection(point.inspectors, tool.name, "input")
-        self._output = Inspection(point.inspectors, tool.name, "output")
+        self._is_foreign = not is_built_in(enforcement.policy)
+        self._input = Inspection(enforcement.inspectors, tool.name, "input")
+        self._output = Inspection(enforcement.inspectors, tool.name, "output")
         # A finding names its inspector alone: where one of that name may block, all may.
         self._hints = (self._input.advisory | self._output.advisory) - self._input.sure - self._output.sure
         self.inspects = bool(self._output)
@@ -112,7 +112,7 @@ class PolicyEvaluator:
             by_call: The functions that declare further ones.
             view: The arguments.
         """
-        with self._point.ambience.unmarked():
+        with self._enforcement.task_context.unmarked():
             return touches_of_call(fixed, by_call, MappingProxyType(_copied(view)))
 
     def decide(self, request: Request, known: Decision) -> Decision:
@@ -122,14 +122,14 @@ class PolicyEvaluator:
             request: The request.
             known: A valid decision that may be returned again.
         """
-        policy = self._point.policy
+        policy = self._enforcement.policy
         if policy is None:
             return WITHIN_SCOPE
         try:
             if not self._is_foreign:  # Built-in policies open no tasks, and run in the hot path of every call.
                 decision = policy.decide(request)
             else:
-                with self._point.ambience.unmarked():
+                with self._enforcement.task_context.unmarked():
                     decision = policy.decide(request)
         except Exception as error:  # noqa: BLE001 - A policy that fails blocks.
             _LOG.error("the policy failed, and blocks the call of %s\n%s", self._tool.name, frames_of(error))
@@ -171,7 +171,7 @@ class PolicyEvaluator:
         shown = _copied(value) if is_input and is_mapping(value) else value
         content = Content(direction=direction, tool=self._tool.name, value=shown, injected=injected)
         try:
-            with self._point.ambience.unmarked() if is_input or _is_plain(value) else nullcontext():
+            with self._enforcement.task_context.unmarked() if is_input or _is_plain(value) else nullcontext():
                 return (*findings, *inspection.others(content))
         except Denied as denied:
             raise RuntimeError(f"an inspector raised {error_type(denied)} of another call; return findings") from None
@@ -192,7 +192,7 @@ class PolicyEvaluator:
         """
         # By itself as well, because what stands before it may hide a match.
         findings = self.inspect("output", readable(item))
-        with self._point.ambience.unmarked() if self._output.foreign else nullcontext():
+        with self._enforcement.task_context.unmarked() if self._output.foreign else nullcontext():
             stream.add(item, findings)
 
     def ready(self, stream: HeldStream, *, last: bool) -> ReadyItems:
@@ -202,7 +202,7 @@ class PolicyEvaluator:
             stream: The stream.
             last: It has ended.
         """
-        with self._point.ambience.unmarked() if self._output.foreign else nullcontext():
+        with self._enforcement.task_context.unmarked() if self._output.foreign else nullcontext():
             return stream.ready(last=last)
 
 

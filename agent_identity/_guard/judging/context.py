@@ -35,7 +35,7 @@ OnTiming: TypeAlias = Callable[[Call, Ending, int], object]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
-_TOLD_NS: Final = 60_000_000_000
+_SHOWN_NS: Final = 60_000_000_000
 
 
 @final
@@ -99,7 +99,7 @@ class Openings:
         if failed is None:
             return None
         (problem, at_ns), now = failed, _now(clock)
-        return None if at_ns is not None and now is not None and now - at_ns >= _TOLD_NS else problem
+        return None if at_ns is not None and now is not None and now - at_ns >= _SHOWN_NS else problem
 
 
 def _now(clock: Clock) -> int | None:
@@ -119,7 +119,7 @@ class EnforcementContext:
     digests: DigestKeys
     spans: Spans
     clock: Clock
-    ambience: TaskContext
+    task_context: TaskContext
     policy: Policy | None
     routes: Mapping[str, Callable[..., object] | Approval]
     inspectors: tuple[Inspector, ...]
@@ -159,7 +159,7 @@ class EnforcementContext:
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's parts to the parent."""
-        self.ambience.renew()
+        self.task_context.renew()
         self.revocations.after_fork_in_child()
         self.approvals.after_fork_in_child()
         if self.flows is not None:

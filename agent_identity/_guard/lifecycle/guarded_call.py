@@ -157,9 +157,9 @@ class GuardedCall(CallSteps):
         Args:
             function: Its function, if it has one; a second function of the same name is logged.
         """
-        tools, guard = self._point.tools, self._guard
+        tools, guard = self._enforcement.tools, self._guard
         tools.learn(self.tool, guard.data, guard.declared, endorses=guard.endorses, knows_threads=guard.knows_threads)
-        tools.tell_labels(self.tool, self._point.policy)
+        tools.tell_labels(self.tool, self._enforcement.policy)
         if function is not None:
             tools.learn_function(self.tool, function)
 
@@ -169,7 +169,7 @@ class GuardedCall(CallSteps):
         Args:
             names: The names; the caller removes each name from the set when it guards that tool.
         """
-        self._point.tools.expect(names)
+        self._enforcement.tools.expect(names)
 
     def saw(self, calls: Iterable[str]) -> None:
         """Know the ids of calls that a model has just asked for in the open task.
@@ -189,4 +189,4 @@ class GuardedCall(CallSteps):
         Args:
             other: The other one.
         """
-        return self._point is other._point  # noqa: SLF001  Of the same class.
+        return self._enforcement is other._enforcement  # noqa: SLF001  Of the same class.

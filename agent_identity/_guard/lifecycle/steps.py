@@ -44,18 +44,18 @@ class CallSteps:
         judge: Judges a call; its body must not run before :meth:`settle` has returned. See :meth:`Guard.judge`.
     """
 
-    __slots__ = ("_guard", "_lazy", "_links", "_marks", "_point", "_signs_at_once", "_store_waits", "judge")
+    __slots__ = ("_enforcement", "_guard", "_lazy", "_links", "_marks", "_signs_at_once", "_store_waits", "judge")
 
     def __init__(self, guard: Guard, *, lazy: Lazy | None = None, judge: Judge | None = None) -> None:
-        point = guard.point
+        enforcement = guard.enforcement
         self._guard: Final = guard
         self.judge: Final = guard.judge if judge is None else judge
         self._lazy: Final = lazy
-        self._point: Final = point
-        self._marks: Final = point.flows is not None
+        self._enforcement: Final = enforcement
+        self._marks: Final = enforcement.flows is not None
         self._links: Final = guard.declares_by_call or any(map(has_placeholders, guard.tool.touches))
-        self._signs_at_once: Final = point.spans.signs_at_once
-        self._store_waits: Final = type(point.state) is not MemoryState
+        self._signs_at_once: Final = enforcement.spans.signs_at_once
+        self._store_waits: Final = type(enforcement.state) is not MemoryState
 
     @property
     def tool(self) -> Tool:
@@ -65,17 +65,17 @@ class CallSteps:
     @property
     def mode(self) -> Mode:
         """The mode of the enforcer: ``enforce`` refuses calls, ``monitor`` runs and records everything."""
-        return self._point.mode
+        return self._enforcement.mode
 
     @property
     def clock(self) -> Clock:
         """The clock of the enforcer."""
-        return self._point.clock
+        return self._enforcement.clock
 
     @property
     def current_task(self) -> Task | None:
         """The enforcer's task in the current context, alive or not; ``None`` outside any task."""
-        return self._point.ambience.current()
+        return self._enforcement.task_context.current()
 
     @property
     def follows_flow(self) -> bool:
@@ -85,7 +85,7 @@ class CallSteps:
     @property
     def can_suspend(self) -> bool:
         """True if a route of the enforcer leads to an approval channel that suspends calls, and calls are refused."""
-        channels = (route for route in self._point.routes.values() if isinstance(route, Approval))
+        channels = (route for route in self._enforcement.routes.values() if isinstance(route, Approval))
         return self.mode == "enforce" and any(channel.suspends for channel in channels)
 
     async def waits_async(self, request: CallRequest) -> bool:
@@ -125,7 +125,7 @@ class CallSteps:
         suspends: tuple[type[BaseException], ...] = (Exception, *channel.suspends)
         try:
             try:
-                answer = await self._point.approvals.decide_async(call, channel, steps)
+                answer = await self._enforcement.approvals.decide_async(call, channel, steps)
             except suspends as error:
                 await steps.take(partial(self._guard.settle, call, partial(_raise, error)))
             else:
@@ -151,7 +151,7 @@ class CallSteps:
             return
         if not task.lease.watched:
             with suppress(Denied):  # From now on the lease itself refuses.
-                task.lease.check(self._point.clock)
+                task.lease.check(self._enforcement.clock)
         if not task.lease.live:
             await off_loop(partial(self._lapse, call))
 
@@ -205,7 +205,7 @@ class CallSteps:
             at_once(self._guard.check, call)
         elif task is not None:
             try:
-                task.lease.look(self._point.clock)
+                task.lease.look(self._enforcement.clock)
             except Denied:
                 self._guard.check(call)
 
@@ -332,7 +332,7 @@ class CallSteps:
         """Withhold an unfinished result; monitor mode records that it would have been refused."""
         error = lazy_result(self._guard.tool.name)
         self._guard.fail(call, error, CODE)
-        if self._point.mode == "enforce":
+        if self._enforcement.mode == "enforce":
             drop(result)
             raise error
 
@@ -387,7 +387,7 @@ class CallSteps:
         if self._guard.slow or (self._store_waits and self._guard.asks_state(request)):
             return False
         try:
-            task = self._point.ambience.current()
+            task = self._enforcement.task_context.current()
         except Exception:  # Our own defect; the guard meets it as well, and refuses with a code.
             return False
         takes = task is not None and self._store_waits and bool(task.limits)
@@ -403,17 +403,17 @@ class CallSteps:
         if not self._writes_at_once(task):
             return False
         try:
-            return task is None or not (task.lease.watched or not self._point.revocations.is_current())
+            return task is None or not (task.lease.watched or not self._enforcement.revocations.is_current())
         except Exception:  # As above: for example a closed store.
             return False
 
     def _writes_at_once(self, task: Task | None) -> bool:
         """Return whether a record of the task is one write without any read."""
-        point = self._point
+        enforcement = self._enforcement
         try:
-            if not point.ledger.at_once or (self._links and not point.digests.knows(RESOURCES)):
+            if not enforcement.ledger.at_once or (self._links and not enforcement.digests.knows(RESOURCES)):
                 return False
-            return point.digests.knows(point.ledger.stream if task is None else task.id)
+            return enforcement.digests.knows(enforcement.ledger.stream if task is None else task.id)
         except Exception:  # As above: a stream that cannot begin.
             return False
 
@@ -422,7 +422,7 @@ class CallSteps:
         return self._store_waits and (call.reserved is not None or call.approval is not None)
 
     def _records_at_once(self, call: Call) -> bool:
-        inline = self._point.inline or type(call.execution.span) is AdoptedSpan
+        inline = self._enforcement.inline or type(call.execution.span) is AdoptedSpan
         return (not inline or self._signs_at_once) and self._writes_at_once(call.task)
 
 

@@ -145,13 +145,13 @@ class Outbound:
 
     def present(self, peer: Peer, tool: str, arguments: Mapping[str, object]) -> Presentation:
         """Return the authority to send with one call to a peer."""
-        task = current_or_refuse(self.tasks.point)
+        task = current_or_refuse(self.tasks.enforcement)
         self._check(task)
-        now = self.tasks.point.clock.wall_ns() // _NS
+        now = self.tasks.enforcement.clock.wall_ns() // _NS
         addressed = task.handed.addressed(peer)
         if addressed is None or (addressed.chain.leaf.expires_at - now < _RENEW and not _as_long_as(task, addressed)):
             addressed = self._address(task, peer)
-        onward, call = addressed.onward, uuid_of(self.tasks.ids.new(self.tasks.point.clock.wall_ns()))
+        onward, call = addressed.onward, uuid_of(self.tasks.ids.new(self.tasks.enforcement.clock.wall_ns()))
         mark = _export(task, addressed.chain.leaf, onward, call)
         self._check(task)  # Only now is it sure that the end will be told to the receiver.
         proof = prove(
@@ -177,7 +177,7 @@ class Outbound:
         ttl: timedelta | None,
     ) -> DelegationBundle | Grants:
         """Return a part of a task's authority for a child process, or for the key of another party."""
-        if current_or_refuse(self.tasks.point) is not task:
+        if current_or_refuse(self.tasks.enforcement) is not task:
             raise NoTask("this is not the task that is open here; export enforcer.current_task")
         seconds = None if ttl is None else seconds_of(ttl)
         seed, holder = b"", to
@@ -204,7 +204,7 @@ class Outbound:
         return call is not None and task.flow.answered(hop, call, mark)
 
     def _address(self, task: Task, peer: Peer) -> AudienceGrant:
-        with self.tasks.attenuating(task, task.agent, self.tasks.point.clock.wall_ns()):
+        with self.tasks.attenuating(task, task.agent, self.tasks.enforcement.clock.wall_ns()):
             scope = task.scope if peer.tools is None else _restricted(task.scope, peer.tools)
         holder = self.tasks.new_key()
         leaf = self._derive(
@@ -231,7 +231,7 @@ class Outbound:
         audience: str | None,
         final: bool = False,
     ) -> Grant:
-        wall = self.tasks.point.clock.wall_ns()
+        wall = self.tasks.enforcement.clock.wall_ns()
         self._check(task)
         remaining = max(1, task.expires_at - wall // _NS)
         if self.tasks.admission is not None:
@@ -255,23 +255,25 @@ class Outbound:
 
     def _check(self, task: Task) -> None:
         """Refuse a task that has ended, or whose chain is revoked, and record the refusal."""
-        point = self.tasks.point
-        task.lease.check(point.clock)
+        enforcement = self.tasks.enforcement
+        task.lease.check(enforcement.clock)
         try:
-            point.check(task)
+            enforcement.check(task)
         except Denied as denied:
-            start_ns = point.clock.wall_ns()
-            record_refusal(point, denied, task.agent, principal=task.grant.principal, parent=task, start_ns=start_ns)
-            if point.mode == "enforce":
+            start_ns = enforcement.clock.wall_ns()
+            record_refusal(
+                enforcement, denied, task.agent, principal=task.grant.principal, parent=task, start_ns=start_ns
+            )
+            if enforcement.mode == "enforce":
                 raise
 
     def _hand_over(self, task: Task, grant: Grant) -> None:
         """Record a grant that is about to leave the process, and note it so that its holder learns of the end."""
-        point = self.tasks.point
-        wall = point.clock.wall_ns()
+        enforcement = self.tasks.enforcement
+        wall = enforcement.clock.wall_ns()
         facts, token = task_facts((*task.chain.grants, grant)), GrantToken(token=grant.token)
         trace, time = current_trace(), Time.at(wall)
-        point.ledger.append(partial(records.Grant, **facts._asdict(), time=time, trace=trace, grant=token))
+        enforcement.ledger.append(partial(records.Grant, **facts._asdict(), time=time, trace=trace, grant=token))
         task.handed.add(grant, wall // _NS)
 
 

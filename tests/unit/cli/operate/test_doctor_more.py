@@ -208,10 +208,10 @@ def test_enforcers_are_shown(tmp_path: Path) -> None:
     """What is open here, whether it refuses, and what does not work of it; closed ones are gone."""
     watching = Enforcer.open(tmp_path / "a", mode="monitor")
     working = Enforcer.open(tmp_path / "b", transparency=Transparency(checkpoints=lambda note: 1 / 0))
-    marks = {enforcer: f"stream …{enforcer._point.ledger.stream[-6:]}" for enforcer in (watching, working)}
+    marks = {enforcer: f"stream …{enforcer._enforcement.ledger.stream[-6:]}" for enforcer in (watching, working)}
     with working.no_task():
-        working._point.ledger.seal()
-    for publisher in working._point.ledger.publishers:
+        working._enforcement.ledger.seal()
+    for publisher in working._enforcement.ledger.publishers:
         publisher.settle(10)
     found = within("enforcer")
     assert (

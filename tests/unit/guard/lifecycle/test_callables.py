@@ -835,7 +835,7 @@ def test_a_resume_whose_refusal_cannot_be_recorded_runs_nothing(world: Any, monk
             next(first)
             await anext(second)
         with monkeypatch.context() as patch:
-            patch.setattr(type(world.enforcer._point.ledger), "append", _refuse)
+            patch.setattr(type(world.enforcer._enforcement.ledger), "append", _refuse)
             with pytest.raises(EvidenceError):
                 next(first)
             with pytest.raises(EvidenceError):

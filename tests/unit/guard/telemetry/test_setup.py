@@ -262,7 +262,7 @@ def test_durable_evidence_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Enforcer.open(tmp_path, durability=Durability(sync="disk")) as enforcer,
         enforcer.task("p", scope=OPEN, **PARTIES),
     ):
-        enforcer._point.ledger.drain(10)
+        enforcer._enforcement.ledger.drain(10)
         before = len(calls)
         with enforcer.action("tool"):
             assert len(calls) > before
@@ -456,9 +456,9 @@ def test_spans_that_fail_at_their_end_cost_nothing(tmp_path: Path, caplog: Any, 
 
         with enforcer.task("p", scope=OPEN, **PARTIES):
             assert tool() == 5
-            enforcer._point.ledger.drain(10)
+            enforcer._enforcement.ledger.drain(10)
     assert "span could not be" in caplog.text
-    assert enforcer._point.ledger.callback_failures == 0
+    assert enforcer._enforcement.ledger.callback_failures == 0
 
 
 def test_the_provider_is_the_one_of_call_time(tmp_path: Path, opened: Any) -> None:
@@ -596,7 +596,7 @@ def test_observers_get_the_first_record_of_every_stream(tmp_path: Path) -> None:
     """Also of a stream that is begun because the one before cannot go on, and the record of a recovered stream."""
     seen = list[Any]()
     with Enforcer.open(tmp_path / "e", telemetry=Telemetry(on_record=seen.append)) as enforcer:
-        ledger = enforcer._point.ledger
+        ledger = enforcer._enforcement.ledger
         first = ledger.stream
         ledger._stream.usable = False  # As after a write that was interrupted.
         assert ledger.stream != first

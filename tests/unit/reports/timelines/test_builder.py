@@ -261,7 +261,7 @@ def test_a_story_tells_that_its_keys_were_erased(tmp_path: Path) -> None:
     """Of a task by its id, of a principal by all that began until then; the record stands behind both."""
     clock = FixedClock(START)
     with Enforcer.open(tmp_path, clock=clock, ids=SequentialIds()) as enforcer:
-        ledger, bob = enforcer._point.ledger, Human("bob@example.com")
+        ledger, bob = enforcer._enforcement.ledger, Human("bob@example.com")
         for who in (ALICE, ALICE, bob):
             with enforcer.task("t", principal=who, agent=CLERK, scope=Scope("pay")) as task:
                 if who is ALICE:

@@ -368,7 +368,7 @@ def test_a_process_that_died_is_recovered(history: History) -> None:
             enforcer.action("pay", amount=1),
         ):
             history.refuse(tool, 99)
-            stream = enforcer._point.ledger.stream
+            stream = enforcer._enforcement.ledger.stream
             shutil.copytree(history.path, dead.path)  # As a process leaves it that dies now.
     with (dead.path / "ledger" / stream / "entries.jsonl").open("ab") as file:
         file.write(b'{"mac":"00')

@@ -73,7 +73,7 @@ def recover(
                 return fault
             for stream in held:
                 if not stream.clean():
-                    report(stream.found())
+                    report(stream.summary())
                 settle(files, stream.lock_fd, stream.bytes)
     return None
 
@@ -196,7 +196,7 @@ class _Dead:
         """Return the head over all records that its process wrote."""
         return Head(self.name, self.tree.size, self.tree.root(), time_ns)
 
-    def found(self) -> RecoveredStream:
+    def summary(self) -> RecoveredStream:
         """Return the report of the recovery."""
         listed = tuple(itertools.islice(self.intents, _MAX_OPEN))
         return RecoveredStream(

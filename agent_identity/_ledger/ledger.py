@@ -23,7 +23,7 @@ from agent_identity._ledger._recovery import recover
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._ledger.segments import Segments
-from agent_identity._ledger.transparency.bootstrap import check_origin, found
+from agent_identity._ledger.transparency.bootstrap import check_origin, sign_empty_log
 from agent_identity._ledger.transparency.log import DirectoryLog
 from agent_identity._ledger.transparency.publisher import Publisher
 from agent_identity._ledger.writer import Entry, Make, StreamWriter, Told, fault_of
@@ -100,7 +100,7 @@ class Ledger:
         for folder, mode in ((layout.keys, 0o700), (layout.streams, 0o755), (layout.log, 0o755)):
             files.mkdir(folder, mode)
         # Before anything else, so that whatever is found without a checkpoint has lost it.
-        found(files, layout, signer=self._signer, origin=self._origin)
+        sign_empty_log(files, layout, signer=self._signer, origin=self._origin)
         check_origin(files, layout, self._origin)
         key = load_ledger_key(files, layout.ledger_key)
         if self._durable:

@@ -39,8 +39,8 @@ def copied_state(folder: str | os.PathLike[str]) -> Generator[StateStore]:
     if not there:
         yield MemoryState()
         return
-    with tempfile.TemporaryDirectory(prefix="agent-identity-") as aside:
-        target = Path(aside) / source.name
+    with tempfile.TemporaryDirectory(prefix="agent-identity-") as copied:
+        target = Path(copied) / source.name
         _copy(source, target)
         with contextlib.closing(SqliteState(target)) as state:
             yield state

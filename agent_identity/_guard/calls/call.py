@@ -156,7 +156,7 @@ class Execution(Struct, eq=False):
         marker: The marker of the body in that context; ``None`` outside any task.
         home: The process in which the body may run.
         attachment: The attached context, while the body runs.
-        aside: What the body had attached itself when its last step ended, such as a delegation.
+        inner: What the body had attached itself when its last step ended, such as a delegation.
     """
 
     around: Context | None = None
@@ -166,7 +166,7 @@ class Execution(Struct, eq=False):
     marker: Body | None = None
     home: object = None
     attachment: Attachment | None = None
-    aside: tuple[Attachment, ...] = ()
+    inner: tuple[Attachment, ...] = ()
 
 
 class Inspected(Struct, eq=False):
@@ -434,12 +434,12 @@ class Call(Struct, eq=False):
         execution = self.execution
         if execution.context is not None:
             execution.attachment = Attachment(execution.context)
-            aside, execution.aside = execution.aside, ()
-            for attachment in aside:
+            inner, execution.inner = execution.inner, ()
+            for attachment in inner:
                 attachment.attach_again()
 
     def detach(self) -> None:
         """Undo :meth:`attach`; idempotent."""
         attachment, self.execution.attachment = self.execution.attachment, None
         if attachment is not None:
-            self.execution.aside = attachment.release()
+            self.execution.inner = attachment.release()

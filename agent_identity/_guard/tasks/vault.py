@@ -112,20 +112,20 @@ class Vault:
         """
         work = _Restoring(self._kept, patterns)
         result = work.put(value, _MAX_DEPTH)
-        return (result, tuple(work.found.values())) if work.found else (value, ())
+        return (result, tuple(work.used.values())) if work.used else (value, ())
 
 
 @final
 class _Restoring:
     """Puts kept values into one argument."""
 
-    __slots__ = ("_kept", "_left", "_patterns", "found")
+    __slots__ = ("_kept", "_left", "_patterns", "used")
 
     def __init__(self, kept: Mapping[str, Kept], patterns: Sequence[str]) -> None:
         self._kept = kept
         self._patterns = patterns
         self._left = MAX_SIZE
-        self.found: dict[str, Kept] = {}
+        self.used: dict[str, Kept] = {}
 
     def put(self, value: object, depth: int) -> object:
         if type(value) is str:
@@ -159,7 +159,7 @@ class _Restoring:
         if not any(matches(pattern, kept.category) for pattern in self._patterns):
             return None
         self._left -= kept.size
-        self.found[kept.handle] = kept
+        self.used[kept.handle] = kept
         return kept
 
 

@@ -21,7 +21,7 @@ _NO_FILE: Final = frozenset({None, errno.ELOOP, errno.ENXIO})
 """System errors for a folder or device, for a link, and for a socket."""
 
 
-def found(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
+def sign_empty_log(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
     """Sign the empty log of a new directory.
 
     Killed at any moment, this leaves a directory in which the next start does the same. Of a directory that

@@ -248,7 +248,7 @@ class Claim(NamedTuple):
 
 
 @final
-class Aside:
+class NestedClaims:
     """Collects our attributes from the parts of spans that back ends show beside the span's own attributes.
 
     Args:
@@ -264,16 +264,16 @@ class Aside:
     def claims(self, span: SpanData | PastedSpan) -> tuple[Claim, ...]:
         """Return our attributes beside those of the span; for a pasted span, those on its events and links."""
         if isinstance(span, PastedSpan):
-            return self._own(span.aside)
+            return self._own(span.nested)
         # Most spans share both with the one before.
         if span.resource is not self._shared[0] or span.scope_attributes is not self._shared[1]:
             self._shared = span.resource, span.scope_attributes
             of_resource = self._claim("the resource", span.resource)
             self._claims = of_resource + self._claim("the scope", span.scope_attributes)
-        return self._claims + self._own(span.aside) if span.aside else self._claims
+        return self._claims + self._own(span.nested) if span.nested else self._claims
 
-    def _own(self, aside: Sequence[Mapping[str, object]]) -> tuple[Claim, ...]:
-        return tuple(claim for attributes in aside for claim in self._claim("an event or link", attributes))
+    def _own(self, nested: Sequence[Mapping[str, object]]) -> tuple[Claim, ...]:
+        return tuple(claim for attributes in nested for claim in self._claim("an event or link", attributes))
 
     def _claim(self, where: str, attributes: Mapping[str, object]) -> tuple[Claim, ...]:
         """Return the claim of a part in a tuple of one, or an empty tuple."""
@@ -299,11 +299,11 @@ class SpanComparison:
     def __init__(self, step: int, redacted: Collection[str]) -> None:
         self._step = step
         self._redacted = _OTHERS_MAY_SET.union(redacted)
-        self._aside = Aside(_OF_OURS, self._redacted)
+        self._nested = NestedClaims(_OF_OURS, self._redacted)
 
     def claims(self, span: SpanData | PastedSpan) -> tuple[Claim, ...]:
         """Return our attributes beside those of the span."""
-        return self._aside.claims(span)
+        return self._nested.claims(span)
 
     def compare_copies(self, record: AnyRecord, span: SpanData | PastedSpan, facts: SpanFacts) -> None:
         """Compare the plain attributes of a span with its record.
@@ -379,7 +379,7 @@ class SpanComparison:
             span: The span.
             facts: The facts about the span; findings are added to them.
         """
-        for claim in self._aside.claims(span):
+        for claim in self._nested.claims(span):
             wrong = [name for name in claim.unsigned if claim.attributes[name] != span.attributes.get(name)]
             wrong += [
                 field.attribute

@@ -212,12 +212,12 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
     yield f"  completeness  {hanging(report.completeness_words, 16, room)}"
     yield f"  trust         {hanging(_TRUST[report.trust], 16, room)}"
     if report.period is not None:
-        yield f"  period        {hanging(_told(report.period), 16, room)}"
+        yield f"  period        {hanging(_shown_period(report.period), 16, room)}"
     yield ""
     yield from report_lines(report, style, room)
 
 
-def _told(period: Period) -> str:
+def _shown_period(period: Period) -> str:
     state = period.state.replace("_", " ")
     return f"{state}: {counted(period.records, 'record')}, {counted(period.signs, 'sign')} of life; {period.why}"
 

@@ -13,7 +13,7 @@ from agent_identity.canonical import JSON
 class IfGiven:
     """The caller may leave the argument out; if it is there, it satisfies the constraint.
 
-    Without the argument the tool takes its own default, which nobody judges: name an argument so only where that
+    Without the argument the tool takes its own default, which no one judges: name an argument so only where that
     default is acceptable. It stands directly at an argument of a scope, never inside another constraint.
 
     Args:

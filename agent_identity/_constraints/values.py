@@ -80,7 +80,7 @@ class Walked:
     """A container that is walked at most once, shared by all its constraints.
 
     Args:
-        value: A list, tuple or dict of JSON that nobody changes meanwhile.
+        value: A list, tuple or dict of JSON that no one changes meanwhile.
     """
 
     __slots__ = ("_key", "_kinds", "_members", "_problem", "value")

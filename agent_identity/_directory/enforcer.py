@@ -359,7 +359,7 @@ class Enforcer:
             limits: How often, how fast and how much, for the task and all that is delegated from it together; at
                 most 64, of tools that are in the scope or of all.
             request: What the principal asks for, in their own words: where a policy asks about information flow,
-                values in it count as the principal's. It is kept nowhere. Without it nobody accounts for what the
+                values in it count as the principal's. It is kept nowhere. Without it no one accounts for what the
                 agent is told, so that the task begins with inputs of unknown integrity.
 
         Raises:
@@ -513,7 +513,7 @@ class Enforcer:
         return inbound.opening(self.guard("resume", kind="task"), {}, make, what, received.traceparent)
 
     def no_task(self) -> AbstractContextManager[None]:
-        """Return a context manager that hides the current task, for work that is on nobody's behalf.
+        """Return a context manager that hides the current task, for work that is on no one's behalf.
 
         A server that was started inside a task runs requests without a task of their own in it.
         """
@@ -559,7 +559,7 @@ class Enforcer:
             returns: Exceptions that carry a result and are no errors, such as a handoff, likewise.
             place: Names the place in which a call is made, for calls that are suspended and made again there:
                 two with the same id in two places are two calls.
-            touches: See :meth:`tool`; here nobody knows the parameters, so that a name of a resource is recorded
+            touches: See :meth:`tool`; here no one knows the parameters, so that a name of a resource is recorded
                 without its digest where no argument fills it.
             workflow: Names the run, thread or conversation of the framework in which a call is made.
             thread: Names the thread of the framework that goes on in later tasks, such as a conversation that is kept.
@@ -658,7 +658,7 @@ class Enforcer:
                 Labels of their data count as ``data``, if that
                 is stated. The resource of a function that fails is unknown, and the labels are unknown as well.
             returns: Who can have written what the tool returns, for policies that ask about information flow:
-                ``"trusted"`` only if nobody outside can, ``"untrusted"``, or ``"unknown"``; a
+                ``"trusted"`` only if no one outside can, ``"untrusted"``, or ``"unknown"``; a
                 :class:`agent_identity.inspection.Label` to restrict the readers as well; or these by JSON pointer,
                 ``{"": "trusted", "/items/*/note": "untrusted"}``. By default ``unknown``. Whatever is declared, a
                 result is no better than the inputs of the task before the call.
@@ -666,7 +666,7 @@ class Enforcer:
                 without any is never spared a question. ``"cc?"`` is optional: a call without a value of it leads
                 nowhere by it.
             endorses: Results have the declared label whatever the inputs of the task were: for a tool that checks, or
-                that reads what nobody outside can influence by arguments either.
+                that reads what no one outside can influence by arguments either.
             restores: By argument the categories of findings, or ``quarantine``, whose kept values the tool gets in the
                 place of handles: ``{"iban": "pii.iban"}``. The call is judged with these values. Handles in other
                 arguments, and for other tools, stay what they are.

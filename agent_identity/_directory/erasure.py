@@ -1,4 +1,4 @@
-"""Erases digest keys: the recorded digests of a task or principal can then be proved by nobody.
+"""Erases digest keys: the recorded digests of a task or principal can then be proved by no one.
 
 The erasure is recorded and sealed first, so every erased key has a record that names who erased it; a crash
 after that leaves keys, and the next attempt records and erases the rest. The ledger itself is unchanged: it

@@ -49,5 +49,5 @@ def _members(value: object, steps: list[str]) -> Iterator[object]:
 
 
 def is_empty(value: object) -> bool:
-    """Return whether the value of a destination leads nowhere that anybody named."""
+    """Return whether the value of a destination leads nowhere that anyone named."""
     return value is None or value in ("", [], (), {})

@@ -72,7 +72,7 @@ class TaskMark:
 
     Attributes:
         integrity: ``"trusted"``, ``"unknown"`` or ``"untrusted"``: the lowest of all inputs so far.
-        readers: The ids of those who may read all of it; ``None`` for everybody.
+        readers: The ids of those who may read all of it; ``None`` for everyone.
         seq: The number of changes, the beginning included.
     """
 

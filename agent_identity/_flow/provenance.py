@@ -272,7 +272,7 @@ class ProvenanceIndex:
     Not safe for threads by itself; whoever owns the mark of the task holds its lock.
 
     Args:
-        key: A random key of 32 bytes, which nobody else has.
+        key: A random key of 32 bytes, which no one else has.
         waits: Whether inputs may wait.
 
     Attributes:
@@ -521,7 +521,7 @@ class ProvenanceIndex:
         return found
 
     def _digests(self, texts: Iterable[str]) -> list[int]:
-        """Return keyed 64-bit digests of texts; nobody outside this process can compute them or sees them."""
+        """Return keyed 64-bit digests of texts; no one outside this process can compute them or sees them."""
         key = self._key
         return [hash(key + text) for text in texts]  # SipHash; after the secret prefix its state serves as the key.
 

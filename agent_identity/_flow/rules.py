@@ -20,7 +20,7 @@ def may_be(label: str, labels: Collection[str] | None) -> bool:
 
     Args:
         label: One of :data:`CONSEQUENTIAL`.
-        labels: The labels of the tool; ``None`` if nobody said any. Without any of :data:`CONSEQUENTIAL` it may have
+        labels: The labels of the tool; ``None`` if no one said any. Without any of :data:`CONSEQUENTIAL` it may have
             every consequence, unless the list is empty.
     """
     return labels is None or label in labels or (bool(labels) and CONSEQUENTIAL.isdisjoint(labels))

@@ -50,7 +50,7 @@ def comments(text: str) -> Iterator[_Span]:
 def images(text: str, least: int) -> Iterator[tuple[int, int, bool]]:
     """Yield the spans of images whose address carries data, and whether it is more than the settings of a badge.
 
-    It is more if one value has that many characters, or all together four times as many, or if nobody sees the image.
+    It is more if one value has that many characters, or all together four times as many, or if no one sees the image.
 
     Args:
         text: The text.

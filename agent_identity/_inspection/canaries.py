@@ -1,4 +1,4 @@
-"""Canaries: texts planted where nobody quotes them, so that each sight of one is a leak."""
+"""Canaries: texts planted where no one quotes them, so that each sight of one is a leak."""
 
 import base64
 import re

@@ -26,7 +26,7 @@ MAX_CHARACTERS: Final = 262_144
 MAX_CONTAINERS: Final = 100_000
 MAX_DEPTH: Final = 64
 _MAX_BLIND: Final = 64
-_SHORT: Final = 10**11  # Numbers with fewer digits are no card numbers, and no accounts of anybody.
+_SHORT: Final = 10**11  # Numbers with fewer digits are no card numbers, and no accounts of anyone.
 _LONG: Final = 10**64
 
 Path: TypeAlias = "tuple[Path, str | int] | None"

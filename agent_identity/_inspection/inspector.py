@@ -168,7 +168,7 @@ def _finding(name: str, match: Match, leaf: Leaf, span: tuple[int, int], *, is_i
     path = pointer(leaf.path)
     return Finding(
         category=match.category,
-        # A part that nobody looked at is no hint of an inspector, which a policy could not block on.
+        # A part that no one looked at is no hint of an inspector, which a policy could not block on.
         inspector=_NAME if match.category == UNINSPECTED else name,
         field=_field(path, is_input=is_input),
         severity=match.severity,

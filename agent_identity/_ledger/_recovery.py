@@ -213,7 +213,7 @@ class _Dead:
         return self.sealed.size if self.sealed else 0
 
     def _begin(self, pruned: PruneStatement) -> None:
-        """Begin after the pruned part; the heads prove that nobody invented it."""
+        """Begin after the pruned part; the heads prove that no one invented it."""
         if pruned.stream == self.name and pruned.size <= self._sealed_size():
             self.tree = pruned.tree()
             self.prev = b64url_encode(pruned.last)

@@ -130,7 +130,7 @@ def is_over(files: Files, layout: Layout, stream: str) -> bool:
     try:
         fd = open_regular(files, layout.lock(stream), READ)
     except FileNotFoundError:
-        return True  # A copy of a stream, of which nobody kept what belongs to running processes.
+        return True  # A copy of a stream, of which no one kept what belongs to running processes.
     except OSError:
         return False
     try:

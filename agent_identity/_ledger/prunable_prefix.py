@@ -135,7 +135,7 @@ class _Proof:
                 return True
             parts = None if line.data is None or line.torn else stream_parts(line.data)
             if parts is None and self._head is None:
-                return True  # Nobody sealed this: where a process died, it stays as it is.
+                return True  # No one sealed this: where a process died, it stays as it is.
             if not self._take(None if parts is None else parts[0], active=active):
                 return True
         return False

@@ -176,7 +176,7 @@ class Sealing:
 
     @property
     def oldest_unsealed_ns(self) -> int | None:
-        """The wall time of the oldest record that no seal covers yet, of those written while somebody observes."""
+        """The wall time of the oldest record that no seal covers yet, of those written while someone observes."""
         oldest = self._oldest
         if oldest is None:
             # Another thread may append to the queue or take from it meanwhile, which no iteration survives.

@@ -146,7 +146,7 @@ class DigestKeys:
         """Return the 32-byte key of an id, created now if it is missing.
 
         The key of an id that was erased is a fresh one that is kept nowhere: what is digested under it can be
-        proved by nobody.
+        proved by no one.
 
         Raises:
             EvidenceError: The file cannot be read, or a new key cannot be kept.

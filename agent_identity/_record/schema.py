@@ -224,7 +224,7 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
 class Detail(Part, frozen=True, kw_only=True):
     """Facts of a call that do not fit on its span: a second object in the line of its outcome.
 
-    ``outcome.detail`` commits to it, as the SHA-256 of its canonical bytes. These begin with the salt, so that nobody
+    ``outcome.detail`` commits to it, as the SHA-256 of its canonical bytes. These begin with the salt, so that no one
     who has only the outcome can guess the rest. For a refused call it says what an intent would have said.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Signatures over records: DSSE v1, whole or spread over the attributes of a span.
 
 A signature covers the type and the exact bytes of the payload (the pre-authentication encoding,
-:func:`pae`). Verification hands back those bytes, and nobody parses anything else.
+:func:`pae`). Verification hands back those bytes, and no one parses anything else.
 https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
 """
 

@@ -1,6 +1,6 @@
 """Plain span attributes that copy facts of the signed record, for people and queries.
 
-Nobody trusts the copy. The verifier compares it with the record, because a store, a redaction rule or
+No one trusts the copy. The verifier compares it with the record, because a store, a redaction rule or
 an attacker may have changed it. Values are strings and arrays of strings, and never empty: other types
 and empty arrays lose spans in real back ends.
 """

@@ -29,7 +29,7 @@ class DirectoryState:
     """A SQLite file with a change counter in memory that all processes of the directory share.
 
     The file is made when something is kept for the first time. :meth:`generation` reads the counter alone, which
-    takes no system call. The counter is odd while somebody writes; a reader that finds it odd counts that as news,
+    takes no system call. The counter is odd while someone writes; a reader that finds it odd counts that as news,
     so that not even a writer that dies in between hides something.
 
     Args:
@@ -139,7 +139,7 @@ class DirectoryState:
         except ValueError:
             count = self._count()
         if count % 2:
-            self._odd -= 1  # Somebody writes, or died while writing: another number each time.
+            self._odd -= 1  # Someone writes, or died while writing: another number each time.
             return self._odd
         return count
 
@@ -220,7 +220,7 @@ class DirectoryState:
             stored = True
             try:
                 before = self._count()
-                # A number that nobody has seen: neither before a writer died, nor before the folder was put back.
+                # A number that no one has seen: neither before a writer died, nor before the folder was put back.
                 self._tell(secrets.randbits(62) | 1)
                 stored = step()
             finally:

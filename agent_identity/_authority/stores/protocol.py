@@ -151,7 +151,7 @@ class StateStore(Protocol):
         ...
 
     def generation(self) -> int:
-        """Return a number that changes with every key and every version that anybody stores.
+        """Return a number that changes with every key and every version that anyone stores.
 
         It is made to be asked on every call: a caller that finds it unchanged need not look any further.
         """

@@ -56,7 +56,7 @@ def _copy(source: Path, target: Path) -> None:
             if is_there(path) and not stat.S_ISREG(path.lstat().st_mode):  # To open a pipe would take forever.
                 raise _unreadable(path, "no regular file")
         target.touch(0o600)
-        if journal.exists() and not shared.exists():  # Nobody uses it: a killed process, or a copy, left both files.
+        if journal.exists() and not shared.exists():  # No one uses it: a killed process, or a copy, left both files.
             shutil.copyfile(source, target)
             shutil.copyfile(journal, target.with_name(journal.name))
             return

@@ -110,7 +110,7 @@ class Cursors:
                 try:
                     write_beside(files, f"{cursors._folder}/receiver", members, unshared)
                 except OSError:
-                    with contextlib.suppress(OSError):  # Nobody else would write this one again.
+                    with contextlib.suppress(OSError):  # No one else would write this one again.
                         files.unlink(unshared)
                     raise
         return cursors

@@ -119,7 +119,7 @@ class InventoryFile:
         Args:
             by: Returns the next inventory for the current one; the same one writes nothing.
             signer: A key that is trusted as issuer.
-            anew: Continue from the existing file, even if a newer one was seen: somebody takes responsibility.
+            anew: Continue from the existing file, even if a newer one was seen: someone takes responsibility.
 
         Raises:
             TokenError: The existing file does not verify, or the signer is not trusted.

@@ -77,7 +77,7 @@ def failed(tool: str, error: AgentIdentityError) -> Denied:
 
 
 def uncheckable(tool: str) -> Denied:
-    """Return the refusal where nobody can tell whether an approval was used before."""
+    """Return the refusal where no one can tell whether an approval was used before."""
     return Denied(
         f"{tool}: the shared state does not answer, and the use of the approval cannot be checked; "
         "see the log, and try again when it does",

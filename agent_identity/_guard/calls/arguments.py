@@ -1,6 +1,6 @@
 """Arguments as the body gets them: bound to names, with defaults, copied, bounded.
 
-One and the same value is judged, run and digested. JSON-like arguments are copied deeply, so nobody can change them
+One and the same value is judged, run and digested. JSON-like arguments are copied deeply, so no one can change them
 between check and use. Values that are not JSON but have one stable form (decimals, dates, UUIDs, enum members,
 dataclasses, pydantic models) are judged, digested and shown in that form, and the body gets a copy of the original
 type. Anything else (a connection, a runtime object) is passed by reference, recorded as *opaque*, and satisfies no

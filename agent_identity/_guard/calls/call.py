@@ -237,7 +237,7 @@ class TakenUp(NamedTuple):
         hop: The hop at whose mark it was judged; ``None`` without information flow.
         label: That mark.
         sources: The records that lowered that mark, each with its name.
-        route: The route to the person who was asked; ``None`` if nobody was.
+        route: The route to the person who was asked; ``None`` if no one was.
         record: The outcome by which it was suspended.
         is_same: Its arguments are still the same.
     """
@@ -409,7 +409,7 @@ class Call(Struct, eq=False):
             Whether it was not over before. A step may still run in a thread when whoever waited for it gives up; one
             of them ends the call, and only that one may say how.
         """
-        first = self._ending.acquire(blocking=False)  # Nobody ever waits for it, so that a fork cannot leave it held.
+        first = self._ending.acquire(blocking=False)  # No one ever waits for it, so that a fork cannot leave it held.
         self.done = True
         marker = self.execution.marker
         if marker is not None:

@@ -1,4 +1,4 @@
-"""Time that the guard adds to a call, measured only while somebody observes it."""
+"""Time that the guard adds to a call, measured only while someone observes it."""
 
 from typing import Final, final
 
@@ -50,4 +50,4 @@ class Stopwatch:
 
 
 NO_WATCH: Final = Stopwatch(None)
-"""The watch of a call that nobody observes."""
+"""The watch of a call that no one observes."""

@@ -28,7 +28,7 @@ def announced(directory: str | os.PathLike[str]) -> tuple[str, ...]:
     """Return the signed successors that a directory keeps, oldest first.
 
     Raises:
-        ConfigurationError: The file is not readable, or everybody can write it.
+        ConfigurationError: The file is not readable, or everyone can write it.
     """
     path = Path(directory) / "trust.successors"
     try:

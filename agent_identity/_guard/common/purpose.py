@@ -1,4 +1,4 @@
-"""Purposes of tasks: one normalized line of text, the same for everybody."""
+"""Purposes of tasks: one normalized line of text, the same for everyone."""
 
 import unicodedata
 from typing import Final

@@ -37,7 +37,7 @@ class PolicyEvaluator:
     Args:
         enforcement: The enforcement point.
         tool: The tool, as policies see it.
-        data: Labels of the tool's data; ``None`` if nobody stated them.
+        data: Labels of the tool's data; ``None`` if no one stated them.
 
     Attributes:
         inspects: Results are inspected.
@@ -278,7 +278,7 @@ def take_effect(call: Call, decision: Decision, routes: Mapping[str, Callable[..
 
     Raises:
         PolicyBlocked: The policy blocks it.
-        Routed: Nobody takes over, or this call cannot be taken over.
+        Routed: No one takes over, or this call cannot be taken over.
     """
     tool = call.tool
     call.judged(Judgement(decision))

@@ -36,7 +36,7 @@ _LOG: Final = logging.getLogger("agent_identity")
 
 @final
 class ResumedCalls:
-    """Suspended calls of one tool, and calls of models that nobody saw ask for them.
+    """Suspended calls of one tool, and calls of models that no one saw ask for them.
 
     Args:
         enforcement: The enforcement point.
@@ -134,7 +134,7 @@ class ResumedCalls:
             call.outcome = self._enforcement.ledger.new_id()
             by, new = key_of(*_parties(task)), _fact_of(call, task)
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
-            # A process that asks nobody looks only where the framework makes calls again, or has threads.
+            # A process that asks no one looks only where the framework makes calls again, or has threads.
             keys = self._keys(call, task, thread) if self._resumable or self._thread is not None else None
             if keys is None and call.routing is not None:
                 return _unknowable(self._tool)

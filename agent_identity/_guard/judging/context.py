@@ -194,7 +194,7 @@ class EnforcementContext:
         """Return a principal as named in grants and records.
 
         Raises:
-            ValueError: Its id looks like a pseudonym, which may belong to somebody else.
+            ValueError: Its id looks like a pseudonym, which may belong to someone else.
             EvidenceError: Its pseudonym cannot be stored.
         """
         if self.pseudonyms is None:

@@ -71,7 +71,7 @@ class Guard:
     Args:
         enforcement: The enforcement point.
         tool: What the policy may know about the tool.
-        data: Labels of the data that the tool touches; ``None`` if nobody said.
+        data: Labels of the data that the tool touches; ``None`` if no one said.
         suspends: Exceptions by which a body leaves to be called again, as for an interrupt.
         returns: Exceptions that carry a result in place of an error, as a handoff does.
         place: Names the place in which a call is made; a suspended call is made again in the same place.
@@ -535,7 +535,7 @@ class Guard:
     def check_sent(self, call: Call, sent: object) -> None:
         """Refuse a value that the consumer of a generator sends into its body, where information flow is on.
 
-        It would be an argument that nobody judges.
+        It would be an argument that no one judges.
 
         Raises:
             Denied: With code ``sent_value``; the call is over.
@@ -722,7 +722,7 @@ class Guard:
         if looks:
             try:
                 text: object = str(error)
-            except Exception:  # noqa: BLE001 - Code of others, whose answer nobody can look at.
+            except Exception:  # noqa: BLE001 - Code of others, whose answer no one can look at.
                 text = error
             delivery = self._results.judge(call, (text, error), fixed=True)
         says = self._flow is not None and says_something(error)

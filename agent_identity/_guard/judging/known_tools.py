@@ -116,14 +116,14 @@ class KnownTools:
         self._expected.append(names)
 
     def remind(self) -> None:
-        """Log once the names of declared tools that nobody guards; called after a task has ended."""
+        """Log once the names of declared tools that no one guards; called after a task has ended."""
         while self._expected:
             names = self._expected.pop()
             if names:
                 _LOG.warning("tool_options names tools that nobody has guarded yet: %s", ", ".join(sorted(names)))
 
     def review(self, policy: Policy | None) -> None:
-        """Log once the tools that a policy names and nobody guards; called after the end of a task.
+        """Log once the tools that a policy names and no one guards; called after the end of a task.
 
         Before that, tools may still be registered: those of MCP servers, and those that middleware guards.
         """

@@ -23,7 +23,7 @@ class Action:
         self._steps = steps
         self._request = request._replace(can_route=False)
         self._call: Call | None = None
-        self._entered = threading.Lock()  # The first to enter takes it; nobody waits for it.
+        self._entered = threading.Lock()  # The first to enter takes it; no one waits for it.
 
     def __enter__(self) -> Call:
         steps = self._steps

@@ -164,7 +164,7 @@ class GuardedCall(CallSteps):
             tools.learn_function(self.tool, function)
 
     def expect(self, names: set[str]) -> None:
-        """Log, when a task has ended, the names of declared tools that nobody has guarded yet.
+        """Log, when a task has ended, the names of declared tools that no one has guarded yet.
 
         Args:
             names: The names; the caller removes each name from the set when it guards that tool.

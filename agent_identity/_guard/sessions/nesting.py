@@ -1,7 +1,7 @@
 """Refuses acts that are forbidden to guarded bodies: open other tasks, decide about calls, lift suspensions (ADR 0057).
 
 A tool has the authority of its task and no other. Its code can reach the enforcer, so without these rules it could
-impersonate anybody: it would only have to open a task for them, or approve as them.
+impersonate anyone: it would only have to open a task for them, or approve as them.
 """
 
 import logging

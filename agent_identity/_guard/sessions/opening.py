@@ -145,7 +145,7 @@ class Opening:
             code="already_entered",
         )
         entered = self._task or current
-        if entered is not None:  # Otherwise another thread is opening it just now, and nobody knows for whom.
+        if entered is not None:  # Otherwise another thread is opening it just now, and no one knows for whom.
             record_refusal(
                 enforcement,
                 denied,

@@ -199,7 +199,7 @@ class Inbound:
 
 
 def _check_possession(chain: Chain, holder: Signer) -> None:
-    """Test the key with a signature, since anybody can present another's public key."""
+    """Test the key with a signature, since anyone can present another's public key."""
     if holder.public_key != chain.leaf.holder:
         raise _not_the_holder("another")
     challenge = _CHALLENGE + chain.leaf.hash.encode()

@@ -113,7 +113,7 @@ class Tasks:
                 id=uuid_of(self.ids.new(wall)),
                 limits=limits,
             )
-            # Nobody can have requested a key with this id yet.
+            # No one can have requested a key with this id yet.
             self.enforcement.digests.create(grant.task_id)
             chain = self._verified((grant.token,), grant, wall, None)
             lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.enforcement.clock, id=grant.id)

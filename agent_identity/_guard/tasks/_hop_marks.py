@@ -36,7 +36,7 @@ class HopMarks:
             self._state.insert(f"flow:{hop}:{word}", now=self._now(), expires_at=expires_at + _LATE)
 
     def find(self, hop: str) -> Label | None:
-        """Return the mark of a hop; ``None`` if nobody keeps one.
+        """Return the mark of a hop; ``None`` if no one keeps one.
 
         Raises:
             StateError: The state cannot be asked.
@@ -45,7 +45,7 @@ class HopMarks:
         return label_of_words([word for word in MARK_WORDS if self._state.contains(f"flow:{hop}:{word}", now=now)])
 
     def is_over(self, expires_at: int) -> bool:
-        """Return whether nobody can act under a grant any more."""
+        """Return whether no one can act under a grant any more."""
         return expires_at + _LATE <= self._now()
 
     def _now(self) -> int:

@@ -45,7 +45,7 @@ class ThreadMarks:
         self._clock = clock
 
     def find(self, thread: str) -> KeptMark | None:
-        """Return the mark of a thread; ``None`` for one that nobody has been in.
+        """Return the mark of a thread; ``None`` for one that no one has been in.
 
         Raises:
             StateError: The state cannot be asked.
@@ -82,7 +82,7 @@ class ThreadMarks:
 
 
 def _label_of(fact: Mapping[str, object]) -> Label:
-    """Return the label of a thread; what nobody can read may be the most restricted one."""
+    """Return the label of a thread; what no one can read may be the most restricted one."""
     try:
         return Label.parse(str(fact.get("label")))
     except ValueError:

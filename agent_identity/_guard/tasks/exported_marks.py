@@ -30,7 +30,7 @@ class ExportedMark:
     Args:
         hop: The hash of the grant that was handed out.
         expires_at: Its end, in Unix seconds.
-        signer: The holder whose signature counts; ``None`` if nobody's does.
+        signer: The holder whose signature counts; ``None`` if no one's does.
 
     Attributes:
         expires_at: See above.
@@ -72,7 +72,7 @@ class ExportedMark:
             token: The mark; ``None`` if none came.
 
         Raises:
-            TokenError: Nobody signed it, another one did, it is malformed, for another call or hop, or stale.
+            TokenError: No one signed it, another one did, it is malformed, for another call or hop, or stale.
         """
         if token is None or self._signer is None:
             raise TokenError("the answer carries no mark that counts", code="no_mark")
@@ -112,12 +112,12 @@ def words_of(label: Label) -> list[str]:
     if label.integrity != "trusted":
         words.append(label.integrity)
     if label.readers is not None:
-        words.append("restricted")  # Of readers the state knows only that there are some: then nobody is one.
+        words.append("restricted")  # Of readers the state knows only that there are some: then no one is one.
     return words
 
 
 def label_of_words(words: Collection[str]) -> Label | None:
-    """Return the mark with these keys in the shared state; ``None`` if nobody keeps one there."""
+    """Return the mark with these keys in the shared state; ``None`` if no one keeps one there."""
     if "kept" not in words:
         return None
     integrity = UNTRUSTED if "untrusted" in words else UNKNOWN if "unknown" in words else TRUSTED

@@ -60,7 +60,7 @@ class Remembered:
 
         Args:
             key: The key.
-            change: Returns the fact as it is to be, or ``None`` to leave it; called again if somebody else was first.
+            change: Returns the fact as it is to be, or ``None`` to leave it; called again if someone else was first.
             seconds: How long it counts from now, at least.
 
         Raises:

@@ -291,7 +291,7 @@ class Task:
 
         Args:
             text: The text.
-            integrity: ``"untrusted"``, ``"unknown"``, or ``"trusted"`` for text that nobody outside can write; the
+            integrity: ``"untrusted"``, ``"unknown"``, or ``"trusted"`` for text that no one outside can write; the
                 last is refused where :meth:`said` is.
 
         Raises:

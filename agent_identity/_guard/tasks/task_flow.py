@@ -203,7 +203,7 @@ class TaskFlow:
         """Record the mark that the hop begins at; one that shares a mark has nothing to record.
 
         Args:
-            request: What the principal asks for, by the host's word; without it nobody accounts for the inputs.
+            request: What the principal asks for, by the host's word; without it no one accounts for the inputs.
 
         Raises:
             EvidenceError: It could not be recorded.
@@ -225,7 +225,7 @@ class TaskFlow:
                 self.shared.account(request)
 
     def _accept(self) -> None:
-        """Go on from the mark of whoever handed the hop over; without one nobody accounts for the inputs."""
+        """Go on from the mark of whoever handed the hop over; without one no one accounts for the inputs."""
         shared, carried = self.shared, None if self._carried is None else self._carried.mark
         label = self._flows.hops.find(f"{shared.names[0]}:from") or carried or UNKNOWN
         for name in shared.names:  # Another process may have taken it up as well: a hop has one mark.
@@ -462,7 +462,7 @@ class TaskFlow:
     def refresh(self) -> None:
         """Join the marks of all hops that were handed to other processes.
 
-        A hop whose mark nobody keeps in the shared state counts as untrusted.
+        A hop whose mark no one keeps in the shared state counts as untrusted.
 
         Raises:
             EvidenceError: The change could not be recorded.
@@ -509,7 +509,7 @@ class TaskFlow:
         return sign_mark(signer, SignedMark(own, call, hop, str(self.label), str(self.shared.mark.seq)))
 
     def answer(self, signer: Signer) -> str | None:
-        """Return the mark of now, signed, for whoever handed the hop over; ``None`` if nobody did.
+        """Return the mark of now, signed, for whoever handed the hop over; ``None`` if no one did.
 
         Raises:
             EvidenceError: A mark of another hop could not be recorded.

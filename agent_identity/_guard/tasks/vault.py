@@ -34,7 +34,7 @@ class Kept:
         handle: The text in its place.
         category: The category of the finding that it was kept for, or :data:`QUARANTINE`.
         content: The value: a text, or plain JSON.
-        label: Its flow label; ``None`` where nobody computed it.
+        label: Its flow label; ``None`` where no one computed it.
         size: Its bytes.
         source: The intent of the call that returned it; as for the label.
     """
@@ -72,7 +72,7 @@ class Vault:
 
         Args:
             category: The category of the finding.
-            content: The value, which nobody else changes.
+            content: The value, which no one else changes.
             size: Its bytes.
 
         Returns:

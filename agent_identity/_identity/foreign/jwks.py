@@ -207,7 +207,7 @@ class KeySource(Protocol):
 
         Args:
             kid: The name that a token gives to its key, unverified. A source may look for newer keys if it does not
-                know the name, but anybody can invent names, so not each time.
+                know the name, but anyone can invent names, so not each time.
         """
         ...
 

@@ -17,7 +17,7 @@ from agent_identity.errors import TokenError
 
 _MAX_ADDRESS: Final = 2048
 _UNDER_WAY: Final[set[tuple[int, str]]] = set()
-"""Requests that nobody may wait for any longer but that still run, so that a slow server gets one thread, not many."""
+"""Requests that no one may wait for any longer but that still run, so that a slow server gets one thread, not many."""
 
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 _SECOND: Final = 1_000_000_000
@@ -244,7 +244,7 @@ class JwksSource:
         return max(self._clock.wall_ns() - kept.wall_ns, self._clock.monotonic_ns() - kept.monotonic_ns)
 
     def _own_lock(self) -> threading.Lock:
-        if self._owner != os.getpid():  # A forked child may have inherited a lock that nobody will release.
+        if self._owner != os.getpid():  # A forked child may have inherited a lock that no one will release.
             self._lock, self._owner = threading.Lock(), os.getpid()
         return self._lock
 

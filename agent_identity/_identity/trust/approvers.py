@@ -40,7 +40,7 @@ class Approver:
             for ``localhost`` alone.
         not_before: First second, since the Unix epoch, in which it counts; ``None`` for ever.
         not_after: Last second in which it counts; ``None`` for ever.
-        revoked_since: Second from which on others may have had it; ``None`` if nobody else has.
+        revoked_since: Second from which on others may have had it; ``None`` if no one else has.
         reason: Why it was revoked; only with ``revoked_since``.
 
     Raises:

@@ -146,7 +146,7 @@ def unverified_certificate(token: str) -> Certificate:
 def trusted_certificate(token: str, trust: TrustEntries) -> tuple[Certificate, TrustedKey]:
     """Return a certificate and the root that signed it, after all checks except its validity period.
 
-    Somebody else than the root may have signed it, if that is revoked;
+    Someone else than the root may have signed it, if that is revoked;
     :attr:`~agent_identity.identity.Vouched.doubted` is about that.
 
     Args:
@@ -198,7 +198,7 @@ def certified(
         refused: Is told which certificates do not count, and why; by default the first of them is an error.
 
     Raises:
-        TokenError: A certificate does not count, and nobody is to be told.
+        TokenError: A certificate does not count, and no one is to be told.
     """
     known: dict[str, Vouched | None] = {voucher.token: voucher for key in trust.keys for voucher in key.certificates}
     # A certificate in many places is verified once.

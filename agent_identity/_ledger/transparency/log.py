@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _ROOT: Final = re.compile(DIGEST_FORM)
-_ATTEMPTS: Final = 8  # Somebody may write into the log again while foreign lines are set aside.
+_ATTEMPTS: Final = 8  # Someone may write into the log again while foreign lines are set aside.
 _MEMBERS: Final = frozenset({"origin", "root", "size", "stream", "time"})
 _NANOSECONDS: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 

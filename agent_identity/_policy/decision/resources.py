@@ -12,7 +12,7 @@ from agent_identity._policy.decision.decision import check_labels
 from agent_identity.errors import ConfigurationError
 
 UNKNOWN: Final = "unknown"
-"""The system or name of a resource that nobody knows."""
+"""The system or name of a resource that no one knows."""
 
 MAX_FILLED: Final = 8_192
 """Characters of a filled name, at most."""
@@ -40,7 +40,7 @@ class Touch:
             ``postgres://db.example.com:5432``, ``s3://bucket``, ``file``.
         name: The name of the resource in that system: ``shop.public.invoices``. A whole argument of the tool in braces
             is replaced by its value: ``invoices/{invoice_id}.pdf``. Braces have no other use. The name ``unknown``
-            says that nobody knows the resource; the labels of the call's data are unknown then.
+            says that no one knows the resource; the labels of the call's data are unknown then.
         access: ``"read"``, ``"write"``, ``"delete"``, ``"execute"`` or ``"send"``.
         data: Labels of the data in the resource.
         filled: The name with its values, where a function declares the resource of one call and arguments do not fill

@@ -170,7 +170,7 @@ class _Targets:
             self.whole = False
 
     def _hide(self, aliases: Iterable[int]) -> None:
-        """Take nodes for aliases of tables that nobody resolves here."""
+        """Take nodes for aliases of tables that no one resolves here."""
         self.whole = False
         self.accesses.update((alias, []) for alias in aliases)
 

@@ -20,7 +20,7 @@ MISSING: Final = _Absence()
 """The request has no such attribute."""
 
 UNREADABLE: Final = _Absence()
-"""The attribute lies inside something that is not JSON, where nobody can look."""
+"""The attribute lies inside something that is not JSON, where no one can look."""
 
 Types: TypeAlias = frozenset[type]
 

@@ -16,7 +16,7 @@ from agent_identity._policy.language.labels import ToolFacts, facts_about
 from agent_identity._policy.rules.rule import Rule, rule_ids
 
 LABELS: Final = MappingProxyType({"tool.labels": "labels", "data.labels": "data"})
-"""The attributes that are known only if somebody states them, and the parameter that states them."""
+"""The attributes that are known only if someone states them, and the parameter that states them."""
 
 _SIDES: Final[Sequence[Callable[[tuple[Verdict, Verdict]], Verdict]]] = (itemgetter(0), itemgetter(1))
 _STOPS: Final = (Effect.BLOCK, Effect.ROUTE)
@@ -175,7 +175,7 @@ def unknown_labels(
     rules: Iterable[Rule],
     tools: Sequence[ToolFacts],
 ) -> tuple[str, ...]:
-    """Return those of :data:`LABELS` that rules compare and nobody states for a tool.
+    """Return those of :data:`LABELS` that rules compare and no one states for a tool.
 
     Args:
         name: The name of the tool.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent_identity._verify.grants.disclosed_arguments import Disclosures
 
 _NEAR_TASKS: Final = 4_096  # Tasks in memory, of some 500 bytes each.
-_DEEPEST: Final = 10_000  # Tasks within tasks; nobody opens as many, and each is held in memory.
+_DEEPEST: Final = 10_000  # Tasks within tasks; no one opens as many, and each is held in memory.
 
 _NEAR_HOPS: Final = 4_096
 _MAX_DOUBTS: Final = 100_000

@@ -45,7 +45,7 @@ class _Suspended(NamedTuple):
 
     Attributes:
         call: Its tool, principal and agent.
-        label: The mark at which it was judged; ``None`` if that is not here, or nobody computed it.
+        label: The mark at which it was judged; ``None`` if that is not here, or no one computed it.
         asked: Whether a person was asked about it.
     """
 
@@ -114,7 +114,7 @@ class Resumptions:
             )
 
     def finish(self) -> int:
-        """Report the calls that differ from what was suspended; return the number of those that nobody can compare."""
+        """Report the calls that differ from what was suspended; return the number of those that no one can compare."""
         not_checked = 0
         for resumed in self._resumed.values():
             before = self._suspended.get(resumed.of.encode())
@@ -495,7 +495,7 @@ class FlowCheck:
         if newest is None:
             return None
         self._check_exemption(record, newest, record.judged_at.hop, place)
-        # Of policies in one stream that differ in this, nobody can tell which judged a call.
+        # Of policies in one stream that differ in this, no one can tell which judged a call.
         self._not_checked += len(self._rules) != 1
         if judges and _ran_against(record, Label.parse(newest.label)):
             self._report(

@@ -116,7 +116,7 @@ def find_kept(
 def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings) -> Mapping[str, Start] | None:
     """Return the starts of the streams of an excerpt, or ``None`` if the directory is not an excerpt.
 
-    Nobody signs the content of an excerpt: the heads prove the included records, and nothing is said about the
+    No one signs the content of an excerpt: the heads prove the included records, and nothing is said about the
     others. So an excerpt never counts as complete.
 
     Args:

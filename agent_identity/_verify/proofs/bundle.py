@@ -300,7 +300,7 @@ _DAMAGE: Final = (
 
 def _extract(path: Path, source: IO[bytes], room: _Room) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.chmod(0o700)  # The umask may allow more, and a trust file that everybody can write is refused.
+    path.parent.chmod(0o700)  # The umask may allow more, and a trust file that everyone can write is refused.
     with path.open("xb") as out:
         while chunk := source.read(_CHUNK):
             room.take(len(chunk))

@@ -19,7 +19,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     users = {os.geteuid(), *_ids(chosen.user, _user, "user")}
     groups = set(_ids(chosen.group, _group, "group"))
-    if not (Path(chosen.directory) / "trust.json").exists():  # A mistyped path must not serve keys that nobody trusts.
+    if not (Path(chosen.directory) / "trust.json").exists():  # A mistyped path must not serve keys that no one trusts.
         raise ConfigurationError(
             f"{chosen.directory!r} has no trust.json, so it is not the directory of a signer; "
             "'agent-identity init DIR' creates one"

@@ -216,7 +216,7 @@ class AgentIdentityHooks(HookProvider):
         event.selected_tool = cast("AgentTool", AdmittedTool(tool, Place(self._guards.enforcer)))
 
     async def _unplaced(self, tool_use: ToolUse) -> str | None:
-        """Refuse a call of which nobody knows where it was admitted; ``None`` in monitor mode."""
+        """Refuse a call of which no one knows where it was admitted; ``None`` in monitor mode."""
         name, guard = tool_use["name"], self._guards.of(tool_use["name"])
         if guard.mode == "monitor":
             _LOG.warning("monitor mode: %s may be recorded as a call of another task; see background_tasks=", name)

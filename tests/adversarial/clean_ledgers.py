@@ -117,7 +117,7 @@ class Writer:
     def kill(self, torn: bytes = b"") -> None:
         """End the process as SIGKILL does, perhaps inside the write of a line."""
         stream = self.ledger.stream
-        self.ledger._sealing.abandon()
+        self.ledger.sealing.abandon()
         self.ledger._closed = True
         self._ledgers.remove(self.ledger)
         with (self.directory / "ledger" / stream / "entries.jsonl").open("ab") as file:

@@ -222,7 +222,7 @@ def test_ac_18_a_thread_that_reads_slowly_brings_no_old_list_back(open_world: An
     second = world.enforcer.revocations.export()
     later = open_world(state=(fresh := Slow()))
     revocations = world.enforcer.revocations
-    revocations._list, revocations._found, revocations._state = RevocationList(), (RevocationList(), b""), fresh
+    revocations.known, revocations._found, revocations._state = RevocationList(), (RevocationList(), b""), fresh
     fresh.put("revocations", 1, first)
     fresh.meanwhile.append(lambda: (fresh.put("revocations", 2, second), revocations.current))
     assert revocations.current.version == 2

@@ -671,7 +671,7 @@ class Process:
 
     def die(self) -> None:
         """Have the program killed, and begin another."""
-        sealing = self.enforcer._enforcement.ledger._sealing
+        sealing = self.enforcer._enforcement.ledger.sealing
         with sealing._changed:
             sealing._stopping = True
             sealing._changed.notify_all()

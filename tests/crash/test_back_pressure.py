@@ -36,13 +36,13 @@ def test_a_caller_waits_before_its_body_while_too_many_records_do(
     ran: list[int] = []
     with Enforcer.open(tmp_path, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         tool = enforcer.tool(name="tool")(ran.append)
-        hurry = enforcer._enforcement.ledger._sealing._hurry
+        hurry = enforcer._enforcement.ledger.sealing._hurry
 
         def hurried(*given: object) -> bool:
             waiting.set()
             return hurry(*given)
 
-        monkeypatch.setattr(enforcer._enforcement.ledger._sealing, "_hurry", hurried)
+        monkeypatch.setattr(enforcer._enforcement.ledger.sealing, "_hurry", hurried)
         agent = Agent("invoice-clerk", owner="finance@example.com")
 
         def act() -> None:

@@ -85,6 +85,7 @@ class Guard:
         TypeError: ``suspends`` or ``returns`` are no exceptions, or ``place``, ``workflow`` or ``thread`` no function.
 
     Attributes:
+        enforcement: The enforcement point that this guard belongs to.
         tool: See above.
         data: See above.
         declared: What the code declares of its flow.
@@ -100,7 +101,7 @@ class Guard:
             "_flow",
             "_limits",
             "_name",
-            "_enforcement",
+            "enforcement",
             "_restores",
             "_results",
             "_resumed",
@@ -131,7 +132,7 @@ class Guard:
         self.tool = tool
         self.data = data
         self.declared = flow or DeclaredFlow()
-        self._enforcement = enforcement
+        self.enforcement: Final = enforcement
         self._ask = PolicyEvaluator(enforcement, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
         self.inspects, self.inspects_slowly = self._ask.inspects, self._ask.inspects and self._ask.waits
@@ -172,11 +173,6 @@ class Guard:
         """Return whether the shared state is asked about suspended calls and threads when a call is judged."""
         return self._resumed.is_asked(request)
 
-    @property
-    def enforcement(self) -> EnforcementContext:
-        """The enforcement point that this guard belongs to."""
-        return self._enforcement
-
     def judge(self, request: CallRequest) -> Call:
         """Judge a call, and record its intent unless it needs an approval first.
 
@@ -207,7 +203,7 @@ class Guard:
 
     def _judged(self, request: CallRequest) -> Call:
         """Return the call with what was decided; one that may run at once is on record then."""
-        enforcement, attributes, around = self._enforcement, self._attributes, otel.get_current()
+        enforcement, attributes, around = self.enforcement, self._attributes, otel.get_current()
         call = Call(self.tool.name, request, enforcement.task_context.current(around), enforcement.clock.wall_ns())
         if (call_id := call.call_id) is not None:
             attributes = {**attributes, "gen_ai.tool.call.id": call_id}
@@ -235,7 +231,7 @@ class Guard:
 
         It is not if the mark of the task moved meanwhile.
         """
-        enforcement = self._enforcement
+        enforcement = self.enforcement
         self._decide(call)
         try:  # Nothing after the description blocks, so the task is checked again here.
             self._records.describe(call)
@@ -264,7 +260,7 @@ class Guard:
         """Refuse a call under whose judgements the mark moved again and again."""
         message = f"{self.tool.name}: the inputs of the task change faster than a call can be judged; call again"
         self._deny(call, Denied(message, code="mark_moved"))
-        if self._enforcement.mode == "monitor":
+        if self.enforcement.mode == "monitor":
             call.let_run()
             self._intend(call)
 
@@ -276,9 +272,7 @@ class Guard:
         Args:
             request: What would be asked.
         """
-        call = Call(
-            self.tool.name, request, self._enforcement.task_context.current(), self._enforcement.clock.wall_ns()
-        )
+        call = Call(self.tool.name, request, self.enforcement.task_context.current(), self.enforcement.clock.wall_ns())
         try:
             self._decide(call)
             return call.channel
@@ -300,7 +294,7 @@ class Guard:
         if channel is None:
             return
         with self._settling(call):
-            held = self._enforcement.approvals.decide(call, channel) if decide is None else decide()
+            held = self.enforcement.approvals.decide(call, channel) if decide is None else decide()
             call.watch.start()
             self._go_on(call, channel, held)
             call.watch.stop()
@@ -321,7 +315,7 @@ class Guard:
         except Denied as denied:
             answer = denied
         except EvidenceError:
-            self._enforcement.spans.abandon(call.execution.span)
+            self.enforcement.spans.abandon(call.execution.span)
             call.release()
             raise
         except BaseException as error:
@@ -348,7 +342,7 @@ class Guard:
 
     def _go_on(self, call: Call, channel: Approval, held: Held) -> None:
         """Judge again what took time to be approved, use the approval, and record the intent (threats AC-63)."""
-        enforcement, task, snapshot = self._enforcement, call.task, call.snapshot
+        enforcement, task, snapshot = self.enforcement, call.task, call.snapshot
         if task is None or snapshot is None:
             raise NoTask(f"{self.tool.name}: no task is open")
         enforcement.check(task)
@@ -386,8 +380,8 @@ class Guard:
             EvidenceError: It could not be recorded.
         """
         request = CallRequest(arguments)
-        call = Call(self.tool.name, request, task, self._enforcement.clock.wall_ns())
-        start, run = self._enforcement.spans.start_call, call.execution
+        call = Call(self.tool.name, request, task, self.enforcement.clock.wall_ns())
+        start, run = self.enforcement.spans.start_call, call.execution
         run.span, run.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
         try:
             with suppress(BadArgumentsError):
@@ -395,13 +389,13 @@ class Guard:
             self._deny(call, denied)
             self._records.describe(call)
         except BaseException:
-            self._enforcement.spans.abandon(run.span)
+            self.enforcement.spans.abandon(run.span)
             raise
         return self._refuse(call, denied)
 
     def _decide(self, call: Call) -> None:
         """Reach a decision; leave the refusal, if any, in the judgement of the call."""
-        enforcement, request = self._enforcement, call.request
+        enforcement, request = self.enforcement, call.request
         try:
             request = restore(call, self._restores) if self._restores else request
             # First the snapshot: even a call outside any task is recorded with what it asked for.
@@ -431,18 +425,18 @@ class Guard:
     def _reserve(self, call: Call, task: Task, arguments: Arguments) -> None:
         """Check again that the task has not ended, and reserve what a call needs of its limits."""
         if self.slow or not task.lease.live:  # Inspectors and policies may have ended it.
-            self._enforcement.check(task)
+            self.enforcement.check(task)
         if task.limits and call.route is None and call.channel is None:
             call.reserved = self._limits.reserve(task, arguments, call.call_id)
 
     def _refuse_early(self, task: Task | None, refusal: Denied | None) -> NoReturn:
         if task is not None:
-            self._enforcement.check(task)
-        missing = f"{self.tool.name}: {self._enforcement.task_context.missing()}"
+            self.enforcement.check(task)
+        missing = f"{self.tool.name}: {self.enforcement.task_context.missing()}"
         raise NoTask(missing) if task is None or refusal is None else refusal
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, facts: FlowFacts | None) -> None:
-        if self._enforcement.policy is None and call.taken_up is None:
+        if self.enforcement.policy is None and call.taken_up is None:
             return
         found, known = () if call.inspected is None else tuple(call.inspected.findings), self._records.known
         request = self._ask.request(view, task, found, "call", facts, touched=call.touched)
@@ -450,7 +444,7 @@ class Guard:
         if decision is known.decision:
             call.judgement = known.judgement
         else:
-            take_effect(call, decision, self._enforcement.routes)
+            take_effect(call, decision, self.enforcement.routes)
         if decision.obligations and found:
             changed = self._results.change_prompt(call, decision)
             task.chain.grants[-1].scope.check(self.tool.name, changed.view, changed.supplied)
@@ -481,11 +475,11 @@ class Guard:
         Raises:
             Denied: The task has ended, so that the intent would be after its ``task_end``.
         """
-        check = None if call.task is None or self._enforcement.mode == "monitor" else call.task.lease.check_live
+        check = None if call.task is None or self.enforcement.mode == "monitor" else call.task.lease.check_live
         try:
-            call.intent = self._enforcement.ledger.append(self._records.intent(call), check=check).record.id
+            call.intent = self.enforcement.ledger.append(self._records.intent(call), check=check).record.id
         except EvidenceError:
-            if self._enforcement.mode == "enforce":
+            if self.enforcement.mode == "enforce":
                 raise
             _LOG.warning("monitor mode: %s runs without an intent record", self.tool.name)
         else:
@@ -494,7 +488,7 @@ class Guard:
         if self._shown.shows_content:
             call.shown_arguments = self._shown.arguments_of(call)
         run = call.execution
-        run.context, run.marker = self._enforcement.task_context.running(call.task, in_context(run.span, run.around))
+        run.context, run.marker = self.enforcement.task_context.running(call.task, in_context(run.span, run.around))
         run.home = Process.here
         if self._flow is not None:
             self._flow.begins(call)
@@ -506,7 +500,7 @@ class Guard:
         try:
             entry = self._conclude(call, "routed" if routed else "denied", None if routed else denied.code)
         except BaseException:
-            self._enforcement.spans.abandon(call.execution.span)
+            self.enforcement.spans.abandon(call.execution.span)
             raise
         if entry is not None:
             denied.reference = entry.id
@@ -520,14 +514,14 @@ class Guard:
                 no further record.
         """
         call.look_back()
-        if self._enforcement.mode == "monitor" or call.task is None:
+        if self.enforcement.mode == "monitor" or call.task is None:
             return
         call.watch.start()
         try:
-            if not self._enforcement.task_context.sees(call.execution.context):
+            if not self.enforcement.task_context.sees(call.execution.context):
                 call.intent = None  # It stays with the process that this one was forked from.
                 raise NoTask(f"{self.tool.name}: this process is a fork; go on in the process that began the call")
-            self._enforcement.check(call.task)
+            self.enforcement.check(call.task)
         except Denied as denied:
             raise self._end_by(call, denied) from None
         call.watch.stop()
@@ -540,7 +534,7 @@ class Guard:
         Raises:
             Denied: With code ``sent_value``; the call is over.
         """
-        if sent is None or self._flow is None or self._enforcement.mode == "monitor":
+        if sent is None or self._flow is None or self.enforcement.mode == "monitor":
             return
         message = (
             f"{self.tool.name}: a value sent into a generator is not judged; pass it as an argument of another call"
@@ -632,7 +626,7 @@ class Guard:
             stream = inspected.stream = self._results.stream()
         before = inspected.transforms
         ready = self._results.hold(call, stream, items, last=last)
-        if self._enforcement.mode == "monitor":
+        if self.enforcement.mode == "monitor":
             return self._noted(call, items, ready)
         if ready.blocked is not None:  # It says something as well that there was something to withhold.
             unmarked = None if self._flow is None else self._flow.mark(call, None, "error", original=None)
@@ -682,7 +676,7 @@ class Guard:
         if delivery.blocked is None and not delivery.audited:
             return
         if delivery.blocked is not None:
-            if self._enforcement.mode == "enforce":
+            if self.enforcement.mode == "enforce":
                 raise self._end_by(call, delivery.blocked) from None  # The error of a body is not shown with it.
             self._deny(call, delivery.blocked)
         call.judged(call.judgement._replace(enforced="audit"))
@@ -741,7 +735,7 @@ class Guard:
         if call.reserved is not None:
             call.reserved.suspend()
         self._resumed.keep(call)
-        self._enforcement.approvals.leave(call)
+        self.enforcement.approvals.leave(call)
         self._finish(call, "suspended", None)
 
     def _finish(self, call: Call, outcome: Ending, error: str | None, shown: object = None) -> None:
@@ -759,10 +753,10 @@ class Guard:
                     if call.inspected is not None:
                         call.inspected.transforms = call.inspected.before
                     raise self._refuse(call, blocked) from None
-                self._enforcement.spans.abandon(call.execution.span)  # What may not be on the disk is not signed.
+                self.enforcement.spans.abandon(call.execution.span)  # What may not be on the disk is not signed.
                 raise
             except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
-                self._enforcement.spans.abandon(call.execution.span)
+                self.enforcement.spans.abandon(call.execution.span)
                 # One line without a trace, because a trace shows the texts of the exceptions before this one.
                 _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, safe_message(failure))
         unmarked = None if self._flow is None else self._flow.catch_up(call)
@@ -777,7 +771,7 @@ class Guard:
             # Forked inside the body: the process that began the call concludes it, and its span (ADR 0004).
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
             return None
-        enforcement = self._enforcement
+        enforcement = self.enforcement
         call.watch.start()
         end_ns = max(enforcement.clock.wall_ns(), call.start_ns)
         first = call.intent is None
@@ -804,7 +798,7 @@ class Guard:
         self, call: Call, outcome: partial[Outcome], detail: partial[Detail] | None, after: After | None = None
     ) -> Entry:
         """Append an outcome, which lowers the mark of its task if it has to; one that no ledger can hold gets short."""
-        ledger = self._enforcement.ledger
+        ledger = self.enforcement.ledger
 
         def append(outcome: partial[Outcome]) -> Entry:
             try:

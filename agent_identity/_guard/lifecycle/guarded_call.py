@@ -6,7 +6,7 @@ from typing import final
 
 from agent_identity._guard.calls.call import Call, CallRequest
 from agent_identity._guard.lifecycle._generators import continued
-from agent_identity._guard.lifecycle.deferred_results import ATOMS, Lazy
+from agent_identity._guard.lifecycle.deferred_results import ATOMS
 from agent_identity._guard.lifecycle.guarded_block import Action
 from agent_identity._guard.lifecycle.steps import CallSteps, Judge
 
@@ -25,18 +25,13 @@ class GuardedCall(CallSteps):
 
     __slots__ = ()
 
-    @property
-    def lazy(self) -> Lazy | None:
-        """The declared kind of the tool's results; see :meth:`Enforcer.tool`."""
-        return self._lazy
-
     def judged_by(self, judge: Judge) -> "GuardedCall":
         """Return the same guard with a hook around :meth:`judge`.
 
         Args:
             judge: Gets each request in place of :meth:`judge`, and calls that.
         """
-        return GuardedCall(self._guard, lazy=self._lazy, judge=judge)
+        return GuardedCall(self._guard, lazy=self.lazy, judge=judge)
 
     def run(self, request: CallRequest, body: Body) -> object:
         """Run a body under guard.
@@ -126,19 +121,19 @@ class GuardedCall(CallSteps):
         """
         call.detach()
         if type(result) not in ATOMS:
-            later = continued(self, call, result, self._lazy)
+            later = continued(self, call, result, self.lazy)
             if later is not None:
                 return later
-        return self.end(call, result, self._lazy)
+        return self.end(call, result, self.lazy)
 
     async def succeed_async(self, call: Call, result: object = None) -> object:
         """Do what :meth:`succeed` does without blocking the event loop."""
         call.detach()
         if type(result) not in ATOMS:
-            later = continued(self, call, result, self._lazy)
+            later = continued(self, call, result, self.lazy)
             if later is not None:
                 return later
-        return await self.end_async(call, result, self._lazy)
+        return await self.end_async(call, result, self.lazy)
 
     def suspend(self, call: Call) -> None:
         """Detach a call, and record that its body suspended it, to be repeated with the same id.

@@ -41,18 +41,20 @@ class CallSteps:
         judge: Judges a call in place of :meth:`Guard.judge`, which it must call.
 
     Attributes:
+        lazy: The declared kind of the tool's results; see :meth:`Enforcer.tool`.
+        follows_flow: True if the policy of the enforcer uses information flow.
         judge: Judges a call; its body must not run before :meth:`settle` has returned. See :meth:`Guard.judge`.
     """
 
-    __slots__ = ("_enforcement", "_guard", "_lazy", "_links", "_marks", "_signs_at_once", "_store_waits", "judge")
+    __slots__ = ("_enforcement", "_guard", "_links", "_signs_at_once", "_store_waits", "follows_flow", "judge", "lazy")
 
     def __init__(self, guard: Guard, *, lazy: Lazy | None = None, judge: Judge | None = None) -> None:
         enforcement = guard.enforcement
         self._guard: Final = guard
         self.judge: Final = guard.judge if judge is None else judge
-        self._lazy: Final = lazy
+        self.lazy: Final = lazy
         self._enforcement: Final = enforcement
-        self._marks: Final = enforcement.flows is not None
+        self.follows_flow: Final = enforcement.flows is not None
         self._links: Final = guard.declares_by_call or any(map(has_placeholders, guard.tool.touches))
         self._signs_at_once: Final = enforcement.spans.signs_at_once
         self._store_waits: Final = type(enforcement.state) is not MemoryState
@@ -76,11 +78,6 @@ class CallSteps:
     def current_task(self) -> Task | None:
         """The enforcer's task in the current context, alive or not; ``None`` outside any task."""
         return self._enforcement.task_context.current()
-
-    @property
-    def follows_flow(self) -> bool:
-        """True if the policy of the enforcer uses information flow."""
-        return self._marks
 
     @property
     def can_suspend(self) -> bool:
@@ -184,7 +181,7 @@ class CallSteps:
 
     async def check_sent_async(self, call: Call, sent: object) -> None:
         """Do what :meth:`check_sent` does without blocking the event loop."""
-        if sent is not None and self._marks:
+        if sent is not None and self.follows_flow:
             await off_loop(partial(self._guard.check_sent, call, sent))
 
     async def check_async(self, call: Call) -> None:
@@ -220,7 +217,7 @@ class CallSteps:
 
     async def emit_async(self, call: Call, item: object) -> object:
         """Do what :meth:`emit` does without blocking the event loop."""
-        if not self._guard.inspects and not self._marks:
+        if not self._guard.inspects and not self.follows_flow:
             call.look_back()
             return item
         if self._guard.inspects_slowly or self._marks_wait(call.task) or not self._records_at_once(call):
@@ -249,7 +246,7 @@ class CallSteps:
     async def offer_async(self, call: Call, *items: object, last: bool = False) -> list[object]:
         """Do what :meth:`offer` does without blocking the event loop."""
         offer = partial(self._guard.offer, call, items, last=last)
-        if not self._guard.inspects and not self._marks:
+        if not self._guard.inspects and not self.follows_flow:
             return offer()
         if self._guard.inspects_slowly or self._marks_wait(call.task) or not self._records_at_once(call):
             return await off_loop(offer)
@@ -296,7 +293,7 @@ class CallSteps:
 
     def _ends_at_once(self, call: Call, result: object, lazy: Lazy | None) -> bool:
         """Return whether the end of a call can be recorded without blocking."""
-        if self._marks or self._guard.inspects_slowly or not self._records_at_once(call):
+        if self.follows_flow or self._guard.inspects_slowly or not self._records_at_once(call):
             return False
         if type(result) in ATOMS:
             return True
@@ -357,7 +354,7 @@ class CallSteps:
         """
         call.detach()
         cut = isinstance(error, GeneratorExit) and not closed
-        marks = self._marks and says_something(error)
+        marks = self.follows_flow and says_something(error)
         waits = marks or self._guard.inspects_slowly or self._leaves(call)
         with _unchained():
             if cut or call.done or (self._records_at_once(call) and not waits):

@@ -254,7 +254,7 @@ def test_appends_wait_when_too_many_records_do(opened: Open, monkeypatch: pytest
 
     for _ in range(50):
         append(ledger, "registration", BODY, after=act)
-        longest = max(longest, len(ledger._sealing._queue))
+        longest = max(longest, len(ledger.sealing._queue))
     ledger.drain()
     assert len(seen) == 50
     assert longest <= 4 + 20
@@ -281,8 +281,8 @@ def test_a_hanging_callback_does_not_hang_the_end(
             ledger.close()
     assert str(caught.value) == "a callback does not end; the next start seals"
     gate.set()
-    ledger._sealing._thread.join()
-    ledger._sealing.abandon()
+    ledger.sealing._thread.join()
+    ledger.sealing.abandon()
     opened().close()
     assert audit().sealed[ledger.stream] == 3
 
@@ -762,7 +762,7 @@ def test_a_clock_that_fails_hangs_nobody(opened: Open, audit: Callable, caplog: 
     ledger = opened(clock=clock)
     append(ledger, "registration", BODY)
     ledger.seal()
-    thread = ledger._sealing._thread
+    thread = ledger.sealing._thread
     clock.broken = True
     with pytest.raises(EvidenceError, match="the clock raised ZeroDivisionError") as caught:
         ledger.seal()
@@ -771,7 +771,7 @@ def test_a_clock_that_fails_hangs_nobody(opened: Open, audit: Callable, caplog: 
     assert not thread.is_alive()
     clock.broken = False
     append(ledger, "registration", BODY)
-    assert ledger._sealing._thread is not thread
+    assert ledger.sealing._thread is not thread
     ledger.seal()
     assert audit().sealed == {ledger.stream: 3}
 

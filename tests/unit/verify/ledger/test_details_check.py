@@ -125,7 +125,7 @@ class Recorder:
     def kill(self, torn: bytes = b"") -> None:
         """End the process as SIGKILL does, perhaps inside the write of a line."""
         stream = self.ledger.stream
-        self.ledger._sealing.abandon()
+        self.ledger.sealing.abandon()
         self.ledger._closed = True
         with (self.path / "ledger" / stream / "entries.jsonl").open("ab") as file:
             file.write(torn)

@@ -461,7 +461,7 @@ def test_a_crash_is_recovered_and_reported(recorder: Recorder) -> None:
     recorder.open_task(chain)
     intent = recorder.intent(chain)
     stream = recorder.ledger.stream
-    recorder.ledger._sealing.abandon()
+    recorder.ledger.sealing.abandon()
     entries = recorder.path / "ledger" / stream / "entries.jsonl"
     entries.write_bytes(entries.read_bytes() + b'{"mac":"0')
     assert check(recorder.path).exit_code == 2  # Nothing was sealed yet.
@@ -475,7 +475,7 @@ def test_a_crash_is_recovered_and_reported(recorder: Recorder) -> None:
 def test_what_another_wrote_into_a_dead_stream_is_reported(recorder: Recorder) -> None:
     """Lines that the process did not write are not sealed by recovery, and the report says so."""
     stream = recorder.ledger.stream
-    recorder.ledger._sealing.abandon()
+    recorder.ledger.sealing.abandon()
     entries = recorder.path / "ledger" / stream / "entries.jsonl"
     entries.write_bytes(entries.read_bytes() + b"hello\n")
     recorder.ledger = recorder.open()

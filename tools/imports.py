@@ -126,7 +126,7 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "_ledger.archiving": ("cli.operate.archive",),
     "_ledger.transparency.witness": ("cli.trust.witness", "_ledger.transparency.witness_client"),
     "_ledger.transparency.witness_client": ("cli.operate.doctor_directory", "_directory._witnesses"),
-    "_policy.declarations._sql_statements": ("_policy.declarations.sql_tables",),
+    "_policy.declarations._sql_statements": ("_policy.declarations.touches",),
     "integrations.keys.pkcs11": (),
     "integrations.rfc3161": ("cli.trust.anchor", "cli.verify.verify"),
     "integrations.keys.securesystemslib": (),

@@ -7,16 +7,20 @@ from dataclasses import replace
 from typing import Final
 
 from agent_identity._scan._code import CodeScan
-from agent_identity._scan._configurations import MOST, client_of, configured, described, is_description
-from agent_identity._scan._documents import Unreadable, member, parse_document, text_of
-from agent_identity._scan._folders import read_bytes, walked
-from agent_identity._scan._manifests import (
+from agent_identity._scan._configurations import (
+    MOST,
+    client_of,
+    configured,
     dependencies,
+    described,
     environment_names,
+    is_description,
     is_environment_file,
     is_manifest,
     known_variable,
 )
+from agent_identity._scan._documents import Unreadable, member, parse_document, text_of
+from agent_identity._scan._folders import read_bytes, walked
 from agent_identity._scan._names import Module, Tree, parse
 from agent_identity._scan.results import KINDS, Edge, Item, Scan, Unread
 from agent_identity.canonical import JSON

@@ -15,8 +15,8 @@ from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity import Enforcer, Scope, records
-from agent_identity._guard.tasks._hop_marks import HopMarks
 from agent_identity._guard.tasks.judged import Judged
+from agent_identity._guard.tasks.kept_marks import HopMarks
 from agent_identity._guard.tasks.task_flow import TaskFlow
 from agent_identity.delegation import Peer
 from agent_identity.errors import ContentBlocked, Routed, StateError

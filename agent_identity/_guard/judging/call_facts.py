@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from typing import Final, TypeAlias, final
 
 from agent_identity import canonical
-from agent_identity._authority.grants.clauses import clauses_of
+from agent_identity._authority.grants.scope import clauses_of
 from agent_identity._flow.rules import CONSEQUENTIAL
 from agent_identity._guard.calls.call import Call
 from agent_identity._guard.common.failures import safe_message

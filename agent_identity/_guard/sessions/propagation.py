@@ -20,8 +20,8 @@ from agent_identity._guard.sessions.admission import record_refusal
 from agent_identity._guard.sessions.tasks import Tasks, current_or_refuse, holder_of, seconds_of
 from agent_identity._guard.tasks.delegation_bundle import DelegationBundle, Grants
 from agent_identity._guard.tasks.exported_grants import AudienceGrant
-from agent_identity._guard.tasks.exported_marks import MarkSigner
 from agent_identity._guard.tasks.facts import task_facts
+from agent_identity._guard.tasks.kept_marks import MarkSigner
 from agent_identity._guard.tasks.task import Task
 from agent_identity._guard.tasks.trace_context import traceparent
 from agent_identity._guard.telemetry.spans import current_trace

@@ -20,12 +20,10 @@ from agent_identity._flow.mark import Mark
 from agent_identity._flow.provenance import origins_of_call
 from agent_identity._guard.common.failures import safe_message
 from agent_identity._guard.common.recorded_decisions import Mode
-from agent_identity._guard.tasks._hop_marks import HopMarks
 from agent_identity._guard.tasks._shared_mark import SharedMark
-from agent_identity._guard.tasks._thread_marks import ThreadMarks
-from agent_identity._guard.tasks.exported_marks import ExportedMark, MarkSigner
 from agent_identity._guard.tasks.facts import TaskFacts
 from agent_identity._guard.tasks.judged import Arrived, Carried, Conclude, Judged
+from agent_identity._guard.tasks.kept_marks import ExportedMark, HopMarks, MarkSigner, ThreadMarks
 from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.keys.keys import Signer
 from agent_identity._ledger.ledger import Ledger

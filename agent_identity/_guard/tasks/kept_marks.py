@@ -1,10 +1,17 @@
-"""Marks of hops in other processes, as the process that handed them out knows them."""
+"""Marks that one process knows of others: of hops that it handed out, and in the shared state, of hops and threads.
 
-from collections.abc import Collection
+A thread is what a framework keeps between two runs, such as the messages of a checkpoint. Its mark only falls. The
+shared state keeps it for 31 days after the last task in it.
+"""
+
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, final
 
 from agent_identity._authority.grants.signed_marks import SignedMark, verify_mark
+from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
+from agent_identity._guard.tasks.remembered import Fact, Remembered
+from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.errors import TokenError
 
@@ -12,6 +19,12 @@ MARK_WORDS: Final = ("kept", "unknown", "untrusted", "restricted")
 """The keys of a mark in the shared state, where each only restricts: nothing has to be read before."""
 
 _MAX_PENDING: Final = 64
+
+_LATE: Final = 60
+_NS: Final = 1_000_000_000
+
+_DAY: Final = 24 * 3600
+_KEPT: Final = 31 * _DAY
 
 
 class MarkSigner(NamedTuple):
@@ -122,3 +135,116 @@ def label_of_words(words: Collection[str]) -> Label | None:
         return None
     integrity = UNTRUSTED if "untrusted" in words else UNKNOWN if "unknown" in words else TRUSTED
     return integrity.meet(Label("trusted", frozenset())) if "restricted" in words else integrity
+
+
+@final
+class HopMarks:
+    """The marks of hops in the shared state.
+
+    Args:
+        state: The shared state.
+        clock: Source of time.
+    """
+
+    __slots__ = ("_clock", "_state")
+
+    def __init__(self, state: StateStore, clock: Clock) -> None:
+        self._state = state
+        self._clock = clock
+
+    def lower(self, hop: str, label: Label, expires_at: int) -> None:
+        """Lower the mark of a hop.
+
+        Raises:
+            StateError: The state cannot be asked, or has no room.
+        """
+        for word in words_of(label):
+            self._state.insert(f"flow:{hop}:{word}", now=self._now(), expires_at=expires_at + _LATE)
+
+    def find(self, hop: str) -> Label | None:
+        """Return the mark of a hop; ``None`` if no one keeps one.
+
+        Raises:
+            StateError: The state cannot be asked.
+        """
+        now = self._now()
+        return label_of_words([word for word in MARK_WORDS if self._state.contains(f"flow:{hop}:{word}", now=now)])
+
+    def is_over(self, expires_at: int) -> bool:
+        """Return whether no one can act under a grant any more."""
+        return expires_at + _LATE <= self._now()
+
+    def _now(self) -> int:
+        return self._clock.wall_ns() // _NS
+
+
+class KeptMark(NamedTuple):
+    """The mark of a thread. Frozen.
+
+    Attributes:
+        label: The mark.
+        day: The day of the last task in it.
+    """
+
+    label: Label
+    day: object
+
+
+@final
+class ThreadMarks:
+    """The marks of threads in the shared state.
+
+    Args:
+        state: The shared state.
+        clock: Source of time.
+    """
+
+    __slots__ = ("_clock", "_marks")
+
+    def __init__(self, state: StateStore, clock: Clock) -> None:
+        self._marks = Remembered(state, clock, "thread")
+        self._clock = clock
+
+    def find(self, thread: str) -> KeptMark | None:
+        """Return the mark of a thread; ``None`` for one that no one has been in.
+
+        Raises:
+            StateError: The state cannot be asked.
+        """
+        fact = self._marks.find(thread)
+        return None if fact is None else KeptMark(_label_of(fact), fact.get("day"))
+
+    def needs(self, kept: KeptMark | None, label: Label) -> bool:
+        """Return whether a mark has to be lowered to the meet with a label, or kept for longer.
+
+        Args:
+            kept: The mark.
+            label: The label.
+        """
+        return kept is None or kept.day != self._day() or not kept.label.is_within(label)
+
+    def lower(self, thread: str, label: Label) -> None:
+        """Lower the mark of a thread to the meet with a label.
+
+        Raises:
+            StateError: The state cannot be asked, or has no room.
+        """
+
+        def lowered(before: Fact | None) -> Fact | None:
+            kept = None if before is None else KeptMark(_label_of(before), before.get("day"))
+            if not self.needs(kept, label):
+                return None
+            return {"label": str(label.meet(TRUSTED if kept is None else kept.label)), "day": self._day()}
+
+        self._marks.change(thread, lowered, seconds=_KEPT)
+
+    def _day(self) -> int:
+        return self._clock.wall_ns() // _NS // _DAY
+
+
+def _label_of(fact: Mapping[str, object]) -> Label:
+    """Return the label of a thread; what no one can read may be the most restricted one."""
+    try:
+        return Label.parse(str(fact.get("label")))
+    except ValueError:
+        return UNTRUSTED

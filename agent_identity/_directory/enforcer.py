@@ -22,7 +22,7 @@ from agent_identity._common.typed_calls import typed_calls
 from agent_identity._directory import _assembly as parts
 from agent_identity._directory.inventory.server_inventory import Inventory
 from agent_identity._directory.open import open_directory, pseudonyms_of
-from agent_identity._directory.options import MOVED, Durability, Privacy, Telemetry, Transparency
+from agent_identity._directory.options import Durability, Privacy, Telemetry, Transparency
 from agent_identity._flow.choices import choices_of_hints
 from agent_identity._flow.declaration import Returns
 from agent_identity._guard.approvals.service import Approvals
@@ -83,7 +83,7 @@ _NS: Final = 1_000_000_000
 _ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
 
 
-@typed_calls(*parts.CALLS, **MOVED, **parts.CURES)
+@typed_calls(*parts.CALLS, **parts.CURES)
 @final
 class Enforcer:
     """Guards tools, opens tasks and keeps the evidence. Safe to share between threads.

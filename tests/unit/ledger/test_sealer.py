@@ -14,7 +14,7 @@ from plain_records import append
 
 from agent_identity._ledger import sealer as sealing_module
 from agent_identity._ledger.sealer import Sealing
-from agent_identity._ledger.transparency.bootstrap import found
+from agent_identity._ledger.transparency.bootstrap import sign_empty_log
 from agent_identity._ledger.transparency.log import DirectoryLog, Head
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT, CompactRange
 from agent_identity._ledger.writer import Closed, Entry
@@ -1160,7 +1160,7 @@ def log(directory: Path) -> DirectoryLog:
     layout, files = Layout.of(directory), Files()
     for folder in (layout.log, layout.keys):
         make_folder(files, folder, 0o700)
-    found(files, layout, signer=SIGNER, origin=ORIGIN)
+    sign_empty_log(files, layout, signer=SIGNER, origin=ORIGIN)
     key = load_ledger_key(files, layout.ledger_key)
     return DirectoryLog(files, layout, key, signer=SIGNER, origin=ORIGIN, durable=False)
 

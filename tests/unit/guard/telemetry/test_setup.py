@@ -20,7 +20,6 @@ from plain_records import check_record
 
 from agent_identity import Enforcer, Scope, records
 from agent_identity._directory.open import open_directory, prepare, refuse_clash
-from agent_identity._directory.options import MOVED
 from agent_identity._guard.telemetry.diagnosis import examine_telemetry
 from agent_identity._guard.telemetry.spans import UNTRACED, Spans, current_trace, traced
 from agent_identity._ledger.reader import open_ledger
@@ -701,15 +700,6 @@ def test_an_option_of_another_type_is_answered_with_its_class(tmp_path: Path, na
     """The error shows how to write the option and where its class is, and nothing is made."""
     with pytest.raises(TypeError, match=rf"^{name} is str; .*{name.title()}\(.*agent_identity\.options"):
         Enforcer.open(tmp_path / "e", **{name: "disk"})  # type: ignore[arg-type]
-    assert not (tmp_path / "e").exists()
-
-
-@pytest.mark.parametrize(("old", "new"), MOVED.items())
-def test_an_option_that_moved_says_where_it_is(tmp_path: Path, old: str, new: str) -> None:
-    """A keyword of before is no parameter, its error names the new place, and nothing is made."""
-    with pytest.raises(TypeError) as caught:
-        Enforcer.open(tmp_path / "e", **{old: None})  # type: ignore[arg-type]
-    assert str(caught.value) == f"{old} is no parameter; {new}"
     assert not (tmp_path / "e").exists()
 
 

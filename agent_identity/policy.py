@@ -17,10 +17,14 @@ if TYPE_CHECKING:
         Tool,
     )
     from agent_identity._policy.decision.resources import Touch
-    from agent_identity._policy.declarations.file_paths import file_touches
-    from agent_identity._policy.declarations.http_urls import http_touches, mcp_resource_touches
-    from agent_identity._policy.declarations.named_stores import mail_touches, vector_touches
-    from agent_identity._policy.declarations.sql_tables import sql_touches
+    from agent_identity._policy.declarations.touches import (
+        file_touches,
+        http_touches,
+        mail_touches,
+        mcp_resource_touches,
+        sql_touches,
+        vector_touches,
+    )
     from agent_identity._policy.flow_policy import Flow
     from agent_identity._policy.rule_set import RuleSet
     from agent_identity._policy.rules.rule import Rule
@@ -44,10 +48,14 @@ else:
                 "Tool",
             ),
             "agent_identity._policy.decision.resources": ("Touch",),
-            "agent_identity._policy.declarations.file_paths": ("file_touches",),
-            "agent_identity._policy.declarations.http_urls": ("http_touches", "mcp_resource_touches"),
-            "agent_identity._policy.declarations.named_stores": ("mail_touches", "vector_touches"),
-            "agent_identity._policy.declarations.sql_tables": ("sql_touches",),
+            "agent_identity._policy.declarations.touches": (
+                "file_touches",
+                "http_touches",
+                "mail_touches",
+                "mcp_resource_touches",
+                "sql_touches",
+                "vector_touches",
+            ),
             "agent_identity._policy.flow_policy": ("Flow",),
             "agent_identity._policy.rule_set": ("RuleSet",),
             "agent_identity._policy.rules.rule": ("Rule",),

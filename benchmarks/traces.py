@@ -13,9 +13,9 @@ from typing import Final
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
-from agent_identity._record.schema import Grant, TaskEnd
 from agent_identity._spans.span_from_record import EXPORTED_KINDS, RecordSpan, make_span
 from agent_identity.identity import SigningKey
+from agent_identity.records import Grant, TaskEnd
 
 SPANS: Final = 512
 """Spans of one request, as many as the SDK sends."""

@@ -97,7 +97,7 @@ class World:
 
     def settle(self) -> None:
         """Wait until every record is signed and every span exported."""
-        self.enforcer._point.ledger.drain()  # noqa: SLF001  Users drain by ending a task, which costs more.
+        self.enforcer._enforcement.ledger.drain()  # noqa: SLF001  Users drain by ending a task, which costs more.
         self.provider.force_flush()
 
 

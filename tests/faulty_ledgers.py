@@ -153,7 +153,7 @@ def crashed(opened: Callable[..., Ledger]) -> Callable[[Ledger], None]:
     """Makes a ledger of this process look like one whose process was killed."""
 
     def crash(ledger: Ledger) -> None:
-        sealing = ledger._sealing
+        sealing = ledger.sealing
         with sealing._changed:
             sealing._stopping = True
             sealing._changed.notify_all()

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import check_record
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
 from agent_identity._guard.sessions.opening import Opening
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
@@ -62,7 +62,7 @@ class World:
 
     def spans(self, name: str = "execute_tool") -> list:
         """Return the finished spans whose names begin so; waits until all are signed."""
-        self.enforcer._point.ledger.drain(10)
+        self.enforcer._enforcement.ledger.drain(10)
         return [span for span in self.exporter.get_finished_spans() if span.name.startswith(name)]
 
 

@@ -11,11 +11,10 @@ import msgspec
 import pytest
 
 from agent_identity._directory import open as directory
-from agent_identity._ledger.ledger import Beginning
+from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.writer import Entry
-from agent_identity._record.parts import Time
-from agent_identity._record.schema import AnyRecord, Detail
 from agent_identity.options import Ledger
+from agent_identity.records import AnyRecord, Detail, Time
 
 SHORTENED = {
     "action": ("names", "labels"),

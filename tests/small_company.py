@@ -7,18 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
 from agent_identity._record.parts import replaced
-from agent_identity._record.schema import Intent, Outcome
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.options import Telemetry
 from agent_identity.policy import Effect, Rule, RuleSet, Touch
+from agent_identity.records import Intent, Outcome
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com", issuer="https://login.example.com")
@@ -117,7 +116,7 @@ def forged(directory: Path, target: Path, *, agent: Agent | None = None, tool: s
                 more["intent"] = intent
             stated = {name: getattr(record, name) for name in record.__struct_fields__}
             kept = {name: stated[name] for name in stated.keys() - {"id", "stream", "v"}}
-            written = enforcer._point.ledger.append(partial(type(record), **{**kept, **more}))
+            written = enforcer._enforcement.ledger.append(partial(type(record), **{**kept, **more}))
             intent = decode(written.data).id
     return target
 

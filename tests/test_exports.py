@@ -203,7 +203,8 @@ def test_what_a_module_exports_exists(module: str) -> None:
 def test_every_public_class_and_function_says_what_it_is(module: str) -> None:
     """Whatever a module exports and defines itself has a docstring."""
     loaded = importlib.import_module(module)
-    exported = [getattr(loaded, name) for name in getattr(loaded, "__all__", ())]
+    named = {name: getattr(loaded, name) for name in getattr(loaded, "__all__", ())} | vars(loaded)
+    exported = [thing for name, thing in named.items() if not name.startswith("_")]
     ours = [thing for thing in exported if str(getattr(thing, "__module__", "")).startswith("agent_identity")]
     assert [thing for thing in ours if callable(thing) and not thing.__doc__] == []
 

@@ -45,7 +45,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "mcp": ("integrations.mcp",),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "msgspec": (
-        *("_reports.answers", "_verify.ledger._open_intents", "_record", "_ledger", "_spans", "_identity.trust._file"),
+        *("_reports.answers", "_verify.ledger._calls_check", "_record", "_ledger", "_spans", "_identity.trust._file"),
         "_verify.grants.approvals_check",  # Records wait in a file.
         # Made for each call.
         *("_guard.calls.call", "_guard.tasks.task_context", "integrations.langchain.invocation"),
@@ -121,12 +121,12 @@ LEAVES: dict[str, tuple[str, ...]] = {
         "_directory.export._http_receiver",
         "_inspection.http_model",
     ),
-    "_directory._witnesses": ("_directory._publication",),
+    "_directory._witnesses": ("_directory._assembly",),
     "_directory.export._otlp_encoding": ("_directory.export._grpc_receiver", "_directory.export._http_receiver"),
     "_ledger.archiving": ("cli.operate.archive",),
     "_ledger.transparency.witness": ("cli.trust.witness", "_ledger.transparency.witness_client"),
     "_ledger.transparency.witness_client": ("cli.operate.doctor_directory", "_directory._witnesses"),
-    "_policy.declarations._sql_statements": ("_policy.declarations.sql_tables",),
+    "_policy.declarations._sql_statements": ("_policy.declarations.touches",),
     "integrations.keys.pkcs11": (),
     "integrations.rfc3161": ("cli.trust.anchor", "cli.verify.verify"),
     "integrations.keys.securesystemslib": (),

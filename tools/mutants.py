@@ -123,7 +123,6 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "_ledger/transparency/_cosignatures",
             "_ledger/transparency/witness",
             "_ledger/transparency/witness_client",
-            "_ledger/transparency/_log_tree",
         ),
         (*unit(EVIDENCE, "cosignatures", "witness"), *unit(AUDIT, "external_evidence")),
     ),
@@ -179,7 +178,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "calls": (("_verify/ledger/_calls_check",), unit(AUDIT, "calls_check", "ledger", "approvals")),
     "delegations": (("_verify/grants/chain_check", "_verify/grants/revoked_keys"), VERIFYING),
     "checked_records": (
-        ("_verify/ledger/record_check", "_verify/ledger/_open_intents", "_verify/store/workers"),
+        ("_verify/ledger/record_check", "_verify/ledger/_calls_check", "_verify/store/workers"),
         unit(AUDIT, "stream_check", "calls_check", "workers", "ledger"),
     ),
     "traces": (
@@ -193,10 +192,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*unit(AUDIT, "spans", "span_reader", "pasted", "pruned_ledgers"), *unit(("cli/verify",), "disclose")),
     ),
     "uses": (
-        ("_verify/grants/grant_usage", "_verify/grants/_chain_verdict", "_verify/store/spill_store"),
+        ("_verify/grants/grant_usage", "_verify/grants/chain_check", "_verify/store/spill_store"),
         unit(AUDIT, "grant_usage", "chain_verdict", "spill_store", "ledger"),
     ),
-    "seen": (("_verify/spans/_deduplicator", "_verify/ledger/index"), unit(AUDIT, "deduplicator", "span_reader")),
+    "seen": (("_verify/spans/spans_check", "_verify/ledger/index"), unit(AUDIT, "deduplicator", "span_reader")),
     "tables": (("_reports/export/tables",), unit(AUDIT, "tables")),
 }
 # Each of these would cost each mutant half a minute.

@@ -10,8 +10,6 @@ from socket import socket
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-__all__ = ["HttpAnswer", "NoAnswerError", "answer_on", "left_until", "post", "verifies"]
-
 
 class HttpAnswer(NamedTuple):
     """An answer, whatever its status.

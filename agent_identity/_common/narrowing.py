@@ -7,22 +7,6 @@ declared as :data:`~agent_identity.canonical.JSON` does not need these functions
 from collections.abc import Collection, Mapping
 from typing import TypeGuard, TypeVar
 
-__all__ = [
-    "int_of",
-    "is_array",
-    "is_collection",
-    "is_dict",
-    "is_list",
-    "is_mapping",
-    "is_object",
-    "is_plain_array",
-    "is_plain_dict",
-    "optional_text_of",
-    "text_of",
-    "word",
-    "word_of",
-]
-
 _Word = TypeVar("_Word", bound=str)
 
 

@@ -1,7 +1,5 @@
 """Escapes what cannot be printed: control characters, and characters that reorder or hide others."""
 
-__all__ = ["escaped"]
-
 
 def escaped(text: str) -> str:
     """Return text in which every character that is not printable is written as its escape sequence."""

@@ -15,8 +15,6 @@ from typing import Final, Literal, ParamSpec, TypeVar, cast, get_args, get_origi
 
 from agent_identity._common.narrowing import is_array
 
-__all__ = ["typed", "typed_calls"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
@@ -53,7 +51,7 @@ def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
 
     Args:
         function: The function; its annotations are resolved when it is first called.
-        cures: The cure in the message, by parameter, where the type alone does not say it; also of former parameters.
+        cures: The cure in the message, by parameter, where the type alone does not say it.
     """
     signature = inspect.signature(function)
     hints: dict[str, object] = {}
@@ -65,12 +63,7 @@ def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
-            bound = None
-        if bound is None:  # Python's own error names the function and suggests a parameter.
-            for name in kwargs:
-                if name in cures and name not in signature.parameters:
-                    raise TypeError(f"{name} is no parameter; {cures[name]}")
-            return function(*args, **kwargs)
+            return function(*args, **kwargs)  # Python's own error names the function and suggests a parameter.
         for name, value in bound.arguments.items():
             if name in hints:
                 _check(name, value, hints[name], cures.get(name))

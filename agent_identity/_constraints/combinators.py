@@ -10,8 +10,6 @@ from agent_identity._constraints.locations import LOCATION_KINDS
 from agent_identity._constraints.values import MAX_NESTING
 from agent_identity.canonical import JSON
 
-__all__ = ["AllOf", "AnyOf"]
-
 _MAX_CLAUSES: Final = 64
 _MAX_PARTS: Final = 2048
 

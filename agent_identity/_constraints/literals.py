@@ -21,8 +21,6 @@ from agent_identity._constraints.values import (
 )
 from agent_identity.canonical import JSON
 
-__all__ = ["Constraint", "Contains", "Exact", "NotOneOf", "OneOf", "Range", "Subset", "Wildcard"]
-
 
 class Constraint(Protocol):
     """The constraint of a grant on one argument. The set of kinds is closed.

@@ -15,8 +15,6 @@ from agent_identity._constraints.literals import Constraint, members_permitted
 from agent_identity._constraints.values import MAX_TEXT, is_text
 from agent_identity.canonical import JSON
 
-__all__ = ["EmailDomain", "PathWithin", "Prefix", "UrlWithin"]
-
 _MAX_PLACE: Final = 4096
 _MAX_DOMAINS: Final = 256
 

@@ -7,15 +7,13 @@ from agent_identity._constraints.literals import Constraint
 from agent_identity._constraints.registry import constraint_of
 from agent_identity.canonical import JSON
 
-__all__ = ["IfGiven", "judge_of"]
-
 
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class IfGiven:
     """The caller may leave the argument out; if it is there, it satisfies the constraint.
 
-    Without the argument the tool takes its own default, which nobody judges: name an argument so only where that
+    Without the argument the tool takes its own default, which no one judges: name an argument so only where that
     default is acceptable. It stands directly at an argument of a scope, never inside another constraint.
 
     Args:

@@ -25,26 +25,6 @@ from agent_identity._constraints.locations import LOCATION_KINDS, EmailDomain, P
 from agent_identity._constraints.values import CONTAINERS, is_interoperable, is_text
 from agent_identity.errors import TokenError
 
-__all__ = [
-    "AllOf",
-    "AnyOf",
-    "Constraint",
-    "Contains",
-    "EmailDomain",
-    "Exact",
-    "NotOneOf",
-    "OneOf",
-    "PathWithin",
-    "Prefix",
-    "Range",
-    "Subset",
-    "UrlWithin",
-    "Wildcard",
-    "constraint_from_claim",
-    "constraint_of",
-    "is_constraint",
-]
-
 _Members: TypeAlias = Mapping[str, object]
 
 _FLAGS: Final = (("min_inclusive", "min"), ("max_inclusive", "max"))

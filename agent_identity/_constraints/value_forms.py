@@ -16,8 +16,6 @@ from typing import Any, Final, TypeGuard, final
 
 from agent_identity._common.narrowing import is_array, is_dict, is_plain_array
 
-__all__ = ["DecimalText", "NoFormError", "decimal_of", "form_of", "with_decimals"]
-
 MAX_DIGITS: Final = 1_000
 """Digits that a decimal may have, written out."""
 

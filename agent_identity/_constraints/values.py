@@ -18,25 +18,6 @@ from agent_identity._common.narrowing import is_mapping, is_plain_array, is_plai
 from agent_identity._constraints.value_forms import DecimalText, NoFormError, decimal_form, form_of
 from agent_identity.canonical import JSON
 
-__all__ = [
-    "CONTAINERS",
-    "MAX_NESTING",
-    "MAX_TEXT",
-    "DecimalText",
-    "Key",
-    "Walked",
-    "is_interoperable",
-    "is_number",
-    "is_text",
-    "key_of",
-    "kinds_inside",
-    "literal_key",
-    "literal_keys",
-    "literal_number",
-    "value_of",
-    "walked",
-]
-
 _Atom: TypeAlias = tuple[Literal["bool"], bool] | tuple[Literal["decimal"], str]
 _Array: TypeAlias = "tuple[Literal['array'], tuple[Key, ...]]"
 _Object: TypeAlias = "tuple[Literal['object'], frozenset[tuple[str, Key]]]"
@@ -99,7 +80,7 @@ class Walked:
     """A container that is walked at most once, shared by all its constraints.
 
     Args:
-        value: A list, tuple or dict of JSON that nobody changes meanwhile.
+        value: A list, tuple or dict of JSON that no one changes meanwhile.
     """
 
     __slots__ = ("_key", "_kinds", "_members", "_problem", "value")

@@ -11,7 +11,7 @@ from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._directory.agents_file import registry_path
 from agent_identity._directory.open import Directory, check_keys
-from agent_identity._directory.options import Privacy, Telemetry
+from agent_identity._directory.options import Privacy, Telemetry, Transparency
 from agent_identity._guard.common.followed_trust import FollowedTrust
 from agent_identity._guard.common.recorded_decisions import Mode, policy_state
 from agent_identity._guard.judging.context import EnforcementContext
@@ -28,6 +28,7 @@ from agent_identity._identity.common.tool_names import is_of_server, tool_name
 from agent_identity._identity.keys.keys import Signer
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.ledger import Ledger
+from agent_identity._ledger.transparency.publisher import Publisher
 from agent_identity._policy.composed import asks_about_flow
 from agent_identity._policy.decision.decision import check_labels
 from agent_identity._policy.decision.request import Claims, Policy, Tool
@@ -41,33 +42,6 @@ from agent_identity.version import VERSION
 
 if TYPE_CHECKING:
     from agent_identity._directory.export.ledger_exporter import LedgerExporter
-
-__all__ = [
-    "CALLS",
-    "admission_of",
-    "check_agents",
-    "check_bare",
-    "check_declared",
-    "check_given",
-    "check_labels",
-    "check_mode",
-    "check_parts",
-    "check_state",
-    "description_of",
-    "exporter_of",
-    "flows_of",
-    "judge_of",
-    "marked",
-    "name_of",
-    "parameter_names",
-    "parameters_of",
-    "record_policy",
-    "registry_of",
-    "spans_of",
-    "tokens_of",
-    "tool_of",
-]
-
 
 CALLS: Final = (*("open", "tool", "task", "delegate", "accept", "present", "revoke", "reinstate", "bind"),)
 """The methods of an enforcer that check the types of what they get.
@@ -174,7 +148,7 @@ def exporter_of(directory: str | os.PathLike[str], otlp: str, found: Directory) 
 
 
 def admission_of(
-    point: EnforcementContext, agents: AgentRegistry | None, unregistered: str, trust: FollowedTrust
+    enforcement: EnforcementContext, agents: AgentRegistry | None, unregistered: str, trust: FollowedTrust
 ) -> Admission | None:
     """Return the admission of agents by a registry, if there is one.
 
@@ -183,7 +157,7 @@ def admission_of(
     """
     if unregistered not in ("deny", "allow"):
         raise ConfigurationError("unknown unregistered; use unregistered='deny' or unregistered='allow'")
-    return None if agents is None else Admission(point, agents, required=unregistered == "deny", trust=trust)
+    return None if agents is None else Admission(enforcement, agents, required=unregistered == "deny", trust=trust)
 
 
 def judge_of(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
@@ -323,7 +297,9 @@ def name_of(function: object) -> str:
     return name
 
 
-def tokens_of(point: EnforcementContext, source: TokenSource | None, ids: Ids) -> Callable[[], TokenSupply] | None:
+def tokens_of(
+    enforcement: EnforcementContext, source: TokenSource | None, ids: Ids
+) -> Callable[[], TokenSupply] | None:
     """Return what makes the supply of tokens for other services, if there is a source."""
     if source is None:
         return None
@@ -331,6 +307,25 @@ def tokens_of(point: EnforcementContext, source: TokenSource | None, ids: Ids) -
     def supply() -> TokenSupply:
         from agent_identity._directory.tokens.task_tokens import TokenService  # noqa: PLC0415  Few tasks need tokens.
 
-        return TokenService(point, source, ids)
+        return TokenService(enforcement, source, ids)
 
     return supply
+
+
+def publishers_for(directory: str | os.PathLike[str], transparency: Transparency) -> tuple[Publisher, ...]:
+    """Return the publishers for the checkpoints of a directory.
+
+    Args:
+        directory: The directory.
+        transparency: The witnesses, and the functions that get each checkpoint.
+
+    Raises:
+        ConfigurationError: An address or a verifier key of a witness is malformed.
+    """
+    publishers = tuple(Publisher("the function of checkpoints=", function) for function in transparency.publish)
+    witnesses = transparency.witnesses
+    if not witnesses:
+        return publishers
+    from agent_identity._directory._witnesses import witnesses_for  # noqa: PLC0415  Few directories have witnesses.
+
+    return (*publishers, *witnesses_for(directory, witnesses))

@@ -13,8 +13,6 @@ from agent_identity._storage.layout import Layout
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import ConfigurationError, EvidenceError, ExchangeError
 
-__all__ = ["witnesses_for"]
-
 _SECONDS: Final = 10.0  # For one answer of a witness.
 
 

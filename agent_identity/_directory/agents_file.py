@@ -15,8 +15,6 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity._storage.os_files import EDIT, Files, locked, open_regular, why
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["register", "register_agents", "registry_path"]
-
 _NAME: Final = "agents.jsonl"
 
 

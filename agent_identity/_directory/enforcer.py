@@ -20,10 +20,9 @@ from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._directory import _assembly as parts
-from agent_identity._directory._publication import publishers_for
 from agent_identity._directory.inventory.server_inventory import Inventory
 from agent_identity._directory.open import open_directory, pseudonyms_of
-from agent_identity._directory.options import MOVED, Durability, Privacy, Telemetry, Transparency
+from agent_identity._directory.options import Durability, Privacy, Telemetry, Transparency
 from agent_identity._flow.choices import choices_of_hints
 from agent_identity._flow.declaration import Returns
 from agent_identity._guard.approvals.service import Approvals
@@ -60,6 +59,7 @@ from agent_identity._identity.principals.principals import Agent, Principal
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._inspection.running import prepare
 from agent_identity._ledger.ledger import Ledger
+from agent_identity._policy.decision.decision import check_labels
 from agent_identity._policy.decision.request import Claims, Inspector, Policy
 from agent_identity._policy.decision.resources import (
     Touches,
@@ -75,8 +75,6 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from agent_identity._directory.export.ledger_exporter import LedgerExporter
 
-__all__ = ["Enforcer", "Running", "open_enforcers", "running"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -85,7 +83,7 @@ _NS: Final = 1_000_000_000
 _ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
 
 
-@typed_calls(*parts.CALLS, **MOVED, **parts.CURES)
+@typed_calls(*parts.CALLS, **parts.CURES)
 @final
 class Enforcer:
     """Guards tools, opens tasks and keeps the evidence. Safe to share between threads.
@@ -164,7 +162,7 @@ class Enforcer:
         parts.check_given(privacy, telemetry)
         permits = permits_of(nested)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
-        source, ambience = ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
+        source, task_context = ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
         name = parts.check_parts(mode, issuer, recorder, trust, now=time.wall_ns() // _NS)
         self._trust = followed = FollowedTrust(trust, time)
         revocations = Revocations(
@@ -175,7 +173,7 @@ class Enforcer:
             digests,
             shared,
             issuer,
-            ambience,
+            task_context,
             trust=followed,
             clock=time,
             ids=source,
@@ -183,12 +181,12 @@ class Enforcer:
             check_person=revocations.check_person,
             pseudonyms=pseudonyms,
         )
-        self._point = EnforcementContext(
+        self._enforcement = EnforcementContext(
             ledger=ledger,
             digests=digests,
             spans=parts.spans_of(recorder, telemetry, exporter),
             clock=time,
-            ambience=ambience,
+            task_context=task_context,
             policy=policy,
             routes=MappingProxyType(dict(routes or {})),
             inspectors=tuple(inspectors),
@@ -202,11 +200,11 @@ class Enforcer:
             flows=parts.flows_of(policy, ledger, digests, time, state=shared, mode=mode),
         )
         self._inventory = Inventory(ledger, issuer, followed, time)
-        self._nesting = Nesting(self._point, permits)
+        self._nesting = Nesting(self._enforcement, permits)
         self._registry = TaskRegistry()
-        admission = parts.admission_of(self._point, agents, unregistered, followed)
+        admission = parts.admission_of(self._enforcement, agents, unregistered, followed)
         self._tasks = Tasks(
-            self._point,
+            self._enforcement,
             self._registry,
             issuer,
             name,
@@ -214,12 +212,12 @@ class Enforcer:
             source,
             new_key,
             admission,
-            parts.tokens_of(self._point, tokens, source),
+            parts.tokens_of(self._enforcement, tokens, source),
             exports=Outbound,
-            speak=Statements(self._point, self._forbid),
+            speak=Statements(self._enforcement, self._forbid),
         )
         self._inbound = Inbound(self._tasks, followed, RecordedGrants())
-        self._point.spans.examine()
+        self._enforcement.spans.examine()
         _ENFORCERS.add(self)
         ledger.observe(*telemetry.observers)
         parts.record_policy(ledger, policy, time)
@@ -288,7 +286,7 @@ class Enforcer:
         parts.check_mode(mode)
         parts.check_agents(agents)
         permits_of(nested)
-        publishers = publishers_for(directory, transparency)
+        publishers = parts.publishers_for(directory, transparency)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(
             directory,
@@ -326,9 +324,9 @@ class Enforcer:
             )
         opened._own_state = found.state
         opened._trust.use(directory, trust_root)
-        opened._point.use(directory, found.state, shared=state is not None)
+        opened._enforcement.use(directory, found.state, shared=state is not None)
         opened._inventory.use(directory, found.state)
-        opened._point.renewals.use(found.certificate)
+        opened._enforcement.renewals.use(found.certificate)
         return opened
 
     def task(
@@ -361,7 +359,7 @@ class Enforcer:
             limits: How often, how fast and how much, for the task and all that is delegated from it together; at
                 most 64, of tools that are in the scope or of all.
             request: What the principal asks for, in their own words: where a policy asks about information flow,
-                values in it count as the principal's. It is kept nowhere. Without it nobody accounts for what the
+                values in it count as the principal's. It is kept nowhere. Without it no one accounts for what the
                 agent is told, so that the task begins with inputs of unknown integrity.
 
         Raises:
@@ -383,7 +381,7 @@ class Enforcer:
             begin, tasks = self._nesting.begin, self._tasks
             return begin(tasks, purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
 
-        return Opening(self._point, purpose, make, request=request)
+        return Opening(self._enforcement, purpose, make, request=request)
 
     def delegate(
         self,
@@ -414,10 +412,10 @@ class Enforcer:
         purpose = None if purpose is None else folded_purpose(purpose)
 
         def make() -> Task:
-            parent = current_or_refuse(self._point)
+            parent = current_or_refuse(self._enforcement)
             return self._tasks.open_child(parent, purpose or parent.purpose, agent, scope, ttl=ttl, isolated=isolated)
 
-        return Opening(self._point, purpose, make)
+        return Opening(self._enforcement, purpose, make)
 
     def present(self, peer: Peer, *, tool: str, arguments: Mapping[str, object]) -> Presentation:
         """Return the authority to send with one call to another service; it counts there and for this call alone.
@@ -515,16 +513,16 @@ class Enforcer:
         return inbound.opening(self.guard("resume", kind="task"), {}, make, what, received.traceparent)
 
     def no_task(self) -> AbstractContextManager[None]:
-        """Return a context manager that hides the current task, for work that is on nobody's behalf.
+        """Return a context manager that hides the current task, for work that is on no one's behalf.
 
         A server that was started inside a task runs requests without a task of their own in it.
         """
-        return self._point.ambience.hidden()
+        return self._enforcement.task_context.hidden()
 
     @property
     def current_task(self) -> Task | None:
         """The task of the current context, alive or not; ``None`` outside any."""
-        return self._point.ambience.current()
+        return self._enforcement.task_context.current()
 
     def guard(
         self,
@@ -561,7 +559,7 @@ class Enforcer:
             returns: Exceptions that carry a result and are no errors, such as a handoff, likewise.
             place: Names the place in which a call is made, for calls that are suspended and made again there:
                 two with the same id in two places are two calls.
-            touches: See :meth:`tool`; here nobody knows the parameters, so that a name of a resource is recorded
+            touches: See :meth:`tool`; here no one knows the parameters, so that a name of a resource is recorded
                 without its digest where no argument fills it.
             workflow: Names the run, thread or conversation of the framework in which a call is made.
             thread: Names the thread of the framework that goes on in later tasks, such as a conversation that is kept.
@@ -584,9 +582,9 @@ class Enforcer:
         parts.check_declared(flow, spans)
         fixed, by_call = parted_touches(check_touches(touches))
         tool = parts.tool_of(name, kind, server, labels, claims, touches=fixed)
-        known = with_data_of(parts.check_labels(data, "data"), tool.touches)
+        known = with_data_of(check_labels(data, "data"), tool.touches)
         guard = Guard(
-            self._point,
+            self._enforcement,
             tool,
             data=known,
             suspends=suspends,
@@ -660,7 +658,7 @@ class Enforcer:
                 Labels of their data count as ``data``, if that
                 is stated. The resource of a function that fails is unknown, and the labels are unknown as well.
             returns: Who can have written what the tool returns, for policies that ask about information flow:
-                ``"trusted"`` only if nobody outside can, ``"untrusted"``, or ``"unknown"``; a
+                ``"trusted"`` only if no one outside can, ``"untrusted"``, or ``"unknown"``; a
                 :class:`agent_identity.inspection.Label` to restrict the readers as well; or these by JSON pointer,
                 ``{"": "trusted", "/items/*/note": "untrusted"}``. By default ``unknown``. Whatever is declared, a
                 result is no better than the inputs of the task before the call.
@@ -668,7 +666,7 @@ class Enforcer:
                 without any is never spared a question. ``"cc?"`` is optional: a call without a value of it leads
                 nowhere by it.
             endorses: Results have the declared label whatever the inputs of the task were: for a tool that checks, or
-                that reads what nobody outside can influence by arguments either.
+                that reads what no one outside can influence by arguments either.
             restores: By argument the categories of findings, or ``quarantine``, whose kept values the tool gets in the
                 place of handles: ``{"iban": "pii.iban"}``. The call is judged with these values. Handles in other
                 arguments, and for other tools, stay what they are.
@@ -717,12 +715,12 @@ class Enforcer:
     @property
     def mode(self) -> Mode:
         """``"enforce"`` or ``"monitor"``, fixed when the enforcer was opened."""
-        return self._point.mode
+        return self._enforcement.mode
 
     @property
     def clock(self) -> Clock:
         """Source of time of the enforcer."""
-        return self._point.clock
+        return self._enforcement.clock
 
     @property
     def inventory(self) -> Inventory:
@@ -732,12 +730,12 @@ class Enforcer:
     @property
     def revocations(self) -> Revocations:
         """Revocations and suspensions: list them, hand them on, or take them from elsewhere."""
-        return self._point.revocations
+        return self._enforcement.revocations
 
     @property
     def approvals(self) -> Approvals:
         """Requests that wait for a person, and their approval or rejection."""
-        return self._point.approvals
+        return self._enforcement.approvals
 
     def revoke(
         self,
@@ -768,7 +766,9 @@ class Enforcer:
             ValueError: The name or the reason breaks the rules of ids.
         """
         self._refuse_closed()
-        self._point.revocations.revoke(*self._point.revocable(*named(what, name)), reason=reason, suspend=suspend)
+        self._enforcement.revocations.revoke(
+            *self._enforcement.revocable(*named(what, name)), reason=reason, suspend=suspend
+        )
 
     def reinstate(self, what: Task | Grant | Agent | Principal | RevokedKind, name: str | None = None, /) -> None:
         """Lift a suspension; what was revoked for good stays revoked.
@@ -783,7 +783,7 @@ class Enforcer:
             ValueError: It is not suspended.
         """
         self._refuse_closed()
-        self._point.revocations.reinstate(*self._point.revocable(*named(what, name)))
+        self._enforcement.revocations.reinstate(*self._enforcement.revocable(*named(what, name)))
 
     @property
     def degraded(self) -> Mapping[str, str]:
@@ -796,23 +796,23 @@ class Enforcer:
         issuer or of its digests. ``on_record``: one of its functions raised. Others: a witness, or a function of
         ``checkpoints``, lacks the last checkpoint.
         """
-        return self._point.faults()
+        return self._enforcement.faults()
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the current task, for threads, executors and callbacks.
 
         Authority does not enter threads by itself. It still ends with the task.
         """
-        return self._point.ambience.bind(function)
+        return self._enforcement.task_context.bind(function)
 
     def close(self) -> None:
         """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
         self._closed = True
         self._tasks.end_all()
         self._tasks.drop_tokens()
-        self._point.approvals.end()
+        self._enforcement.approvals.end()
         try:
-            self._point.ledger.close()
+            self._enforcement.ledger.close()
         finally:
             if self._exporter is not None:
                 self._exporter.close()
@@ -835,7 +835,7 @@ class Enforcer:
         self._registry = TaskRegistry()
         self._tasks = replace(self._tasks, registry=self._registry)
         self._inbound = replace(self._inbound, tasks=self._tasks)
-        self._point.after_fork_in_child()
+        self._enforcement.after_fork_in_child()
         if self._exporter is not None:
             self._exporter.after_fork_in_child()
 
@@ -851,13 +851,13 @@ class Running(NamedTuple):
     """The parts of an enforcer that metrics read.
 
     Attributes:
-        point: The parts that guards share.
+        enforcement: The parts that guards share.
         tasks: The open tasks.
         exporter: Sends copies of records, if anything does.
         closed: Whether the enforcer was closed.
     """
 
-    point: EnforcementContext
+    enforcement: EnforcementContext
     tasks: TaskRegistry
     exporter: "LedgerExporter | None"
     closed: bool
@@ -865,15 +865,15 @@ class Running(NamedTuple):
 
 def running(enforcer: Enforcer) -> Running:
     """Return the parts of an enforcer as they are now; a forked child has others."""
-    point, tasks = enforcer._point, enforcer._registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    enforcement, tasks = enforcer._enforcement, enforcer._registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     exporter, closed = enforcer._exporter, enforcer._closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return Running(point, tasks, exporter, closed)
+    return Running(enforcement, tasks, exporter, closed)
 
 
 def open_enforcers() -> list[tuple[Enforcer, EnforcementContext]]:
     """Return the open enforcers of this process with their parts, for diagnosis."""
     found = list(_ENFORCERS)
-    return [(one, one._point) for one in found if not one._closed]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return [(one, one._enforcement) for one in found if not one._closed]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _after_fork_in_child() -> None:

@@ -1,4 +1,4 @@
-"""Erases digest keys: the recorded digests of a task or principal can then be proved by nobody.
+"""Erases digest keys: the recorded digests of a task or principal can then be proved by no one.
 
 The erasure is recorded and sealed first, so every erased key has a record that names who erased it; a crash
 after that leaves keys, and the next attempt records and erases the rest. The ledger itself is unchanged: it
@@ -17,15 +17,13 @@ from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.names import check_id
 from agent_identity._ledger.ledger import Ledger
 from agent_identity._ledger.reader import open_ledger
-from agent_identity._record import schema as records
+from agent_identity._record import parts
 from agent_identity._record.codec import decode
 from agent_identity._record.digests import DigestKeys
 from agent_identity._record.parts import Time
 from agent_identity._record.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
 from agent_identity._record.schema import Erasure, Intent, OfTask, Outcome
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["Erased", "ErasedKind", "erase"]
 
 ErasedKind: TypeAlias = Literal["task", "principal", "resources"]
 """The owner of the erased keys: for calls outside any task the stream counts as the task; resources share one key."""
@@ -96,9 +94,9 @@ def erase(
         keys = digests.count(tasks)
         if keys or shown in mapped:
             if kind != "principal":
-                erased_key = records.Erased(key=shown, by=by, reason=reason)
+                erased_key = parts.Erased(key=shown, by=by, reason=reason)
             else:
-                erased_key = records.Erased(principal=shown, keys=str(keys), by=by, reason=reason)
+                erased_key = parts.Erased(principal=shown, keys=str(keys), by=by, reason=reason)
             record = ledger.append(partial(Erasure, time=Time.at(clock.wall_ns()), erasure=erased_key)).id
             erased += keys
     if record is not None:

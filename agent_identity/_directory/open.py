@@ -31,8 +31,6 @@ from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity._storage.os_files import Files, make_folder
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["Directory", "hides_from_git", "open_directory"]
-
 CLASHING: Final = "agent-identity"
 """An unrelated distribution on PyPI that installs a package of our name (threats AC-71)."""
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Final, Literal, final
+from typing import Literal, final
 
 from opentelemetry.trace import TracerProvider
 
@@ -15,24 +15,6 @@ from agent_identity._ledger.sealer import OnRecord
 from agent_identity._ledger.segments import Segments
 from agent_identity._ledger.transparency.publisher import Publish
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["MOVED", "Durability", "Privacy", "Telemetry", "Transparency"]
-
-MOVED: Final[Mapping[str, str]] = {
-    "signer": "use keys='unix:PATH'",
-    "sync": "use durability=Durability(sync=…) of agent_identity.options",
-    "segments": "use durability=Durability(segments=…) of agent_identity.options",
-    "disclosable": "use privacy=Privacy(disclosable=True) of agent_identity.options",
-    "pseudonyms": "use privacy=Privacy(pseudonyms=True) of agent_identity.options",
-    "tracer_provider": "use telemetry=Telemetry(tracer_provider=…) of agent_identity.options",
-    "spans": "use telemetry=Telemetry(spans=…) of agent_identity.options",
-    "sealing": "use telemetry=Telemetry(sealing=…) of agent_identity.options",
-    "otlp": "use telemetry=Telemetry(otlp=…) of agent_identity.options",
-    "on_record": "use telemetry=Telemetry(on_record=…) of agent_identity.options",
-    "witnesses": "use transparency=Transparency(witnesses=…) of agent_identity.options",
-    "checkpoints": "use transparency=Transparency(checkpoints=…) of agent_identity.options",
-}
-"""Former parameters of ``Enforcer.open``, each with what took its place."""
 
 
 @typed_calls("__init__")

@@ -28,8 +28,6 @@ from agent_identity._storage.layout import Layout
 from agent_identity._storage.os_files import EDIT, Files, locked, open_regular
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Rotated", "finish_rotation", "record_rotation", "revoke", "rotate"]
-
 _LOCK: Final = "rotation.lock"
 
 

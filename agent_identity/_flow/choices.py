@@ -7,8 +7,6 @@ from typing import Annotated, Final, Literal, NamedTuple, Union, get_args, get_o
 
 from agent_identity._common.narrowing import is_array, is_mapping
 
-__all__ = ["NO_WORDS", "ToolWords", "choices_of_hints", "choices_of_schema", "is_choice", "properties_of"]
-
 _MAX_DEPTH: Final = 8
 
 

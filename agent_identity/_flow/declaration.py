@@ -6,18 +6,6 @@ from typing import Final, TypeAlias, cast, final
 
 from agent_identity._flow.labels import TRUSTED, Integrity, Label
 
-__all__ = [
-    "MAX_LEAVES",
-    "Declaration",
-    "Leaf",
-    "Returns",
-    "checked_returns",
-    "declared",
-    "label_of",
-    "labels_of",
-    "leaves_of",
-]
-
 Returns: TypeAlias = str | Label | Mapping[str, str | Label]
 """A label or an integrity for the whole result, or one for each path in it."""
 

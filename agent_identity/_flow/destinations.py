@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity._common.narrowing import is_array, is_mapping
 
-__all__ = ["is_empty", "split_destinations", "values_at"]
-
 _MAX_VALUES: Final = 1_024
 """Values of one destination that are looked at; of more, the rest counts as one without a known provenance."""
 
@@ -51,5 +49,5 @@ def _members(value: object, steps: list[str]) -> Iterator[object]:
 
 
 def is_empty(value: object) -> bool:
-    """Return whether the value of a destination leads nowhere that anybody named."""
+    """Return whether the value of a destination leads nowhere that anyone named."""
     return value is None or value in ("", [], (), {})

@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity._flow.rules import CONSEQUENTIAL
 
-__all__ = ["meant_label", "unknown_consequences"]
-
 _OTHER_WORDS: Final = {
     "delete": "destructive",
     "deletion": "destructive",

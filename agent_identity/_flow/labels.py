@@ -5,8 +5,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast, final
 
-__all__ = ["INTEGRITIES", "TRUSTED", "UNKNOWN", "UNTRUSTED", "Integrity", "Label"]
-
 Integrity: TypeAlias = Literal["trusted", "unknown", "untrusted"]
 """Integrity of content by its possible authors, from the most to the least trustworthy."""
 
@@ -26,7 +24,7 @@ class Label:
 
     Args:
         integrity: ``"trusted"``, ``"unknown"`` or ``"untrusted"``.
-        readers: The ids of those who may read the content; ``None`` for everybody.
+        readers: The ids of those who may read the content; ``None`` for everyone.
 
     Raises:
         ValueError: The integrity is another word, a reader is malformed, or the label is longer than a record holds.
@@ -44,7 +42,7 @@ class Label:
             object.__setattr__(self, "readers", frozenset(self.readers))
             if not all(type(reader) is str and _READER.fullmatch(reader) for reader in self.readers):
                 raise ValueError("malformed reader; use ids of 1 to 128 letters, digits and _ . @ / -")
-            if "public" in self.readers:  # It would be taken for everybody where it is left alone by a meet.
+            if "public" in self.readers:  # It would be taken for everyone where it is left alone by a meet.
                 raise ValueError("public is no reader; leave readers out for everybody")
             if len(",".join(self.readers)) > _MAX_READERS:
                 raise ValueError(f"the readers of a label exceed {_MAX_READERS} characters; name fewer, or a group")

@@ -6,8 +6,6 @@ from typing import Final, final
 
 from agent_identity._flow.labels import TRUSTED, Integrity, Label
 
-__all__ = ["MAX_SOURCES", "Mark", "TaskMark"]
-
 MAX_SOURCES: Final = 1_024
 """Sources that a mark remembers; one with more is complete no longer, and no ruling exempts all of them."""
 
@@ -74,7 +72,7 @@ class TaskMark:
 
     Attributes:
         integrity: ``"trusted"``, ``"unknown"`` or ``"untrusted"``: the lowest of all inputs so far.
-        readers: The ids of those who may read all of it; ``None`` for everybody.
+        readers: The ids of those who may read all of it; ``None`` for everyone.
         seq: The number of changes, the beginning included.
     """
 

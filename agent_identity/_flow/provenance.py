@@ -1,33 +1,34 @@
-"""Provenance of values: which inputs of a task an argument repeats.
+"""Provenance of values: which inputs of a task the arguments and destinations of a call repeat.
 
 A keyed index holds digests of values, never the values. It is kept in memory and erased with the task.
 """
 
 import re
 import unicodedata
+from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from string import ascii_uppercase
-from typing import Final, Literal, NamedTuple, TypeAlias, final
+from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, final
 from urllib.parse import urlsplit
 
-from agent_identity._flow._word_rows import BREAK, MARKS, QUOTES, WordRows, words_in_row
+from agent_identity._flow.choices import ToolWords, is_choice
 from agent_identity._flow.declaration import leaves_of
+from agent_identity._flow.destinations import is_empty, values_at
 from agent_identity._flow.labels import Label
 
-__all__ = [
-    "PROVENANCES",
-    "Origin",
-    "Provenance",
-    "ProvenanceIndex",
-    "is_short",
-    "is_silent",
-    "normalized",
-    "parts_of",
-    "weakest",
-]
+T = TypeVar("T")
+
+QUOTES: Final = "\"'`<>()[]{}\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb"
+MARKS: Final = f"{QUOTES}.,;:!?"
+BREAK: Final = ""
+"""Stands between two words that no space alone separates."""
+
+_MAX_WORDS: Final = 100_000
+_BYTES: Final = 8
+_BREAKS: Final = str.maketrans(dict.fromkeys(",;|\t\n\r\v\f\x00\x1c\x1d\x1e\x1f\x85\u2028\u2029", " \0 "))
 
 Provenance: TypeAlias = Literal["principal", "trusted", "unknown", "untrusted"]
 """Provenance of a value, the strongest first."""
@@ -60,6 +61,90 @@ _IBAN: Final = re.compile(
 _IN_DIGITS: Final = str.maketrans({letter: str(int(letter, 36)) for letter in ascii_uppercase})
 
 
+def words_in_row(text: str) -> list[tuple[str, str]]:
+    """Return the words of a text in their order, each bare and with the punctuation around it but quotes.
+
+    Two words are in a row if nothing but spaces is between them; otherwise a :data:`BREAK` is.
+    """
+    found: list[tuple[str, str]] = []
+    plain = text if text.isascii() else unicodedata.normalize("NFC", text)
+    for word in plain.translate(_BREAKS).split():
+        right = word.lstrip(QUOTES)
+        bare = "" if word == "\0" else right.rstrip(MARKS)
+        if right != word or not bare:
+            _break(found)
+        if bare:
+            found.append((bare, word.strip(QUOTES)))
+            if bare != right:
+                _break(found)
+    return found
+
+
+def _break(found: list[tuple[str, str]]) -> None:
+    if found and found[-1][0] != BREAK:
+        found.append((BREAK, BREAK))
+
+
+@final
+class WordRows(Generic[T]):
+    """The rows of words of several inputs, in the order of these.
+
+    Args:
+        digests: Returns the keyed digests of words.
+
+    Attributes:
+        rows: The digests of each row, with the origin of its input.
+        room: Words for which there is room.
+    """
+
+    __slots__ = ("_digests", "room", "rows")
+
+    def __init__(self, digests: Callable[[Iterable[str]], list[int]]) -> None:
+        self._digests = digests
+        self.rows: list[tuple[T, bytes]] = []
+        self.room = _MAX_WORDS
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def erase(self) -> None:
+        """Forget all of them."""
+        self.rows.clear()
+
+    def take(self, text: str, origin: T) -> None:
+        """Take in the words of a text that has more than one; none of a text for which no room is left."""
+        if " " not in text and text.isascii() and text.isalnum():
+            return
+        words = [bare for bare, _ in words_in_row(text)]
+        if len(words) > 1 and self.room >= len(words):
+            self.room -= len(words)
+            self.rows.append((origin, self._row(words)))
+        elif len(words) > 1:
+            self.room = 0  # A later text must not come before one that is missing.
+
+    def absorb(self, other: "WordRows[T]", since: int = 0) -> None:
+        """Take in the rows of others, from the one of a position on."""
+        self.rows += other.rows[since:]
+        self.room = min(self.room, other.room)
+
+    def origins(self, words: list[str]) -> list[T]:
+        """Return the origins of the inputs that have these words in a row, in their order."""
+        row = self._row(words)
+        return [origin for origin, text in self.rows if _has(text, row)]
+
+    def _row(self, words: list[str]) -> bytes:
+        return array("q", self._digests(words)).tobytes()
+
+
+def _has(text: bytes, row: bytes) -> bool:
+    """Return whether one row of digests holds another one, from a whole digest on."""
+    at = text.find(row)
+    while at > 0 and at % _BYTES:
+        at = text.find(row, at + 1)
+    return at >= 0
+
+
 @final
 class Origin(NamedTuple):
     """The origin of a value.
@@ -74,7 +159,11 @@ class Origin(NamedTuple):
 
 
 UNMATCHED: Final = Origin("unknown")
+
+
 _SAID: Final = Origin("principal")
+
+
 _NONE: Final = frozenset[int]()
 
 
@@ -183,7 +272,7 @@ class ProvenanceIndex:
     Not safe for threads by itself; whoever owns the mark of the task holds its lock.
 
     Args:
-        key: A random key of 32 bytes, which nobody else has.
+        key: A random key of 32 bytes, which no one else has.
         waits: Whether inputs may wait.
 
     Attributes:
@@ -432,7 +521,7 @@ class ProvenanceIndex:
         return found
 
     def _digests(self, texts: Iterable[str]) -> list[int]:
-        """Return keyed 64-bit digests of texts; nobody outside this process can compute them or sees them."""
+        """Return keyed 64-bit digests of texts; no one outside this process can compute them or sees them."""
         key = self._key
         return [hash(key + text) for text in texts]  # SipHash; after the secret prefix its state serves as the key.
 
@@ -527,3 +616,62 @@ def _pieces_of(word: str) -> list[str]:
     except ValueError:
         return []
     return pieces + [piece for piece in (url.path, *url.query.split("&"), url.fragment) if piece not in ("", "/")]
+
+
+_NO_ONE: Final = Origin("unknown")
+_NOWHERE: Final = Origin("trusted")
+_OWN: Final = Origin("trusted")
+
+
+def origins_of_call(
+    index: ProvenanceIndex,
+    values: Mapping[str, object],
+    supplied: Collection[str],
+    destinations: Mapping[str, bool],
+    words: ToolWords,
+) -> tuple[dict[str, Origin], dict[str, Origin]]:
+    """Return where the arguments of a call come from, and where those come from that decide where it leads.
+
+    Args:
+        index: The values that the task knows.
+        values: The arguments, as policies see them.
+        supplied: The names that the caller gave; others are the tool's own.
+        destinations: The names of destinations, each with whether an empty value of it leads nowhere: that is the
+            tool's own word, and as good as a trusted value. An empty value of any other may mean everyone, so no one
+            trusted gave it.
+        words: The names and the listed values of the tool. A listed value carries no content of others; a name that the
+            tool does not have comes from the caller, like a value.
+    """
+    args: dict[str, Origin] = {}
+    for name, value in values.items():
+        if name in words.choices and is_choice(value, words.choices[name]):
+            continue
+        found = index.origin(value) if name in supplied else _OWN
+        if words.names is not None and name in supplied and name not in words.names:
+            found = weakest((index.origin(name) or _NO_ONE, found or _OWN))
+        if found is not None and (found is not _OWN or not is_silent(value)):
+            args[name] = found
+    leads = {
+        name: _led(index, values_at(values, name), optional=optional, own=_is_own(name, supplied))
+        for name, optional in destinations.items()
+    }
+    return args, leads
+
+
+def _is_own(name: str, supplied: Collection[str]) -> bool:
+    """Return whether the tool itself fills in a destination: an argument, one with dots in its name, or a member."""
+    return name not in supplied and name.partition(".")[0] not in supplied
+
+
+def _led(index: ProvenanceIndex, values: Sequence[object], *, optional: bool, own: bool) -> Origin:
+    """Return the weakest origin of the values of a destination.
+
+    Args:
+        index: The values that the task knows.
+        values: The values, ``None`` for a missing one.
+        optional: An empty value leads nowhere.
+        own: The tool itself filled in the argument.
+    """
+    found = [_NOWHERE if optional else _NO_ONE for value in values if is_empty(value)]
+    found += [_OWN if own else index.origin(value) or _NO_ONE for value in values if not is_empty(value)]
+    return weakest(found) or _NO_ONE

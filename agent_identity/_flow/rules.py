@@ -3,8 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-__all__ = ["CONSEQUENTIAL", "FLOW_RULES", "MODEL_KINDS", "consequences", "is_gated", "may_be"]
-
 FLOW_RULES: Final = "flow-1"
 """The name of these rules in records; other rules get another name."""
 
@@ -22,7 +20,7 @@ def may_be(label: str, labels: Collection[str] | None) -> bool:
 
     Args:
         label: One of :data:`CONSEQUENTIAL`.
-        labels: The labels of the tool; ``None`` if nobody said any. Without any of :data:`CONSEQUENTIAL` it may have
+        labels: The labels of the tool; ``None`` if no one said any. Without any of :data:`CONSEQUENTIAL` it may have
             every consequence, unless the list is empty.
     """
     return labels is None or label in labels or (bool(labels) and CONSEQUENTIAL.isdisjoint(labels))

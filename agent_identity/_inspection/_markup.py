@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["comments", "data_length", "images"]
-
 _URL: Final = re.compile(r"[ \t\n]{0,8}<?((?:https?:)?//[^\s()<>\"']{1,4096})", re.IGNORECASE)
 _ADDRESS: Final = re.compile(r"\(" + _URL.pattern, re.IGNORECASE)
 _IMAGE_TAG: Final = re.compile(r"<img\b[^<>]{0,4096}", re.IGNORECASE)
@@ -52,7 +50,7 @@ def comments(text: str) -> Iterator[_Span]:
 def images(text: str, least: int) -> Iterator[tuple[int, int, bool]]:
     """Yield the spans of images whose address carries data, and whether it is more than the settings of a badge.
 
-    It is more if one value has that many characters, or all together four times as many, or if nobody sees the image.
+    It is more if one value has that many characters, or all together four times as many, or if no one sees the image.
 
     Args:
         text: The text.

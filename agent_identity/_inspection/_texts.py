@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple, final
 
-__all__ = ["ANSI", "CONTROLS", "Text", "tail_of"]
-
 CONTROLS: Final = "\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f-\\x9f"
 """Control characters for a character class, without tabs, line breaks and form feeds, which ordinary text has."""
 

@@ -17,8 +17,6 @@ from agent_identity._policy.decision.decision import check_name
 from agent_identity._policy.decision.request import Severity
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Classifier", "Detection", "Windows"]
-
 
 class Detection(NamedTuple):
     """A part of a text that a model names.

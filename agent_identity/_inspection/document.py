@@ -20,15 +20,13 @@ from pydantic import BaseModel
 from agent_identity._common.narrowing import is_dict, is_object, is_plain_dict
 from agent_identity._inspection._texts import Text
 
-__all__ = ["MAX_CHARACTERS", "Document", "Leaf", "Path", "is_readable", "members_of", "pointer", "read"]
-
 MAX_CHARACTERS: Final = 262_144
 """Characters of one value that are read by default; the rest is reported as ``uninspected``."""
 
 MAX_CONTAINERS: Final = 100_000
 MAX_DEPTH: Final = 64
 _MAX_BLIND: Final = 64
-_SHORT: Final = 10**11  # Numbers with fewer digits are no card numbers, and no accounts of anybody.
+_SHORT: Final = 10**11  # Numbers with fewer digits are no card numbers, and no accounts of anyone.
 _LONG: Final = 10**64
 
 Path: TypeAlias = "tuple[Path, str | int] | None"

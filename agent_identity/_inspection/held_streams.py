@@ -24,8 +24,6 @@ from agent_identity._inspection.transform import (
 from agent_identity._policy.decision.obligations import Obligation
 from agent_identity._policy.decision.request import Finding
 
-__all__ = ["HeldStream", "ReadyItems", "readable"]
-
 _CONTINUED: Final = frozenset(
     {
         *("answer", "args", "arguments", "chunk", "completion", "content", "delta", "generated_text", "input"),

@@ -9,8 +9,6 @@ from agent_identity._inspection._texts import ANSI, CONTROLS
 from agent_identity._inspection.document import Document
 from agent_identity._inspection.inspector import Match, TextInspector
 
-__all__ = ["HiddenText"]
-
 _LATIN: Final = "A-Za-z0-9\u00c0-\u024f"
 _CYRILLIC: Final = "\u0400-\u052f"
 _ALIKE: Final = (
@@ -34,7 +32,7 @@ _AS_LATIN: Final = re.compile(
     "[A-Za-z\u0430\u0435\u043a\u043e\u0440\u0441\u0443\u0445\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421"
     "\u0422\u0423\u0425\u0405\u0406\u0408\u0455\u0456\u0458\u0475\u04ae\u04af\u04bb\u04c0\u04cf\u0501\u051b\u051d\u051c]{3,}"
 )
-"""Words of Latin letters and of Cyrillic ones that nobody tells from them."""
+"""Words of Latin letters and of Cyrillic ones that no one tells from them."""
 
 _MAX_DEPTH: Final = 125
 """So deep may embeddings and isolates be nested (Unicode Standard Annex 9)."""

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from agent_identity._inspection.classifier import Verdict
 
-__all__ = ["HttpModel"]
-
 Headers: TypeAlias = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 MAX_ANSWER: Final = 1_048_576

@@ -8,8 +8,6 @@ from agent_identity._inspection._texts import Text
 from agent_identity._inspection.document import MAX_CHARACTERS, Document, Leaf, pointer, read
 from agent_identity._policy.decision.request import Content, Direction, Finding, Severity
 
-__all__ = ["UNINSPECTED", "Match", "TextInspector", "inspect_texts"]
-
 UNINSPECTED: Final = "uninspected"
 """The category of findings about a part of a value that could not be looked at."""
 
@@ -170,7 +168,7 @@ def _finding(name: str, match: Match, leaf: Leaf, span: tuple[int, int], *, is_i
     path = pointer(leaf.path)
     return Finding(
         category=match.category,
-        # A part that nobody looked at is no hint of an inspector, which a policy could not block on.
+        # A part that no one looked at is no hint of an inspector, which a policy could not block on.
         inspector=_NAME if match.category == UNINSPECTED else name,
         field=_field(path, is_input=is_input),
         severity=match.severity,

@@ -15,8 +15,6 @@ from agent_identity._policy.decision.patterns import check_patterns, matches
 from agent_identity._policy.decision.places import Problem
 from agent_identity._policy.decision.request import Content, Direction, Finding, Inspector
 
-__all__ = ["Inspection", "Selected", "prepare"]
-
 _T = TypeVar("_T")
 
 MAX_THREADS: Final = 128

@@ -10,8 +10,6 @@ from agent_identity._inspection.inspector import Match, TextInspector
 from agent_identity._policy.decision.request import Severity
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Secrets"]
-
 _MISSING: Final = "Secrets needs kingfisher-secret-scanner; run pip install '.[secrets]' in the checkout"
 _SHORT: Final = 2_048
 _SHORT_WORDS: Final = re.compile(r"(?:\S{0,15}+\s)*+\S{0,15}")

@@ -6,8 +6,6 @@ from typing import Final, NamedTuple, Protocol, final, runtime_checkable
 from agent_identity._inspection._texts import tail_of
 from agent_identity._policy.decision.request import Finding
 
-__all__ = ["InspectorStream", "Progress", "StreamInspector", "StreamWindow"]
-
 
 class Progress(NamedTuple):
     """The answer of an inspector to a piece of a stream.

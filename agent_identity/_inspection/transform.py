@@ -13,19 +13,6 @@ from agent_identity._inspection.inspector import UNINSPECTED
 from agent_identity._policy.decision.obligations import Obligation, ObligationAction
 from agent_identity._policy.decision.request import Finding
 
-__all__ = [
-    "QUARANTINES",
-    "VERSION",
-    "Edits",
-    "Piece",
-    "Tokenize",
-    "UnmetError",
-    "action_on",
-    "cut_pieces",
-    "edits_of",
-    "transformed",
-]
-
 VERSION: Final = "1"
 """The version of the transform: it rises where the same edits make another value."""
 

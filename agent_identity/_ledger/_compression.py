@@ -23,8 +23,6 @@ from agent_identity._ledger.writer import settled_size
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.os_files import EDIT, READ, REPLACE, Files, open_regular, sync_folder, why, write_whole
 
-__all__ = ["Compressor", "Stopped", "compress", "content_digest", "copy_compressed"]
-
 _CHUNK: Final = 256 * 1024
 _JOIN_SECONDS: Final = 10.0
 _LOCK_SECONDS: Final = 0.1

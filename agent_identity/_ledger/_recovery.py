@@ -22,8 +22,6 @@ from agent_identity._storage.mac import LedgerKey, Mac
 from agent_identity._storage.os_files import EDIT, READ, Files, open_regular, recording, why
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 
-__all__ = ["recover"]
-
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _BATCH: Final = 32  # Streams recovered under one signature; each costs a descriptor meanwhile.
 _MAX_OPEN: Final = 64  # Intents named in the record; the count has no bound.
@@ -75,7 +73,7 @@ def recover(
                 return fault
             for stream in held:
                 if not stream.clean():
-                    report(stream.found())
+                    report(stream.summary())
                 settle(files, stream.lock_fd, stream.bytes)
     return None
 
@@ -198,7 +196,7 @@ class _Dead:
         """Return the head over all records that its process wrote."""
         return Head(self.name, self.tree.size, self.tree.root(), time_ns)
 
-    def found(self) -> RecoveredStream:
+    def summary(self) -> RecoveredStream:
         """Return the report of the recovery."""
         listed = tuple(itertools.islice(self.intents, _MAX_OPEN))
         return RecoveredStream(
@@ -215,7 +213,7 @@ class _Dead:
         return self.sealed.size if self.sealed else 0
 
     def _begin(self, pruned: PruneStatement) -> None:
-        """Begin after the pruned part; the heads prove that nobody invented it."""
+        """Begin after the pruned part; the heads prove that no one invented it."""
         if pruned.stream == self.name and pruned.size <= self._sealed_size():
             self.tree = pruned.tree()
             self.prev = b64url_encode(pruned.last)

@@ -42,8 +42,6 @@ from agent_identity._storage.os_files import (
 )
 from agent_identity.errors import EvidenceError
 
-__all__ = ["Removed", "archive", "prune"]
-
 Progress: TypeAlias = Callable[[int, int], None]
 """Is told how many of how many bytes are done."""
 

@@ -5,11 +5,10 @@ from functools import partial
 from typing import Final, final
 
 from agent_identity._ledger.writer import Make
+from agent_identity._record import parts
 from agent_identity._record import schema as records
 from agent_identity._record.parts import StreamResource, Time
 from agent_identity.version import VERSION
-
-__all__ = ["Beginning"]
 
 _DISTRIBUTION: Final = "agent-identity-otel"
 
@@ -31,5 +30,5 @@ class Beginning:
 
     def make(self, time: Time) -> Make:
         """Return a factory for the first record of a stream."""
-        sdk = records.Sdk(name=_DISTRIBUTION, version=self.library)
+        sdk = parts.Sdk(name=_DISTRIBUTION, version=self.library)
         return partial(records.StreamStart, time=time, sdk=sdk, resource=self.resource, certificate=self.certificate)

@@ -8,15 +8,13 @@ those records is shown.
 from collections.abc import Callable, Iterator
 
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
-from agent_identity._ledger.excerpt_starts import Excerpt, Start
+from agent_identity._ledger.excerpt_starts import Start
 from agent_identity._ledger.prunable_prefix import Heads
 from agent_identity._ledger.prune_statement import unverified_pruned
 from agent_identity._ledger.reader import LedgerReader
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
 from agent_identity._storage.lines import stream_line
 from agent_identity.errors import VerificationError
-
-__all__ = ["Excerpt", "Start", "excerpt_lines", "excerpt_of"]
 
 
 def excerpt_of(reader: LedgerReader, heads: Heads, wanted: Callable[[bytes], bool]) -> dict[str, Start]:

@@ -11,8 +11,6 @@ from agent_identity._ledger.transparency.merkle import CompactRange
 from agent_identity._storage.layout import is_stream_id
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 
-__all__ = ["Excerpt", "Start"]
-
 _VERSION: Final = "1"
 _FACTS: Final = (frozenset({"end", "size"}), frozenset({"end", "last", "peaks", "size"}))
 """The required and the permitted members of a start."""

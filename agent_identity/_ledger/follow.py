@@ -11,8 +11,6 @@ from agent_identity._storage.lines import read_lines, stream_parts
 from agent_identity._storage.mac import LedgerKey
 from agent_identity._storage.os_files import READ, Files, open_regular
 
-__all__ = ["Proved", "StreamTail", "is_over"]
-
 _NEWLINE: Final = b"\n"
 
 
@@ -132,7 +130,7 @@ def is_over(files: Files, layout: Layout, stream: str) -> bool:
     try:
         fd = open_regular(files, layout.lock(stream), READ)
     except FileNotFoundError:
-        return True  # A copy of a stream, of which nobody kept what belongs to running processes.
+        return True  # A copy of a stream, of which no one kept what belongs to running processes.
     except OSError:
         return False
     try:

@@ -20,11 +20,10 @@ from agent_identity._identity.keys.cosigners import check_note_name as check_nam
 from agent_identity._identity.keys.keys import Signer
 from agent_identity._ledger._compression import Compressor
 from agent_identity._ledger._recovery import recover
-from agent_identity._ledger._sources import id_of, wall_of
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.sealer import After, Observers, OnRecord, Sealing
 from agent_identity._ledger.segments import Segments
-from agent_identity._ledger.transparency.bootstrap import check_origin, found
+from agent_identity._ledger.transparency.bootstrap import check_origin, sign_empty_log
 from agent_identity._ledger.transparency.log import DirectoryLog
 from agent_identity._ledger.transparency.publisher import Publisher
 from agent_identity._ledger.writer import Entry, Make, StreamWriter, Told, fault_of
@@ -35,12 +34,13 @@ from agent_identity._storage.mac import LedgerKey, load_ledger_key
 from agent_identity._storage.os_files import READ, Files, make_folder, open_regular, recording, sync_folder
 from agent_identity.errors import EvidenceError
 
-__all__ = ["Ledger"]
-
 _LOOK_NS: Final = 200_000_000
 _ROOM: Final = 64 * 1024
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
+
+_END_NS: Final = 10**19
+"""Times of records have at most 19 digits."""
 
 
 @final
@@ -51,6 +51,8 @@ class Ledger:
     appended survives the death of the process at any moment; :meth:`close` adds that nothing is missing.
 
     Attributes:
+        clock: The clock for the records that the ledger makes itself.
+        sealing: The background worker, with its backlog and its failures; in a forked child, another one.
         directory: The absolute path of the evidence directory.
         append_failures: The number of records that could not be written.
         observers: The observers of records, with their failures.
@@ -77,7 +79,7 @@ class Ledger:
         self._layout = layout
         self._signer = signer
         self._origin = origin
-        self._clock = clock
+        self.clock: Final = clock
         self._ids = ids
         self._files = files
         self._durable = sync == "disk"
@@ -100,7 +102,7 @@ class Ledger:
         for folder, mode in ((layout.keys, 0o700), (layout.streams, 0o755), (layout.log, 0o755)):
             files.mkdir(folder, mode)
         # Before anything else, so that whatever is found without a checkpoint has lost it.
-        found(files, layout, signer=self._signer, origin=self._origin)
+        sign_empty_log(files, layout, signer=self._signer, origin=self._origin)
         check_origin(files, layout, self._origin)
         key = load_ledger_key(files, layout.ledger_key)
         if self._durable:
@@ -129,9 +131,9 @@ class Ledger:
             published=self._offer,
             known=known or {},
         )
-        self._sealing = Sealing(
+        self.sealing = Sealing(
             log,
-            clock=self._clock,
+            clock=self.clock,
             interval=self._seal_interval,
             durable=self._durable,
             compressor=Compressor(self._files, self._layout, self._segments.compression),
@@ -200,7 +202,7 @@ class Ledger:
         try:
             ledger._start(observers)
         except BaseException:
-            ledger._sealing.abandon()
+            ledger.sealing.abandon()
             ledger._discard()
             raise
         return ledger
@@ -210,14 +212,14 @@ class Ledger:
         with self._lock:
             self._begun()
         with recording("list the streams of the ledger"):
-            now = self._clock.wall_ns()
+            now = self.clock.wall_ns()
             fault = recover(self._files, self._layout, self._key, self._log, time_ns=now, report=self._report)
         if fault:
             _logger.warning("earlier streams stay unsealed: %s", fault)
         atexit.register(self._at_exit)
         _open_ledgers.add(self)
         self._ready = True
-        self._sealing.start()
+        self.sealing.start()
 
     def _discard(self) -> None:
         """Remove the empty stream folder after a failed start."""
@@ -258,35 +260,25 @@ class Ledger:
             return stream.id
 
     @property
-    def clock(self) -> Clock:
-        """The clock for the records that the ledger makes itself."""
-        return self._clock
-
-    @property
     def at_once(self) -> bool:
         """True if :meth:`append` is now one write that waits neither for the disk nor for other threads."""
         stream = self._stream
         if self._busy or self._durable or stream is None or not stream.usable or not stream.seq:
             return False
         # With some room, because others may append until the caller does.
-        return stream.offset + _ROOM < stream.rotate_at and self._sealing.has_room
+        return stream.offset + _ROOM < stream.rotate_at and self.sealing.has_room
 
     @property
     def degraded(self) -> str | None:
         """The problem that stops appends or seals, or ``None``: of the last ones, or one that the next would meet."""
         if self._closed:
             return str(self._refusal())
-        return fault_of(self._check_in_place, self._lock) or self._fault or self._sealing.fault or self._sealing.stall
+        return fault_of(self._check_in_place, self._lock) or self._fault or self.sealing.fault or self.sealing.stall
 
     @property
     def callback_failures(self) -> int:
         """The number of callbacks that raised."""
-        return self._sealing.failures
-
-    @property
-    def sealing(self) -> Sealing:
-        """The background worker, with its backlog and its failures; in a forked child, another one."""
-        return self._sealing
+        return self.sealing.failures
 
     def observe(self, *observers: OnRecord) -> None:
         """Show every further signed record to observers, from the sealing thread.
@@ -307,7 +299,7 @@ class Ledger:
         Raises:
             EvidenceError: The clock or the source of ids failed.
         """
-        return id_of(self._ids, self._clock)
+        return id_of(self._ids, self.clock)
 
     def append(
         self,
@@ -331,7 +323,7 @@ class Ledger:
         Raises:
             EvidenceError: It was not recorded: do not act. The next call tries again.
         """
-        self._sealing.wait_for_room()
+        self.sealing.wait_for_room()
         with self._lock:
             if self._closed or self._busy:
                 raise self._refusal()
@@ -344,7 +336,7 @@ class Ledger:
                 if stream is None or not stream.usable or not stream.seq:
                     stream = self._begun()
                 entry = stream.append(make, record_id or self.new_id(), detail)
-                self._sealing.submit(stream, entry, after)
+                self.sealing.submit(stream, entry, after)
                 self._fault = None
             except BaseException as error:
                 self._interrupted(error)
@@ -366,7 +358,7 @@ class Ledger:
             EvidenceError: They have not run in time (``evidence_pending``).
             RuntimeError: A callback called this.
         """
-        self._sealing.drain(timeout)
+        self.sealing.drain(timeout)
 
     def seal(self) -> None:
         """Commit every record so far to the log of the directory, under a new signed checkpoint.
@@ -375,7 +367,7 @@ class Ledger:
             EvidenceError: It did not work; it will be tried again.
             RuntimeError: A callback called this.
         """
-        self._sealing.seal()
+        self.sealing.seal()
 
     def close(self) -> None:
         """End the stream with a ``stream_end`` record, run pending callbacks, and seal. Further calls do nothing.
@@ -385,7 +377,7 @@ class Ledger:
                 lost, and the next start seals it.
             RuntimeError: A callback called this.
         """
-        self._sealing.refuse_callback("close")
+        self.sealing.refuse_callback("close")
         failure: EvidenceError | None = None
         with self._lock:
             if self._closed:
@@ -400,7 +392,7 @@ class Ledger:
         atexit.unregister(self._at_exit)
         _open_ledgers.discard(self)
         try:
-            self._sealing.stop()
+            self.sealing.stop()
         finally:
             for publisher in self.publishers:
                 publisher.close()
@@ -421,9 +413,9 @@ class Ledger:
         if stream is None or not stream.usable:
             stream = self._stream = self._create_stream()
         entry = stream.append(self._beginning.make(Time.at(self._now())), self.new_id())
-        self._sealing.submit(stream, entry, None)
+        self.sealing.submit(stream, entry, None)
         if self._ready:
-            self._sealing.start()
+            self.sealing.start()
         return stream
 
     def _create_stream(self) -> StreamWriter:
@@ -436,7 +428,7 @@ class Ledger:
             # Kept, lest each attempt on a full disk leave another folder; after an interruption its lock may be held.
             self._next_stream = stream_id
             raise
-        self._sealing.track(stream)
+        self.sealing.track(stream)
         if "multiprocessing.util" in sys.modules:
             from multiprocessing.util import Finalize  # Its children run these, and no atexit.
 
@@ -461,7 +453,7 @@ class Ledger:
             self._stream.check_in_place()
 
     def _now(self) -> int:
-        return wall_of(self._clock)
+        return wall_of(self.clock)
 
     def _sync(self, stream: StreamWriter, end: int, entry: Entry) -> None:
         try:
@@ -497,7 +489,7 @@ class Ledger:
     def after_fork_in_child(self) -> None:
         """Detach from the parent's files. Called by the interpreter in each forked child."""
         if not self._closed:
-            self._sealing.abandon()
+            self.sealing.abandon()
             for publisher in self.publishers:
                 publisher.after_fork_in_child()
             self._begin(self._log.known)
@@ -519,3 +511,36 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def wall_of(clock: Clock) -> int:
+    """Return the wall time of a clock, in nanoseconds since the epoch.
+
+    Raises:
+        EvidenceError: The clock failed, or its time does not fit into a record.
+    """
+    try:
+        now = clock.wall_ns()
+    except Exception as error:
+        raise _broken(error) from error
+    if not 0 <= now < _END_NS:
+        raise EvidenceError(f"the clock says {now} ns, which no record can hold; set it to a time from 1970 to 2286")
+    return now
+
+
+def id_of(ids: Ids, clock: Clock) -> str:
+    """Return a new id of the current time.
+
+    Raises:
+        EvidenceError: The source of ids or the clock failed.
+    """
+    now = wall_of(clock)
+    try:
+        return ids.new(now)
+    except Exception as error:
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> EvidenceError:
+    """Return the error for a failed clock or source of ids; raised before anything is written."""
+    return EvidenceError(f"the clock or the source of ids raised {type(error).__name__}; repair it")

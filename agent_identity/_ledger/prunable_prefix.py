@@ -25,8 +25,6 @@ from agent_identity._record.schema import AnyRecord, Grant, Intent, OfTask, Outc
 from agent_identity._storage.lines import Line, stream_parts
 from agent_identity.errors import TokenError, VerificationError
 
-__all__ = ["Cut", "Heads", "read_heads", "survey"]
-
 Heads: TypeAlias = Mapping[str, Sequence[Head]]
 """The heads of each stream that a checkpoint covers, in their order."""
 
@@ -137,7 +135,7 @@ class _Proof:
                 return True
             parts = None if line.data is None or line.torn else stream_parts(line.data)
             if parts is None and self._head is None:
-                return True  # Nobody sealed this: where a process died, it stays as it is.
+                return True  # No one sealed this: where a process died, it stays as it is.
             if not self._take(None if parts is None else parts[0], active=active):
                 return True
         return False

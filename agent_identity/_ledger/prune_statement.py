@@ -25,22 +25,6 @@ from agent_identity._storage.os_files import READ, Files, open_regular
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
 
-__all__ = [
-    "MAX_OPEN",
-    "MAX_PEAKS",
-    "Kept",
-    "KeptState",
-    "PruneStatement",
-    "count_of",
-    "grants_file",
-    "hash_of",
-    "open_pruned",
-    "read_kept",
-    "sign_pruned",
-    "texts_of",
-    "unverified_pruned",
-]
-
 MAX_OPEN: Final = 1_024
 """Intents that may be open where a stream is cut."""
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from agent_identity._ledger.excerpt_starts import Start
     from agent_identity._ledger.prune_statement import KeptState, PruneStatement
 
-__all__ = ["Denied", "LedgerReader", "Problem", "RawLine", "open_ledger", "raw_line"]
-
 Problem: TypeAlias = Literal["malformed", "too_long", "torn", "unreadable", "withheld"]
 """Why a line could not be taken apart.
 

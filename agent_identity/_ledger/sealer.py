@@ -15,8 +15,6 @@ from agent_identity._ledger.writer import Entry, StreamWriter
 from agent_identity._storage.os_files import recording
 from agent_identity.errors import EvidenceError
 
-__all__ = ["MAX_QUEUED", "After", "Observers", "OnRecord", "Sealing"]
-
 MAX_QUEUED: Final = 16_384
 """Maximum queue length; further callers wait until some records are done."""
 
@@ -178,7 +176,7 @@ class Sealing:
 
     @property
     def oldest_unsealed_ns(self) -> int | None:
-        """The wall time of the oldest record that no seal covers yet, of those written while somebody observes."""
+        """The wall time of the oldest record that no seal covers yet, of those written while someone observes."""
         oldest = self._oldest
         if oldest is None:
             # Another thread may append to the queue or take from it meanwhile, which no iteration survives.

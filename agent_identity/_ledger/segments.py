@@ -20,26 +20,6 @@ from agent_identity._storage.codecs import GZIP, gunzip
 from agent_identity._storage.lines import Block, Line, read_blocks, read_lines, split_blocks, stream_parts
 from agent_identity._storage.os_files import READ, Files, open_regular
 
-__all__ = [
-    "CODECS",
-    "DEFAULT_BYTES",
-    "DEFAULT_SECONDS",
-    "MAX_INFLATED",
-    "Codec",
-    "Compression",
-    "Segment",
-    "Segments",
-    "closed_segments",
-    "compression_of",
-    "decompressed",
-    "first_place",
-    "first_seq",
-    "read_segment",
-    "read_stream",
-    "segments_of",
-    "stream_blocks",
-]
-
 Compression: TypeAlias = Literal["gzip", "none"]
 """Compression of closed segments."""
 

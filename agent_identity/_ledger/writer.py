@@ -33,18 +33,6 @@ from agent_identity._storage.os_files import (
 )
 from agent_identity.errors import EvidenceError
 
-__all__ = [
-    "MAX_RECORD_BYTES",
-    "Closed",
-    "Entry",
-    "Make",
-    "StreamWriter",
-    "Told",
-    "fault_of",
-    "settle",
-    "settled_size",
-]
-
 _logger: Final = logging.getLogger("agent_identity.evidence")
 
 MAX_RECORD_BYTES: Final = 1024 * 1024

@@ -18,17 +18,6 @@ from agent_identity._policy.language.conditions import Condition, Negation, Ques
 from agent_identity._policy.language.labels import ToolFacts, added_to, facts_about
 from agent_identity._policy.rule_set import RuleSet
 
-__all__ = [
-    "All",
-    "asks_about_flow",
-    "has_flow_rules",
-    "is_built_in",
-    "routes_of",
-    "rule_sets_of",
-    "stated_tools",
-    "told_of",
-]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _STRICTNESS: Final = (Effect.ALLOW, Effect.WARN, Effect.ROUTE, Effect.BLOCK)
 _MAX_POLICIES: Final = 16

@@ -13,8 +13,6 @@ from agent_identity._identity.common.encoding import digest_of
 from agent_identity._policy.decision.decision import Decision, Effect, check_name
 from agent_identity._policy.decision.request import FlowFacts, Request
 
-__all__ = ["Flow"]
-
 _PUBLIC: Final = ("public",)
 _MAX_DEPTH: Final = 64
 
@@ -122,7 +120,7 @@ def _why(request: Request, flow: FlowFacts, claimed: Iterable[str]) -> str:
 
 
 def _leaks(request: Request, flow: FlowFacts) -> bool:
-    """Return whether a destination is nobody who may read what the task has seen."""
+    """Return whether a destination is no one who may read what the task has seen."""
     readers = frozenset(flow.readers)
     texts = [text for name in flow.destinations for text in _texts(values_at(request.arguments, name), _MAX_DEPTH)]
     return not texts or not readers.issuperset(texts)
@@ -138,4 +136,4 @@ def _texts(value: object, depth: int) -> Iterator[str]:
         for item in cast("list[object]", value):
             yield from _texts(item, depth - 1)
     else:
-        yield ""  # No reader: nobody can tell who it is.
+        yield ""  # No reader: no one can tell who it is.

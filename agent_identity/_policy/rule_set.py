@@ -20,8 +20,6 @@ from agent_identity._policy.rules.review import warnings_about
 from agent_identity._policy.rules.rule import Rule, describe_rule, located_name, rule_ids
 from agent_identity.errors import PolicyFormatError
 
-__all__ = ["Rule", "RuleSet"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 
 

@@ -8,33 +8,6 @@ from msgspec import Meta
 from agent_identity._identity.common.ids import DIGEST_FORM, ID_FORM
 from agent_identity._identity.common.names import check_id
 
-__all__ = [
-    "ArgsDigest",
-    "Argument",
-    "Category",
-    "Clause",
-    "Count",
-    "Digest",
-    "FlowLabel",
-    "Id",
-    "Id128",
-    "Label",
-    "Name",
-    "Nanoseconds",
-    "Position",
-    "Slug",
-    "SpanId",
-    "Token",
-    "TraceId",
-    "Why",
-    "check_ids",
-    "check_labels",
-    "check_why",
-    "is_id",
-    "items",
-    "text",
-]
-
 _MAX_TOKEN: Final = 65_536
 _MAX_ID: Final = 2_048
 _MAX_READER: Final = 128

@@ -8,8 +8,6 @@ from typing import Annotated, Final, Literal, cast, get_args, get_origin
 
 from msgspec import Meta
 
-__all__ = ["ABSENT", "UNKNOWN", "explained"]
-
 UNKNOWN: Final = "unknown member"
 """Said of an object that has a member too many."""
 

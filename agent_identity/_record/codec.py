@@ -14,8 +14,6 @@ from agent_identity._record._refusals import explained
 from agent_identity._record.schema import KIND_TYPES, AnyRecord, Detail, Record
 from agent_identity.canonical import RecordValue
 
-__all__ = ["as_dict", "decode", "decode_detail", "encode", "encode_detail", "plain_members", "share_parts"]
-
 _DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
 _DETAILS: Final = msgspec.json.Decoder(Detail)
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")  # Keys are ASCII, so this is the order of RFC 8785.

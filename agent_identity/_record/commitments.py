@@ -16,8 +16,6 @@ from agent_identity._identity.common.ids import is_digest
 from agent_identity._storage.mac import Mac
 from agent_identity.canonical import JSON
 
-__all__ = ["PREFIX", "commit", "is_salted", "leaf", "part", "root", "salts"]
-
 PREFIX: Final = "s"
 """The first character of digests of arguments that can be shown one at a time."""
 

@@ -4,8 +4,6 @@ from agent_identity._identity.common.encoding import digest_of
 from agent_identity._record.codec import decode_detail
 from agent_identity._record.schema import AnyRecord, Detail, Outcome
 
-__all__ = ["detail_of"]
-
 
 def detail_of(record: AnyRecord, data: bytes | None) -> tuple[Detail | None, str]:
     """Return the detail of a record, or the code of the finding if line and record do not say the same about it.

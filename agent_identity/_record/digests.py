@@ -32,8 +32,6 @@ from agent_identity._storage.os_files import (
 )
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["DigestKeys"]
-
 _KEY_BYTES: Final = 32
 _KEY_CHARACTERS: Final = 43
 _CHUNK: Final = 1024 * 1024
@@ -148,7 +146,7 @@ class DigestKeys:
         """Return the 32-byte key of an id, created now if it is missing.
 
         The key of an id that was erased is a fresh one that is kept nowhere: what is digested under it can be
-        proved by nobody.
+        proved by no one.
 
         Raises:
             EvidenceError: The file cannot be read, or a new key cannot be kept.

@@ -23,8 +23,6 @@ from agent_identity._storage.mac import Mac
 from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
 
-__all__ = ["MAX_DISCLOSURE_BYTES", "Disclosure", "action_of", "argument_kinds", "argument_names", "names_arguments"]
-
 MAX_DISCLOSURE_BYTES: Final = 64 * 1024 * 1024
 """A file may have this many bytes: what arguments may have, escaped."""
 

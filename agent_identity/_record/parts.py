@@ -34,58 +34,6 @@ from agent_identity._record._member_forms import (
     text,
 )
 
-__all__ = [
-    "EFFECTS",
-    "FIRST",
-    "OUTCOMES",
-    "VERSION",
-    "Action",
-    "Agent",
-    "AgentRegistration",
-    "ApprovalState",
-    "ApprovalStatus",
-    "ArgumentOrigin",
-    "Counts",
-    "Decision",
-    "EffectName",
-    "End",
-    "Ending",
-    "Enforced",
-    "Erased",
-    "Examined",
-    "Form",
-    "Found",
-    "GrantToken",
-    "Hop",
-    "KeyTrust",
-    "MarkAfter",
-    "MarkCause",
-    "MarkChange",
-    "MarkSeen",
-    "Model",
-    "Offered",
-    "Part",
-    "PolicyState",
-    "Principal",
-    "PrunedRange",
-    "RecoveredStream",
-    "Resource",
-    "RevocationChange",
-    "RevocationKind",
-    "RevocationState",
-    "Sdk",
-    "Server",
-    "Stream",
-    "StreamResource",
-    "Task",
-    "Time",
-    "Trace",
-    "ValueProvenance",
-    "Version",
-    "check_forms",
-    "replaced",
-]
-
 VERSION: Final = "1"
 """The value of ``v`` in each record."""
 
@@ -139,7 +87,7 @@ EFFECTS: Final = frozenset(cast("tuple[str, ...]", get_args(EffectName)))
 """Effects that a policy can decide."""
 
 OUTCOMES: Final = frozenset({*cast("tuple[str, ...]", get_args(Ending)), "unknown"})
-"""Results of a call, as readers show them: an intent without an outcome is ``unknown``, which nobody writes."""
+"""Results of a call, as readers show them: an intent without an outcome is ``unknown``, which no one writes."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
@@ -302,7 +250,7 @@ class Action(Part, frozen=True):
     The name of the tool is an identifier: ``server/tool`` where a server offers it.
 
     A call of a tool has no ``stage``. ``labels`` are empty where the owner of the tool states that it has none, and
-    absent where nobody states any. ``claims`` are labels that the tool comes with, which only restrict.
+    absent where no one states any. ``claims`` are labels that the tool comes with, which only restrict.
     """
 
     tool: Id

@@ -1,6 +1,6 @@
 """Pseudonyms of principals: a random name for each, mapped in a private file from which it can be erased.
 
-The names are random and not derived from anything, so that without the line of the file nobody can tell who one is,
+The names are random and not derived from anything, so that without the line of the file no one can tell who one is,
 not even by trying every name there is.
 """
 
@@ -23,8 +23,6 @@ from agent_identity._storage.os_files import (
     write_whole,
 )
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["PSEUDONYM_PREFIX", "Pseudonyms"]
 
 PSEUDONYM_PREFIX: Final = "pseudonym:"
 """The prefix of each pseudonym."""

@@ -7,10 +7,8 @@ from typing import Annotated, Final, TypeAlias, cast, get_origin
 import msgspec
 
 from agent_identity._record import _member_forms as member_forms
-from agent_identity._record import schema
+from agent_identity._record import parts, schema
 from agent_identity._record.parts import FIRST, Form
-
-__all__ = ["json_schema"]
 
 _Schema: TypeAlias = dict[str, object]
 
@@ -29,7 +27,7 @@ def json_schema() -> _Schema:
     """
     _, made = msgspec.json.schema_components((schema.AnyRecord, schema.Detail), ref_template="#/$defs/{name}")
     forms = {str(msgspec.json.schema(form)): name for name, form in _forms()}
-    parts = {name: _part(name, cast("_Schema", _plain(part, forms))) for name, part in made.items()}
+    shapes = {name: _part(name, cast("_Schema", _plain(part, forms))) for name, part in made.items()}
     texts = {name: _plain(msgspec.json.schema(form), {}) for name, form in _forms()}
     kinds = [{"if": _kind(name), "then": _ref(kind.__name__)} for name, kind in sorted(schema.KIND_TYPES.items())]
     return {
@@ -40,14 +38,14 @@ def json_schema() -> _Schema:
         "properties": {"kind": {"enum": sorted(schema.KINDS)}},
         "required": ["kind"],
         "allOf": kinds,
-        "$defs": dict(sorted({**parts, **texts, "Line": _line()}.items())),
+        "$defs": dict(sorted({**shapes, **texts, "Line": _line()}.items())),
     }
 
 
 def _forms() -> Iterator[tuple[str, object]]:
     """Return the named forms of texts."""
     named = cast("Mapping[str, object]", vars(member_forms))
-    return ((name, named[name]) for name in member_forms.__all__ if get_origin(named[name]) is Annotated)
+    return ((name, form) for name, form in named.items() if not name.startswith("_") and get_origin(form) is Annotated)
 
 
 def _ref(name: str) -> _Schema:
@@ -110,7 +108,7 @@ def _whole(pattern: str) -> _Schema:
 
 def _part(name: str, found: _Schema) -> _Schema:
     """Add to the schema of a part or kind how its members depend on each other, in the constants of its type."""
-    kind = cast("type[msgspec.Struct]", vars(schema)[name])
+    kind = cast("type[msgspec.Struct]", {**vars(parts), **vars(schema)}[name])
     rules: list[_Schema] = []
     if {"seq", "prev"} <= set(kind.__struct_fields__):
         first = {"properties": {"seq": {"const": FIRST}}, "required": ["seq"]}

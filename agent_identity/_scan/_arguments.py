@@ -9,8 +9,6 @@ from agent_identity._scan._names import FUNCTIONS, Module, Tree
 from agent_identity._scan._redaction import label
 from agent_identity._scan.results import NameSource
 
-__all__ = ["Arguments", "argument", "called_name", "literal", "texts", "variable_of"]
-
 _DEPTH: Final = 6
 _PARTS: Final = 64
 _LONGEST: Final = 8_192

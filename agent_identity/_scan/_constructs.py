@@ -8,8 +8,6 @@ from typing import Final, TypedDict, cast
 
 from agent_identity._scan._tables import read_table
 
-__all__ = ["GENERIC_PACKAGES", "Construct", "matching", "method_of", "packages_of", "variables_of"]
-
 GENERIC_PACKAGES: Final = frozenset({"agents", "mcp", "autogen", "workflows"})
 """Names of packages that applications use for folders of their own as well."""
 

@@ -7,8 +7,6 @@ from typing import Final, cast
 
 from agent_identity.canonical import JSON
 
-__all__ = ["MAX_YAML", "Unreadable", "line_of", "member", "parse_document", "text_of"]
-
 MAX_YAML: Final = 256 * 1024
 """Bytes of a YAML file; the parser is slow."""
 

@@ -10,8 +10,6 @@ from agent_identity._scan._documents import Unreadable
 from agent_identity._scan.results import Unread
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["MAX_BYTES", "opened", "read_bytes", "walked"]
-
 MAX_BYTES: Final = 4 * 1024 * 1024
 """Bytes of one file."""
 

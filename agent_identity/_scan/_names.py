@@ -9,8 +9,6 @@ from typing import Final, TypeAlias
 
 from agent_identity._scan._constructs import GENERIC_PACKAGES, packages_of
 
-__all__ = ["FUNCTIONS", "Function", "Module", "Reference", "Scope", "Tree", "parse"]
-
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["MASK", "address", "command_line", "label"]
-
 MASK: Final = "***"
 
 _LONGEST: Final = 200

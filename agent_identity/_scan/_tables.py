@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-__all__ = ["read_table"]
-
 
 def read_table(name: str) -> object:
     """Return the content of a table.

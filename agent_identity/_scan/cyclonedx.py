@@ -12,8 +12,6 @@ from agent_identity._scan.results import Edge, Item, Scan
 from agent_identity.canonical import encode
 from agent_identity.version import VERSION
 
-__all__ = ["cyclonedx_of"]
-
 _TYPES: Final[Mapping[str, str]] = {
     "agent": "application",
     "orchestrator": "application",

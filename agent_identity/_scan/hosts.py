@@ -17,8 +17,6 @@ from agent_identity._scan._redaction import label
 from agent_identity._scan._tables import read_table
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Contact", "Contacts", "contacts"]
-
 _LONGEST_LINE: Final = 64 * 1024
 _MOST_LINES: Final = 50_000_000
 _MOST: Final = 100_000

@@ -6,8 +6,6 @@ from agent_identity._scan.hosts import Contacts
 from agent_identity._scan.results import Scan
 from agent_identity.version import VERSION
 
-__all__ = ["json_of"]
-
 
 def json_of(found: Scan, met: Contacts | None = None) -> dict[str, object]:
     """Return a scan as one JSON object; file names that are not text have lone surrogates, which JSON escapes.

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["KINDS", "Edge", "Item", "ItemKind", "NameSource", "Scan", "Status", "Unread"]
-
 ItemKind: TypeAlias = Literal[
     "agent", "orchestrator", "tool", "model", "mcp_client", "mcp_server", "agent_card", "dependency", "environment"
 ]

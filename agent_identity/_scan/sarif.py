@@ -7,8 +7,6 @@ from urllib.parse import quote
 from agent_identity._scan.results import Item, Scan
 from agent_identity.version import VERSION
 
-__all__ = ["sarif_of"]
-
 _RULES: Final[Mapping[str, str]] = {
     "agent": "Agent declared",
     "orchestrator": "Orchestrator of agents declared",

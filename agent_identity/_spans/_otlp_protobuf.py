@@ -31,8 +31,6 @@ from agent_identity._storage.byte_reader import ByteReader
 from agent_identity._storage.decompress import MAX_RATIO
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Framing", "binary_documents", "read_message"]
-
 Framing: TypeAlias = Literal["bare", "delimited", "prefixed"]
 """End of a message: with the file, after a length as a varint, or after a length in four bytes."""
 
@@ -344,11 +342,11 @@ def _span(span: Span, resource: Mapping[str, object], scope: _Scope, number: int
         line=number,
         kind=span.kind,
         scope_attributes=scope[1],
-        aside=tuple(_aside(span)),
+        nested=tuple(_nested(span)),
     )
 
 
-def _aside(span: Span) -> Iterator[Mapping[str, object]]:
+def _nested(span: Span) -> Iterator[Mapping[str, object]]:
     """Yield the attributes of each event and link that have our names."""
     for pairs in (*(event.attributes for event in span.events), *(link.attributes for link in span.links)):
         ours = [pair for pair in pairs if pair.key.startswith(OURS)]

@@ -15,8 +15,6 @@ from typing import Final, Literal, TypeAlias
 
 from agent_identity._common.narrowing import is_dict
 
-__all__ = ["Likeness", "is_hashed", "is_internal", "likeness", "same_duration", "same_time", "status_of"]
-
 Likeness: TypeAlias = Literal["same", "tail", "other", "unknown"]
 """Comparison of a shown id; ``tail``: its lower 64 bits match, ``unknown``: it cannot be read as an id."""
 
@@ -112,7 +110,7 @@ def same_time(shown: object, signed: int) -> bool | None:
     if moment is not None:
         return _same_moment(moment, signed)
     if is_dict(shown):
-        nanoseconds = _told(shown)
+        nanoseconds = _nanoseconds(shown)
         return None if nanoseconds is None else _near(nanoseconds, signed)
     number = _number(shown)
     if number is None:
@@ -130,7 +128,7 @@ def same_duration(shown: object, signed: int) -> bool | None:
     """
     units: tuple[int, ...] = (1, 10**3, 10**6, 10**9)
     if is_dict(shown):
-        shown, units = _told(shown), (1,)
+        shown, units = _nanoseconds(shown), (1,)
     elif isinstance(shown, str) and (written := _DURATION.fullmatch(shown.strip())):
         shown, units = written[1], (_UNIT[written[2]],)
     number = _number(shown)
@@ -139,7 +137,7 @@ def same_duration(shown: object, signed: int) -> bool | None:
     return any(abs(int(number * unit) - signed) <= max(unit, _FINEST) + _FLOAT for unit in units)
 
 
-def _told(members: dict[object, object]) -> int | None:
+def _nanoseconds(members: dict[object, object]) -> int | None:
     """Return the nanoseconds in an object, as Protobuf and Elastic write them."""
     names = {"seconds": 10**9, "nanos": 1} if "seconds" in members else {"us": 10**3}
     numbers = [_number(members.get(name, 0 if name == "nanos" else None)) for name in names]

@@ -1,7 +1,7 @@
 """Signatures over records: DSSE v1, whole or spread over the attributes of a span.
 
 A signature covers the type and the exact bytes of the payload (the pre-authentication encoding,
-:func:`pae`). Verification hands back those bytes, and nobody parses anything else.
+:func:`pae`). Verification hands back those bytes, and no one parses anything else.
 https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
 """
 
@@ -19,17 +19,6 @@ from agent_identity._identity.common.encoding import b64url_decode, b64url_encod
 from agent_identity._identity.common.ids import is_digest
 from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity.errors import TokenError, VerificationError
-
-__all__ = [
-    "ATTESTATION_ATTRIBUTES",
-    "DIGEST_ATTRIBUTE",
-    "MAX_PAYLOAD",
-    "PAYLOAD_TYPE",
-    "Attestation",
-    "pae",
-    "sign_record",
-    "signed_attributes",
-]
 
 PAYLOAD_TYPE: Final = "application/vnd.agent-identity.record.v1+json"
 """The media type of a record."""

@@ -19,24 +19,6 @@ import orjson
 from agent_identity._storage.byte_reader import ByteLines, ByteReader
 from agent_identity.canonical import JSON
 
-__all__ = [
-    "MAX_LINE",
-    "MAX_NESTING",
-    "OURS",
-    "ByteLines",
-    "Document",
-    "DoubledError",
-    "Malformed",
-    "MisfitError",
-    "SpanData",
-    "SpanStatus",
-    "any_value",
-    "json_documents",
-    "parse_once",
-    "read_document",
-    "read_json",
-]
-
 MAX_LINE: Final = 64 * 1024 * 1024
 """Bytes that a line, its end included, a document over several lines, or a binary message may have."""
 
@@ -96,7 +78,7 @@ class SpanData(msgspec.Struct, frozen=True, kw_only=True):
         line: The 1-based line of the file where its document starts; in a binary file the number of its message.
         kind: The number of its kind; 0 if unknown.
         scope_attributes: The attributes of the scope.
-        aside: Of each event and link that has them, the attributes with names of ours.
+        nested: Of each event and link that has them, the attributes with names of ours.
     """
 
     trace_id: str
@@ -113,7 +95,7 @@ class SpanData(msgspec.Struct, frozen=True, kw_only=True):
     line: int
     kind: int = 0
     scope_attributes: Mapping[str, object] = msgspec.field(default_factory=dict[str, object])
-    aside: tuple[Mapping[str, object], ...] = ()
+    nested: tuple[Mapping[str, object], ...] = ()
 
 
 @final
@@ -378,7 +360,7 @@ def _span(
         line=line,
         kind=_kind(members.get("kind")),
         scope_attributes=scope_attributes,
-        aside=tuple(_aside(members)) if beside else (),
+        nested=tuple(_nested(members)) if beside else (),
     )
 
 
@@ -386,7 +368,7 @@ def _kind(value: object) -> int:
     return value if type(value) is int else _KINDS.get(value, 0) if isinstance(value, str) else 0
 
 
-def _aside(members: _Members) -> Iterator[Mapping[str, object]]:
+def _nested(members: _Members) -> Iterator[Mapping[str, object]]:
     """Yield the attributes of each event and link that have our names."""
     for name in ("events", "links"):
         for item in _array(members, name):

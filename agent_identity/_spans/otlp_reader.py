@@ -15,8 +15,6 @@ from agent_identity._storage.byte_reader import ByteLines, ByteReader
 from agent_identity._storage.decompress import Inflating, is_compressed
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["documents", "read_spans", "spans_of"]
-
 _Documents: TypeAlias = "Iterator[Document | Malformed]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _Form: TypeAlias = Literal["json", "bare", "delimited", "prefixed"]

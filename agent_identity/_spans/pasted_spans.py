@@ -25,8 +25,6 @@ from agent_identity._spans.otlp_json import (
 from agent_identity._spans.span_attributes import MIRRORED
 from agent_identity.canonical import JSON
 
-__all__ = ["MAX_PASTED", "PastedSpan", "read_pasted"]
-
 MAX_PASTED: Final = 16 * 1024 * 1024
 """Bytes that a pasted text may have."""
 
@@ -105,7 +103,7 @@ class PastedSpan:
         kinds: As its kind.
         messages: As the message of its status.
         resources: As what it is about, where a store has another name for what it does.
-        aside: Of its events and links, the attributes in names of ours.
+        nested: Of its events and links, the attributes in names of ours.
     """
 
     attributes: Mapping[str, object]
@@ -122,7 +120,7 @@ class PastedSpan:
     kinds: tuple[object, ...] = ()
     messages: tuple[object, ...] = ()
     resources: tuple[object, ...] = ()
-    aside: tuple[Mapping[str, object], ...] = ()
+    nested: tuple[Mapping[str, object], ...] = ()
 
 
 class _Shown(NamedTuple):
@@ -178,28 +176,28 @@ def _documents(data: bytes) -> Sequence[bytes]:
 
 
 def _find(
-    value: object, parents: _Parents, line: int, depth: int, *, text: bool = False, aside: bool = False
+    value: object, parents: _Parents, line: int, depth: int, *, text: bool = False, nested: bool = False
 ) -> Iterator[PastedSpan]:
     """Yield the spans in a value; facts of enclosing objects apply, the nearest first.
 
     A row shows a span a second time in the ``text`` of one of its columns, and both have to be the signed one. What
-    stands ``aside`` is no span, and may have other names of ours than a span has.
+    stands ``nested`` is no span, and may have other names of ours than a span has.
     """
     if depth > MAX_NESTING:
         raise MisfitError(f"a span is inside more than {MAX_NESTING} nested arrays, objects and texts")
     if is_object(value):
         shown = _shown(value)
-        if not aside and shown.span and (names := _names_aside(value)):
+        if not nested and shown.span and (names := _nested_names(value)):
             yield from _find_beside(value, names, parents, line, depth, text=text)
             return
-        attributes, rest = _grouped(value, aside=aside)
+        attributes, rest = _grouped(value, nested=nested)
         # The object around usually has the ids; in a flat row they are beside the attributes.
         if text and parents and shown.span:
             shown = shown.beside(parents[0])
         around = (*parents[:1], shown, *parents[1:])
         parents = (shown, *parents)
     elif is_list(value):
-        pairs = _attributes((_pairs(value) or {}).items(), aside=aside)
+        pairs = _attributes((_pairs(value) or {}).items(), nested=nested)
         attributes, rest = ([pairs], ()) if pairs else ((), value)
         around = parents
     else:
@@ -207,7 +205,7 @@ def _find(
     for facts in attributes:
         yield _made(facts, around, line)
     for item in rest:
-        yield from _find(item, parents, line, depth + 1, text=isinstance(value, str), aside=aside)
+        yield from _find(item, parents, line, depth + 1, text=isinstance(value, str), nested=nested)
 
 
 def _find_beside(
@@ -217,14 +215,14 @@ def _find_beside(
 
     If the span itself says nothing of ours, each is yielded as one, which nothing signs.
     """
-    said = [span.attributes for name in names for span in _find(members[name], (), line, depth + 1, aside=True)]
+    said = [span.attributes for name in names for span in _find(members[name], (), line, depth + 1, nested=True)]
     rest = {name: value for name, value in members.items() if name not in names}
     shown = _shown(rest)
     is_there = False
     for span in _find(rest, parents, line, depth, text=text):
         if shown.span[0] in span.span_ids:
             is_there = True
-            yield replace(span, aside=(*span.aside, *said))
+            yield replace(span, nested=(*span.nested, *said))
         else:
             yield span
     if not is_there:
@@ -232,7 +230,7 @@ def _find_beside(
             yield PastedSpan(attributes=attributes, trace_ids=shown.trace, span_ids=shown.span, line=line)
 
 
-def _names_aside(members: _Members) -> Sequence[str]:
+def _nested_names(members: _Members) -> Sequence[str]:
     """Return the event and link members of a span; a list whose items have their own ids is a list of spans."""
     names = ((name, _bare(name)) for name in members)
     return [name for name, bare in names if bare in _ASIDE and ("link" in bare or not _are_spans(members[name]))]
@@ -243,7 +241,7 @@ def _are_spans(value: object) -> bool:
     return any(is_object(item) and _shown(item).span for item in items)
 
 
-def _grouped(members: _Members, *, aside: bool) -> tuple[Sequence[_Members], Sequence[object]]:
+def _grouped(members: _Members, *, nested: bool) -> tuple[Sequence[_Members], Sequence[object]]:
     """Return the attributes among the members of an object, for each prefix of their names, and the other values."""
     groups: dict[str, list[tuple[str, object]]] = {}
     rest: list[object] = []
@@ -254,7 +252,7 @@ def _grouped(members: _Members, *, aside: bool) -> tuple[Sequence[_Members], Seq
             rest.append(value)
     attributes: list[_Members] = []
     for group in groups.values():
-        if ours := _attributes(group, aside=aside):
+        if ours := _attributes(group, nested=nested):
             attributes.append(ours)
         else:
             rest.extend(value for _, value in group)
@@ -318,16 +316,16 @@ def _plain(value: object) -> object:
     return any_value(cast("JSON", value), 0) if any(name.endswith(("Value", "_value")) for name in value) else value
 
 
-def _attributes(pairs: Iterable[tuple[str, object]], *, aside: bool) -> _Members:
+def _attributes(pairs: Iterable[tuple[str, object]], *, nested: bool) -> _Members:
     """Return our attributes by their dotted names; empty if none is a span attribute of ours.
 
-    What stands ``aside`` of a span concerns us by the prefix of its name alone.
+    What stands ``nested`` in a span concerns us by the prefix of its name alone.
     """
     flat: dict[str, object] = {}
     for name, value in pairs:
         _flatten(flat, name, value, 0)
     attributes = {name: value for name, value in flat.items() if name.startswith(OURS) or name in _COPIED}
-    if not any(name in _KNOWN or (aside and name.startswith(OURS)) for name in attributes):
+    if not any(name in _KNOWN or (nested and name.startswith(OURS)) for name in attributes):
         return {}
     payload = attributes.get(_PAYLOAD)
     if isinstance(payload, str) and payload.startswith('"'):

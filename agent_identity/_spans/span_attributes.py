@@ -1,6 +1,6 @@
 """Plain span attributes that copy facts of the signed record, for people and queries.
 
-Nobody trusts the copy. The verifier compares it with the record, because a store, a redaction rule or
+No one trusts the copy. The verifier compares it with the record, because a store, a redaction rule or
 an attacker may have changed it. Values are strings and arrays of strings, and never empty: other types
 and empty arrays lose spans in real back ends.
 """
@@ -17,19 +17,6 @@ import orjson
 
 from agent_identity._common.narrowing import is_array, is_dict, is_list
 from agent_identity._record.schema import OF_TASKS, AnyRecord, Intent, OfTask, Outcome, Policy, Record, TaskEnd
-
-__all__ = [
-    "APPROVER_ATTRIBUTE",
-    "MIRRORED",
-    "SCHEMA_VERSION",
-    "FieldCheck",
-    "Verdict",
-    "compare",
-    "deviations",
-    "error_of",
-    "mirrored_attributes",
-    "verdict_on",
-]
 
 SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""

@@ -18,20 +18,6 @@ from agent_identity._record.schema import OF_TASKS, AnyRecord, Intent, OfTask, O
 from agent_identity._spans.envelope import signed_attributes
 from agent_identity._spans.span_attributes import error_of, mirrored_attributes
 
-__all__ = [
-    "EXPORTED_KINDS",
-    "GRANT_ATTRIBUTE",
-    "SCHEMA_URL",
-    "SCOPE",
-    "Appearance",
-    "RecordSpan",
-    "appearance_of",
-    "make_span",
-    "span_ids",
-    "stated_parent",
-    "stated_span",
-]
-
 SCOPE: Final = "agent_identity"
 """The name of our instrumentation scope."""
 

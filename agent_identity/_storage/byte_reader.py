@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable
 from typing import Final, Protocol, Self, TypeAlias, final
 
-__all__ = ["ByteLines", "ByteReader", "Read"]
-
 Read: TypeAlias = Callable[[int], bytes]
 """Reads so many bytes, or fewer; none at the end."""
 

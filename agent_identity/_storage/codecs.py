@@ -7,8 +7,6 @@ from typing import Final
 from agent_identity._storage.byte_reader import Read
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["GZIP", "gunzip", "unzstd", "zstandard_module"]
-
 GZIP: Final = 31
 """The window of zlib, and the header and the checksum of gzip."""
 

@@ -7,8 +7,6 @@ from typing import Final, final
 from agent_identity._storage.byte_reader import ByteReader
 from agent_identity._storage.codecs import gunzip, unzstd
 
-__all__ = ["FREE_BYTES", "FREE_DOCUMENTS", "MAX_RATIO", "MAX_TRACES", "InflatedError", "Inflating", "is_compressed"]
-
 MAX_TRACES: Final = 64 * 1024**3
 """Bytes that a compressed file of traces may have once it is decompressed; what follows is not read."""
 

@@ -7,8 +7,6 @@ from typing import Final, final
 
 from agent_identity._identity.common.ids import DIGEST_FORM, is_id128
 
-__all__ = ["GRANTS_NAME", "Layout", "is_stream_id", "segment_name"]
-
 GRANTS_NAME: Final = re.compile(rf"grants-{DIGEST_FORM}\.jsonl")
 """The names of files with grants that were kept of what was pruned."""
 

@@ -12,20 +12,6 @@ from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import DIGEST_FORM
 from agent_identity._storage.os_files import Files
 
-__all__ = [
-    "MAX_LINE_BYTES",
-    "Block",
-    "Line",
-    "leaf_of",
-    "log_line",
-    "log_parts",
-    "read_blocks",
-    "read_lines",
-    "split_blocks",
-    "stream_line",
-    "stream_parts",
-]
-
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 """Longest line that is read, without its end."""
 

@@ -16,8 +16,6 @@ from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._storage.os_files import CREATE, READ, Files, open_regular, sync_folder, write_whole
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["LedgerKey", "Mac", "load_ledger_key", "log_message"]
-
 _STREAM_TAG: Final = b"agent-identity/ledger/v1\n"
 _LOG_TAG: Final = b"agent-identity/log/v1\n"
 _KEY_BYTES: Final = 32

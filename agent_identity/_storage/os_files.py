@@ -13,27 +13,6 @@ from typing import Final
 
 from agent_identity.errors import ConfigurationError, EvidenceError
 
-__all__ = [
-    "CREATE",
-    "EDIT",
-    "EXTEND",
-    "READ",
-    "REPLACE",
-    "Files",
-    "acquire",
-    "check_in_place",
-    "check_private",
-    "file_of",
-    "locked",
-    "make_folder",
-    "open_regular",
-    "recording",
-    "sync_folder",
-    "why",
-    "write_beside",
-    "write_whole",
-]
-
 _SAFE: Final = (
     getattr(os, "O_NOFOLLOW", 0)  # A link must not lead the ledger elsewhere,
     | getattr(os, "O_NONBLOCK", 0)  # nor a pipe hang it,

@@ -19,8 +19,6 @@ from agent_identity._verify.spans.spans_check import SpansCheck
 from agent_identity._verify.store.workers import Executor, in_process
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Comparison"]
-
 _ALL: Final = 8
 
 

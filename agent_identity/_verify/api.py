@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from agent_identity._verify.proofs.proof_check import Checked
     from agent_identity._verify.spans.spans_check import SpansCheck, SpanVisit
 
-__all__ = ["Verifier", "check_shown", "check_visited", "check_visited_spans", "verify"]
-
 _LEDGER_OPTIONS: Final = ("witnesses", "require", "timestamps")
 _LOG: Final = 2
 _OF_JSON: Final = '{["'

@@ -259,9 +259,9 @@ class _Instruments:
                 _add(gone[0], one.decisions)
                 _add(gone[1], one.refusals)
             self._state = (*(one for one, other in known if other is not None), measured), gone
-        point = running(enforcer).point
-        point.timings.observe(measured.note)
-        point.ledger.observe(measured.count)
+        enforcement = running(enforcer).enforcement
+        enforcement.timings.observe(measured.note)
+        enforcement.ledger.observe(measured.count)
 
     def _counts(self, which: int, names: Iterable[str], _: CallbackOptions) -> Iterator[Observation]:
         """Yield the decisions or refusals so far, of all enforcers that ever reported."""
@@ -299,7 +299,7 @@ class _Instruments:
     def _add_errors(self, measured: _Measured) -> Iterable[tuple[float, Mapping[str, str]]]:
         parts = measured.parts()
         if parts is not None:
-            ledger = parts.point.ledger
+            ledger = parts.enforcement.ledger
             numbers = {
                 "append": ledger.append_failures,
                 "seal": ledger.sealing.seal_failures,
@@ -329,22 +329,22 @@ def _open(read: Callable[[Running], float | None]) -> _Read:
 
 
 def _oldest_request(parts: Running) -> float:
-    pending = parts.point.approvals.pending()
-    return max(0, parts.point.clock.wall_ns() / _NS - pending[0].requested_at) if pending else 0
+    pending = parts.enforcement.approvals.pending()
+    return max(0, parts.enforcement.clock.wall_ns() / _NS - pending[0].requested_at) if pending else 0
 
 
 def _oldest_unsealed(parts: Running) -> float:
-    oldest = parts.point.ledger.sealing.oldest_unsealed_ns
-    return 0 if oldest is None else max(0, parts.point.clock.wall_ns() - oldest) / _NS
+    oldest = parts.enforcement.ledger.sealing.oldest_unsealed_ns
+    return 0 if oldest is None else max(0, parts.enforcement.clock.wall_ns() - oldest) / _NS
 
 
 def _list_age(parts: Running) -> float | None:
-    listed = parts.point.revocations.known
-    return max(0, parts.point.clock.wall_ns() / _NS - listed.issued_at) if listed.version else None
+    listed = parts.enforcement.revocations.known
+    return max(0, parts.enforcement.clock.wall_ns() / _NS - listed.issued_at) if listed.version else None
 
 
 def _source_age(parts: Running) -> float | None:
-    age = parts.point.revocations.unanswered_ns
+    age = parts.enforcement.revocations.unanswered_ns
     return None if age is None else age / _NS
 
 
@@ -360,8 +360,8 @@ def _degraded(measured: _Measured) -> Iterator[tuple[float, Mapping[str, str]]]:
     """Yield 1 for each degraded component and 0 for the others; names of witnesses come from the configuration."""
     parts = measured.parts()
     if parts is not None and not parts.closed:
-        faults = parts.point.faults()
-        publishers = (publisher.name for publisher in parts.point.ledger.publishers)
+        faults = parts.enforcement.faults()
+        publishers = (publisher.name for publisher in parts.enforcement.ledger.publishers)
         for component in dict.fromkeys(("ledger", "state", "revocations", "tasks", "on_record", *publishers, *faults)):
             yield int(component in faults), {"agent_identity.component": component}
 
@@ -371,7 +371,7 @@ _GAUGES: Final[tuple[tuple[str, str, str, _Read, _Combine], ...]] = (
         "agent_identity.approval.pending",
         "{request}",
         "Requests that wait for a person.",
-        _open(lambda parts: len(parts.point.approvals.pending())),
+        _open(lambda parts: len(parts.enforcement.approvals.pending())),
         sum,
     ),
     ("agent_identity.approval.age", "s", "Age of the oldest request that waits.", _open(_oldest_request), max),
@@ -379,14 +379,14 @@ _GAUGES: Final[tuple[tuple[str, str, str, _Read, _Combine], ...]] = (
         "agent_identity.task.open",
         "{task}",
         "Tasks whose authority lives in this process.",
-        _open(lambda parts: parts.tasks.count(parts.point.clock)),
+        _open(lambda parts: parts.tasks.count(parts.enforcement.clock)),
         sum,
     ),
     (
         "agent_identity.ledger.unsealed",
         "{record}",
         "Records that no signed checkpoint covers yet.",
-        _open(lambda parts: parts.point.ledger.sealing.unsealed),
+        _open(lambda parts: parts.enforcement.ledger.sealing.unsealed),
         sum,
     ),
     ("agent_identity.ledger.unsealed_age", "s", "Age of the oldest of these records.", _open(_oldest_unsealed), max),

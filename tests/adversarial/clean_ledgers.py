@@ -21,8 +21,8 @@ from typing import Final
 
 from record_writing import append_record
 
+from agent_identity import Scope
 from agent_identity._authority.grants.grants import Chain, derive, issue
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling
 from agent_identity._identity.common.encoding import digest_of
 from agent_identity._identity.common.ids import uuid_of
@@ -117,7 +117,7 @@ class Writer:
     def kill(self, torn: bytes = b"") -> None:
         """End the process as SIGKILL does, perhaps inside the write of a line."""
         stream = self.ledger.stream
-        self.ledger._sealing.abandon()
+        self.ledger.sealing.abandon()
         self.ledger._closed = True
         self._ledgers.remove(self.ledger)
         with (self.directory / "ledger" / stream / "entries.jsonl").open("ab") as file:

@@ -88,7 +88,7 @@ def test_an_approved_call_runs_once_and_the_records_say_who_approved_it(open_wor
     )
     assert pending["action"]["args"] == approved["action"]["args"] == intent["action"]["args"]
     assert outcome["outcome"] == "success"
-    ruling = trusted_ruling(approved["approval"]["token"], world.enforcer._point.approvals._trust.now)
+    ruling = trusted_ruling(approved["approval"]["token"], world.enforcer._enforcement.approvals._trust.now)
     assert (ruling.args, ruling.task, ruling.approver.id) == (
         intent["action"]["args"],
         intent["task"]["id"],
@@ -136,11 +136,11 @@ def test_ac_64_a_ruling_that_is_handed_to_another_call_is_refused(
         body(1)
         assert len(world.ran) == 1
         record = world.records("approval")[1]
-        ruling = trusted_ruling(record["approval"]["token"], world.enforcer._point.approvals._trust.now)
+        ruling = trusted_ruling(record["approval"]["token"], world.enforcer._enforcement.approvals._trust.now)
         fresh = {name: getattr(ruling, name) for name in ruling.__slots__ if name != "kid"}
         fresh["id"] = id_of(world.clock.wall_ns(), b"another.")
-        signer = world.enforcer._point.approvals._signer
-        kept.append(Ruling(**fresh).sign(signer, issuer=world.enforcer._point.approvals._trust.now.issuer))
+        signer = world.enforcer._enforcement.approvals._signer
+        kept.append(Ruling(**fresh).sign(signer, issuer=world.enforcer._enforcement.approvals._trust.now.issuer))
         if change == "arguments":
             _refused(world, "approval_mismatch", lambda: body(2))
         elif change == "tool":
@@ -293,7 +293,7 @@ def test_ac_64_a_forged_approval_is_refused(open_world: Callable[..., object], f
 
     def ask(request: ApprovalRequest) -> object:
         if forged in ("other key", "changed"):
-            approvals = world.enforcer._point.approvals
+            approvals = world.enforcer._enforcement.approvals
             key = SigningKey.generate() if forged == "other key" else approvals._signer
             ruling = Ruling(
                 id=request.id,
@@ -394,8 +394,8 @@ def test_ac_64_a_forked_child_takes_no_request_with_it(open_world: Callable[...,
     body = world.tool()
     with world.task(Scope("tool")):
         _refused(world, "approval_pending", lambda: body(1))
-        world.enforcer._point.approvals.after_fork_in_child()
-        world.enforcer._point.approvals.end()
+        world.enforcer._enforcement.approvals.after_fork_in_child()
+        world.enforcer._enforcement.approvals.end()
         _approve_all(world)
         assert body(1) == 1
 
@@ -686,7 +686,7 @@ def test_ac_64_an_approval_that_cannot_be_recorded_lets_nothing_run(
     """No evidence, no action: neither without the request's record nor without the approval's."""
     for status in ("pending", "approved"):
         world = _world(open_world, _yes)
-        body, append = world.tool(), type(world.enforcer._point.ledger).append
+        body, append = world.tool(), type(world.enforcer._enforcement.ledger).append
 
         def failing(self: object, make: object, append: object = append, status: str = status, **k: object) -> object:
             if error_type(make) == "approval" and make.keywords["approval"].status == status:
@@ -694,7 +694,7 @@ def test_ac_64_an_approval_that_cannot_be_recorded_lets_nothing_run(
             return append(self, make, **k)
 
         with world.task(Scope("tool")), monkeypatch.context() as patch:
-            patch.setattr(type(world.enforcer._point.ledger), "append", failing)
+            patch.setattr(type(world.enforcer._enforcement.ledger), "append", failing)
             with pytest.raises((EvidenceError, Denied)):
                 body(1)
         assert not world.ran

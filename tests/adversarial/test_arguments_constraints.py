@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.constraints import (
     Constraint,
     Contains,

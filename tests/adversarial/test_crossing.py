@@ -19,12 +19,10 @@ from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Enforcer, Scope
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import derive, issue
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._authority.stores.protocol import GRACE
-from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.open import prepare
 from agent_identity._identity.common.ids import uuid_of
 from agent_identity._ledger.reader import open_ledger
@@ -36,6 +34,7 @@ from agent_identity.identity import Agent, Clock, Human, RandomIds, SigningKey, 
 from agent_identity.integrations.http.binding import CHAIN, NEXT, PROOF, request_arguments
 from agent_identity.integrations.http.client import delegation_headers
 from agent_identity.integrations.http.wsgi import DelegationMiddleware
+from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
 ALICE = Human("alice@example.com")
@@ -380,13 +379,13 @@ def test_ac_31_a_full_memory_of_proofs_denies(tmp_path: Path) -> None:
 
 def test_ac_31_only_whom_we_trust_takes_room_in_the_memory_of_proofs(services: Services) -> None:
     """Refused requests leave nothing in it."""
-    before = services.b._point.state.generation()
+    before = services.b._enforcement.state.generation()
     with services.task():
         headers = services.headers()
         for _ in range(5):
             services.refused({**headers, CHAIN: headers[CHAIN][:-4] + "AAAA"})
             services.refused(headers, "wrong_arguments", path="/y")
-    assert services.b._point.state.generation() == before
+    assert services.b._enforcement.state.generation() == before
 
 
 FAMILY = """

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Grant, Scope
 from agent_identity._authority.grants.chain import verify_chain
-from agent_identity._authority.grants.grants import GRANT_TYPE, MAX_DEPTH, Chain, Grant, derive, issue
+from agent_identity._authority.grants.grants import GRANT_TYPE, MAX_DEPTH, Chain, derive, issue
 from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.keys.jws import par_hash, sign_compact, token_hash
 from agent_identity.canonical import decode, encode

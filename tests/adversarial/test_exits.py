@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._authority.registries.tasks import TaskRegistry
 from agent_identity._guard.calls.arguments import Arguments
 from agent_identity._guard.judging import _evaluator as questions
@@ -133,7 +133,7 @@ def test_ac_87_a_body_cannot_evict_the_evidence(open_world: Any, sealing: str) -
     (span,) = [s for s in world.exporter.get_finished_spans() if s.name == "execute_tool tool"]
     assert span.attributes["agent_identity.record.id"] == outcome["id"]
     assert {check.verdict for check in compare(decode(encode_record(outcome)), span.attributes)} == {"match"}
-    key = world.enforcer._point.spans._signer.public_key
+    key = world.enforcer._enforcement.spans._signer.public_key
     signed = Attestation.from_attributes(span.attributes).open({key.thumbprint: key}.__getitem__)
     assert decode_record(signed) == outcome
 
@@ -539,7 +539,7 @@ def test_ac_92_a_defect_after_the_body_hides_nothing(
             with pytest.raises(Planned) if raises else contextlib.nullcontext():
                 assert tool() == "result"
             stack.close()
-            world.enforcer._point.ledger.drain(10)
+            world.enforcer._enforcement.ledger.drain(10)
             assert len(world.records("intent")) == 1
             optional = part in ("result", "digest", "span finish")
             assert len(world.records("outcome")) == (optional or not hits[0])

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope, records
 from agent_identity.adapters import CallRequest, DeclaredFlow
 from agent_identity.errors import Denied, Routed
 from agent_identity.identity import Agent

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._flow.labels import Label
-from agent_identity._guard.judging._record_builder import Description
+from agent_identity import Scope, records
+from agent_identity._guard.judging._record_builder import RecordBuilder
 from agent_identity._guard.judging.tool_flow import ToolFlow
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown
 from agent_identity.errors import Routed
+from agent_identity.inspection import Label
 from agent_identity.policy import Claims, Decision, Effect, Flow
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -123,7 +122,7 @@ def test_a_result_above_its_arguments_contradicts(office: Any) -> None:
     """The verifier knows from the provenance of the arguments that the result cannot be better than untrusted."""
     read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other")
     with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Description, "intent", _from_a_stranger(Description.intent))
+        patch.setattr(RecordBuilder, "intent", _from_a_stranger(RecordBuilder.intent))
         other(EVIL)
         patch.undo()
         read()

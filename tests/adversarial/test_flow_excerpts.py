@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._verify.proofs.bundle import Choice, collect
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))

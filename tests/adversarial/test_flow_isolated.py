@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._guard.tasks.task_flow import Flows, TaskFlow
 from agent_identity.errors import Denied, EvidenceError, Routed
 from agent_identity.identity import Agent

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope, records
 from agent_identity._guard.tasks import vault
 from agent_identity._guard.tasks.task_flow import TaskFlow
 from agent_identity._guard.tasks.vault import Kept, Vault

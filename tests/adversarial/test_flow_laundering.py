@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.adapters import CallRequest, Shown
 from agent_identity.errors import ConfigurationError, Denied, Routed
 from agent_identity.identity import Agent, Human

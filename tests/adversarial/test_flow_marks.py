@@ -17,29 +17,27 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_identity import audit, records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._flow.labels import Label
+from agent_identity import Scope, audit, records
 from agent_identity._flow.provenance import ProvenanceIndex
 from agent_identity._guard.approvals import service as approvals
-from agent_identity._guard.calls.call import Call
 from agent_identity._guard.common.recorded_decisions import policy_state
 from agent_identity._guard.judging import guard as guards
-from agent_identity._guard.judging._record_builder import Description
+from agent_identity._guard.judging._record_builder import RecordBuilder
 from agent_identity._guard.judging.tool_flow import ToolFlow
-from agent_identity._guard.tasks.task_flow import Flows, Judged, TaskFlow
+from agent_identity._guard.tasks.judged import Judged
+from agent_identity._guard.tasks.task_flow import Flows, TaskFlow
 from agent_identity._identity.common.ids import id_of
-from agent_identity._ledger.ledger import Ledger
 from agent_identity._record import schema
 from agent_identity._storage.os_files import Files
-from agent_identity.adapters import CallRequest, DeclaredFlow
+from agent_identity.adapters import Call, CallRequest, DeclaredFlow
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.audit import story
 from agent_identity.cli import main
 from agent_identity.cli.operate.doctor_policy import examine_policies
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
 from agent_identity.identity import Agent, Human
-from agent_identity.options import Durability, Telemetry
+from agent_identity.inspection import Label
+from agent_identity.options import Durability, Ledger, Telemetry
 from agent_identity.policy import All, Decision, Effect, Flow, Request, Rule, RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -513,7 +511,7 @@ def test_what_interrupts_a_record_that_names_a_mark_moves_no_mark(office: Any, w
     """A signal handler or finalizer that makes a call then is refused, and the ledger of both calls verifies."""
     read, other = flow.reads(office, EVIL, returns="untrusted"), flow.reads(office, "x", "other", returns="unknown")
     refused: list[ContentBlocked] = []
-    owner, name = (TaskFlow, "_keep") if where == "mark" else (Description, "intent")
+    owner, name = (TaskFlow, "_keep") if where == "mark" else (RecordBuilder, "intent")
     make = getattr(owner, name)
 
     def interrupted(*args: Any) -> object:
@@ -840,7 +838,7 @@ def test_an_intent_without_its_mark_contradicts(office: Any) -> None:
     """A call of a task with a mark names it, or was not judged at it."""
     pay = flow.pays(office)
     with office.task(EVERYTHING, request=REQUEST), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guards.Description, "intent", _without_mark(guards.Description.intent))
+        patch.setattr(guards.RecordBuilder, "intent", _without_mark(guards.RecordBuilder.intent))
         pay(OWN)
     assert "mark_absent" in flow.codes(flow.verified(office))
 
@@ -1060,7 +1058,7 @@ def test_another_policy_in_the_stream_does_not_switch_the_check_off_in_silence(o
     """Nobody can tell which of two policies judged a call, and that is said."""
     pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
     state = policy_state(RuleSet())
-    office.enforcer._point.ledger.append(partial(records.Policy, time=records.Time.at(0), policy=state))
+    office.enforcer._enforcement.ledger.append(partial(records.Policy, time=records.Time.at(0), policy=state))
     with office.task(EVERYTHING, request=REQUEST):
         read()
         pay(OWN)

@@ -14,17 +14,16 @@ import pytest
 from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.tasks._hop_marks import HopMarks
-from agent_identity._guard.tasks.task_flow import Judged, TaskFlow
+from agent_identity import Enforcer, Scope, records
+from agent_identity._guard.tasks.judged import Judged
+from agent_identity._guard.tasks.kept_marks import HopMarks
+from agent_identity._guard.tasks.task_flow import TaskFlow
 from agent_identity.delegation import Peer
 from agent_identity.errors import ContentBlocked, Routed, StateError
 from agent_identity.identity import Agent, Human, SigningKey
 from agent_identity.options import Telemetry
 from agent_identity.policy import Flow, RuleSet
+from agent_identity.state import MemoryState
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None

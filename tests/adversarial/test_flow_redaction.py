@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from mark_changes import marks_among
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope, records
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import ContentBlocked, Routed
 from agent_identity.inspection import PersonalData

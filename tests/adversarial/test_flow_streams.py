@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope, records
 from agent_identity.constraints import Contains
 from agent_identity.errors import ContentBlocked, Denied, Routed
 from agent_identity.inspection import InjectionHints, PersonalData, Selected

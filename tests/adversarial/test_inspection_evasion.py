@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.errors import ContentBlocked
 from agent_identity.inspection import HiddenText, PersonalData, TextInspector, Urls
 from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet

@@ -13,9 +13,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import append
 
+from agent_identity import Enforcer, Scope
 from agent_identity._authority.grants.grants import issue
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.rotation import revoke, rotate
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.common.ids import uuid_of
@@ -406,7 +405,7 @@ def test_ac_17_a_grant_that_is_dated_back_is_flagged(office: Office, age: int, c
             "chain": [{"id": CLERK.id, "grant": grant.hash}],
             "grant": {"token": grant.token},
         }
-        append(enforcer._point.ledger, "grant", body)
+        append(enforcer._enforcement.ledger, "grant", body)
     office.revoke(key, since)
     report = office.check()
     assert (report.exit_code, codes(report)) == (exit_code, {code})

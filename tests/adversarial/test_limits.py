@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._authority.stores.protocol import Debit, StateStore
-from agent_identity._authority.stores.sqlite import SqliteState
+from agent_identity import Scope
 from agent_identity.errors import AttenuationError, Denied, LimitExceeded, StateError
 from agent_identity.identity import Agent
 from agent_identity.limits import Limit
+from agent_identity.state import Debit, MemoryState, SqliteState, StateStore
 
 NOW, END = 1_764_000_000, 1_764_000_060
 THREADS, ROUNDS = 16, 300

@@ -21,8 +21,7 @@ from typing import TypeVar
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.open import prepare
 from agent_identity._directory.rotation import revoke
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note

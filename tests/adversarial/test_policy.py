@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._constraints.literals import Range
-from agent_identity._constraints.locations import Prefix
 from agent_identity._policy.decision.patterns import matches
+from agent_identity.constraints import Prefix, Range
 from agent_identity.errors import ConfigurationError, PolicyFormatError
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet, Tool

@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BeforeValidator, Field, validate_call
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity.adapters import CallRequest
 from agent_identity.canonical import encode
 from agent_identity.constraints import Exact, NotOneOf, OneOf, PathWithin, Range, Wildcard
@@ -573,4 +572,4 @@ def test_ac_42_policy_inspector_body_and_digest_see_one_value(watched: Any, valu
     assert repr(watch.decided) == repr(watch.inspected) == repr([values, values])
     assert type(call.arguments) is MappingProxyType
     if values:
-        assert digest == enforcer._point.digests.digest(task.id, encode(values))
+        assert digest == enforcer._enforcement.digests.digest(task.id, encode(values))

@@ -99,12 +99,12 @@ def test_a_worker_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Records that wait longer than any seal takes are a fault, and none once they are sealed."""
     with Enforcer.open(tmp_path / "evidence") as enforcer:
         go = threading.Event()
-        enforcer._point.ledger.observe(lambda _: go.wait())
+        enforcer._enforcement.ledger.observe(lambda _: go.wait())
         enforcer.revoke("agent", "nobody")
         monkeypatch.setattr(sealer, "_LATE_NS", -(10**12))
         assert set(enforcer.degraded) == {"ledger"}
         go.set()
-        enforcer._point.ledger.seal()
+        enforcer._enforcement.ledger.seal()
         assert enforcer.degraded == {}
 
 
@@ -162,7 +162,7 @@ def _interrupted(number: int, enforcer: Enforcer) -> bool:
     before = sys.gettrace()
     try:
         sys.settrace(trace)
-        enforcer._point.ledger.seal()
+        enforcer._enforcement.ledger.seal()
     except Signal:
         return True
     finally:
@@ -180,7 +180,7 @@ def test_no_exception_of_a_signal_handler_stops_sealing(tmp_path: Path) -> None:
 
             def other(sealed: list[int] = sealed) -> None:
                 enforcer.revoke("agent", f"agent-{len(sealed)}")
-                enforcer._point.ledger.seal()
+                enforcer._enforcement.ledger.seal()
                 sealed.append(1)
 
             thread = threading.Thread(target=other, daemon=True)

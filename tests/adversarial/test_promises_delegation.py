@@ -8,8 +8,8 @@ import pytest
 from checking import check
 
 from agent_identity import Agent, Denied, Scope
-from agent_identity._guard.sessions.propagation import Peer
 from agent_identity.constraints import Range
+from agent_identity.delegation import Peer
 from agent_identity.errors import AgentIdentityError, AttenuationError
 
 HELPER = Agent("helper", owner="it@example.com")

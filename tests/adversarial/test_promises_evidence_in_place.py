@@ -29,7 +29,7 @@ def task(enforcer: Enforcer) -> Any:
 
 def seal(enforcer: Enforcer) -> None:
     """Commit what was written to the log, now."""
-    enforcer._point.ledger.seal()
+    enforcer._enforcement.ledger.seal()
 
 
 def contradictions(path: Path) -> set[str]:

@@ -31,8 +31,7 @@ from agent_identity import (
     tokens,
 )
 from agent_identity import verify as verify_evidence
-from agent_identity._guard.sessions.propagation import Peer
-from agent_identity.delegation import Grants
+from agent_identity.delegation import Grants, Peer
 from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.limits import Limit

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._identity.common.ids import id_of
 from agent_identity.audit import Report, prove, story
 from agent_identity.cli import main, program

@@ -8,9 +8,9 @@ import pytest
 from checking import check
 
 from agent_identity import Agent, Denied, Effect, Rule, RuleSet, Scope
-from agent_identity._guard.tasks.delegation_bundle import DelegationBundle
-from agent_identity._reports.timelines.builder import story
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
+from agent_identity.audit import story
+from agent_identity.delegation import DelegationBundle
 from agent_identity.errors import TokenError
 from agent_identity.identity import Human
 from agent_identity.policy import Request

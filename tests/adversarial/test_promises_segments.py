@@ -17,8 +17,7 @@ import pytest
 from checking import check
 from plain_records import append
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import prune
 from agent_identity._ledger.prunable_prefix import _lines
@@ -368,9 +367,9 @@ def resumed(other: Enforcer, carried: DelegationBundle) -> None:
 def pruned(path: Path, clock: FixedClock, *others: Enforcer) -> int:
     """Prune what is closed, and return of how many streams."""
     for one in others:
-        one._point.ledger.seal()
+        one._enforcement.ledger.seal()
     with Enforcer.open(path, clock=clock) as own:
-        ledger = own._point.ledger
+        ledger = own._enforcement.ledger
         return len(list(prune(str(path), ledger, signer=ledger._signer, clock=clock, before_ns=1 << 62)))
 
 

@@ -11,8 +11,7 @@ import pytest
 from checking import check
 from plain_records import append
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pruned
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash

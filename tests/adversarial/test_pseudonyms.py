@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.sessions.propagation import Peer
+from agent_identity import Enforcer, Scope
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity.audit import story
 from agent_identity.cli import main
+from agent_identity.delegation import Peer
 from agent_identity.errors import Denied, OutOfScope, PolicyBlocked
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.options import Privacy, Pseudonyms
@@ -97,7 +96,7 @@ def test_another_service_sees_the_pseudonym(open_world: Any) -> None:
         text = "".join(b64url_decode(piece).decode("latin-1") for token in handed.tokens for piece in token.split("."))
         assert "alice" not in text
         assert task.grant.principal.id in text
-    assert there.enforcer._point.real(task.grant.principal) == task.grant.principal
+    assert there.enforcer._enforcement.real(task.grant.principal) == task.grant.principal
 
 
 def test_a_pseudonym_is_nobody_s_name(open_world: Any) -> None:

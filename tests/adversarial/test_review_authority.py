@@ -13,7 +13,6 @@ import pytest
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
-from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._guard.judging import revocations
 from agent_identity._identity.keys.jws import token_hash
 from agent_identity.delegation import Peer
@@ -21,6 +20,7 @@ from agent_identity.errors import ConfigurationError, Denied, LimitExceeded, Sta
 from agent_identity.identity import Registration, SigningKey, TrustStore, register_agents
 from agent_identity.limits import Limit
 from agent_identity.policy import Decision, Effect
+from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
 OPEN = Scope("tool")
@@ -222,7 +222,7 @@ def test_ac_18_a_thread_that_reads_slowly_brings_no_old_list_back(open_world: An
     second = world.enforcer.revocations.export()
     later = open_world(state=(fresh := Slow()))
     revocations = world.enforcer.revocations
-    revocations._list, revocations._found, revocations._state = RevocationList(), (RevocationList(), b""), fresh
+    revocations.known, revocations._found, revocations._state = RevocationList(), (RevocationList(), b""), fresh
     fresh.put("revocations", 1, first)
     fresh.meanwhile.append(lambda: (fresh.put("revocations", 2, second), revocations.current))
     assert revocations.current.version == 2

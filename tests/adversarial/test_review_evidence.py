@@ -15,8 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from record_writing import facts_of
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import id_of
 from agent_identity._ledger.transparency.merkle import leaf_hash
@@ -193,7 +192,7 @@ def test_a_forged_outcome_behind_the_last_seal_counts_as_nothing_but_unsealed(tm
         enforcer.task("read", principal=ALICE, agent=CLERK, scope=SCOPE),
         enforcer.action("read_invoice"),
     ):
-        enforcer._point.ledger.seal()
+        enforcer._enforcement.ledger.seal()
         shutil.copytree(tmp_path / "running", ledger)
     (stream,) = streams(ledger)
     lines = (stream / "entries.jsonl").read_bytes()

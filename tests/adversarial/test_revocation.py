@@ -19,15 +19,13 @@ from checking import check
 from agent_identity import Agent, Enforcer, Human, Scope, Service
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._authority.stores.protocol import Debit
-from agent_identity._authority.stores.sqlite import SqliteState
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.approvals import Approval
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.options import Privacy
 from agent_identity.policy import Decision, Effect, Rule, RuleSet
+from agent_identity.state import Debit, MemoryState, SqliteState
 from agent_identity.testing import FixedClock, SequentialIds
 
 OPEN = Scope("tool")
@@ -267,8 +265,8 @@ def _elsewhere(world: Any, state: MemoryState) -> Enforcer:
         issuer=SigningKey.load(world.directory / "keys" / "issuer.pem"),
         recorder=SigningKey.load(world.directory / "keys" / "recorder.pem"),
         trust=TrustStore.load(world.directory / "trust.json"),
-        ledger=world.enforcer._point.ledger,
-        digests=world.enforcer._point.digests,
+        ledger=world.enforcer._enforcement.ledger,
+        digests=world.enforcer._enforcement.digests,
         state=state,
         clock=world.clock,
     )
@@ -497,8 +495,8 @@ def test_two_who_revoke_at_once_lose_nothing(tmp_path: Path) -> None:
             issuer=SigningKey.load(tmp_path / "a" / "keys" / "issuer.pem"),
             recorder=SigningKey.load(tmp_path / "a" / "keys" / "recorder.pem"),
             trust=TrustStore.load(tmp_path / "a" / "trust.json"),
-            ledger=one._point.ledger,
-            digests=one._point.digests,
+            ledger=one._enforcement.ledger,
+            digests=one._enforcement.digests,
             state=states[1],
         )
         threads = [
@@ -529,8 +527,8 @@ def test_processes_elsewhere_follow_within_their_interval(open_world: Any, tmp_p
         issuer=SigningKey.load(world.directory / "keys" / "issuer.pem"),
         recorder=SigningKey.load(world.directory / "keys" / "recorder.pem"),
         trust=TrustStore.load(world.directory / "trust.json"),
-        ledger=enforcer._point.ledger,
-        digests=enforcer._point.digests,
+        ledger=enforcer._enforcement.ledger,
+        digests=enforcer._enforcement.digests,
         state=away,
         clock=world.clock,
         ids=SequentialIds(),

@@ -27,12 +27,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from plain_records import check_record
 
-from agent_identity._authority.grants.limits import Limit
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.erasure import erase
 from agent_identity._guard.judging.guard import Guard
-from agent_identity._guard.sessions.propagation import Peer
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode, digest_of
 from agent_identity._identity.common.ids import is_digest
 from agent_identity._ledger.reader import open_ledger
@@ -43,9 +40,11 @@ from agent_identity.audit import Verifier, disclose
 from agent_identity.canonical import decode_record, encode
 from agent_identity.cli import main
 from agent_identity.constraints import Range
+from agent_identity.delegation import Peer
 from agent_identity.errors import Denied, EvidenceError, OutOfScope
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.span_enrichment import stamp_spans
+from agent_identity.limits import Limit
 from agent_identity.options import Privacy
 from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
 
@@ -58,7 +57,7 @@ def outputs(world: Any) -> Iterator[tuple[str, str]]:
         if path.is_file() and path.parent.name != "keys":
             # State is no text; latin-1 shows every byte of it, and of the others whatever is not UTF-8.
             yield path.name, path.read_bytes().decode("latin-1" if path.parent.name == "state" else "utf-8")
-    world.enforcer._point.ledger.drain(10)
+    world.enforcer._enforcement.ledger.drain(10)
     exported = encode_spans(world.exporter.get_finished_spans()).SerializeToString()
     yield "OTLP", exported.decode("latin-1")
     for span in world.exporter.get_finished_spans():
@@ -69,7 +68,7 @@ def outputs(world: Any) -> Iterator[tuple[str, str]]:
 
 def told(world: Any, capfd: Any) -> Iterator[tuple[str, str]]:
     """Yield what the command line says about a world, on both streams."""
-    world.enforcer._point.ledger.seal()
+    world.enforcer._enforcement.ledger.seal()
     record = world.records()[-1]["id"]
     for words in (("verify",), ("verify", "--json"), ("show",), ("show", "--json"), ("tasks", "--all"), ("doctor",)):
         main([words[0], str(world.directory), *words[1:]])
@@ -281,7 +280,7 @@ def _borrowed(world: Any, canary: str) -> None:
 
 def _disclosable(world: Any, canary: str) -> None:
     """Arguments that can be shown later are commitments until somebody shows them."""
-    point = dataclasses.replace(world.enforcer._point, disclosable=True)
+    point = dataclasses.replace(world.enforcer._enforcement, disclosable=True)
     guard = GuardedCall(Guard(point, world.enforcer.guard("tool").tool))
     guard.succeed(guard.judge(CallRequest({"x": canary})), canary)
 
@@ -354,7 +353,7 @@ def test_ac_102_a_failing_ledger_quotes_nothing(
 
     @world.enforcer.tool(name="tool")
     def tool(x: str) -> None:
-        target = world.enforcer._point.ledger if part == "append" else world.enforcer._point.digests
+        target = world.enforcer._enforcement.ledger if part == "append" else world.enforcer._enforcement.digests
         monkeypatch.setattr(type(target), part, _fail)
         raise LookupError(x)
 
@@ -622,7 +621,12 @@ def test_ac_105_after_erasure_the_directory_does_not_help(open_world: Any, discl
 
     assert wanted in guessed()
     erased = erase(
-        world.directory, "task", task.id, ledger=world.enforcer._point.ledger, clock=world.clock, by="dpo@example.com"
+        world.directory,
+        "task",
+        task.id,
+        ledger=world.enforcer._enforcement.ledger,
+        clock=world.clock,
+        by="dpo@example.com",
     )
     assert (erased.tasks, erased.keys) == (1, 1)
     assert wanted not in guessed()
@@ -639,7 +643,7 @@ def test_ac_105_a_shown_argument_opens_no_other(open_world: Any) -> None:
     with world.task(OPEN):
         tool(100, 7)
         tool(100, 8)
-    world.enforcer._point.ledger.seal()
+    world.enforcer._enforcement.ledger.seal()
     first, second = world.records("outcome")
     data = disclose(world.directory, first["id"], {"amount": 100, "code": 7}, names=["amount"])
     assert Verifier(world.directory / "trust.json").disclosure(data, ledger=world.directory).arguments == {

@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
+from agent_identity import Grant, Scope
 from agent_identity._authority.grants.chain import verify_chain
-from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, Grant, derive, issue
-from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.canonical import JSON, decode

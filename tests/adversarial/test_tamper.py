@@ -12,8 +12,7 @@ from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.sessions.opening import Opening
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.common.ids import id_of
@@ -36,7 +35,7 @@ def build(directory: Path, *, start: int = 1_764_000_000_000_000_000) -> None:
     """Make a ledger of one process that has been sealed four times."""
     clock = FixedClock(start)
     with Enforcer.open(directory, clock=clock, ids=SequentialIds()) as enforcer:
-        seal = enforcer._point.ledger.seal
+        seal = enforcer._enforcement.ledger.seal
 
         @enforcer.tool
         def read_invoice(invoice_id: str) -> str:
@@ -663,7 +662,7 @@ class Process:
 
     def seal(self) -> None:
         """Seal the ledger in between."""
-        self.enforcer._point.ledger.seal()
+        self.enforcer._enforcement.ledger.seal()
 
     def reopen(self) -> None:
         """End the program properly, and begin another."""
@@ -672,7 +671,7 @@ class Process:
 
     def die(self) -> None:
         """Have the program killed, and begin another."""
-        sealing = self.enforcer._point.ledger._sealing
+        sealing = self.enforcer._enforcement.ledger.sealing
         with sealing._changed:
             sealing._stopping = True
             sealing._changed.notify_all()

@@ -28,9 +28,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from plain_records import check_record
 
 import agent_identity
+from agent_identity import Scope
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._guard.lifecycle.bound_streams import bind_stream
 from agent_identity._identity.common.ids import uuid_of
 from agent_identity._ledger.reader import open_ledger
@@ -49,7 +49,7 @@ def test_ac_23_authority_ends_with_its_block(world: Any) -> None:
         assert tool(1) == 1
     with world.refused("no_task", NoTask, chain=None):
         tool(1)
-    token = otel.attach(world.enforcer._point.ambience.holding(task))
+    token = otel.attach(world.enforcer._enforcement.task_context.holding(task))
     with world.refused("task_ended", NoTask):
         tool(1)
     otel.detach(token)

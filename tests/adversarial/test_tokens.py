@@ -19,16 +19,13 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.tokens.downstream import DownstreamToken
+from agent_identity import Scope, Task
 from agent_identity._authority.tokens.exchange import ACCESS_TOKEN
-from agent_identity._authority.tokens.source import TokenOrder
-from agent_identity._guard.tasks.task import Task
 from agent_identity.constraints import Wildcard
 from agent_identity.errors import AgentIdentityError, Denied, ExchangeError, NoTask, OutOfScope
 from agent_identity.identity import Agent, Human, JwtKey, SigningKey
 from agent_identity.options import Telemetry
-from agent_identity.tokens import IssuedToken, LocalTokens, TokenExchange
+from agent_identity.tokens import DownstreamToken, IssuedToken, LocalTokens, TokenExchange, TokenOrder
 
 CANARIES = {name: f"CANARY-{name}-hunter2" for name in ("inbound", "client", "downstream", "nonce", "refresh")}
 API = "https://api.example.com"
@@ -109,7 +106,7 @@ def everything(world: Any, caplog: pytest.LogCaptureFixture) -> Iterator[tuple[s
     for path in sorted(world.directory.rglob("*")):
         if path.is_file():
             yield path.name, path.read_bytes().decode("utf-8", "replace")
-    world.enforcer._point.ledger.drain(10)
+    world.enforcer._enforcement.ledger.drain(10)
     for span in world.exporter.get_finished_spans():
         yield span.name, span.to_json()
         payload = span.attributes.get("agent_identity.attestation.payload", "")

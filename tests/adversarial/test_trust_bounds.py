@@ -10,10 +10,9 @@ import pytest
 from checking import check
 from plain_records import append
 
+from agent_identity import Enforcer, Scope
 from agent_identity._authority.grants.grants import issue
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
-from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.open import open_directory
 from agent_identity._identity.common.ids import uuid_of
 from agent_identity._identity.keys.jws import sign_compact

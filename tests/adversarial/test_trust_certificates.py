@@ -15,22 +15,17 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from plain_records import append
 from record_writing import streams_begin
 
-from agent_identity import records
+from agent_identity import Enforcer, Scope, records
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.open import open_directory, prepare
 from agent_identity._directory.rotation import rotate
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.excerpt_starts import Excerpt
-from agent_identity._ledger.ledger import Beginning
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.witness_client import cosigned_file
-from agent_identity._record.codec import encode
-from agent_identity._record.parts import KeyTrust, Stream, Time
-from agent_identity._record.schema import Trust
 from agent_identity._storage.layout import Layout, segment_name
 from agent_identity._storage.lines import stream_line
 from agent_identity._verify.ledger.certificates_check import certificates_proved
@@ -62,6 +57,7 @@ from agent_identity.identity import (
     trusted_certificate,
 )
 from agent_identity.options import Durability, Ledger, Telemetry
+from agent_identity.records import KeyTrust, Stream, Time, Trust, encode
 from agent_identity.testing import FixedClock, SequentialIds
 
 ROOT, OTHER_ROOT, STRANGER, WITNESS = (SigningKey.from_seed(bytes([number]) * 32) for number in (91, 92, 93, 94))

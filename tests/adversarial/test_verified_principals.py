@@ -10,7 +10,7 @@ from checking import check
 from opentelemetry import baggage
 from opentelemetry import context as otel
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.audit import story

@@ -189,10 +189,10 @@ def handlers(child: Child) -> None:
         os._exit(9)
 
     atexit.register(child.act)  # Runs first, because it came last.
-    atexit.unregister(child.enforcer._point.ledger._at_exit)
+    atexit.unregister(child.enforcer._enforcement.ledger._at_exit)
     atexit.unregister(child.act)
     atexit.register(late)
-    atexit.register(child.enforcer._point.ledger._at_exit)
+    atexit.register(child.enforcer._enforcement.ledger._at_exit)
     atexit.register(child.act)
 
 

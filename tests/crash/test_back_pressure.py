@@ -7,8 +7,7 @@ import pytest
 from checking import check
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._ledger import sealer as sealing
 from agent_identity.identity import Agent, Human
 from agent_identity.options import Telemetry
@@ -37,13 +36,13 @@ def test_a_caller_waits_before_its_body_while_too_many_records_do(
     ran: list[int] = []
     with Enforcer.open(tmp_path, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
         tool = enforcer.tool(name="tool")(ran.append)
-        hurry = enforcer._point.ledger._sealing._hurry
+        hurry = enforcer._enforcement.ledger.sealing._hurry
 
         def hurried(*given: object) -> bool:
             waiting.set()
             return hurry(*given)
 
-        monkeypatch.setattr(enforcer._point.ledger._sealing, "_hurry", hurried)
+        monkeypatch.setattr(enforcer._enforcement.ledger.sealing, "_hurry", hurried)
         agent = Agent("invoice-clerk", owner="finance@example.com")
 
         def act() -> None:

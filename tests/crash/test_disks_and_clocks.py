@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError, Denied, EvidenceError
 from agent_identity.identity import Agent, Human
@@ -141,7 +140,7 @@ def test_clocks_that_jump_end_authority_early_and_harm_no_evidence(tmp_path: Pat
                 clock.advance(3_601)  # Longer than the task lives, and than a sign of life takes.
                 with pytest.raises(Denied):
                     tool("after the end")
-            enforcer._point.ledger.seal()
+            enforcer._enforcement.ledger.seal()
         assert ran == [-DAY, 2 * DAY, -3_650 * DAY, 3_650 * DAY, 1, -1]
     report = check(tmp_path)
     assert report.integrity == "verified", report.findings[:3]

@@ -17,9 +17,7 @@ import pytest
 from checking import check
 from opentelemetry import context as otel
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.sessions import opening
 from agent_identity._ledger import sealer as sealing_module
 from agent_identity._ledger.reader import open_ledger
@@ -27,6 +25,7 @@ from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import DigestKeys, Ledger
+from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
 ALICE = Human("alice@example.com")
@@ -183,7 +182,7 @@ class Life:
             self.call(enforcer, first)
             self.stream(enforcer, first + 1)
             self.attempt(lambda: self.part_of(enforcer, first + 2))
-            self.attempt(enforcer._point.ledger.seal)
+            self.attempt(enforcer._enforcement.ledger.seal)
 
     def part_of(self, enforcer: Enforcer, n: int) -> None:
         """Act as a delegate."""

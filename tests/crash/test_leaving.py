@@ -13,7 +13,7 @@ import pytest
 from checking import check
 
 import agent_identity
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
 from agent_identity._ledger.reader import open_ledger
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ

@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.rotation import rotate
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.audit import Report
@@ -348,7 +347,7 @@ def act(enforcer: Enforcer, calls: int = 2) -> list[int]:
     with enforcer.task("a purpose", principal=ALICE, agent=CLERK, scope=Scope("tool")):
         for number in range(calls):
             tool(number)
-        enforcer._point.ledger.seal()
+        enforcer._enforcement.ledger.seal()
         with enforcer.delegate(Agent("helper", owner="finance@example.com"), scope=Scope("tool")):
             tool(calls)
     return ran
@@ -407,8 +406,8 @@ def started(directory: Path, sync: str) -> Report:
     """Start once more, act, seal and close; return what the auditor says afterwards."""
     with opened(directory, RandomIds(), durability=Durability(sync=sync)) as enforcer:
         assert act(enforcer, 1) == [0, 1]
-        enforcer._point.ledger.seal()
-        assert enforcer._point.ledger.degraded is None
+        enforcer._enforcement.ledger.seal()
+        assert enforcer._enforcement.ledger.degraded is None
     return check(directory)
 
 

@@ -55,7 +55,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             enforcer.task("t", principal=Human("alice"), agent=Agent("clerk", owner="it"), scope=Scope("pay")),
         ):
             enforcer.tool(name="pay")(lambda: 1 / 0)()
-        enforcer._point.ledger.drain(30)
+        enforcer._enforcement.ledger.drain(30)
         collected = reader.get_metrics_data()
     provider.shutdown()
     assert collected is not None

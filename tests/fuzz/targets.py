@@ -18,11 +18,10 @@ import zstandard
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from agent_identity import records
+from agent_identity import Scope, records
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
 from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.revocations import (
     REVOCATIONS_TYPE,
     Revocation,

@@ -21,8 +21,7 @@ from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.open import prepare
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
@@ -522,7 +521,7 @@ def test_what_cannot_be_recorded_is_answered_and_does_not_run(pair: Pair, monkey
     with pair.task():
         headers = pair.headers()
     with monkeypatch.context() as patch:
-        patch.setattr(type(pair.b._point.ledger), "append", refuse)
+        patch.setattr(type(pair.b._enforcement.ledger), "append", refuse)
         answered, _, body = call_wsgi(wrapped(pair), environ_of(headers))
     told = json.loads(body)
     assert (answered[:3], told["code"], told["reference"]) == ("503", "evidence_unavailable", None)

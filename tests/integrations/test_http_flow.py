@@ -10,8 +10,7 @@ import pytest
 from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.open import prepare
 from agent_identity.delegation import Peer
 from agent_identity.errors import Routed, StateError

@@ -9,8 +9,7 @@ import pytest
 from checking import check
 from securesystemslib.signer import CryptoSigner
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustedKey, TrustStore
 from agent_identity.integrations.keys.securesystemslib import SecuresystemslibSigner

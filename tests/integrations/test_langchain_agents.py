@@ -24,7 +24,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.constraints import OneOf, Range, Subset
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human

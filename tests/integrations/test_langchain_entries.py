@@ -19,10 +19,8 @@ from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, Tool, tool
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._constraints.literals import Range
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity.constraints import PathWithin, Wildcard
+from agent_identity import Enforcer, Scope
+from agent_identity.constraints import PathWithin, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.protection import protect, unprotect

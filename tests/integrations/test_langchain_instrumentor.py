@@ -20,7 +20,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool, StructuredTool, create_retriever_tool, tool
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
 from agent_identity.errors import Denied
 from agent_identity.integrations.enforcer_source import EnforcerSource
 from agent_identity.integrations.instrumentor import AgentIdentityInstrumentor

@@ -18,7 +18,7 @@ from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, Human

@@ -20,7 +20,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 from pydantic import PrivateAttr
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied

@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware

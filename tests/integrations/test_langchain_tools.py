@@ -29,10 +29,9 @@ from langchain_core.tools import (
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field, model_validator
 
-from agent_identity._constraints.literals import Range
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call
-from agent_identity.constraints import Wildcard
+from agent_identity import Enforcer
+from agent_identity.adapters import Call
+from agent_identity.constraints import Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.langchain.protection import protect, unprotect

@@ -59,7 +59,7 @@ class Meter:
     def data(self) -> dict[str, list[Any]]:
         """Collect, once every record so far was counted; return the data points by metric."""
         for enforcer in self.enforcers:
-            enforcer._point.ledger.drain(10)
+            enforcer._enforcement.ledger.drain(10)
         collected = self.reader.get_metrics_data()
         if collected is None:
             return {}
@@ -331,7 +331,7 @@ def backlog(meter: Meter) -> tuple[dict[str, float], dict[str, float]]:
 def test_the_backlog_of_seals_has_a_number_and_an_age(meter: Meter) -> None:
     """Both grow until a checkpoint covers the records."""
     enforcer = meter.open()
-    ledger = enforcer._point.ledger
+    ledger = enforcer._enforcement.ledger
     ledger.seal()
     assert backlog(meter) == ({"": 0}, {"": 0})
     with task(enforcer, "pay"):
@@ -355,7 +355,7 @@ def test_errors_and_degraded_components_are_those_of_the_enforcer(meter: Meter) 
     with task(enforcer, "pay"):
         pass
     errors = meter.values("agent_identity.ledger.errors")
-    assert errors.pop("observer") == enforcer._point.ledger.observers.failures > 0
+    assert errors.pop("observer") == enforcer._enforcement.ledger.observers.failures > 0
     assert errors == {"append": 0, "callback": 0, "seal": 0}
     components = {"ledger": 0, "state": 0, "revocations": 0, "tasks": 0, "on_record": 1}
     components["the function of checkpoints="] = 0
@@ -364,7 +364,7 @@ def test_errors_and_degraded_components_are_those_of_the_enforcer(meter: Meter) 
     with task(enforcer, "pay"):
         pass
     assert meter.values("agent_identity.component.degraded") == {**components, "on_record": 0}
-    failures = enforcer._point.ledger.observers.failures
+    failures = enforcer._enforcement.ledger.observers.failures
     enforcer.close()
     meter.enforcers.clear()
     assert meter.values("agent_identity.ledger.errors")["observer"] == failures
@@ -516,8 +516,8 @@ def test_a_meter_that_fails_touches_no_call(meter: Meter, caplog: pytest.LogCapt
         assert enforcer.tool(lambda_named("pay"))() == "done"
         with pytest.raises(Denied):
             enforcer.tool(lambda_named("look"))()
-    enforcer._point.ledger.drain(10)
-    assert enforcer._point.ledger.observers.failures == 0
+    enforcer._enforcement.ledger.drain(10)
+    assert enforcer._enforcement.ledger.observers.failures == 0
     assert enforcer.degraded == {}
     (line,) = [record.getMessage() for record in caplog.records if HISTOGRAM in record.getMessage()]
     assert "ZeroDivisionError" in line

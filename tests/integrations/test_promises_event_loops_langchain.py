@@ -18,7 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt

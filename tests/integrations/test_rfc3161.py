@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.identity import Agent, Human
@@ -173,8 +172,8 @@ def test_an_authority_that_is_down_stops_nothing(root: Path, tmp_path: Path) -> 
         parties = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
         with enforcer.task("t", **parties), enforcer.action("read"):
             pass
-        enforcer._point.ledger.seal()
-        assert not enforcer._point.ledger.publishers[0].settle(20)
+        enforcer._enforcement.ledger.seal()
+        assert not enforcer._enforcement.ledger.publishers[0].settle(20)
     assert set(enforcer.degraded) - {"ledger", "state"} == {"the function of checkpoints="}  # They are closed.
     assert check(root, root / "trust.json").verdict == "verified"
 

@@ -13,7 +13,7 @@ from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.errors import Denied, NoTask
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.policy import Effect, Rule, RuleSet

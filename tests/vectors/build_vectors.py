@@ -24,11 +24,10 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
-from agent_identity._authority.registries.agents import appended
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
-from agent_identity._ledger.ledger import Beginning
+from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.checkpoint import LogProof, format_proof, vkey
 from agent_identity._ledger.transparency.merkle import inclusion_proof, leaf_hash, root_of
@@ -46,6 +45,7 @@ from agent_identity.identity import (
     TrustedKey,
     TrustStore,
     Witnesses,
+    appended,
     signed_trust,
 )
 from agent_identity.options import DigestKeys, Ledger, Telemetry

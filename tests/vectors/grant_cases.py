@@ -5,8 +5,7 @@ from typing import Any, Final
 from insider import ALICE, BEGIN, CLERK, HELPER, HOLDERS, ISSUER, ISSUER_URI, STRANGER, canonical, digest
 
 from agent_identity import Scope
-from agent_identity._authority.grants.chain import Chain
-from agent_identity._authority.grants.grants import derive, issue
+from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import id_of, uuid_of
 from agent_identity._identity.keys.jws import parse_compact, sign_compact

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agent_identity import Agent, Human, Scope
-from agent_identity._authority.grants.chain import Chain
-from agent_identity._authority.grants.grants import derive, issue
+from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.registries.rulings import Ruling
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.common.ids import uuid_of

@@ -18,8 +18,6 @@ from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = ["MAX_LIFETIME", "SKEW", "verify_chain"]
-
 SKEW: Final = 30
 """Seconds that the clock of an issuer may be ahead of ours."""
 

@@ -20,19 +20,6 @@ from agent_identity._identity.principals.principals import Agent, Principal, age
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, TokenError
 
-__all__ = [
-    "GRANT_TYPE",
-    "MAX_CHAIN",
-    "MAX_DEPTH",
-    "MAX_TTL",
-    "Chain",
-    "Grant",
-    "check_child",
-    "derive",
-    "grant_of",
-    "issue",
-]
-
 GRANT_TYPE: Final = "aat+jwt"
 """The ``typ`` of a grant."""
 

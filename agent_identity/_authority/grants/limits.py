@@ -20,8 +20,6 @@ from agent_identity._constraints.values import is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import LimitExceeded, TokenError
 
-__all__ = ["MAX_LIMITS", "MICRO", "Kind", "Limit", "debits_for", "limits_claim", "limits_from_claim"]
-
 Kind: TypeAlias = Literal["uses", "sum", "rate"]
 
 MAX_LIMITS: Final = 64

@@ -17,8 +17,6 @@ from agent_identity._identity.keys.keys import Signer
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import AttenuationError, TokenError
 
-__all__ = ["PROOF_TYPE", "PROOF_WINDOW", "id_of_proof", "prove", "verify_proof"]
-
 PROOF_TYPE: Final = "aat-pop+jwt"
 """The ``typ`` of a proof."""
 

@@ -1,14 +1,16 @@
 """Scope: the tools of a grant and the constraints on their arguments."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, NoReturn, Self, TypeAlias, final
 
 from agent_identity._common.narrowing import is_mapping, is_object
 from agent_identity._common.typed_calls import typed_calls
+from agent_identity._constraints.combinators import AllOf, AnyOf
 from agent_identity._constraints.literals import Constraint, Range, Wildcard
 from agent_identity._constraints.optional import IfGiven, judge_of
 from agent_identity._constraints.registry import constraint_from_claim, constraint_of
@@ -16,8 +18,6 @@ from agent_identity._constraints.value_forms import DecimalText
 from agent_identity._constraints.values import CONTAINERS, Walked, is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
-
-__all__ = ["UNNAMED", "Excess", "Scope"]
 
 UNNAMED: Final = "*"
 """Stands among the arguments of a tool for all that are not named."""
@@ -39,6 +39,10 @@ _HOW: Final[Mapping[str, str]] = {
     "added": " was added; name only arguments of the parent",
     "optional": " may be left out, and the parent requires it; write the constraint without IfGiven(…)",
 }
+
+_MAX_CLAUSES: Final = 1_024
+_MAX_PARTS: Final = 17
+"""Maximum parts of a name; deeper clauses are named by their enclosing branch."""
 
 
 class Excess(NamedTuple):
@@ -361,3 +365,44 @@ def _suggest(tool: str, name: str | None = None, kind: str = "Exact") -> str:
     if type(name) is str and _IDENTIFIER.fullmatch(name):
         return f"Scope({_shown(tool)}, {name}={kind}(...))"
     return f"Scope({{{_shown(tool)}: {{{_shown(name)}: {kind}(...)}}}})"
+
+
+def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the clauses that allowed a call, as ``<argument>:<branch>``; empty for a tool without constraints.
+
+    An argument that its constraint does not permit, as can be in monitor mode, has no clause.
+    Branches have the words of the grant (``constraint_type``), without places: the place in a list of values would say
+    which value it was, also after the keys of the task are erased.
+
+    Args:
+        scope: The scope.
+        tool: The name of the tool.
+        arguments: Its arguments as the scope was checked for them.
+    """
+    constraints = scope.tools.get(tool, {})
+    clauses = (
+        f"{name}:{'.'.join(branch[:_MAX_PARTS])}"
+        for name, constraint in constraints.items()
+        if name in arguments and name != UNNAMED
+        for branch in _branches(judge_of(constraint), _judged(arguments[name]))
+    )
+    return tuple(islice(dict.fromkeys(clauses), _MAX_CLAUSES))
+
+
+def _judged(value: object) -> object:
+    return Walked(value) if type(value) in CONTAINERS else value
+
+
+def _branches(constraint: Constraint, value: object) -> Iterator[tuple[str, ...]]:
+    """Yield the branches of a constraint that permit a value: the first alternative, or each clause that must hold."""
+    if not constraint.permits(value):
+        return
+    if not isinstance(constraint, AllOf | AnyOf):
+        yield (constraint.kind,)
+        return
+    for clause in constraint.clauses:
+        if isinstance(constraint, AllOf) or clause.permits(value):
+            for branch in _branches(clause, value):
+                yield (constraint.kind, *branch)
+            if isinstance(constraint, AnyOf):
+                return

@@ -12,8 +12,6 @@ from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity.canonical import decode
 from agent_identity.errors import TokenError
 
-__all__ = ["MARK_TYPE", "SignedMark", "sign_mark", "signer_of_mark", "verify_mark"]
-
 MARK_TYPE: Final = "agent-identity-mark+jwt"
 """The ``typ`` of a signed mark."""
 

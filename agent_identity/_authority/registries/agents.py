@@ -26,17 +26,6 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, Denied, OutOfScope, TokenError
 
-__all__ = [
-    "HEAD_TYPE",
-    "MAX_REGISTRY",
-    "REGISTRATION_TYPE",
-    "AgentRegistry",
-    "Mark",
-    "Registration",
-    "Status",
-    "appended",
-]
-
 REGISTRATION_TYPE: Final = "agent-registration+jwt"
 """The ``typ`` of a registration."""
 

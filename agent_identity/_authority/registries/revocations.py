@@ -23,21 +23,6 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = [
-    "EVERYTHING",
-    "MAX_LIST",
-    "MAX_REVOCATIONS",
-    "REVOCATIONS_TYPE",
-    "Revocation",
-    "RevocationList",
-    "RevocationStatus",
-    "RevokedKind",
-    "read_revocations",
-    "successors_in",
-    "trusted_revocations",
-    "with_successors",
-]
-
 REVOCATIONS_TYPE: Final = "agent-revocations+jwt"
 """The ``typ`` of a signed list."""
 

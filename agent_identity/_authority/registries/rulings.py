@@ -27,18 +27,6 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = [
-    "APPROVAL_TYPE",
-    "MAX_SOURCES",
-    "MAX_WAIT",
-    "Ruling",
-    "RulingStatus",
-    "check_sources",
-    "folded",
-    "sources_of",
-    "trusted_ruling",
-]
-
 APPROVAL_TYPE: Final = "agent-approval+jwt"
 """The ``typ`` of a signed ruling."""
 

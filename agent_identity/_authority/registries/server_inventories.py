@@ -8,8 +8,6 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON, decode
 from agent_identity.errors import TokenError
 
-__all__ = ["INVENTORY_NAME", "INVENTORY_TYPE", "INVENTORY_VERSION", "open_inventory"]
-
 INVENTORY_NAME: Final = "inventory.json"
 """The name of the inventory of servers in an evidence directory."""
 

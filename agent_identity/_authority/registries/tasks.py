@@ -13,8 +13,6 @@ from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.names import check_id
 from agent_identity.errors import GrantExpired, NoTask
 
-__all__ = ["Lease", "TaskRegistry"]
-
 _ENDED: Final = "ended"
 _EXPIRED: Final = "expired"
 
@@ -173,7 +171,7 @@ class TaskRegistry:
     """The tasks that are open in this process; safe to use from any thread.
 
     Leases form a tree: a task, what it delegates, what that delegates. It holds them weakly, so a task
-    that nobody can use any more costs nothing.
+    that no one can use any more costs nothing.
     """
 
     __slots__ = ("_lock", "_resumed", "_roots")

@@ -12,20 +12,6 @@ from typing import Final, TypeAlias
 from agent_identity._authority.stores.protocol import Debit
 from agent_identity.errors import StateError
 
-__all__ = [
-    "Parts",
-    "given_back",
-    "kept_in",
-    "kept_with",
-    "read_count",
-    "read_counter",
-    "read_parts",
-    "read_version",
-    "taken",
-    "width",
-    "write_parts",
-]
-
 Parts: TypeAlias = Mapping[int, int]
 """Sums by the number of their part of the window; the one sum of a counter without a window has number 0."""
 

@@ -8,8 +8,6 @@ from typing import Final, TypeVar, final
 import psycopg
 from psycopg.abc import PQGen
 
-__all__ = ["BoundedConnection", "connect"]
-
 _T = TypeVar("_T")
 _INTERVAL: Final = 0.05
 

@@ -18,8 +18,6 @@ from agent_identity._authority.stores.sqlite import SqliteState
 from agent_identity._identity.common.private_files import hide_from_git
 from agent_identity.errors import ConfigurationError, StateError
 
-__all__ = ["DirectoryState"]
-
 _BYTES: Final = 8
 _read: Final[Callable[[mmap.mmap], tuple[int]]] = struct.Struct("<Q").unpack_from
 _LOOK_NS: Final = 200_000_000
@@ -31,7 +29,7 @@ class DirectoryState:
     """A SQLite file with a change counter in memory that all processes of the directory share.
 
     The file is made when something is kept for the first time. :meth:`generation` reads the counter alone, which
-    takes no system call. The counter is odd while somebody writes; a reader that finds it odd counts that as news,
+    takes no system call. The counter is odd while someone writes; a reader that finds it odd counts that as news,
     so that not even a writer that dies in between hides something.
 
     Args:
@@ -141,7 +139,7 @@ class DirectoryState:
         except ValueError:
             count = self._count()
         if count % 2:
-            self._odd -= 1  # Somebody writes, or died while writing: another number each time.
+            self._odd -= 1  # Someone writes, or died while writing: another number each time.
             return self._odd
         return count
 
@@ -222,7 +220,7 @@ class DirectoryState:
             stored = True
             try:
                 before = self._count()
-                # A number that nobody has seen: neither before a writer died, nor before the folder was put back.
+                # A number that no one has seen: neither before a writer died, nor before the folder was put back.
                 self._tell(secrets.randbits(62) | 1)
                 stored = step()
             finally:

@@ -4,8 +4,6 @@ import os
 import weakref
 from typing import Final, Protocol
 
-__all__ = ["Forked", "renewed_in_children"]
-
 
 class Forked(Protocol):
     """An object to reset in a forked child."""

@@ -21,8 +21,6 @@ from agent_identity._authority.stores.protocol import (
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity.errors import StateError
 
-__all__ = ["MemoryState"]
-
 _CAPACITY: Final = 2**20
 _SPAN: Final = 64
 _FORGET: Final = 16

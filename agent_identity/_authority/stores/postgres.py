@@ -36,8 +36,6 @@ from agent_identity.errors import ConfigurationError, StateError
 if TYPE_CHECKING:
     from agent_identity._authority.stores._postgres_connection import BoundedConnection
 
-__all__ = ["PostgresState"]
-
 _VERSION: Final = 1
 _CONNECTIONS: Final = 8
 _FORGET_EVERY: Final = 16
@@ -72,7 +70,7 @@ _QUERIES: Final[Mapping[str, str]] = {
     "ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at, forget_at = excluded.forget_at "
     "WHERE kept.expires_at <= %(now)s RETURNING 1), " + _TOLD,
     "contains": "SELECT 1 FROM {p}_kept WHERE key = %(key)s AND expires_at > %(now)s",
-    # The rows are locked in one order by everybody, so that no two wait for each other.
+    # The rows are locked in one order by everyone, so that no two wait for each other.
     "lock": "INSERT INTO {p}_counters AS counter SELECT key, span, '', 0, {c} + life "
     "FROM unnest(%(keys)s::text[], %(spans)s::bigint[], %(lives)s::bigint[]) AS wanted (key, span, life) "
     'ORDER BY key COLLATE "C", span ON CONFLICT (key, span) DO UPDATE '
@@ -283,7 +281,7 @@ class PostgresState:
                 yield connection
                 stack.pop_all()
                 self._idle.append(connection)
-                if self._closed:  # Somebody closed the store meanwhile.
+                if self._closed:  # Someone closed the store meanwhile.
                     self.close()
         except psycopg.errors.DiskFull as error:
             raise StateError("the disk of the database is full; free it", code="state_full") from error

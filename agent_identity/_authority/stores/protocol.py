@@ -7,8 +7,6 @@ processes and machines that ask for the same thing exactly as many get it as may
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol, final
 
-__all__ = ["GRACE", "MAX_DATA", "MAX_NUMBER", "Debit", "StateStore"]
-
 GRACE: Final = 60
 """Seconds for which a store remembers what has expired, so that clocks of those who share may differ so much."""
 
@@ -153,7 +151,7 @@ class StateStore(Protocol):
         ...
 
     def generation(self) -> int:
-        """Return a number that changes with every key and every version that anybody stores.
+        """Return a number that changes with every key and every version that anyone stores.
 
         It is made to be asked on every call: a caller that finds it unchanged need not look any further.
         """

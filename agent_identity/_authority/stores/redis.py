@@ -23,8 +23,6 @@ from agent_identity._common.narrowing import is_dict, is_list
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity.errors import ConfigurationError, StateError
 
-__all__ = ["RedisState"]
-
 _LONGEST: Final = 100 * 366 * 24 * 3600
 _MAX_PREFIX: Final = 128
 

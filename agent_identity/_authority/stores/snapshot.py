@@ -18,8 +18,6 @@ from agent_identity.errors import StateError
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["copied_state"]
-
 _TIMEOUT = 5.0
 
 
@@ -41,8 +39,8 @@ def copied_state(folder: str | os.PathLike[str]) -> Generator[StateStore]:
     if not there:
         yield MemoryState()
         return
-    with tempfile.TemporaryDirectory(prefix="agent-identity-") as aside:
-        target = Path(aside) / source.name
+    with tempfile.TemporaryDirectory(prefix="agent-identity-") as copied:
+        target = Path(copied) / source.name
         _copy(source, target)
         with contextlib.closing(SqliteState(target)) as state:
             yield state
@@ -58,7 +56,7 @@ def _copy(source: Path, target: Path) -> None:
             if is_there(path) and not stat.S_ISREG(path.lstat().st_mode):  # To open a pipe would take forever.
                 raise _unreadable(path, "no regular file")
         target.touch(0o600)
-        if journal.exists() and not shared.exists():  # Nobody uses it: a killed process, or a copy, left both files.
+        if journal.exists() and not shared.exists():  # No one uses it: a killed process, or a copy, left both files.
             shutil.copyfile(source, target)
             shutil.copyfile(journal, target.with_name(journal.name))
             return

@@ -39,8 +39,6 @@ from agent_identity.errors import StateError
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["SqliteState", "plain_connection"]
-
 _T = TypeVar("_T")
 
 _APPLICATION: Final = 0x61696473
@@ -71,7 +69,7 @@ class SqliteState:
     """State in a file of mode 0600 that any number of processes of one machine may open.
 
     Nothing is opened before the first use. The first process makes the file. If it is removed while
-    somebody uses it, that process refuses until a file is there again; a file that took its place is used.
+    someone uses it, that process refuses until a file is there again; a file that took its place is used.
     Do not put it on a network file system.
 
     Args:

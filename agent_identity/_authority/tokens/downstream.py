@@ -6,8 +6,6 @@ from typing import Literal, NoReturn, SupportsIndex, final
 from agent_identity._authority.tokens.jwt import check_method, check_nonce, check_url, dpop_proof
 from agent_identity._authority.tokens.source import IssuedToken
 
-__all__ = ["DownstreamToken"]
-
 
 @final
 class DownstreamToken:

@@ -12,15 +12,6 @@ from agent_identity._authority.tokens.source import B64TOKEN, MAX_VALUE
 from agent_identity.canonical import JSON
 from agent_identity.errors import ExchangeError
 
-__all__ = [
-    "ACCESS_TOKEN",
-    "GRANT_TYPE_EXCHANGE",
-    "JWT",
-    "MAX_ANSWER",
-    "read_answer",
-    "read_refusal",
-]
-
 GRANT_TYPE_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  The name of a kind.
 JWT: Final = "urn:ietf:params:oauth:token-type:jwt"

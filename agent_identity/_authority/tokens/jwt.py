@@ -17,18 +17,6 @@ from agent_identity._identity.keys.jws import MAX_TOKEN
 from agent_identity._identity.keys.jwt_keys import JwtSigner, jwk_thumbprint
 from agent_identity.canonical import JSON, encode
 
-__all__ = [
-    "ACCESS_TOKEN_TYPE",
-    "DPOP_TYPE",
-    "access_claims",
-    "actor_claims",
-    "check_nonce",
-    "check_url",
-    "client_claims",
-    "dpop_proof",
-    "sign_jwt",
-]
-
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105  The name of a kind.
 """The ``typ`` of an access token (RFC 9068 §2.1)."""
 

@@ -12,8 +12,6 @@ from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.names import check_id
 from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtSigner
 
-__all__ = ["B64TOKEN", "MAX_VALUE", "IssuedToken", "TokenOrder", "TokenSource", "check_order", "check_scope"]
-
 MAX_VALUE: Final = 32 * 1024
 """Characters that a token may have."""
 

@@ -18,8 +18,6 @@ from agent_identity._directory.export.receivers import Answer, Settings
 from agent_identity._spans.span_from_record import RecordSpan
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["GrpcReceiver"]
-
 _TAKES_NOTHING: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"})
 _SMALL: Final = 1024 * 1024  # Bytes of a request that every server accepts.
 

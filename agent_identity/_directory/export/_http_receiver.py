@@ -24,8 +24,6 @@ from agent_identity._directory.export._otlp_encoding import (
 from agent_identity._directory.export.receivers import LONGEST_WAIT, Answer, Settings
 from agent_identity._spans.span_from_record import RecordSpan
 
-__all__ = ["HttpReceiver", "acknowledged", "judge"]
-
 _MAX_ANSWER: Final = 65_536
 _SHOWN: Final = 200
 _TYPES: Final[Mapping[Encoding, str]] = {"protobuf": "application/x-protobuf", "json": "application/json"}

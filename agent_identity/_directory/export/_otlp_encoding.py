@@ -25,8 +25,6 @@ from agent_identity._common.narrowing import is_object
 from agent_identity._spans.span_from_record import SCHEMA_URL, SCOPE, RecordSpan
 from agent_identity.version import VERSION
 
-__all__ = ["Encoding", "ExportAnswer", "as_bytes", "encode_request", "read_answer", "said"]
-
 Encoding: TypeAlias = Literal["protobuf", "json"]
 """The two encodings of OTLP."""
 

@@ -31,8 +31,6 @@ from agent_identity._storage.os_files import (
 )
 from agent_identity.canonical import JSON
 
-__all__ = ["Aside", "Cursor", "Cursors", "destinations"]
-
 _VERSION: Final = "1"
 _ASIDE: Final = ("stream", "seq", "record", "reason")
 _MOST: Final = 1024 * 1024  # Bytes that are read of a small file.
@@ -112,7 +110,7 @@ class Cursors:
                 try:
                     write_beside(files, f"{cursors._folder}/receiver", members, unshared)
                 except OSError:
-                    with contextlib.suppress(OSError):  # Nobody else would write this one again.
+                    with contextlib.suppress(OSError):  # No one else would write this one again.
                         files.unlink(unshared)
                     raise
         return cursors

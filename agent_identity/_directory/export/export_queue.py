@@ -17,8 +17,6 @@ from agent_identity._storage.mac import LedgerKey
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import TokenError
 
-__all__ = ["Copied", "StreamCopies", "Wanted", "count_spans"]
-
 Wanted = Callable[[AnyRecord], bool]
 """Says of a record whether its span is to be made."""
 
@@ -186,7 +184,7 @@ def count_spans(files: Files, layout: Layout, stream: str, *, after: int, over: 
     """
     ended, waiting = 0, set[str]()
     for line in LedgerReader(layout.root, files=files).entries(stream):
-        with contextlib.suppress(ValueError):  # Nobody has verified it.
+        with contextlib.suppress(ValueError):  # No one has verified it.
             record = decode(line.record or b"")
             if isinstance(record, Intent | TaskStart):
                 waiting.add(_name(record))

@@ -24,8 +24,6 @@ from agent_identity._storage.mac import LedgerKey, load_ledger_key
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["LedgerExport", "LedgerExporter"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _POLL: Final = 0.25  # Seconds between two looks at the ledger.
 _STANDBY: Final = 2.0  # Seconds between two attempts to be the process that sends.

@@ -11,8 +11,6 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from agent_identity._spans.span_from_record import RecordSpan
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["LONGEST_WAIT", "PROTOCOLS", "Answer", "OtlpProtocol", "Receiver", "Settings", "address"]
-
 OtlpProtocol: TypeAlias = Literal["http/protobuf", "http/json", "grpc"]
 """The OTLP protocols, by their names in the specification."""
 

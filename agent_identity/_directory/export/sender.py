@@ -15,8 +15,6 @@ from agent_identity._storage.layout import Layout
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError
 
-__all__ = ["DeliveryError", "Pace", "Shipped", "Shipper", "Stopped"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _BATCH: Final = 512
 _BATCH_BYTES: Final = 1024 * 1024  # Of records and grants; spans are up to three times as large, receivers take 4 MiB.

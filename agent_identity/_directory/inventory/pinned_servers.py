@@ -1,7 +1,7 @@
 """Offered and valid definitions of servers: the definition of a tool is pinned when its server is first seen.
 
 A model acts on a server's descriptions of its tools, so changing them changes the agent. A definition that differs from
-the pinned one does not count until somebody accepts it. Nothing resets a pin: neither a
+the pinned one does not count until someone accepts it. Nothing resets a pin: neither a
 new connection, nor a tool that disappears and returns.
 """
 
@@ -16,27 +16,6 @@ from agent_identity._identity.common.tool_names import tool_name
 from agent_identity._record.parts import Offered, Server
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, Denied
-
-__all__ = [
-    "INSTRUCTIONS",
-    "MAX_NAMES",
-    "MAX_SERVERS",
-    "MAX_TEXT",
-    "MAX_TOOLS",
-    "ONE_BY_ONE",
-    "Definition",
-    "Observation",
-    "OfferedTool",
-    "PinnedServer",
-    "ServerInventory",
-    "accepted",
-    "entry_name",
-    "forgotten",
-    "given",
-    "place_of",
-    "sighted",
-    "with_less_text",
-]
 
 MAX_SERVERS: Final = 256
 """Maximum number of servers in one inventory."""
@@ -302,7 +281,7 @@ def accepted(
     digest: str | None = None,
     reason: str | None = None,
 ) -> ServerInventory:
-    """Return the inventory after somebody accepted the offer of a server.
+    """Return the inventory after someone accepted the offer of a server.
 
     Args:
         book: The inventory so far.

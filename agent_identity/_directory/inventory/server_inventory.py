@@ -50,8 +50,6 @@ from agent_identity._storage.os_files import EDIT, Files, locked, open_regular, 
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
 
-__all__ = ["Inventory", "InventoryFile", "accept", "forget", "inventory_path", "pin"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _MARK: Final = "inventory"
 _USUAL: Final = 16 * 1024 * 1024
@@ -121,7 +119,7 @@ class InventoryFile:
         Args:
             by: Returns the next inventory for the current one; the same one writes nothing.
             signer: A key that is trusted as issuer.
-            anew: Continue from the existing file, even if a newer one was seen: somebody takes responsibility.
+            anew: Continue from the existing file, even if a newer one was seen: someone takes responsibility.
 
         Raises:
             TokenError: The existing file does not verify, or the signer is not trusted.

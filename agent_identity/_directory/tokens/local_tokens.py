@@ -11,8 +11,6 @@ from agent_identity._identity.common.names import check_id
 from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtSigner, as_jwt_signer, jwk_thumbprint
 from agent_identity._identity.keys.keys import Signer
 
-__all__ = ["LocalTokens"]
-
 _ACTOR_TTL: Final = 60
 
 

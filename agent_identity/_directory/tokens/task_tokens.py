@@ -27,8 +27,6 @@ from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtKey
 from agent_identity._policy.decision.request import Tool
 from agent_identity.errors import Denied, ExchangeError, NoTask
 
-__all__ = ["TOOL", "TaskTokens", "TokenService"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 
@@ -71,18 +69,18 @@ class TokenService:
     """The token cache of the tasks of one enforcer.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         source: The token source.
         ids: Source of ids.
     """
 
-    __slots__ = ("_live", "_lock", "guard", "ids", "point", "source")
+    __slots__ = ("_live", "_lock", "enforcement", "guard", "ids", "source")
 
-    def __init__(self, point: EnforcementContext, source: TokenSource, ids: Ids) -> None:
-        self.point = point
+    def __init__(self, enforcement: EnforcementContext, source: TokenSource, ids: Ids) -> None:
+        self.enforcement = enforcement
         self.source = source
         self.ids = ids
-        self.guard = GuardedCall(Guard(point, Tool(name=TOOL, kind="token")))
+        self.guard = GuardedCall(Guard(enforcement, Tool(name=TOOL, kind="token")))
         self._lock = threading.RLock()
         self._live: weakref.WeakSet[TaskTokens] = weakref.WeakSet()
 
@@ -173,16 +171,20 @@ class TaskTokens:
 
     def _is_here(self, task: Task) -> bool:
         """Return whether the task is the current one; the object alone gives no authority."""
-        return self._service.point.ambience.current() is task
+        return self._service.enforcement.task_context.current() is task
 
     def _board(self, task: Task, key: _Key) -> DownstreamToken | _Flight:
         """Return the cached token of a live task, else the request under way for it, else a new request."""
-        clock = self._service.point.clock
+        clock = self._service.enforcement.clock
         with self._lock:
             cached = self._cached.get(key)
             if cached is not None:
                 fresh = clock.wall_ns() // _NS < cached.renew_wall
-                if fresh and clock.monotonic_ns() < cached.renew_monotonic_ns and _lives(task, self._service.point):
+                if (
+                    fresh
+                    and clock.monotonic_ns() < cached.renew_monotonic_ns
+                    and _lives(task, self._service.enforcement)
+                ):
                     return cached.token
             flight = self._flights.get(key)
             if flight is None:
@@ -194,7 +196,7 @@ class TaskTokens:
     def _wait(self, task: Task, flight: _Flight) -> DownstreamToken | None:
         """Return the token of another thread's request; ``None`` if that was refused, so that this thread asks."""
         while not flight.done.wait(_WAIT_SECONDS):
-            self._service.point.check(task)
+            self._service.enforcement.check(task)
         if flight.error is not None:
             raise _copy(flight.error)
         return flight.token
@@ -229,12 +231,16 @@ class TaskTokens:
         """Run the request under guard; if another task is current, as a call outside any task."""
         if self._is_here(task):
             return self._service.guard.run(request, issue)
-        with attached(self._service.point.ambience.without()):
+        with attached(self._service.enforcement.task_context.without()):
             return self._service.guard.run(request, issue)
 
     def _refused(self, task: Task, denied: Denied) -> Denied:
         """Return the refusal for raising; it names the wrong task, if that is the cause."""
-        if not isinstance(denied, NoTask) or self._is_here(task) or self._service.point.ambience.current() is None:
+        if (
+            not isinstance(denied, NoTask)
+            or self._is_here(task)
+            or self._service.enforcement.task_context.current() is None
+        ):
             return denied
         return NoTask(
             f"{TOOL}: the task is not the current one; use enforcer.current_task for tokens",
@@ -243,17 +249,17 @@ class TaskTokens:
         )
 
     def _issue(self, task: Task, key: _Key, source: TokenSource) -> DownstreamToken:
-        point = self._service.point
+        enforcement = self._service.enforcement
         # In monitor mode nothing was refused so far; but without a live task no mode gives a token.
-        point.check(task)
-        wall, monotonic = point.clock.wall_ns(), point.clock.monotonic_ns()
+        enforcement.check(task)
+        wall, monotonic = enforcement.clock.wall_ns(), enforcement.clock.monotonic_ns()
         order = TokenOrder(
             chain=task.chain,
             audience=key[0],
             resource=key[1],
             scope=key[2],
             now=wall // _NS,
-            clock=point.clock,
+            clock=enforcement.clock,
             new_id=self._new_id,
             proof_key=self._key,
         )
@@ -263,15 +269,15 @@ class TaskTokens:
             issued,
             key[0],
             latest=task.expires_at,
-            check=lambda: point.check(task),
-            now=lambda: point.clock.wall_ns() // _NS,
+            check=lambda: enforcement.check(task),
+            now=lambda: enforcement.clock.wall_ns() // _NS,
             new_id=self._new_id,
         )
         life = token.expires_at - order.now
         # A token that ends with the grant is not replaced early: a new one would not live longer.
         left = life if token.expires_at >= task.expires_at else life - min(SKEW, life // 4)
         self._keep(key, _Cached(token, order.now + left, monotonic + left * _NS), issued)
-        point.check(task)
+        enforcement.check(task)
         return token
 
     def _make_room(self, now: int) -> None:
@@ -299,7 +305,7 @@ class TaskTokens:
             self._cached.pop(key, None)
 
     def _new_id(self) -> str:
-        return uuid_of(self._service.ids.new(self._service.point.clock.wall_ns()))
+        return uuid_of(self._service.ids.new(self._service.enforcement.clock.wall_ns()))
 
     def _key(self, algorithm: JwtAlgorithm) -> JwtKey:
         with self._lock:
@@ -339,9 +345,9 @@ class TaskTokens:
             work.join(timeout)
 
 
-def _lives(task: Task, point: EnforcementContext) -> bool:
+def _lives(task: Task, enforcement: EnforcementContext) -> bool:
     try:
-        point.check(task)
+        enforcement.check(task)
     except Denied:
         return False  # The guard will refuse, and record it.
     return True

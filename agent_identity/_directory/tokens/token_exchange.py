@@ -19,8 +19,6 @@ from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtSigner, as_j
 from agent_identity._identity.keys.keys import Signer
 from agent_identity.errors import ConfigurationError, ExchangeError
 
-__all__ = ["TokenExchange"]
-
 _ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_TTL: Final = 60
 _MAX_SUBJECT: Final = 64 * 1024

@@ -23,8 +23,6 @@ from agent_identity._identity.common.private_files import (
 from agent_identity._identity.principals.principals import Principal
 from agent_identity.errors import ConfigurationError, Denied
 
-__all__ = ["MAX_OF_PRINCIPAL", "MAX_OF_TASK", "MAX_WAITING", "ApprovalInbox", "name_of", "party_of", "requested"]
-
 MAX_WAITING: Final = 4_000
 """Maximum number of pending requests in one directory."""
 

@@ -9,8 +9,6 @@ from agent_identity._record.commitments import is_salted
 from agent_identity._record.digests import DigestKeys
 from agent_identity._record.pseudonyms import Pseudonyms
 
-__all__ = ["Names", "args_of"]
-
 Party = TypeVar("Party", bound=Principal)
 
 

@@ -10,8 +10,6 @@ from agent_identity._guard.calls.call import Call
 from agent_identity._guard.tasks.facts import principal_fact
 from agent_identity._record.parts import ApprovalState, ApprovalStatus
 
-__all__ = ["Held", "approval_state", "sources_asked"]
-
 _NS: Final = 1_000_000_000
 
 

@@ -6,19 +6,6 @@ from typing import Final
 from agent_identity._guard.common.failures import safe_message
 from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = [
-    "altered",
-    "coroutine_ask",
-    "expired",
-    "failed",
-    "forged",
-    "mismatch",
-    "outdated",
-    "pending",
-    "unbindable",
-    "uncheckable",
-]
-
 _LOG: Final = logging.getLogger("agent_identity")
 
 
@@ -90,7 +77,7 @@ def failed(tool: str, error: AgentIdentityError) -> Denied:
 
 
 def uncheckable(tool: str) -> Denied:
-    """Return the refusal where nobody can tell whether an approval was used before."""
+    """Return the refusal where no one can tell whether an approval was used before."""
     return Denied(
         f"{tool}: the shared state does not answer, and the use of the approval cannot be checked; "
         "see the log, and try again when it does",

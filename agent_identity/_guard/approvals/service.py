@@ -46,8 +46,6 @@ from agent_identity._record.parts import ApprovalStatus, Time
 from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
 
-__all__ = ["Approvals", "Held"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 _POLL_SECONDS: Final = 0.1
@@ -78,7 +76,7 @@ class Approvals:
         digests: Keys of argument digests.
         state: Remembers the used rulings.
         signer: The issuer's key, which signs rulings.
-        ambience: Finds the current task.
+        task_context: Finds the current task.
         trust: The trusted keys, and the issuer's URI.
         clock: Source of time.
         ids: Source of ids.
@@ -93,7 +91,7 @@ class Approvals:
         digests: DigestKeys,
         state: StateStore,
         signer: Signer,
-        ambience: TaskContext,
+        task_context: TaskContext,
         *,
         trust: FollowedTrust,
         clock: Clock,
@@ -112,7 +110,7 @@ class Approvals:
         self._trust = trust
         self._clock = clock
         self._ids = ids
-        self._ambience = ambience
+        self._task_context = task_context
         self._box: ApprovalInbox | None = None
         self._asked: dict[str, ApprovalRequest] = {}
         self._filed: dict[str, str] = {}
@@ -206,7 +204,7 @@ class Approvals:
         if channel.ask is None:
             return await self._wait_async(asking, steps)
         try:
-            with self._ambience.unmarked(), attached(self._ambience.without()):
+            with self._task_context.unmarked(), attached(self._task_context.without()):
                 if inspect.iscoroutinefunction(channel.ask) or channel.suspends or not has_loop():
                     answer = channel.ask(asking.request)
                 else:
@@ -262,7 +260,7 @@ class Approvals:
         self._asked, self._filed = {}, {}
 
     def _decide(self, request: object, say: Callable[[ApprovalRequest], Answer]) -> str:
-        if self._ambience.current() is not None:
+        if self._task_context.current() is not None:
             raise Denied(
                 "a task is open, and people decide outside tasks; "
                 "decide where no task is open, or inside 'with enforcer.no_task()'",
@@ -388,7 +386,7 @@ class Approvals:
     def _asking_outside(self, asking: _Asking) -> Generator[None]:
         """Ask outside the task: the channel must not have its authority. A suspended request is announced."""
         try:
-            with self._ambience.unmarked(), attached(self._ambience.without()):
+            with self._task_context.unmarked(), attached(self._task_context.without()):
                 yield
         except asking.channel.suspends:
             self._announce_suspended(asking)

@@ -15,8 +15,6 @@ from agent_identity._identity.principals.principals import Human
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["ask_in_the_terminal", "shown"]
-
 _TERMINAL: Final = Path("/dev/tty")
 _MAX_SHOWN: Final = 10_000
 

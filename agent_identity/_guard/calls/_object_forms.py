@@ -18,8 +18,6 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from agent_identity._common.narrowing import is_array, is_dict, is_object, is_plain_array, is_plain_dict
 from agent_identity._constraints.value_forms import DecimalText, NoFormError, form_of
 
-__all__ = ["Taken", "form", "rebuilt", "taken"]
-
 _Key = TypeVar("_Key")
 
 _FIELDS_SET: Final = "__pydantic_fields_set__"

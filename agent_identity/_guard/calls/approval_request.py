@@ -27,8 +27,6 @@ from agent_identity._record.digests import DigestKeys
 from agent_identity.canonical import JSON
 from agent_identity.errors import Denied, TokenError
 
-__all__ = ["Answer", "Approval", "ApprovalRequest", "Ask"]
-
 _FIFTEEN_MINUTES: Final = timedelta(minutes=15)
 _CHANNEL: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _AT_ONCE: Final = timedelta(0)
@@ -59,7 +57,7 @@ class Conditions:
     Attributes:
         agents: The ids of the agents that ask.
         owners: The owners of these agents, if they may not answer.
-        approvers: The only people who may; empty for everybody else.
+        approvers: The only people who may; empty for everyone else.
         roles: Roles of which one is needed, if any is named.
         verified: Whether an identity provider must have verified the person.
     """
@@ -81,7 +79,7 @@ class Conditions:
         deciding = {folded(name) for name in (approver.id, *approver.via)}  # As in _refuse_own.
         if not deciding.isdisjoint(map(folded, self.owners)):
             raise Denied(
-                f"{tool}: the approver, or an actor for the approver, owns an acting agent; ask somebody else, or set "
+                f"{tool}: the approver, or an actor for the approver, owns an acting agent; ask someone else, or set "
                 "owners_may_approve",
                 code="approval_by_owner",
             )
@@ -300,10 +298,10 @@ class Approval:
 
     Args:
         ask: Asks a person and returns the answer; a function or a coroutine function. Without ``ask`` the request waits
-            in the directory of the enforcer until somebody decides by :meth:`Enforcer.approvals` or
+            in the directory of the enforcer until someone decides by :meth:`Enforcer.approvals` or
             ``agent-identity approvals``; until then the call is refused with ``approval_pending``, and has to be made
             again.
-        approvers: The only people who may approve; by default everybody but the principal. An id means everybody with
+        approvers: The only people who may approve; by default everyone but the principal. An id means everyone with
             that id; ``Human(id, issuer=…)`` means the one person whom this issuer calls so.
         roles: Roles of which an approver must have one, whatever its issuer.
         verified: Require approvers that an identity provider has ``verified``. Ids are unique at their issuer
@@ -425,6 +423,6 @@ def _refuse_own(approver: Human, principal: Principal, agents: tuple[str, ...], 
     if not {folded(name) for name in (approver.id, *approver.via)}.isdisjoint(requesters):
         raise Denied(
             f"{tool}: the approver is the principal, an actor for the principal, or an agent of the task; "
-            "ask somebody else",
+            "ask someone else",
             code="approval_self",
         )

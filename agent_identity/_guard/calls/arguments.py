@@ -1,6 +1,6 @@
 """Arguments as the body gets them: bound to names, with defaults, copied, bounded.
 
-One and the same value is judged, run and digested. JSON-like arguments are copied deeply, so nobody can change them
+One and the same value is judged, run and digested. JSON-like arguments are copied deeply, so no one can change them
 between check and use. Values that are not JSON but have one stable form (decimals, dates, UUIDs, enum members,
 dataclasses, pydantic models) are judged, digested and shown in that form, and the body gets a copy of the original
 type. Anything else (a connection, a runtime object) is passed by reference, recorded as *opaque*, and satisfies no
@@ -21,8 +21,6 @@ from agent_identity._constraints.value_forms import DecimalText, NoFormError, fo
 from agent_identity._guard.calls._object_forms import form, rebuilt, taken
 from agent_identity._record.commitments import part
 from agent_identity.canonical import JSON
-
-__all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture", "form_bytes", "plain_copy"]
 
 MAX_NODES: Final = 100_000
 """Maximum number of values, in all containers, in the arguments of one call."""

@@ -28,19 +28,6 @@ from agent_identity._policy.decision.resources import Touch
 from agent_identity._record.parts import Action, Enforced, Model, Transform
 from agent_identity.errors import Denied
 
-__all__ = [
-    "NOTHING",
-    "Call",
-    "CallFlow",
-    "CallRequest",
-    "Handles",
-    "Inspected",
-    "Judgement",
-    "Routing",
-    "Shown",
-    "TakenUp",
-]
-
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 """The arguments of a call of which nothing is known yet."""
 
@@ -169,7 +156,7 @@ class Execution(Struct, eq=False):
         marker: The marker of the body in that context; ``None`` outside any task.
         home: The process in which the body may run.
         attachment: The attached context, while the body runs.
-        aside: What the body had attached itself when its last step ended, such as a delegation.
+        inner: What the body had attached itself when its last step ended, such as a delegation.
     """
 
     around: Context | None = None
@@ -179,7 +166,7 @@ class Execution(Struct, eq=False):
     marker: Body | None = None
     home: object = None
     attachment: Attachment | None = None
-    aside: tuple[Attachment, ...] = ()
+    inner: tuple[Attachment, ...] = ()
 
 
 class Inspected(Struct, eq=False):
@@ -250,7 +237,7 @@ class TakenUp(NamedTuple):
         hop: The hop at whose mark it was judged; ``None`` without information flow.
         label: That mark.
         sources: The records that lowered that mark, each with its name.
-        route: The route to the person who was asked; ``None`` if nobody was.
+        route: The route to the person who was asked; ``None`` if no one was.
         record: The outcome by which it was suspended.
         is_same: Its arguments are still the same.
     """
@@ -422,7 +409,7 @@ class Call(Struct, eq=False):
             Whether it was not over before. A step may still run in a thread when whoever waited for it gives up; one
             of them ends the call, and only that one may say how.
         """
-        first = self._ending.acquire(blocking=False)  # Nobody ever waits for it, so that a fork cannot leave it held.
+        first = self._ending.acquire(blocking=False)  # No one ever waits for it, so that a fork cannot leave it held.
         self.done = True
         marker = self.execution.marker
         if marker is not None:
@@ -447,12 +434,12 @@ class Call(Struct, eq=False):
         execution = self.execution
         if execution.context is not None:
             execution.attachment = Attachment(execution.context)
-            aside, execution.aside = execution.aside, ()
-            for attachment in aside:
+            inner, execution.inner = execution.inner, ()
+            for attachment in inner:
                 attachment.attach_again()
 
     def detach(self) -> None:
         """Undo :meth:`attach`; idempotent."""
         attachment, self.execution.attachment = self.execution.attachment, None
         if attachment is not None:
-            self.execution.aside = attachment.release()
+            self.execution.inner = attachment.release()

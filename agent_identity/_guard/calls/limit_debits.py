@@ -13,8 +13,6 @@ from agent_identity._guard.tasks.task import Task
 from agent_identity._identity.common.clock import Clock
 from agent_identity.errors import Denied, StateError
 
-__all__ = ["Limits", "Reservation"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 

@@ -21,8 +21,6 @@ from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity._record.schema import Trust
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["CertificateFile", "Renewals", "resource_of"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_FRAMEWORKS: Final = 32
 

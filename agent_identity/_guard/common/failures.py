@@ -15,8 +15,6 @@ from agent_identity.errors import (
     Routed,
 )
 
-__all__ = ["error_type", "failure", "frames_of", "model_message", "place_of", "refusal", "safe_message"]
-
 _PACKAGE: Final = __name__.partition(".")[0]
 _FOR_MODELS: Final = {
     "approval_by_owner": "the approver may not approve this call",

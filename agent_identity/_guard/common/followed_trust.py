@@ -14,8 +14,6 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity._identity.trust.successors import MAX_SUCCESSOR, followed
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["FollowedTrust", "announce", "announced"]
-
 T = TypeVar("T")
 
 _NS: Final = 1_000_000_000
@@ -30,7 +28,7 @@ def announced(directory: str | os.PathLike[str]) -> tuple[str, ...]:
     """Return the signed successors that a directory keeps, oldest first.
 
     Raises:
-        ConfigurationError: The file is not readable, or everybody can write it.
+        ConfigurationError: The file is not readable, or everyone can write it.
     """
     path = Path(directory) / "trust.successors"
     try:

@@ -12,8 +12,6 @@ from agent_identity._common.http_post import NoAnswerError, post, verifies
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity.errors import ConfigurationError, ExchangeError
 
-__all__ = ["HttpTransport", "Reply", "Transport"]
-
 
 @final
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,6 @@ from typing import Final, TypeAlias, cast
 
 from agent_identity._guard.common.failures import safe_message
 
-__all__ = ["Leaving", "check_leaving", "leaves", "says_something"]
-
 _ENDINGS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 _LOG: Final = logging.getLogger("agent_identity")
 

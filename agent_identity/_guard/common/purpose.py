@@ -1,9 +1,7 @@
-"""Purposes of tasks: one normalized line of text, the same for everybody."""
+"""Purposes of tasks: one normalized line of text, the same for everyone."""
 
 import unicodedata
 from typing import Final
-
-__all__ = ["MAX_PURPOSE", "folded_purpose"]
 
 MAX_PURPOSE: Final = 1_024
 """Maximum length of a purpose, as in records."""

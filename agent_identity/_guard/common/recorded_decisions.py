@@ -8,11 +8,9 @@ from agent_identity._policy.composed import has_flow_rules, is_built_in
 from agent_identity._policy.decision.decision import Decision, Effect
 from agent_identity._policy.decision.obligations import Obligation
 from agent_identity._policy.decision.request import Policy
-from agent_identity._record import schema as records
+from agent_identity._record import parts
 from agent_identity._record.parts import Enforced, PolicyState
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["WITHIN_SCOPE", "Mode", "blocked_by", "decision_fact", "is_fact", "is_sound", "policy_state"]
 
 Mode: TypeAlias = Literal["enforce", "monitor"]
 
@@ -25,9 +23,9 @@ WITHIN_SCOPE = Decision(effect=Effect.ALLOW, reason="within_scope")
 
 def decision_fact(
     decision: Decision, enforced: Enforced, mode: Mode, argument: str | None, approval: str | None = None
-) -> records.Decision:
+) -> parts.Decision:
     """Return the decision member of a record; unknown facts are left out."""
-    return records.Decision(
+    return parts.Decision(
         effect=decision.effect.value,
         enforced=enforced,
         mode=mode,

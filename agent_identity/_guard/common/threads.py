@@ -17,8 +17,6 @@ from typing import Final, Generic, TypeVar, final
 
 from agent_identity._guard.common.failures import safe_message
 
-__all__ = ["Steps", "at_once", "has_loop", "in_background", "may_wait", "off_loop"]
-
 _T = TypeVar("_T")
 
 _LOG: Final = logging.getLogger("agent_identity")
@@ -199,12 +197,12 @@ def _tell(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[None]") -> None
         if not done.done():
             done.set_result(None)
 
-    with contextlib.suppress(RuntimeError):  # The loop was closed, and nobody waits.
+    with contextlib.suppress(RuntimeError):  # The loop was closed, and no one waits.
         loop.call_soon_threadsafe(tell)
 
 
 def _lose(outcome: "_Outcome[_T]") -> None:
-    """Log the exception of a step that nobody awaits."""
+    """Log the exception of a step that no one awaits."""
     if outcome.error is not None:
         _LOG.warning("a step that nobody waits for failed: %s", safe_message(outcome.error))
         outcome.error = None

@@ -1,16 +1,18 @@
-"""Questions of the guard about a call: findings from inspectors, a decision from the policy."""
+"""Findings of inspectors and the decision of the policy about a call, and its effect: run, refuse, or route."""
 
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar, final
 
 from agent_identity._common.narrowing import is_mapping, is_plain_array, is_plain_dict
 from agent_identity._constraints.values import MAX_NESTING
+from agent_identity._guard.calls.approval_request import Approval
+from agent_identity._guard.calls.call import Call, Judgement, Routing
 from agent_identity._guard.common.failures import error_type, frames_of
-from agent_identity._guard.common.recorded_decisions import WITHIN_SCOPE, is_sound
+from agent_identity._guard.common.recorded_decisions import WITHIN_SCOPE, blocked_by, is_sound
 from agent_identity._guard.judging.context import EnforcementContext
 from agent_identity._guard.tasks.task import Task
 from agent_identity._inspection.held_streams import HeldStream, ReadyItems, readable
@@ -19,10 +21,9 @@ from agent_identity._policy.composed import is_built_in
 from agent_identity._policy.decision.decision import Decision, Effect
 from agent_identity._policy.decision.request import Content, Direction, Finding, FlowFacts, Request, Tool
 from agent_identity._policy.decision.resources import CallTouches, Touch, touches_of_call, with_data_of
-from agent_identity.errors import Denied
+from agent_identity.errors import Denied, PolicyBlocked, Routed
 
 _Key = TypeVar("_Key")
-__all__ = ["PolicyEvaluator", "ground_of", "refusal_of"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _MODELS: Final = ("model", "streamed_model")
@@ -34,24 +35,24 @@ class PolicyEvaluator:
     """Asks inspectors and policy about the calls of one tool.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         tool: The tool, as policies see it.
-        data: Labels of the tool's data; ``None`` if nobody stated them.
+        data: Labels of the tool's data; ``None`` if no one stated them.
 
     Attributes:
         inspects: Results are inspected.
         waits: Inspectors, or the policy that judges their findings, may block.
     """
 
-    __slots__ = ("_data", "_hints", "_input", "_is_foreign", "_output", "_point", "_tool", "inspects", "waits")
+    __slots__ = ("_data", "_enforcement", "_hints", "_input", "_is_foreign", "_output", "_tool", "inspects", "waits")
 
-    def __init__(self, point: EnforcementContext, tool: Tool, data: tuple[str, ...] | None) -> None:
-        self._point = point
+    def __init__(self, enforcement: EnforcementContext, tool: Tool, data: tuple[str, ...] | None) -> None:
+        self._enforcement = enforcement
         self._tool = tool
         self._data = data
-        self._is_foreign = not is_built_in(point.policy)
-        self._input = Inspection(point.inspectors, tool.name, "input")
-        self._output = Inspection(point.inspectors, tool.name, "output")
+        self._is_foreign = not is_built_in(enforcement.policy)
+        self._input = Inspection(enforcement.inspectors, tool.name, "input")
+        self._output = Inspection(enforcement.inspectors, tool.name, "output")
         # A finding names its inspector alone: where one of that name may block, all may.
         self._hints = (self._input.advisory | self._output.advisory) - self._input.sure - self._output.sure
         self.inspects = bool(self._output)
@@ -111,7 +112,7 @@ class PolicyEvaluator:
             by_call: The functions that declare further ones.
             view: The arguments.
         """
-        with self._point.ambience.unmarked():
+        with self._enforcement.task_context.unmarked():
             return touches_of_call(fixed, by_call, MappingProxyType(_copied(view)))
 
     def decide(self, request: Request, known: Decision) -> Decision:
@@ -121,14 +122,14 @@ class PolicyEvaluator:
             request: The request.
             known: A valid decision that may be returned again.
         """
-        policy = self._point.policy
+        policy = self._enforcement.policy
         if policy is None:
             return WITHIN_SCOPE
         try:
             if not self._is_foreign:  # Built-in policies open no tasks, and run in the hot path of every call.
                 decision = policy.decide(request)
             else:
-                with self._point.ambience.unmarked():
+                with self._enforcement.task_context.unmarked():
                     decision = policy.decide(request)
         except Exception as error:  # noqa: BLE001 - A policy that fails blocks.
             _LOG.error("the policy failed, and blocks the call of %s\n%s", self._tool.name, frames_of(error))
@@ -170,7 +171,7 @@ class PolicyEvaluator:
         shown = _copied(value) if is_input and is_mapping(value) else value
         content = Content(direction=direction, tool=self._tool.name, value=shown, injected=injected)
         try:
-            with self._point.ambience.unmarked() if is_input or _is_plain(value) else nullcontext():
+            with self._enforcement.task_context.unmarked() if is_input or _is_plain(value) else nullcontext():
                 return (*findings, *inspection.others(content))
         except Denied as denied:
             raise RuntimeError(f"an inspector raised {error_type(denied)} of another call; return findings") from None
@@ -191,7 +192,7 @@ class PolicyEvaluator:
         """
         # By itself as well, because what stands before it may hide a match.
         findings = self.inspect("output", readable(item))
-        with self._point.ambience.unmarked() if self._output.foreign else nullcontext():
+        with self._enforcement.task_context.unmarked() if self._output.foreign else nullcontext():
             stream.add(item, findings)
 
     def ready(self, stream: HeldStream, *, last: bool) -> ReadyItems:
@@ -201,7 +202,7 @@ class PolicyEvaluator:
             stream: The stream.
             last: It has ended.
         """
-        with self._point.ambience.unmarked() if self._output.foreign else nullcontext():
+        with self._enforcement.task_context.unmarked() if self._output.foreign else nullcontext():
             return stream.ready(last=last)
 
 
@@ -265,3 +266,36 @@ def refusal_of(decision: Decision, denied: Denied) -> Decision:
         version=decision.version,
         digest=decision.digest,
     )
+
+
+def take_effect(call: Call, decision: Decision, routes: Mapping[str, Callable[..., object] | Approval]) -> None:
+    """Give a call the decision of the policy, and what takes over if it is routed.
+
+    Args:
+        call: The call.
+        decision: The decision.
+        routes: Handlers by name.
+
+    Raises:
+        PolicyBlocked: The policy blocks it.
+        Routed: No one takes over, or this call cannot be taken over.
+    """
+    tool = call.tool
+    call.judged(Judgement(decision))
+    if decision.effect is Effect.BLOCK:
+        raise PolicyBlocked(blocked_by(decision, tool), code=decision.reason, decision=decision)
+    if decision.effect is not Effect.ROUTE:
+        return
+    handler = routes.get(decision.route or "")
+    call.routing = Routing(decision.route or "unnamed")
+    if isinstance(handler, Approval):
+        call.routing.channel = handler
+    elif handler is None:
+        name = call.routing.name
+        message = f"{tool}: routed to {name!r}, and no handler has that name; pass it to the enforcer in routes="
+        raise Routed(message, code="route_unavailable", decision=decision)
+    elif not call.request.can_route:
+        raise Routed(f"{tool}: routed elsewhere; this call did not run", decision=decision)
+    else:
+        call.route = handler
+    call.judged(Judgement(decision, "escalate"))

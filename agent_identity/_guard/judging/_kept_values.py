@@ -12,8 +12,6 @@ from agent_identity._inspection.inspector import Match, TextInspector, inspect_t
 from agent_identity._inspection.transform import Edits, UnmetError, edits_of
 from agent_identity._policy.decision.obligations import Obligation
 
-__all__ = ["keep_text", "keep_whole", "open_quarantined", "restore", "veil"]
-
 _HIDE: Final = (Obligation("placeholder"),)
 
 

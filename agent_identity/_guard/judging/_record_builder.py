@@ -19,8 +19,6 @@ from agent_identity._policy.decision.request import Tool
 from agent_identity._record.parts import Action, Decision, Ending, Found, Time, Transform, replaced
 from agent_identity._record.schema import Detail, Intent, Outcome
 
-__all__ = ["Description"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_CATEGORIES: Final = 1_024
 _MAX_FOUND: Final = 256
@@ -47,11 +45,11 @@ class Known(NamedTuple):
 
 
 @final
-class Description:
+class RecordBuilder:
     """Builds the records of the calls of one tool.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         tool: The tool.
         workflow: Returns the framework run of a call.
         endorses: Results have the declared flow label, whatever the mark of the task is.
@@ -60,16 +58,16 @@ class Description:
         known: The latest such decision.
     """
 
-    __slots__ = ("_endorses", "_facts", "_point", "_tool", "known")
+    __slots__ = ("_endorses", "_enforcement", "_facts", "_tool", "known")
 
     def __init__(
-        self, point: EnforcementContext, tool: Tool, workflow: Workflow | None = None, *, endorses: bool = False
+        self, enforcement: EnforcementContext, tool: Tool, workflow: Workflow | None = None, *, endorses: bool = False
     ) -> None:
         self._endorses: Final = endorses
-        self._point = point
+        self._enforcement = enforcement
         self._tool = tool
-        self._facts: Final = CallMembers(point, tool, workflow)
-        self.known = Known(WITHIN_SCOPE, Judgement(), decision_fact(WITHIN_SCOPE, "allow", point.mode, None))
+        self._facts: Final = CallMembers(enforcement, tool, workflow)
+        self.known = Known(WITHIN_SCOPE, Judgement(), decision_fact(WITHIN_SCOPE, "allow", enforcement.mode, None))
 
     def describe(self, call: Call) -> None:
         """Fill in the action: tool, argument names and kinds, and the digest of the arguments."""
@@ -82,8 +80,8 @@ class Description:
         )
         call.action = action = self._facts.describe(action, call)
         if arguments is not None and arguments.values:
-            digests, key = self._point.digests, self.key_of(call)
-            if self._point.disclosable:
+            digests, key = self._enforcement.digests, self.key_of(call)
+            if self._enforcement.disclosable:
                 digest = digests.commit(key, arguments.parts())
             else:
                 digest = digests.digest(key, arguments.canonical())
@@ -187,7 +185,7 @@ class Description:
         usual = enforced == "allow" and argument is None and call.approval is None
         if usual and decision is known.decision:
             return known.fact
-        fact = decision_fact(decision, enforced, self._point.mode, argument, call.approval)
+        fact = decision_fact(decision, enforced, self._enforcement.mode, argument, call.approval)
         if usual:
             self.known = Known(decision, Judgement(decision), fact)
         return fact
@@ -221,11 +219,11 @@ class Description:
 
     def _digest_of(self, call: Call, result: object) -> str | None:
         data = None if result is None else canonical_bytes(result)
-        return None if data is None else self._point.digests.digest(self.key_of(call), data)
+        return None if data is None else self._enforcement.digests.digest(self.key_of(call), data)
 
     def key_of(self, call: Call) -> str:
         """Return the id of the key under which the values of a call are digested."""
-        return self._point.ledger.stream if call.task is None else call.task.id
+        return self._enforcement.ledger.stream if call.task is None else call.task.id
 
 
 def _claimed(call: Call) -> str | None:

@@ -11,7 +11,7 @@ from agent_identity._guard.common.failures import error_type
 from agent_identity._guard.common.recorded_decisions import WITHIN_SCOPE, blocked_by
 from agent_identity._guard.judging._evaluator import PolicyEvaluator
 from agent_identity._guard.judging._kept_values import keep_text, keep_whole, veil
-from agent_identity._guard.judging._record_builder import Description
+from agent_identity._guard.judging._record_builder import RecordBuilder
 from agent_identity._guard.judging.context import EnforcementContext
 from agent_identity._guard.judging.tool_flow import facts_of
 from agent_identity._inspection.held_streams import HeldStream, ReadyItems
@@ -20,8 +20,6 @@ from agent_identity._policy.decision.decision import Decision, Effect
 from agent_identity._policy.decision.obligations import Obligation
 from agent_identity._policy.decision.request import Finding
 from agent_identity.errors import ContentBlocked, PolicyBlocked
-
-__all__ = ["Delivery", "Rebuild", "Results", "StreamDelivery"]
 
 _T = TypeVar("_T")
 
@@ -57,19 +55,21 @@ class Results:
     """Judges the results of one tool.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         name: The name of the tool.
         ask: What is asked about it.
-        told: What describes its calls.
+        records: What describes its calls.
     """
 
-    __slots__ = ("_ask", "_name", "_point", "_told")
+    __slots__ = ("_ask", "_enforcement", "_name", "_records")
 
-    def __init__(self, point: EnforcementContext, name: str, ask: PolicyEvaluator, told: Description) -> None:
-        self._point = point
+    def __init__(
+        self, enforcement: EnforcementContext, name: str, ask: PolicyEvaluator, records: RecordBuilder
+    ) -> None:
+        self._enforcement = enforcement
         self._name = name
         self._ask = ask
-        self._told = told
+        self._records = records
 
     def judge(self, call: Call, result: object, *, fixed: bool = False, rebuild: Rebuild | None = None) -> Delivery:
         """Return what the caller gets of a result.
@@ -96,7 +96,7 @@ class Results:
                     _fit(rebuild, delivery.value)
                 return delivery
         except UnmetError as unmet:
-            if unmet.reason == QUARANTINES and not fixed and self._point.mode == "enforce":
+            if unmet.reason == QUARANTINES and not fixed and self._enforcement.mode == "enforce":
                 return self._quarantined(call, result, _blocked(decision, unmet))
             decision = _blocked(decision, unmet)
         except Exception as error:  # noqa: BLE001 - What could not be inspected is withheld.
@@ -150,14 +150,14 @@ class Results:
             if edits is None:
                 break
             first = first or decision
-            if self._point.mode == "monitor":
+            if self._enforcement.mode == "monitor":
                 return decision, True
             inspect = partial(self._ask.inspect, "output")
             ready.change(edits, self._tokens(call), inspect, keep=partial(keep_text, call))
         else:
             raise UnmetError("the changed items still hold what has to be changed")
         for original, delivered in ready.changes:
-            self._told.describe_change(call, original, delivered)
+            self._records.describe_change(call, original, delivered)
         if first is not None:
             call.judged(Judgement(first, "modify"))
         return first or WITHIN_SCOPE, False
@@ -191,7 +191,7 @@ class Results:
             edits = edits_of(findings, again.obligations or decision.obligations)
             if edits is None:
                 break
-            if self._point.mode == "monitor":
+            if self._enforcement.mode == "monitor":
                 call.judged(Judgement(decision, "audit"))
                 return arguments
             if call.request.revise is None:
@@ -199,7 +199,8 @@ class Results:
             value = cast("dict[str, object]", transformed(value, edits, self._tokens(call)))
             findings = self._ask.inspect("input", value)
             again = self._ask.decide(
-                self._ask.request(value, call.task, findings, "call", touched=call.touched), self._told.known.decision
+                self._ask.request(value, call.task, findings, "call", touched=call.touched),
+                self._records.known.decision,
             )
             if again.effect not in _RUNS:
                 raise UnmetError("the changed prompt is blocked")
@@ -208,15 +209,15 @@ class Results:
         if value is original or call.request.revise is None:
             return arguments
         _fit(call.request.revise, value)
-        self._told.describe_change(call, original, value, name="prompt_redaction")
+        self._records.describe_change(call, original, value, name="prompt_redaction")
         call.judged(Judgement(decision, "modify"))
         return capture(value, arguments.supplied, call.request.injected)
 
     def _tokens(self, call: Call) -> Tokenize:
-        key = self._told.key_of(call)
+        key = self._records.key_of(call)
 
         def token(category: str, text: str) -> str:
-            digest = self._point.digests.digest(key, canonical.encode(["token", category, text], surrogates=True))
+            digest = self._enforcement.digests.digest(key, canonical.encode(["token", category, text], surrogates=True))
             return f"[{category}:{digest[:_TOKEN]}]"
 
         return token
@@ -226,11 +227,11 @@ class Results:
         judged = None if call.flow is None else call.flow.judged
         facts = None if judged is None else facts_of(judged)
         request = self._ask.request(view, call.task, findings, "result", facts, touched=call.touched)
-        return self._ask.decide(request, self._told.known.decision)
+        return self._ask.decide(request, self._records.known.decision)
 
     def _change(self, call: Call, result: object, edits: Edits, decision: Decision, *, fixed: bool) -> Delivery:
         """Return the changed result, if nothing is left in it to be changed or withheld."""
-        if self._point.mode == "monitor":
+        if self._enforcement.mode == "monitor":
             return Delivery(result, audited=True)
         if fixed:
             raise UnmetError("the result cannot be changed")
@@ -243,7 +244,7 @@ class Results:
             again = self._decide(call, left)
             if again.effect not in _RUNS or edits_of(left, again.obligations or decision.obligations) is not None:
                 raise UnmetError("the changed result still holds what has to be changed")
-        self._told.describe_change(call, result, delivered)
+        self._records.describe_change(call, result, delivered)
         call.judged(Judgement(decision, "modify"))
         return Delivery(delivered)
 
@@ -269,12 +270,12 @@ class Results:
         edits = veil(call, result) if call.restored else None
         if edits is None:
             return Delivery(result)
-        if self._point.mode == "monitor":
+        if self._enforcement.mode == "monitor":
             return Delivery(result, audited=True)
         if fixed:
             raise UnmetError("the result cannot be changed")
         delivered = self._edited(call, result, edits)
-        self._told.describe_change(call, result, delivered)
+        self._records.describe_change(call, result, delivered)
         call.judged(call.judgement._replace(enforced="modify"))
         return Delivery(delivered)
 
@@ -286,7 +287,7 @@ class Results:
         handle = keep_whole(call, result)
         if handle is None:
             return self._withheld(result, decision)
-        self._told.describe_change(call, result, None, name="quarantine")
+        self._records.describe_change(call, result, None, name="quarantine")
         text = f"{self._name}: the result is withheld, and kept as {handle}"
         return Delivery(result, ContentBlocked(text, code="content_quarantined", decision=decision))
 

@@ -28,8 +28,6 @@ from agent_identity._identity.common.ids import is_id128
 from agent_identity._policy.decision.decision import Decision, Effect
 from agent_identity.errors import Denied, EvidenceError
 
-__all__ = ["ResumedCalls", "Thread"]
-
 Thread = Callable[[], str | None]
 """Names the thread of the framework in which a call is made, the same when that goes on in another task."""
 
@@ -38,23 +36,23 @@ _LOG: Final = logging.getLogger("agent_identity")
 
 @final
 class ResumedCalls:
-    """Suspended calls of one tool, and calls of models that nobody saw ask for them.
+    """Suspended calls of one tool, and calls of models that no one saw ask for them.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         tool: The name of the tool.
         thread: Names the thread in which a call is made.
         resumable: The framework makes suspended calls again, also those without an id.
     """
 
-    __slots__ = ("_asks_people", "_calls", "_point", "_resumable", "_thread", "_tool")
+    __slots__ = ("_asks_people", "_calls", "_enforcement", "_resumable", "_thread", "_tool")
 
-    def __init__(self, point: EnforcementContext, tool: str, thread: Thread | None, *, resumable: bool) -> None:
-        self._point = point
+    def __init__(self, enforcement: EnforcementContext, tool: str, thread: Thread | None, *, resumable: bool) -> None:
+        self._enforcement = enforcement
         self._tool = tool
         self._thread = thread
-        self._calls = Remembered(point.state, point.clock, "suspended")
-        channels = (route for route in point.routes.values() if isinstance(route, Approval))
+        self._calls = Remembered(enforcement.state, enforcement.clock, "suspended")
+        channels = (route for route in enforcement.routes.values() if isinstance(route, Approval))
         self._asks_people = any(channel.suspends for channel in channels)
         self._resumable = resumable
 
@@ -65,7 +63,7 @@ class ResumedCalls:
 
     def is_asked(self, request: CallRequest) -> bool:
         """Return whether the shared state is asked about a call."""
-        if self._point.flows is not None and (self._thread is not None or request.asked_in is not None):
+        if self._enforcement.flows is not None and (self._thread is not None or request.asked_in is not None):
             return True
         if request.call_id is not None:
             return self._resumable or self._asks_people or self._thread is not None
@@ -133,10 +131,10 @@ class ResumedCalls:
             return None
         try:
             thread = None if self._thread is None else self._thread()
-            call.outcome = self._point.ledger.new_id()
+            call.outcome = self._enforcement.ledger.new_id()
             by, new = key_of(*_parties(task)), _fact_of(call, task)
             ttl = MAX_WAIT if call.channel is None else int(call.channel.ttl.total_seconds())
-            # A process that asks nobody looks only where the framework makes calls again, or has threads.
+            # A process that asks no one looks only where the framework makes calls again, or has threads.
             keys = self._keys(call, task, thread) if self._resumable or self._thread is not None else None
             if keys is None and call.routing is not None:
                 return _unknowable(self._tool)
@@ -176,7 +174,7 @@ class ResumedCalls:
         args = fact.get("args")
         if call.snapshot is None or not isinstance(args, str):
             return False
-        return args_of(call, str(fact.get("task")), args, self._point.digests) != args
+        return args_of(call, str(fact.get("task")), args, self._enforcement.digests) != args
 
     def _read(self, call: Call, fact: Mapping[str, object]) -> TakenUp:
         task, args, route, hop, sources = (fact.get(name) for name in ("task", "args", "route", "hop", "sources"))
@@ -191,7 +189,7 @@ class ResumedCalls:
             sources={k: str(v) for k, v in sources.items()} if is_object(sources) else {},
             route=None if route is None else str(route),
             record=record if isinstance(record, str) and is_id128(record) else None,
-            is_same=isinstance(args, str) and args_of(call, str(task), args, self._point.digests) == args,
+            is_same=isinstance(args, str) and args_of(call, str(task), args, self._enforcement.digests) == args,
         )
 
     @staticmethod

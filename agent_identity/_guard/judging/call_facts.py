@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from typing import Final, TypeAlias, final
 
 from agent_identity import canonical
-from agent_identity._authority.grants.clauses import clauses_of
+from agent_identity._authority.grants.scope import clauses_of
 from agent_identity._flow.rules import CONSEQUENTIAL
 from agent_identity._guard.calls.call import Call
 from agent_identity._guard.common.failures import safe_message
@@ -17,8 +17,6 @@ from agent_identity._policy.decision.request import Request, Tool
 from agent_identity._policy.decision.resources import Touch, filled_name, has_placeholders
 from agent_identity._policy.language.labels import added_to, facts_about
 from agent_identity._record.parts import Action, Model, Resource, replaced
-
-__all__ = ["RESOURCES", "CallMembers", "Workflow"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
@@ -37,20 +35,20 @@ class CallMembers:
     """Builds these members for the call records of one tool.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         tool: The tool.
         workflow: Returns the framework run of a call, if the integration knows it.
     """
 
     __slots__ = ("_claims", "_digests", "_is_model", "_labels", "_name", "_pseudonyms", "_resources", "_workflow")
 
-    def __init__(self, point: EnforcementContext, tool: Tool, workflow: Workflow | None) -> None:
-        self._digests = point.digests
+    def __init__(self, enforcement: EnforcementContext, tool: Tool, workflow: Workflow | None) -> None:
+        self._digests = enforcement.digests
         self._is_model = tool.kind in _MODELS
-        self._labels = _labels_of(point, tool)
+        self._labels = _labels_of(enforcement, tool)
         self._claims = None if tool.claims is None else _fitting(tool.claims.labels) or None
         self._name = tool.name
-        self._pseudonyms = point.pseudonyms
+        self._pseudonyms = enforcement.pseudonyms
         self._resources = [(touch, _resource(touch)) for touch in tool.touches]
         self._workflow = workflow
 
@@ -115,9 +113,9 @@ def _resource(touch: Touch) -> Resource:
     return Resource(system=touch.system, name=touch.name, access=touch.access, data=tuple(touch.data) or None)
 
 
-def _labels_of(point: EnforcementContext, tool: Tool) -> tuple[str, ...] | None:
+def _labels_of(enforcement: EnforcementContext, tool: Tool) -> tuple[str, ...] | None:
     """Return the labels of a tool that application and operator state, if they state any."""
-    facts = facts_about(tool.name, stated_tools(point.policy))
+    facts = facts_about(tool.name, stated_tools(enforcement.policy))
     labels = tool.labels if facts is None else added_to(Request(tool, {}), facts).tool.labels
     return None if labels is None else _fitting(labels)
 

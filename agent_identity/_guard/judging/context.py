@@ -1,10 +1,11 @@
 """The shared parts of an enforcement point, assembled once for its guards."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Final, TypeAlias, final
 
 from agent_identity._authority.registries.revocations import RevokedKind
 from agent_identity._authority.stores.protocol import StateStore
@@ -13,9 +14,8 @@ from agent_identity._guard.approvals.service import Approvals
 from agent_identity._guard.calls.approval_request import Approval
 from agent_identity._guard.calls.call import Call
 from agent_identity._guard.calls.process_facts import Renewals
+from agent_identity._guard.common.failures import error_type
 from agent_identity._guard.common.recorded_decisions import Mode
-from agent_identity._guard.judging._openings import Openings
-from agent_identity._guard.judging._timings import Timings
 from agent_identity._guard.judging.known_tools import KnownTools
 from agent_identity._guard.judging.revocations import Revocations
 from agent_identity._guard.tasks.task import Task
@@ -27,9 +27,87 @@ from agent_identity._identity.principals.principals import Principal, principal_
 from agent_identity._ledger.ledger import Ledger
 from agent_identity._policy.decision.request import Inspector, Policy
 from agent_identity._record.digests import DigestKeys
+from agent_identity._record.parts import Ending
 from agent_identity._record.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
 
-__all__ = ["EnforcementContext"]
+OnTiming: TypeAlias = Callable[[Call, Ending, int], object]
+"""A function that gets a call that is over, its ending, and the nanoseconds that the guard added to it."""
+
+_LOG: Final = logging.getLogger("agent_identity")
+
+_SHOWN_NS: Final = 60_000_000_000
+
+
+@final
+class Timings:
+    """Observers of the time that the guard adds; while there are none, no call is measured.
+
+    Attributes:
+        observers: The functions. They run in the thread of the call, so they should only take note.
+    """
+
+    __slots__ = ("_complained", "observers")
+
+    def __init__(self) -> None:
+        self.observers: tuple[OnTiming, ...] = ()
+        self._complained = False
+
+    def observe(self, observer: OnTiming) -> None:
+        """Report every further call to an observer."""
+        self.observers = (*self.observers, observer)
+
+    def report(self, call: Call, outcome: Ending) -> None:
+        """Report a call that is over and was measured; an exception of an observer never affects the call."""
+        call.watch.stop()
+        total = call.watch.total_ns
+        if total is None:
+            return
+        for observer in self.observers:
+            try:
+                observer(call, outcome, total)
+            except Exception as error:  # noqa: BLE001 - See above.
+                if not self._complained:
+                    self._complained = True
+                    _LOG.warning("an observer of timings raised %s; further ones are ignored", error_type(error))
+
+
+@final
+class Openings:
+    """The openings of tasks in this process."""
+
+    __slots__ = ("_failed",)
+
+    def __init__(self) -> None:
+        self._failed: tuple[str, int | None] | None = None
+
+    def fail(self, problem: str, clock: Clock) -> None:
+        """Note that a task could not be opened, unless it was refused to its caller.
+
+        Args:
+            problem: The reason.
+            clock: Source of time.
+        """
+        self._failed = problem, _now(clock)
+
+    def succeed(self) -> None:
+        """Note that a task was opened."""
+        self._failed = None
+
+    def fault(self, clock: Clock) -> str | None:
+        """Return the problem of the last opening for a minute: a process out of service would not open another one."""
+        failed = self._failed  # Another thread may open a task meanwhile.
+        if failed is None:
+            return None
+        (problem, at_ns), now = failed, _now(clock)
+        return None if at_ns is not None and now is not None and now - at_ns >= _SHOWN_NS else problem
+
+
+def _now(clock: Clock) -> int | None:
+    """Return the wall time; ``None`` if the clock, which is code of the user, fails."""
+    try:
+        return clock.wall_ns()
+    except Exception:  # noqa: BLE001 - The fault is told nevertheless.
+        return None
 
 
 @final
@@ -41,7 +119,7 @@ class EnforcementContext:
     digests: DigestKeys
     spans: Spans
     clock: Clock
-    ambience: TaskContext
+    task_context: TaskContext
     policy: Policy | None
     routes: Mapping[str, Callable[..., object] | Approval]
     inspectors: tuple[Inspector, ...]
@@ -81,7 +159,7 @@ class EnforcementContext:
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's parts to the parent."""
-        self.ambience.renew()
+        self.task_context.renew()
         self.revocations.after_fork_in_child()
         self.approvals.after_fork_in_child()
         if self.flows is not None:
@@ -116,7 +194,7 @@ class EnforcementContext:
         """Return a principal as named in grants and records.
 
         Raises:
-            ValueError: Its id looks like a pseudonym, which may belong to somebody else.
+            ValueError: Its id looks like a pseudonym, which may belong to someone else.
             EvidenceError: Its pseudonym cannot be stored.
         """
         if self.pseudonyms is None:

@@ -18,10 +18,9 @@ from agent_identity._guard.calls.limit_debits import Limits
 from agent_identity._guard.calls.stopwatch import Stopwatch
 from agent_identity._guard.common.failures import error_type, failure, safe_message
 from agent_identity._guard.common.leaving import Leaving, check_leaving, leaves, says_something
-from agent_identity._guard.judging._effects import take_effect
-from agent_identity._guard.judging._evaluator import PolicyEvaluator, ground_of, refusal_of
+from agent_identity._guard.judging._evaluator import PolicyEvaluator, ground_of, refusal_of, take_effect
 from agent_identity._guard.judging._kept_values import restore
-from agent_identity._guard.judging._record_builder import Description
+from agent_identity._guard.judging._record_builder import RecordBuilder
 from agent_identity._guard.judging._results import Delivery, Rebuild, Results, StreamDelivery
 from agent_identity._guard.judging._resumed_calls import ResumedCalls, Thread
 from agent_identity._guard.judging.call_facts import Workflow
@@ -50,8 +49,6 @@ from agent_identity.errors import (
     Routed,
 )
 
-__all__ = ["Guard", "Leaving"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _TRIES: Final = 8
 """Judgements of one call under which the mark of its task may move."""
@@ -72,9 +69,9 @@ class Guard:
     fails on the way to the body, the guard's own defects included, refuses the call.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         tool: What the policy may know about the tool.
-        data: Labels of the data that the tool touches; ``None`` if nobody said.
+        data: Labels of the data that the tool touches; ``None`` if no one said.
         suspends: Exceptions by which a body leaves to be called again, as for an interrupt.
         returns: Exceptions that carry a result in place of an error, as a handoff does.
         place: Names the place in which a call is made; a suspended call is made again in the same place.
@@ -88,6 +85,7 @@ class Guard:
         TypeError: ``suspends`` or ``returns`` are no exceptions, or ``place``, ``workflow`` or ``thread`` no function.
 
     Attributes:
+        enforcement: The enforcement point that this guard belongs to.
         tool: See above.
         data: See above.
         declared: What the code declares of its flow.
@@ -103,19 +101,19 @@ class Guard:
             "_flow",
             "_limits",
             "_name",
-            "_point",
+            "enforcement",
             "_restores",
             "_results",
             "_resumed",
             "_returns",
         ),
-        *("_shown", "_suspends", "_told", "_touching"),
+        *("_shown", "_suspends", "_records", "_touching"),
         *("data", "declared", "inspects", "inspects_slowly", "slow", "tool"),
     )
 
     def __init__(
         self,
-        point: EnforcementContext,
+        enforcement: EnforcementContext,
         tool: Tool,
         *,
         data: tuple[str, ...] | None = None,
@@ -134,24 +132,24 @@ class Guard:
         self.tool = tool
         self.data = data
         self.declared = flow or DeclaredFlow()
-        self._point = point
-        self._ask = PolicyEvaluator(point, tool, data)
+        self.enforcement: Final = enforcement
+        self._ask = PolicyEvaluator(enforcement, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
         self.inspects, self.inspects_slowly = self._ask.inspects, self._ask.inspects and self._ask.waits
-        self.slow = self._ask.waits or not is_built_in(point.policy) or bool(touching)
+        self.slow = self._ask.waits or not is_built_in(enforcement.policy) or bool(touching)
         self._touching = touching
-        if workflow is not None and point.pseudonyms is not None:
+        if workflow is not None and enforcement.pseudonyms is not None:
             self.slow = True  # Its pseudonym is in a file, which is read each time.
         self._suspends = check_leaving(suspends, "suspends")
         self._returns = check_leaving(returns, "returns")
-        self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
-        self._resumed = ResumedCalls(point, tool.name, thread, resumable=bool(suspends))
+        self._limits = Limits(enforcement.state, enforcement.clock, tool.name, resumable=bool(suspends), place=place)
+        self._resumed = ResumedCalls(enforcement, tool.name, thread, resumable=bool(suspends))
         # Without a policy that asks about it, nothing of information flow is computed.
-        self._flow = None if point.flows is None else ToolFlow(tool, point.policy, self.declared)
+        self._flow = None if enforcement.flows is None else ToolFlow(tool, enforcement.policy, self.declared)
         self._restores = dict(self.declared.restores)
-        self._told = Description(point, tool, workflow, endorses=self.endorses)
-        self._results = Results(point, tool.name, self._ask, self._told)
-        self._shown = SpanFacts(tool.name, self._ask, spans or SpanOptions(), captures=point.spans.shows_content)
+        self._records = RecordBuilder(enforcement, tool, workflow, endorses=self.endorses)
+        self._results = Results(enforcement, tool.name, self._ask, self._records)
+        self._shown = SpanFacts(tool.name, self._ask, spans or SpanOptions(), captures=enforcement.spans.shows_content)
         self._name = f"execute_tool {tool.name}"
         # Whatever decides on a span when it starts needs these two; the rest is set off the caller's path.
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
@@ -174,11 +172,6 @@ class Guard:
     def asks_state(self, request: CallRequest) -> bool:
         """Return whether the shared state is asked about suspended calls and threads when a call is judged."""
         return self._resumed.is_asked(request)
-
-    @property
-    def point(self) -> EnforcementContext:
-        """The enforcement point that this guard belongs to."""
-        return self._point
 
     def judge(self, request: CallRequest) -> Call:
         """Judge a call, and record its intent unless it needs an approval first.
@@ -210,15 +203,17 @@ class Guard:
 
     def _judged(self, request: CallRequest) -> Call:
         """Return the call with what was decided; one that may run at once is on record then."""
-        point, attributes, around = self._point, self._attributes, otel.get_current()
-        call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
+        enforcement, attributes, around = self.enforcement, self._attributes, otel.get_current()
+        call = Call(self.tool.name, request, enforcement.task_context.current(around), enforcement.clock.wall_ns())
         if (call_id := call.call_id) is not None:
             attributes = {**attributes, "gen_ai.tool.call.id": call_id}
-        if point.timings.observers:
-            call.watch = Stopwatch(point.clock)
+        if enforcement.timings.observers:
+            call.watch = Stopwatch(enforcement.clock)
         run = call.execution
         run.around = around
-        run.span, run.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
+        run.span, run.traced = enforcement.spans.start_call(
+            self.tool.name, self._name, attributes, call.start_ns, around
+        )
         try:
             for _ in range(_TRIES):
                 if self._reach(call):
@@ -226,7 +221,7 @@ class Guard:
                 call.judge_again()
             self._give_up(call)
         except BaseException:
-            point.spans.abandon(run.span)
+            enforcement.spans.abandon(run.span)
             call.release()
             raise
         return call
@@ -236,18 +231,18 @@ class Guard:
 
         It is not if the mark of the task moved meanwhile.
         """
-        point = self._point
+        enforcement = self.enforcement
         self._decide(call)
         try:  # Nothing after the description blocks, so the task is checked again here.
-            self._told.describe(call)
-            point.look_again(call)
+            self._records.describe(call)
+            enforcement.look_again(call)
         except Denied as denied:
             self._deny(call, denied)
         except Exception as error:  # As in _decide: a call that cannot be described does not run.
-            if point.mode == "enforce" and isinstance(error, EvidenceError):
+            if enforcement.mode == "enforce" and isinstance(error, EvidenceError):
                 raise
             self._deny_failed(call, error)
-        if point.mode == "monitor":
+        if enforcement.mode == "monitor":
             call.let_run()
         if call.judgement.enforced == "block":
             call.release()
@@ -265,7 +260,7 @@ class Guard:
         """Refuse a call under whose judgements the mark moved again and again."""
         message = f"{self.tool.name}: the inputs of the task change faster than a call can be judged; call again"
         self._deny(call, Denied(message, code="mark_moved"))
-        if self._point.mode == "monitor":
+        if self.enforcement.mode == "monitor":
             call.let_run()
             self._intend(call)
 
@@ -277,7 +272,7 @@ class Guard:
         Args:
             request: What would be asked.
         """
-        call = Call(self.tool.name, request, self._point.ambience.current(), self._point.clock.wall_ns())
+        call = Call(self.tool.name, request, self.enforcement.task_context.current(), self.enforcement.clock.wall_ns())
         try:
             self._decide(call)
             return call.channel
@@ -299,7 +294,7 @@ class Guard:
         if channel is None:
             return
         with self._settling(call):
-            held = self._point.approvals.decide(call, channel) if decide is None else decide()
+            held = self.enforcement.approvals.decide(call, channel) if decide is None else decide()
             call.watch.start()
             self._go_on(call, channel, held)
             call.watch.stop()
@@ -320,7 +315,7 @@ class Guard:
         except Denied as denied:
             answer = denied
         except EvidenceError:
-            self._point.spans.abandon(call.execution.span)
+            self.enforcement.spans.abandon(call.execution.span)
             call.release()
             raise
         except BaseException as error:
@@ -347,26 +342,26 @@ class Guard:
 
     def _go_on(self, call: Call, channel: Approval, held: Held) -> None:
         """Judge again what took time to be approved, use the approval, and record the intent (threats AC-63)."""
-        point, task, snapshot = self._point, call.task, call.snapshot
+        enforcement, task, snapshot = self.enforcement, call.task, call.snapshot
         if task is None or snapshot is None:
             raise NoTask(f"{self.tool.name}: no task is open")
-        point.check(task)
+        enforcement.check(task)
         with task.flow.lock if self._flow is not None and task.flow is not None else nullcontext():
             asked = None if call.flow is None else call.flow.judged
             self._resumed.look(call, task)
             facts = None if self._flow is None else self._flow.look(call, task, snapshot)
             found = () if call.inspected is None else tuple(call.inspected.findings)
             request = self._ask.request(snapshot.view, task, found, "call", facts, touched=call.touched)
-            again = self._resumed.bound(call, self._ask.decide(request, self._told.known.decision))
+            again = self._resumed.bound(call, self._ask.decide(request, self._records.known.decision))
             same = ground_of(again) == ground_of(call.judgement.decision)
             if not same or (asked is not None and (call.flow is None or not asked.covers(call.flow.judged))):
                 message = f"{self.tool.name}: what was approved has changed, the decision or its inputs; ask again"
                 raise Denied(message, code="approval_stale", decision=again)
             if task.limits:
                 call.reserved = self._limits.reserve(task, snapshot, call.call_id)
-                point.look_again(call)  # Before the approval is used up.
-            point.approvals.take_up(call, channel, held)
-            point.look_again(call)
+                enforcement.look_again(call)  # Before the approval is used up.
+            enforcement.approvals.take_up(call, channel, held)
+            enforcement.look_again(call)
             call.let_pass()
             call.judged(Judgement(call.judgement.decision))
             if not self._intend(call):  # Code of others that was asked meanwhile has read something for the task.
@@ -385,22 +380,22 @@ class Guard:
             EvidenceError: It could not be recorded.
         """
         request = CallRequest(arguments)
-        call = Call(self.tool.name, request, task, self._point.clock.wall_ns())
-        start, run = self._point.spans.start_call, call.execution
+        call = Call(self.tool.name, request, task, self.enforcement.clock.wall_ns())
+        start, run = self.enforcement.spans.start_call, call.execution
         run.span, run.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
         try:
             with suppress(BadArgumentsError):
                 call.snapshot = capture(arguments, arguments.keys())
             self._deny(call, denied)
-            self._told.describe(call)
+            self._records.describe(call)
         except BaseException:
-            self._point.spans.abandon(run.span)
+            self.enforcement.spans.abandon(run.span)
             raise
         return self._refuse(call, denied)
 
     def _decide(self, call: Call) -> None:
         """Reach a decision; leave the refusal, if any, in the judgement of the call."""
-        point, request = self._point, call.request
+        enforcement, request = self.enforcement, call.request
         try:
             request = restore(call, self._restores) if self._restores else request
             # First the snapshot: even a call outside any task is recorded with what it asked for.
@@ -410,10 +405,10 @@ class Guard:
             task = call.task
             if task is None or request.refusal is not None:
                 self._refuse_early(task, request.refusal)
-            point.check(task)
+            enforcement.check(task)
             self._resumed.look(call, task)
             task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
-            if point.inspectors:
+            if enforcement.inspectors:
                 found = self._ask.inspect("input", arguments.view, request.injected)
                 call.inspected = Inspected(dict.fromkeys(found))
             facts = None if self._flow is None else self._flow.look(call, task, arguments)
@@ -430,26 +425,26 @@ class Guard:
     def _reserve(self, call: Call, task: Task, arguments: Arguments) -> None:
         """Check again that the task has not ended, and reserve what a call needs of its limits."""
         if self.slow or not task.lease.live:  # Inspectors and policies may have ended it.
-            self._point.check(task)
+            self.enforcement.check(task)
         if task.limits and call.route is None and call.channel is None:
             call.reserved = self._limits.reserve(task, arguments, call.call_id)
 
     def _refuse_early(self, task: Task | None, refusal: Denied | None) -> NoReturn:
         if task is not None:
-            self._point.check(task)
-        missing = f"{self.tool.name}: {self._point.ambience.missing()}"
+            self.enforcement.check(task)
+        missing = f"{self.tool.name}: {self.enforcement.task_context.missing()}"
         raise NoTask(missing) if task is None or refusal is None else refusal
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, facts: FlowFacts | None) -> None:
-        if self._point.policy is None and call.taken_up is None:
+        if self.enforcement.policy is None and call.taken_up is None:
             return
-        found, known = () if call.inspected is None else tuple(call.inspected.findings), self._told.known
+        found, known = () if call.inspected is None else tuple(call.inspected.findings), self._records.known
         request = self._ask.request(view, task, found, "call", facts, touched=call.touched)
         decision = self._resumed.bound(call, self._ask.decide(request, known.decision))
         if decision is known.decision:
             call.judgement = known.judgement
         else:
-            take_effect(call, decision, self._point.routes)
+            take_effect(call, decision, self.enforcement.routes)
         if decision.obligations and found:
             changed = self._results.change_prompt(call, decision)
             task.chain.grants[-1].scope.check(self.tool.name, changed.view, changed.supplied)
@@ -480,11 +475,11 @@ class Guard:
         Raises:
             Denied: The task has ended, so that the intent would be after its ``task_end``.
         """
-        check = None if call.task is None or self._point.mode == "monitor" else call.task.lease.check_live
+        check = None if call.task is None or self.enforcement.mode == "monitor" else call.task.lease.check_live
         try:
-            call.intent = self._point.ledger.append(self._told.intent(call), check=check).record.id
+            call.intent = self.enforcement.ledger.append(self._records.intent(call), check=check).record.id
         except EvidenceError:
-            if self._point.mode == "enforce":
+            if self.enforcement.mode == "enforce":
                 raise
             _LOG.warning("monitor mode: %s runs without an intent record", self.tool.name)
         else:
@@ -493,7 +488,7 @@ class Guard:
         if self._shown.shows_content:
             call.shown_arguments = self._shown.arguments_of(call)
         run = call.execution
-        run.context, run.marker = self._point.ambience.running(call.task, in_context(run.span, run.around))
+        run.context, run.marker = self.enforcement.task_context.running(call.task, in_context(run.span, run.around))
         run.home = Process.here
         if self._flow is not None:
             self._flow.begins(call)
@@ -505,7 +500,7 @@ class Guard:
         try:
             entry = self._conclude(call, "routed" if routed else "denied", None if routed else denied.code)
         except BaseException:
-            self._point.spans.abandon(call.execution.span)
+            self.enforcement.spans.abandon(call.execution.span)
             raise
         if entry is not None:
             denied.reference = entry.id
@@ -519,14 +514,14 @@ class Guard:
                 no further record.
         """
         call.look_back()
-        if self._point.mode == "monitor" or call.task is None:
+        if self.enforcement.mode == "monitor" or call.task is None:
             return
         call.watch.start()
         try:
-            if not self._point.ambience.sees(call.execution.context):
+            if not self.enforcement.task_context.sees(call.execution.context):
                 call.intent = None  # It stays with the process that this one was forked from.
                 raise NoTask(f"{self.tool.name}: this process is a fork; go on in the process that began the call")
-            self._point.check(call.task)
+            self.enforcement.check(call.task)
         except Denied as denied:
             raise self._end_by(call, denied) from None
         call.watch.stop()
@@ -534,12 +529,12 @@ class Guard:
     def check_sent(self, call: Call, sent: object) -> None:
         """Refuse a value that the consumer of a generator sends into its body, where information flow is on.
 
-        It would be an argument that nobody judges.
+        It would be an argument that no one judges.
 
         Raises:
             Denied: With code ``sent_value``; the call is over.
         """
-        if sent is None or self._flow is None or self._point.mode == "monitor":
+        if sent is None or self._flow is None or self.enforcement.mode == "monitor":
             return
         message = (
             f"{self.tool.name}: a value sent into a generator is not judged; pass it as an argument of another call"
@@ -575,10 +570,10 @@ class Guard:
             delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
             result = delivery.value
             shown = None if delivery.audited or delivery.blocked is not None else result
-            self._told.describe_result(call, result)
+            self._records.describe_result(call, result)
             self._deliver(call, delivery)
         else:
-            self._told.describe_result(call, result)
+            self._records.describe_result(call, result)
         self._finish(call, "routed" if call.route is not None else "success", None, shown)
         return result
 
@@ -631,7 +626,7 @@ class Guard:
             stream = inspected.stream = self._results.stream()
         before = inspected.transforms
         ready = self._results.hold(call, stream, items, last=last)
-        if self._point.mode == "monitor":
+        if self.enforcement.mode == "monitor":
             return self._noted(call, items, ready)
         if ready.blocked is not None:  # It says something as well that there was something to withhold.
             unmarked = None if self._flow is None else self._flow.mark(call, None, "error", original=None)
@@ -681,7 +676,7 @@ class Guard:
         if delivery.blocked is None and not delivery.audited:
             return
         if delivery.blocked is not None:
-            if self._point.mode == "enforce":
+            if self.enforcement.mode == "enforce":
                 raise self._end_by(call, delivery.blocked) from None  # The error of a body is not shown with it.
             self._deny(call, delivery.blocked)
         call.judged(call.judgement._replace(enforced="audit"))
@@ -721,7 +716,7 @@ class Guard:
         if looks:
             try:
                 text: object = str(error)
-            except Exception:  # noqa: BLE001 - Code of others, whose answer nobody can look at.
+            except Exception:  # noqa: BLE001 - Code of others, whose answer no one can look at.
                 text = error
             delivery = self._results.judge(call, (text, error), fixed=True)
         says = self._flow is not None and says_something(error)
@@ -740,7 +735,7 @@ class Guard:
         if call.reserved is not None:
             call.reserved.suspend()
         self._resumed.keep(call)
-        self._point.approvals.leave(call)
+        self.enforcement.approvals.leave(call)
         self._finish(call, "suspended", None)
 
     def _finish(self, call: Call, outcome: Ending, error: str | None, shown: object = None) -> None:
@@ -758,10 +753,10 @@ class Guard:
                     if call.inspected is not None:
                         call.inspected.transforms = call.inspected.before
                     raise self._refuse(call, blocked) from None
-                self._point.spans.abandon(call.execution.span)  # What may not be on the disk is not signed.
+                self.enforcement.spans.abandon(call.execution.span)  # What may not be on the disk is not signed.
                 raise
             except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
-                self._point.spans.abandon(call.execution.span)
+                self.enforcement.spans.abandon(call.execution.span)
                 # One line without a trace, because a trace shows the texts of the exceptions before this one.
                 _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, safe_message(failure))
         unmarked = None if self._flow is None else self._flow.catch_up(call)
@@ -776,18 +771,18 @@ class Guard:
             # Forked inside the body: the process that began the call concludes it, and its span (decision 0006).
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
             return None
-        point = self._point
+        enforcement = self.enforcement
         call.watch.start()
-        end_ns = max(point.clock.wall_ns(), call.start_ns)
+        end_ns = max(enforcement.clock.wall_ns(), call.start_ns)
         first = call.intent is None
-        if type(run.span) is AdoptedSpan and point.spans.lacks(run.span):
-            run.span, run.traced = point.spans.regain(run.span, self._name, self._attributes, call.start_ns)
+        if type(run.span) is AdoptedSpan and enforcement.spans.lacks(run.span):
+            run.span, run.traced = enforcement.spans.regain(run.span, self._name, self._attributes, call.start_ns)
             first = True
         span = run.span
-        record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
-        detail = self._told.detail(call)
-        finish = partial(point.spans.finish, span, end_ns=end_ns)
-        if point.inline or type(span) in _FINISHED_HERE or (self._flow is not None and self._shown.shows_content):
+        record = self._records.outcome(call, outcome, error or None, end_ns, first=first)
+        detail = self._records.detail(call)
+        finish = partial(enforcement.spans.finish, span, end_ns=end_ns)
+        if enforcement.inline or type(span) in _FINISHED_HERE or (self._flow is not None and self._shown.shows_content):
             entry = self._append(call, record, detail)  # Only now it is known whether the result is withheld.
             finish(entry, extra=self._shown.of(call, shown))
         else:
@@ -796,14 +791,14 @@ class Guard:
             call.task.tally.outcome(of_intent=call.intent is not None)
         if outcome == "denied":
             _LOG.info("%s refused: %s, record %s", self.tool.name, error, entry.id)
-        point.timings.report(call, outcome)
+        enforcement.timings.report(call, outcome)
         return entry
 
     def _append(
         self, call: Call, outcome: partial[Outcome], detail: partial[Detail] | None, after: After | None = None
     ) -> Entry:
         """Append an outcome, which lowers the mark of its task if it has to; one that no ledger can hold gets short."""
-        ledger = self._point.ledger
+        ledger = self.enforcement.ledger
 
         def append(outcome: partial[Outcome]) -> Entry:
             try:
@@ -812,6 +807,6 @@ class Guard:
                 if error.code != "bad_record":
                     raise
                 _LOG.error("the outcome of %s is recorded without what no record can hold: %s", self.tool.name, error)
-                return ledger.append(self._told.shortened(outcome), record_id=call.outcome, after=after)
+                return ledger.append(self._records.shortened(outcome), record_id=call.outcome, after=after)
 
         return append(outcome) if self._flow is None else self._flow.conclude(call, outcome, append)

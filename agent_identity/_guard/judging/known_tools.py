@@ -13,8 +13,6 @@ from agent_identity._policy.decision.request import Claims, Policy, Tool
 from agent_identity._policy.language.labels import facts_about
 from agent_identity._policy.rules.review import absent_tools
 
-__all__ = ["KnownTools", "annotated", "claims_from"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_TOOLS: Final = 10_000
 _MAX_FUNCTIONS: Final = 16
@@ -30,7 +28,7 @@ _Labels = tuple[str, ...]
 class KnownTools:
     """The tools of one enforcer. Thread-safe: each write is one dict entry or a flag."""
 
-    __slots__ = ("_alone", "_endorsing", "_expected", "_flows", "_functions", "_known", "_reviewed", "_told")
+    __slots__ = ("_alone", "_endorsing", "_expected", "_flows", "_functions", "_known", "_reviewed", "_warned")
 
     def __init__(self) -> None:
         self._alone: dict[str, None] = {}
@@ -40,7 +38,7 @@ class KnownTools:
         self._known: dict[str, tuple[Tool, _Labels | None]] = {}
         self._reviewed = False
         self._flows: dict[str, DeclaredFlow] = {}
-        self._told: dict[str, None] = {}
+        self._warned: dict[str, None] = {}
 
     def learn(
         self,
@@ -69,12 +67,12 @@ class KnownTools:
 
     def tell_labels(self, tool: Tool, policy: Policy | None) -> None:
         """Log once for each tool that its labels say nothing of its consequences, where the policy depends on them."""
-        if not tool.labels or tool.name in self._told or not has_flow_rules(policy):
+        if not tool.labels or tool.name in self._warned or not has_flow_rules(policy):
             return
         stated = facts_about(tool.name, stated_tools(policy))
         unknown = unknown_consequences((*tool.labels, *((stated and stated.labels) or ())))
-        if unknown and len(self._told) < _MAX_TOOLS:
-            self._told[tool.name] = None
+        if unknown and len(self._warned) < _MAX_TOOLS:
+            self._warned[tool.name] = None
             _LOG.warning("%s: %s", tool.name, told_of(unknown))
 
     def knows_threads(self, name: str) -> bool:
@@ -118,14 +116,14 @@ class KnownTools:
         self._expected.append(names)
 
     def remind(self) -> None:
-        """Log once the names of declared tools that nobody guards; called after a task has ended."""
+        """Log once the names of declared tools that no one guards; called after a task has ended."""
         while self._expected:
             names = self._expected.pop()
             if names:
                 _LOG.warning("tool_options names tools that nobody has guarded yet: %s", ", ".join(sorted(names)))
 
     def review(self, policy: Policy | None) -> None:
-        """Log once the tools that a policy names and nobody guards; called after the end of a task.
+        """Log once the tools that a policy names and no one guards; called after the end of a task.
 
         Before that, tools may still be registered: those of MCP servers, and those that middleware guards.
         """

@@ -33,8 +33,6 @@ from agent_identity._record.parts import RevocationChange, RevocationState, Time
 from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 
-__all__ = ["LIST_NAME", "Revocations", "named", "read_list"]
-
 LIST_NAME: Final = "revocations"
 """The store's name of the signed list."""
 
@@ -60,6 +58,9 @@ class Revocations:
         clock: Source of time.
         forbid: Refuses acts that are forbidden to guarded bodies.
         pseudonyms: The pseudonyms of principals, by which the list names them.
+
+    Attributes:
+        known: The newest list that this process has taken; the state is not asked.
     """
 
     __slots__ = (
@@ -70,7 +71,6 @@ class Revocations:
         "_found",
         "_generation",
         "_ledger",
-        "_list",
         "_lock",
         "_near",
         "_pseudonyms",
@@ -79,6 +79,7 @@ class Revocations:
         "_state",
         "_taken",
         "_trust",
+        "known",
     )
 
     def __init__(
@@ -101,7 +102,7 @@ class Revocations:
         self._signer = signer
         self._trust = trust
         self._clock = clock
-        self._list = RevocationList()
+        self.known = RevocationList()
         # The latest list from the state, parsed and as signed.
         self._found: tuple[RevocationList, bytes] = RevocationList(), b""
         # Reentrant, because a signal handler may revoke while this thread is inside.
@@ -170,8 +171,8 @@ class Revocations:
                 "back, the next call tries again",
                 code="state_unavailable",
             ) from None
-        if self._list.entries:
-            entry = find(self._list)
+        if self.known.entries:
+            entry = find(self.known)
             if entry is not None:
                 raise _refusal(entry)
 
@@ -204,15 +205,10 @@ class Revocations:
                 self._catch_up()
         except (StateError, Denied) as error:
             return ("state" if isinstance(error, StateError) else "revocations", str(error))
-        for entry in self._list.entries:
+        for entry in self.known.entries:
             if entry.kind == "everything":
                 return "revocations", str(_refusal(entry))
         return None if self._beside is None else self._beside.fault()
-
-    @property
-    def known(self) -> RevocationList:
-        """The newest list that this process has taken; the state is not asked."""
-        return self._list
 
     @property
     def unanswered_ns(self) -> int | None:
@@ -228,7 +224,7 @@ class Revocations:
             Denied: The list is unreadable.
         """
         self._read()
-        return self._list
+        return self.known
 
     def revoke(self, kind: RevokedKind, name: str, *, reason: str | None = None, suspend: bool = False) -> None:
         """See :meth:`Enforcer.revoke`."""
@@ -331,7 +327,7 @@ class Revocations:
         found = self.export()
         listed = trusted_revocations(found, self._trust.follow(successors_in(found)), of_revoked_keys=True)
         now = self._clock.wall_ns() // _NS
-        known = listed.keeping(self._list, before=self._found[0])
+        known = listed.keeping(self.known, before=self._found[0])
         again = RevocationList(known.version + 1, now, known.entries)
         self._state.put(LIST_NAME, again.version, self._signed(again))
         return self.current
@@ -360,7 +356,7 @@ class Revocations:
                 return
             try:
                 listed = trusted_revocations(kept[1], self._trust.follow(successors_in(kept[1])))
-                newest = listed.keeping(self._list, before=self._found[0])
+                newest = listed.keeping(self.known, before=self._found[0])
             except TokenError as error:
                 raise Denied(
                     f"the list of revocations in the shared state does not verify here ({error.code}), so nothing "
@@ -375,7 +371,7 @@ class Revocations:
                     code="revocations_unreadable",
                 ) from None
             if number >= self._taken:  # As above, since what interrupts this thread may read as well.
-                self._list, self._found = newest, (listed, kept[1])
+                self.known, self._found = newest, (listed, kept[1])
                 self._taken = number  # Only now: a refused list stays unread.
 
     def after_fork_in_child(self) -> None:

@@ -19,8 +19,6 @@ from agent_identity._policy.decision.obligations import Obligation
 from agent_identity._spans.span_attributes import APPROVER_ATTRIBUTE
 from agent_identity.canonical import JSON
 
-__all__ = ["SpanFacts", "SpanOptions", "captures_content"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _ON_SPANS: Final = frozenset({"SPAN_ONLY", "SPAN_AND_EVENT"})

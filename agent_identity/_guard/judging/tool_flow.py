@@ -44,8 +44,6 @@ from agent_identity._record.parts import ArgumentOrigin, MarkAfter, MarkCause
 from agent_identity._record.schema import Outcome
 from agent_identity.errors import ConfigurationError, ContentBlocked, EvidenceError, StateError
 
-__all__ = ["DeclaredFlow", "Delivered", "Restores", "ToolFlow", "checked_destination", "facts_of", "origins_of"]
-
 Restores: TypeAlias = Mapping[str, str | Sequence[str]]
 """By argument the categories of kept values that may be put into it."""
 
@@ -210,9 +208,14 @@ class ToolFlow:
         tool: The tool.
         policy: The policy in force; what it states about the tool restricts the code, or raises it where it says so.
         said: What the code declares.
+
+    Attributes:
+        declaration: The labels of results, by code and policy together.
+        destinations: The arguments that decide where a call leads, each with whether it may be empty.
+        endorses: True if results have the declared label whatever the mark is.
     """
 
-    __slots__ = ("_declaration", "_destinations", "_endorses", "_lowest", "_words")
+    __slots__ = ("_lowest", "_words", "declaration", "destinations", "endorses")
 
     def __init__(self, tool: Tool, policy: Policy | None, said: DeclaredFlow) -> None:
         otherwise = UNTRUSTED if tool.server is not None or tool.kind in _FOREIGN_KINDS else UNKNOWN
@@ -224,27 +227,12 @@ class ToolFlow:
             if stated.returns:
                 more = declared(dict(stated.returns), otherwise if stated.raises else TRUSTED)
                 declaration = more if stated.raises else declaration.restricted(more)
-        self._declaration: Declaration = declaration
+        self.declaration: Declaration = declaration
         self._lowest = declaration.lowest
-        self._destinations = _destinations_of(said, of_policy)
-        self._endorses = said.endorses
+        self.destinations: Final = _destinations_of(said, of_policy)
+        self.endorses: Final = said.endorses
         # What a server declares may be a stranger's text.
         self._words = ToolWords(dict(said.choices) if tool.server is None else {}, said.parameters)
-
-    @property
-    def declaration(self) -> Declaration:
-        """The labels of results, by code and policy together."""
-        return self._declaration
-
-    @property
-    def destinations(self) -> Mapping[str, bool]:
-        """The arguments that decide where a call leads, each with whether it may be empty."""
-        return self._destinations
-
-    @property
-    def endorses(self) -> bool:
-        """True if results have the declared label whatever the mark is."""
-        return self._endorses
 
     def look(self, call: Call, task: Task, arguments: Arguments) -> FlowFacts | None:
         """Take the mark at which a call is judged, after joining what came back from other processes.
@@ -270,7 +258,7 @@ class ToolFlow:
             label = kept.label or UNTRUSTED
             flow.learned(kept.content, label, kept.source)
             flow.join(label, intent=kept.source, name=call.tool, cause="read", is_source=label != TRUSTED)
-        judged = flow.judged(arguments.view, arguments.supplied, self._destinations, self._words)
+        judged = flow.judged(arguments.view, arguments.supplied, self.destinations, self._words)
         call.flow = CallFlow(judged)
         return facts_of(judged)
 
@@ -391,11 +379,11 @@ class ToolFlow:
         flow.refresh()
         flow.gather()
         base, (leaves, whole) = self._base(call, flow), _parts_of(content)
-        own, labels = labels_of(self._declaration, leaves, whole=whole)
+        own, labels = labels_of(self.declaration, leaves, whole=whole)
         before = leaves
         if content is not original:
             before, all_before = _parts_of(original)
-            own = own.meet(label_of(self._declaration, before, whole=all_before))
+            own = own.meet(label_of(self.declaration, before, whole=all_before))
             whole = whole and all_before
         label = own.meet(base)
         is_source = own.meet(of_call.limit) != TRUSTED or call.route is not None
@@ -437,7 +425,7 @@ class ToolFlow:
             return [base] * len(leaves)
         if [steps for steps, _ in leaves] != [steps for steps, _ in before]:
             # Obligations may have moved parts to paths with better labels.
-            return [label_of(self._declaration, before, whole=True).meet(changed)] * len(leaves)
+            return [label_of(self.declaration, before, whole=True).meet(changed)] * len(leaves)
         return [
             base if value is original or value == original else changed
             for (_, value), (_, original) in zip(leaves, before, strict=True)
@@ -464,7 +452,7 @@ class ToolFlow:
         """
         limit, judged = _flow_of(call).limit, _flow_of(call).judged
         base = limit if call.route is None else limit.meet(UNKNOWN)
-        if self._endorses and call.route is None:
+        if self.endorses and call.route is None:
             return base
         if judged is None:
             return base.meet(UNTRUSTED)

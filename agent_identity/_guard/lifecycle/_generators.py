@@ -23,8 +23,6 @@ from agent_identity.errors import Denied
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 
-__all__ = ["Begin", "BeginAsync", "continued", "drive", "drive_async"]
-
 Begin = Callable[[], tuple[Call, object]]
 BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
 

@@ -12,8 +12,6 @@ from opentelemetry.trace import get_current_span, set_span_in_context
 
 from agent_identity._guard.tasks.task_context import Attachment, marked_as_here
 
-__all__ = ["bind_stream"]
-
 T = TypeVar("T")
 
 
@@ -41,23 +39,23 @@ def bind_stream(stream: Iterator[T] | AsyncIterator[T]) -> Generator[T] | AsyncG
 
 
 def _bound(stream: Iterator[T], context: Context) -> Generator[T]:
-    aside: tuple[Attachment, ...] = ()
+    inner: tuple[Attachment, ...] = ()
     try:
         while True:
-            around = _resumed(context, aside)
+            around = _resumed(context, inner)
             try:
                 item = next(stream)
                 after = _with_span(context)
             except StopIteration:
                 return
             finally:
-                aside = around.release()
-            context = context if aside else after  # What is set aside has a span of its own.
+                inner = around.release()
+            context = context if inner else after  # What was attached inside has a span of its own.
             yield item
     finally:
         close = getattr(stream, "close", None)
         if close is not None:
-            around = _resumed(context, aside)
+            around = _resumed(context, inner)
             try:
                 close()
             finally:
@@ -65,33 +63,33 @@ def _bound(stream: Iterator[T], context: Context) -> Generator[T]:
 
 
 async def _bound_async(stream: AsyncIterator[T], context: Context) -> AsyncGenerator[T]:
-    aside: tuple[Attachment, ...] = ()
+    inner: tuple[Attachment, ...] = ()
     try:
         while True:
-            around = _resumed(context, aside)
+            around = _resumed(context, inner)
             try:
                 item = await anext(stream)
                 after = _with_span(context)
             except StopAsyncIteration:
                 return
             finally:
-                aside = around.release()
-            context = context if aside else after  # What is set aside has a span of its own.
+                inner = around.release()
+            context = context if inner else after  # What was attached inside has a span of its own.
             yield item
     finally:
         aclose = getattr(cast("object", stream), "aclose", None)
         if aclose is not None:
-            around = _resumed(context, aside)
+            around = _resumed(context, inner)
             try:
                 await aclose()
             finally:
                 around.release()
 
 
-def _resumed(context: Context, aside: tuple[Attachment, ...]) -> Attachment:
+def _resumed(context: Context, inner: tuple[Attachment, ...]) -> Attachment:
     """Attach a context, and on top of it what the last step of a stream left attached."""
     around = Attachment(marked_as_here(context))
-    for attachment in aside:
+    for attachment in inner:
         attachment.attach_again()
     return around
 

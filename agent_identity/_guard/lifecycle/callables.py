@@ -24,8 +24,6 @@ from agent_identity._guard.tasks.task_context import attached
 from agent_identity._policy.decision.resources import check_parameters
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["check_body", "dressed", "guard_of", "guarded", "hints_of", "known_as_guarded"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

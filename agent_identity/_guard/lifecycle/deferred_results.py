@@ -21,19 +21,6 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeGuard, get_args, ge
 from agent_identity._common.narrowing import is_collection, is_plain_dict
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "ATOMS",
-    "CODE",
-    "Lazy",
-    "Nature",
-    "check_lazy",
-    "check_returned",
-    "drop",
-    "holds_lazy",
-    "lazy_result",
-    "nature_of",
-]
-
 Lazy: TypeAlias = Literal["resource"]
 """Results that live on by themselves, like a connection, and are handed out unchanged."""
 

@@ -9,8 +9,6 @@ from agent_identity._guard.lifecycle.steps import CallSteps
 from agent_identity._guard.tasks.task import Task
 from agent_identity.errors import Denied
 
-__all__ = ["Action"]
-
 
 @final
 class Action:
@@ -25,7 +23,7 @@ class Action:
         self._steps = steps
         self._request = request._replace(can_route=False)
         self._call: Call | None = None
-        self._entered = threading.Lock()  # The first to enter takes it; nobody waits for it.
+        self._entered = threading.Lock()  # The first to enter takes it; no one waits for it.
 
     def __enter__(self) -> Call:
         steps = self._steps

@@ -6,11 +6,9 @@ from typing import final
 
 from agent_identity._guard.calls.call import Call, CallRequest
 from agent_identity._guard.lifecycle._generators import continued
-from agent_identity._guard.lifecycle.deferred_results import ATOMS, Lazy
+from agent_identity._guard.lifecycle.deferred_results import ATOMS
 from agent_identity._guard.lifecycle.guarded_block import Action
 from agent_identity._guard.lifecycle.steps import CallSteps, Judge
-
-__all__ = ["Body", "GuardedCall"]
 
 Body = Callable[[Call], object]
 """The code to run if the call may; it gets the call, whose ``arguments`` were judged."""
@@ -27,18 +25,13 @@ class GuardedCall(CallSteps):
 
     __slots__ = ()
 
-    @property
-    def lazy(self) -> Lazy | None:
-        """The declared kind of the tool's results; see :meth:`Enforcer.tool`."""
-        return self._lazy
-
     def judged_by(self, judge: Judge) -> "GuardedCall":
         """Return the same guard with a hook around :meth:`judge`.
 
         Args:
             judge: Gets each request in place of :meth:`judge`, and calls that.
         """
-        return GuardedCall(self._guard, lazy=self._lazy, judge=judge)
+        return GuardedCall(self._guard, lazy=self.lazy, judge=judge)
 
     def run(self, request: CallRequest, body: Body) -> object:
         """Run a body under guard.
@@ -128,19 +121,19 @@ class GuardedCall(CallSteps):
         """
         call.detach()
         if type(result) not in ATOMS:
-            later = continued(self, call, result, self._lazy)
+            later = continued(self, call, result, self.lazy)
             if later is not None:
                 return later
-        return self.end(call, result, self._lazy)
+        return self.end(call, result, self.lazy)
 
     async def succeed_async(self, call: Call, result: object = None) -> object:
         """Do what :meth:`succeed` does without blocking the event loop."""
         call.detach()
         if type(result) not in ATOMS:
-            later = continued(self, call, result, self._lazy)
+            later = continued(self, call, result, self.lazy)
             if later is not None:
                 return later
-        return await self.end_async(call, result, self._lazy)
+        return await self.end_async(call, result, self.lazy)
 
     def suspend(self, call: Call) -> None:
         """Detach a call, and record that its body suspended it, to be repeated with the same id.
@@ -159,19 +152,19 @@ class GuardedCall(CallSteps):
         Args:
             function: Its function, if it has one; a second function of the same name is logged.
         """
-        tools, guard = self._point.tools, self._guard
+        tools, guard = self._enforcement.tools, self._guard
         tools.learn(self.tool, guard.data, guard.declared, endorses=guard.endorses, knows_threads=guard.knows_threads)
-        tools.tell_labels(self.tool, self._point.policy)
+        tools.tell_labels(self.tool, self._enforcement.policy)
         if function is not None:
             tools.learn_function(self.tool, function)
 
     def expect(self, names: set[str]) -> None:
-        """Log, when a task has ended, the names of declared tools that nobody has guarded yet.
+        """Log, when a task has ended, the names of declared tools that no one has guarded yet.
 
         Args:
             names: The names; the caller removes each name from the set when it guards that tool.
         """
-        self._point.tools.expect(names)
+        self._enforcement.tools.expect(names)
 
     def saw(self, calls: Iterable[str]) -> None:
         """Know the ids of calls that a model has just asked for in the open task.
@@ -191,4 +184,4 @@ class GuardedCall(CallSteps):
         Args:
             other: The other one.
         """
-        return self._point is other._point  # noqa: SLF001  Of the same class.
+        return self._enforcement is other._enforcement  # noqa: SLF001  Of the same class.

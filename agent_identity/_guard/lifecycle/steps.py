@@ -24,8 +24,6 @@ from agent_identity._policy.decision.request import Tool
 from agent_identity._policy.decision.resources import has_placeholders
 from agent_identity.errors import ContentBlocked, Denied
 
-__all__ = ["CallSteps", "Judge"]
-
 Judge = Callable[[CallRequest], Call]
 """Judges a call: :meth:`Guard.judge`, or an integration's hook around it."""
 
@@ -43,21 +41,23 @@ class CallSteps:
         judge: Judges a call in place of :meth:`Guard.judge`, which it must call.
 
     Attributes:
+        lazy: The declared kind of the tool's results; see :meth:`Enforcer.tool`.
+        follows_flow: True if the policy of the enforcer uses information flow.
         judge: Judges a call; its body must not run before :meth:`settle` has returned. See :meth:`Guard.judge`.
     """
 
-    __slots__ = ("_guard", "_lazy", "_links", "_marks", "_point", "_signs_at_once", "_store_waits", "judge")
+    __slots__ = ("_enforcement", "_guard", "_links", "_signs_at_once", "_store_waits", "follows_flow", "judge", "lazy")
 
     def __init__(self, guard: Guard, *, lazy: Lazy | None = None, judge: Judge | None = None) -> None:
-        point = guard.point
+        enforcement = guard.enforcement
         self._guard: Final = guard
         self.judge: Final = guard.judge if judge is None else judge
-        self._lazy: Final = lazy
-        self._point: Final = point
-        self._marks: Final = point.flows is not None
+        self.lazy: Final = lazy
+        self._enforcement: Final = enforcement
+        self.follows_flow: Final = enforcement.flows is not None
         self._links: Final = guard.declares_by_call or any(map(has_placeholders, guard.tool.touches))
-        self._signs_at_once: Final = point.spans.signs_at_once
-        self._store_waits: Final = type(point.state) is not MemoryState
+        self._signs_at_once: Final = enforcement.spans.signs_at_once
+        self._store_waits: Final = type(enforcement.state) is not MemoryState
 
     @property
     def tool(self) -> Tool:
@@ -67,27 +67,22 @@ class CallSteps:
     @property
     def mode(self) -> Mode:
         """The mode of the enforcer: ``enforce`` refuses calls, ``monitor`` runs and records everything."""
-        return self._point.mode
+        return self._enforcement.mode
 
     @property
     def clock(self) -> Clock:
         """The clock of the enforcer."""
-        return self._point.clock
+        return self._enforcement.clock
 
     @property
     def current_task(self) -> Task | None:
         """The enforcer's task in the current context, alive or not; ``None`` outside any task."""
-        return self._point.ambience.current()
-
-    @property
-    def follows_flow(self) -> bool:
-        """True if the policy of the enforcer uses information flow."""
-        return self._marks
+        return self._enforcement.task_context.current()
 
     @property
     def can_suspend(self) -> bool:
         """True if a route of the enforcer leads to an approval channel that suspends calls, and calls are refused."""
-        channels = (route for route in self._point.routes.values() if isinstance(route, Approval))
+        channels = (route for route in self._enforcement.routes.values() if isinstance(route, Approval))
         return self.mode == "enforce" and any(channel.suspends for channel in channels)
 
     async def waits_async(self, request: CallRequest) -> bool:
@@ -127,7 +122,7 @@ class CallSteps:
         suspends: tuple[type[BaseException], ...] = (Exception, *channel.suspends)
         try:
             try:
-                answer = await self._point.approvals.decide_async(call, channel, steps)
+                answer = await self._enforcement.approvals.decide_async(call, channel, steps)
             except suspends as error:
                 await steps.take(partial(self._guard.settle, call, partial(_raise, error)))
             else:
@@ -153,7 +148,7 @@ class CallSteps:
             return
         if not task.lease.watched:
             with suppress(Denied):  # From now on the lease itself refuses.
-                task.lease.check(self._point.clock)
+                task.lease.check(self._enforcement.clock)
         if not task.lease.live:
             await off_loop(partial(self._lapse, call))
 
@@ -186,7 +181,7 @@ class CallSteps:
 
     async def check_sent_async(self, call: Call, sent: object) -> None:
         """Do what :meth:`check_sent` does without blocking the event loop."""
-        if sent is not None and self._marks:
+        if sent is not None and self.follows_flow:
             await off_loop(partial(self._guard.check_sent, call, sent))
 
     async def check_async(self, call: Call) -> None:
@@ -207,7 +202,7 @@ class CallSteps:
             at_once(self._guard.check, call)
         elif task is not None:
             try:
-                task.lease.look(self._point.clock)
+                task.lease.look(self._enforcement.clock)
             except Denied:
                 self._guard.check(call)
 
@@ -222,7 +217,7 @@ class CallSteps:
 
     async def emit_async(self, call: Call, item: object) -> object:
         """Do what :meth:`emit` does without blocking the event loop."""
-        if not self._guard.inspects and not self._marks:
+        if not self._guard.inspects and not self.follows_flow:
             call.look_back()
             return item
         if self._guard.inspects_slowly or self._marks_wait(call.task) or not self._records_at_once(call):
@@ -251,7 +246,7 @@ class CallSteps:
     async def offer_async(self, call: Call, *items: object, last: bool = False) -> list[object]:
         """Do what :meth:`offer` does without blocking the event loop."""
         offer = partial(self._guard.offer, call, items, last=last)
-        if not self._guard.inspects and not self._marks:
+        if not self._guard.inspects and not self.follows_flow:
             return offer()
         if self._guard.inspects_slowly or self._marks_wait(call.task) or not self._records_at_once(call):
             return await off_loop(offer)
@@ -298,7 +293,7 @@ class CallSteps:
 
     def _ends_at_once(self, call: Call, result: object, lazy: Lazy | None) -> bool:
         """Return whether the end of a call can be recorded without blocking."""
-        if self._marks or self._guard.inspects_slowly or not self._records_at_once(call):
+        if self.follows_flow or self._guard.inspects_slowly or not self._records_at_once(call):
             return False
         if type(result) in ATOMS:
             return True
@@ -334,7 +329,7 @@ class CallSteps:
         """Withhold an unfinished result; monitor mode records that it would have been refused."""
         error = lazy_result(self._guard.tool.name)
         self._guard.fail(call, error, CODE)
-        if self._point.mode == "enforce":
+        if self._enforcement.mode == "enforce":
             drop(result)
             raise error
 
@@ -359,7 +354,7 @@ class CallSteps:
         """
         call.detach()
         cut = isinstance(error, GeneratorExit) and not closed
-        marks = self._marks and says_something(error)
+        marks = self.follows_flow and says_something(error)
         waits = marks or self._guard.inspects_slowly or self._leaves(call)
         with _unchained():
             if cut or call.done or (self._records_at_once(call) and not waits):
@@ -389,7 +384,7 @@ class CallSteps:
         if self._guard.slow or (self._store_waits and self._guard.asks_state(request)):
             return False
         try:
-            task = self._point.ambience.current()
+            task = self._enforcement.task_context.current()
         except Exception:  # Our own defect; the guard meets it as well, and refuses with a code.
             return False
         takes = task is not None and self._store_waits and bool(task.limits)
@@ -405,17 +400,17 @@ class CallSteps:
         if not self._writes_at_once(task):
             return False
         try:
-            return task is None or not (task.lease.watched or not self._point.revocations.is_current())
+            return task is None or not (task.lease.watched or not self._enforcement.revocations.is_current())
         except Exception:  # As above: for example a closed store.
             return False
 
     def _writes_at_once(self, task: Task | None) -> bool:
         """Return whether a record of the task is one write without any read."""
-        point = self._point
+        enforcement = self._enforcement
         try:
-            if not point.ledger.at_once or (self._links and not point.digests.knows(RESOURCES)):
+            if not enforcement.ledger.at_once or (self._links and not enforcement.digests.knows(RESOURCES)):
                 return False
-            return point.digests.knows(point.ledger.stream if task is None else task.id)
+            return enforcement.digests.knows(enforcement.ledger.stream if task is None else task.id)
         except Exception:  # As above: a stream that cannot begin.
             return False
 
@@ -424,7 +419,7 @@ class CallSteps:
         return self._store_waits and (call.reserved is not None or call.approval is not None)
 
     def _records_at_once(self, call: Call) -> bool:
-        inline = self._point.inline or type(call.execution.span) is AdoptedSpan
+        inline = self._enforcement.inline or type(call.execution.span) is AdoptedSpan
         return (not inline or self._signs_at_once) and self._writes_at_once(call.task)
 
 

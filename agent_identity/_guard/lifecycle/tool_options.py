@@ -14,8 +14,6 @@ from agent_identity._guard.lifecycle.guarded_call import GuardedCall
 from agent_identity._policy.decision.decision import check_labels
 from agent_identity._policy.decision.resources import Touches, check_parameters, check_touches
 
-__all__ = ["ToolOptions"]
-
 _ELSEWHERE: Final = frozenset({"mcp", "model", "streamed_model"})
 """The kinds of models, and of tools of MCP servers, including those whose server is unknown."""
 

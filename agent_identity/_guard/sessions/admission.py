@@ -20,6 +20,7 @@ from agent_identity._guard.telemetry.spans import traced
 from agent_identity._identity.principals.principals import Agent, Principal
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._policy.decision.decision import Decision, Effect
+from agent_identity._record import parts
 from agent_identity._record import schema as records
 from agent_identity._record.parts import Action, AgentRegistration, Time
 from agent_identity.errors import (
@@ -33,8 +34,6 @@ from agent_identity.errors import (
     TokenError,
 )
 
-__all__ = ["Admission", "opening_action", "record_denied", "record_refusal", "refusing"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 OPENING: Final = "invoke_agent"
@@ -46,18 +45,18 @@ class Admission:
     """Checks an agent against the registry before it gets a grant. Thread-safe.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         registry: The registry; read again whenever its file has changed.
         required: Refuse unregistered agents; otherwise the registry binds only the registered ones.
         trust: The trusted keys.
     """
 
-    __slots__ = ("_marked", "_point", "_recorded", "_registry", "_required", "_trust")
+    __slots__ = ("_enforcement", "_marked", "_recorded", "_registry", "_required", "_trust")
 
     def __init__(
-        self, point: EnforcementContext, registry: AgentRegistry, *, required: bool, trust: FollowedTrust
+        self, enforcement: EnforcementContext, registry: AgentRegistry, *, required: bool, trust: FollowedTrust
     ) -> None:
-        self._point = point
+        self._enforcement = enforcement
         self._registry = registry
         self._required = required
         self._trust = trust
@@ -87,8 +86,8 @@ class Admission:
                 return MAX_TTL
             registration.check_scope(scope)
         except Denied as denied:
-            record_refusal(self._point, denied, agent, principal=principal, parent=parent, start_ns=wall_ns)
-            if self._point.mode == "monitor":
+            record_refusal(self._enforcement, denied, agent, principal=principal, parent=parent, start_ns=wall_ns)
+            if self._enforcement.mode == "monitor":
                 return MAX_TTL
             raise
         self._record_use(registration, wall_ns)
@@ -103,7 +102,7 @@ class Admission:
             EvidenceError: The registration could not be recorded.
         """
         leaf = chain.leaf
-        wall = self._point.clock.wall_ns()
+        wall = self._enforcement.clock.wall_ns()
         registration = self._registration(leaf.agent, chain, wall // _NS)
         if registration is not None:
             registration.check_scope(leaf.scope)
@@ -142,8 +141,8 @@ class Admission:
             return
         name = f"registry:{registry.history[0].hash}"
         size, last = registry.mark
-        if not self._point.state.put(name, size, last.encode()):
-            size_seen, hashed = cast("tuple[int, bytes]", self._point.state.get(name))
+        if not self._enforcement.state.put(name, size, last.encode()):
+            size_seen, hashed = cast("tuple[int, bytes]", self._enforcement.state.get(name))
             registry.check_continues((size_seen, hashed.decode()))
         self._marked = registry
 
@@ -155,7 +154,7 @@ class Admission:
         facts = AgentRegistration(hash=registration.hash, purpose=registration.purpose, status=registration.status)
         agent, time = agent_fact(registration.agent), Time.at(wall_ns)
         try:
-            self._point.ledger.append(partial(records.Registration, time=time, agent=agent, registration=facts))
+            self._enforcement.ledger.append(partial(records.Registration, time=time, agent=agent, registration=facts))
         except BaseException:
             del self._recorded[registration.hash]
             raise
@@ -163,7 +162,7 @@ class Admission:
 
 @contextmanager
 def refusing(
-    point: EnforcementContext, agent: Agent, *, principal: Principal, parent: Task | None, start_ns: int
+    enforcement: EnforcementContext, agent: Agent, *, principal: Principal, parent: Task | None, start_ns: int
 ) -> Generator[None]:
     """Refuse and record an opening that fails by an internal, store or signer error, as the guard does.
 
@@ -174,24 +173,24 @@ def refusing(
     try:
         yield
     except (ConfigurationError, EvidenceError, StateError) as error:
-        point.openings.fail(str(error), point.clock)
+        enforcement.openings.fail(str(error), enforcement.clock)
         raise
     except (AgentIdentityError, TypeError, ValueError):
         raise  # It has a code, or is the caller's own mistake.
     except Exception as error:  # noqa: BLE001 - Authority fails closed.
         told = safe_message(error)
-        point.openings.fail(told, point.clock)
+        enforcement.openings.fail(told, enforcement.clock)
         _LOG.error("a task could not be opened, it is refused: %s", told)
         denied = Denied(failure("the opening of the task", error), code="guard_failed")
     else:
-        point.openings.succeed()
+        enforcement.openings.succeed()
         return
-    record_refusal(point, denied, agent, principal=principal, parent=parent, start_ns=start_ns)
+    record_refusal(enforcement, denied, agent, principal=principal, parent=parent, start_ns=start_ns)
     raise denied
 
 
 def record_refusal(
-    point: EnforcementContext,
+    enforcement: EnforcementContext,
     denied: Denied | AttenuationError,
     agent: Agent,
     *,
@@ -203,7 +202,7 @@ def record_refusal(
     """Record a refused opening; in monitor mode, one that would have been refused.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         denied: The refusal; gets the id of the record.
         agent: The agent that would have got the grant.
         principal: The principal.
@@ -218,11 +217,16 @@ def record_refusal(
     refused = principal_fact(principal) if parent is None else None
     action = opening_action(agent, refused, stage="open" if parent is None else "delegate")
     record_denied(
-        point, denied, action, parent=parent, start_ns=start_ns, monitored=point.mode == "monitor" and not always
+        enforcement,
+        denied,
+        action,
+        parent=parent,
+        start_ns=start_ns,
+        monitored=enforcement.mode == "monitor" and not always,
     )
 
 
-def opening_action(agent: Agent, principal: records.Principal | None, *, stage: Literal["open", "delegate"]) -> Action:
+def opening_action(agent: Agent, principal: parts.Principal | None, *, stage: Literal["open", "delegate"]) -> Action:
     """Return the action member of a record about an opening.
 
     Args:
@@ -234,7 +238,7 @@ def opening_action(agent: Agent, principal: records.Principal | None, *, stage: 
 
 
 def record_denied(
-    point: EnforcementContext,
+    enforcement: EnforcementContext,
     denied: Denied | AttenuationError,
     action: Action,
     *,
@@ -245,7 +249,7 @@ def record_denied(
     """Record the refusal of an act other than a tool call; in monitor mode, one that would have been refused.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         denied: The refusal; gets its decision and the reference to the record.
         action: The refused act.
         parent: The task of the act; None outside any task.
@@ -255,15 +259,15 @@ def record_denied(
     Raises:
         EvidenceError: The refusal could not be recorded.
     """
-    fact, facts = _decided(point, denied, monitored=monitored), None if parent is None else parent.facts
-    span = point.spans.start(*_span_of(action), start_ns)
-    end_ns = max(point.clock.wall_ns(), start_ns)
+    fact, facts = _decided(enforcement, denied, monitored=monitored), None if parent is None else parent.facts
+    span = enforcement.spans.start(*_span_of(action), start_ns)
+    end_ns = max(enforcement.clock.wall_ns(), start_ns)
     trace = traced(span).rooted
     try:
         intent = None
         if monitored:
             make = partial(records.Intent, time=Time.at(start_ns), action=action, decision=fact, trace=trace)
-            intent = point.ledger.append(partial(make, **parties(facts))).id
+            intent = enforcement.ledger.append(partial(make, **parties(facts))).id
         outcome = partial(
             records.Outcome,
             time=Time.at(start_ns, end_ns),
@@ -276,22 +280,24 @@ def record_denied(
         )
         outcome = partial(outcome, **parties(facts, short=True))
         detail = None if monitored else _detail(parent)
-        ended = point.ledger.append(outcome, detail=detail, after=lambda entry: point.spans.finish(span, entry, end_ns))
+        ended = enforcement.ledger.append(
+            outcome, detail=detail, after=lambda entry: enforcement.spans.finish(span, entry, end_ns)
+        )
         denied.reference = ended.id
     except BaseException:
-        point.spans.abandon(span)
+        enforcement.spans.abandon(span)
         raise
     if parent is not None:
         parent.tally.refused(monitored=monitored)
 
 
-def _decided(point: EnforcementContext, denied: Denied | AttenuationError, *, monitored: bool) -> records.Decision:
+def _decided(enforcement: EnforcementContext, denied: Denied | AttenuationError, *, monitored: bool) -> parts.Decision:
     """Attach the decision to a refusal, and return the decision member of its record."""
     decision = Decision(effect=Effect.BLOCK, reason=denied.code)
     if isinstance(denied, Denied):
         denied.decision = decision
     argument = denied.argument if isinstance(denied, OutOfScope | AttenuationError) else None
-    return decision_fact(decision, "audit" if monitored else "block", point.mode, argument)
+    return decision_fact(decision, "audit" if monitored else "block", enforcement.mode, argument)
 
 
 def _detail(parent: Task | None) -> partial[records.Detail] | None:

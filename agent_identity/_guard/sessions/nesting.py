@@ -1,7 +1,7 @@
 """Refuses acts that are forbidden to guarded bodies: open other tasks, decide about calls, lift suspensions.
 
 A tool has the authority of its task and no other. Its code can reach the enforcer, so without these rules it could
-impersonate anybody: it would only have to open a task for them, or approve as them (decision 0008).
+impersonate anyone: it would only have to open a task for them, or approve as them (decision 0008).
 """
 
 import logging
@@ -23,8 +23,6 @@ from agent_identity._guard.tasks.task_context import Body, bodies_around
 from agent_identity._identity.principals.principals import Agent, Human, Principal, Service
 from agent_identity._record.parts import Action
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
-
-__all__ = ["Listed", "Nesting", "Permits", "permits_of"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
@@ -49,7 +47,7 @@ def permits_of(nested: Listed) -> Permits:
         raise TypeError("nested is malformed; use a list of Human(...) and Service(...), or a function of a principal")
     if not nested:
         return _nobody
-    if any(body.ambience.enforced for body in bodies_around()):
+    if any(body.task_context.enforced for body in bodies_around()):
         raise ConfigurationError(
             "nested= is set inside a guarded body; open the enforcer at the start of the program, outside any tool"
         )
@@ -84,11 +82,11 @@ class Nesting:
     """Refuses forbidden acts of guarded bodies, with a record and a log line.
 
     Attributes:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         permits: Predicate of the principals for whom a body may open a task of its own.
     """
 
-    point: EnforcementContext
+    enforcement: EnforcementContext
     permits: Permits
 
     def begin(
@@ -142,7 +140,7 @@ class Nesting:
             "list the principal in Enforcer.open(nested=...)",
             code="task_in_body",
         )
-        action = opening_action(agent, principal_fact(self.point.shown(principal)), stage="open")
+        action = opening_action(agent, principal_fact(self.enforcement.shown(principal)), stage="open")
         self._refuse(denied, action, bodies, outer)
         return None
 
@@ -184,23 +182,25 @@ class Nesting:
 
     def _acting(self, bodies: tuple[Body, ...]) -> Task | None:
         """Return this enforcer's task of the body, even if it is hidden."""
-        current = self.point.ambience.current()
+        current = self.enforcement.task_context.current()
         if current is not None:
             return current
-        return next((b.task for b in reversed(bodies) if b.is_here and b.ambience is self.point.ambience), None)
+        return next(
+            (b.task for b in reversed(bodies) if b.is_here and b.task_context is self.enforcement.task_context), None
+        )
 
     def _monitored(self, bodies: tuple[Body, ...]) -> bool:
         # Monitor mode of another enforcer must not bypass one that enforces.
-        return self.point.mode == "monitor" and not any(body.ambience.enforced for body in bodies)
+        return self.enforcement.mode == "monitor" and not any(body.task_context.enforced for body in bodies)
 
     def _refuse(self, denied: Denied, action: Action, bodies: tuple[Body, ...], outer: Task | None) -> None:
         monitored = self._monitored(bodies)
         record_denied(
-            self.point,
+            self.enforcement,
             denied,
             action,
             parent=outer,
-            start_ns=self.point.clock.wall_ns(),
+            start_ns=self.enforcement.clock.wall_ns(),
             monitored=monitored,
         )
         what = "would be refused" if monitored else "refused"

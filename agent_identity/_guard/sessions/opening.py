@@ -33,8 +33,6 @@ from agent_identity.errors import (
     EvidenceError,
 )
 
-__all__ = ["DRAIN_SECONDS", "Opening"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 
@@ -53,12 +51,12 @@ class Opening:
 
     __slots__ = (
         "_attachment",
+        "_enforcement",
         "_entered",
         "_finished",
         "_home",
         "_lock",
         "_make",
-        "_point",
         "_purpose",
         "_recorded",
         "_request",
@@ -71,7 +69,7 @@ class Opening:
 
     def __init__(
         self,
-        point: EnforcementContext,
+        enforcement: EnforcementContext,
         purpose: str | None,
         make: Callable[[], Task],
         *,
@@ -79,7 +77,7 @@ class Opening:
         traceparent: str | None = None,
         request: str | None = None,
     ) -> None:
-        self._point = point
+        self._enforcement = enforcement
         self._request = request
         self._purpose = purpose
         self._make = make
@@ -113,7 +111,7 @@ class Opening:
             self._begin(task)
         except BaseException as error:
             task.lease.end()
-            self._point.spans.abandon(self._span)
+            self._enforcement.spans.abandon(self._span)
             if isinstance(error, Exception) and not isinstance(error, AgentIdentityError):
                 why = f"the task is not recorded, and therefore not open: {failure('its opening', error)}"
                 raise EvidenceError(why, code="guard_failed") from None
@@ -123,7 +121,7 @@ class Opening:
     def _attach(self, task: Task) -> Task:
         """Make the task the current one, in the context in which its block runs."""
         try:
-            holding = self._point.ambience.holding(task, trace.set_span_in_context(self._span))
+            holding = self._enforcement.task_context.holding(task, trace.set_span_in_context(self._span))
             self._attachment = Attachment(marked_as_here(holding))  # Other code may have replaced our context.
         except BaseException as error:
             self._finish(error)
@@ -140,32 +138,32 @@ class Opening:
             if not self._entered:
                 self._entered = True
                 return
-        point, current = self._point, self._point.ambience.current()
+        enforcement, current = self._enforcement, self._enforcement.task_context.current()
         denied = Denied(
             "this task was entered before; call enforcer.task(...), delegate(...), accept(...) or receive(...) again "
             "for the next block",
             code="already_entered",
         )
         entered = self._task or current
-        if entered is not None:  # Otherwise another thread is opening it just now, and nobody knows for whom.
+        if entered is not None:  # Otherwise another thread is opening it just now, and no one knows for whom.
             record_refusal(
-                point,
+                enforcement,
                 denied,
                 entered.agent,
                 principal=entered.grant.principal,
                 parent=current if current is not None and current.id == entered.id else None,
-                start_ns=point.clock.wall_ns(),
+                start_ns=enforcement.clock.wall_ns(),
                 always=True,
             )
         raise denied
 
     def _begin(self, task: Task) -> None:
-        point = self._point
-        point.renewals.record(point.ledger)
+        enforcement = self._enforcement
+        enforcement.renewals.record(enforcement.ledger)
         self._home = Process.here
-        self._start_ns = point.clock.wall_ns()
+        self._start_ns = enforcement.clock.wall_ns()
         parent = remote_parent(self._trace)
-        self._span = point.spans.start(
+        self._span = enforcement.spans.start(
             f"invoke_agent {task.agent.id}",
             {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": task.agent.id},
             self._start_ns,
@@ -178,14 +176,16 @@ class Opening:
         for grants in self._unrecorded(task):
             token = GrantToken(token=grants[-1].token)
             facts, trace = task_facts(grants, outer)._asdict(), self._traced.ids
-            point.ledger.append(partial(records.Grant, **facts, time=time, trace=trace, grant=token))
+            enforcement.ledger.append(partial(records.Grant, **facts, time=time, trace=trace, grant=token))
         flow = task.flow
         if flow is not None:
             flow.begin(self._request)
         purposeful = replaced(task.facts.task, purpose=task.purpose, outer=outer)
         facts = task.facts._replace(task=purposeful)._asdict()
         mark = None if flow is None else flow.seen
-        point.ledger.append(partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted, judged_at=mark))
+        enforcement.ledger.append(
+            partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted, judged_at=mark)
+        )
 
     def _unrecorded(self, task: Task) -> Iterator[tuple[Grant, ...]]:
         """Yield each chain whose last grant the stream lacks: a verifier needs all grants of a chain."""
@@ -194,9 +194,9 @@ class Opening:
             yield grants
             return
         for number, grant in enumerate(grants, 1):
-            if self._recorded.lacks(self._point.ledger.stream, grant.hash):
+            if self._recorded.lacks(self._enforcement.ledger.stream, grant.hash):
                 yield grants[:number]
-                self._recorded.add(self._point.ledger.stream, grant.hash)
+                self._recorded.add(self._enforcement.ledger.stream, grant.hash)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -243,7 +243,7 @@ class Opening:
     def _drain(self) -> None:
         """Wait until the task's spans are with their processors; spans fail open, the ledger has all."""
         try:
-            self._point.ledger.drain(DRAIN_SECONDS)
+            self._enforcement.ledger.drain(DRAIN_SECONDS)
         except EvidenceError:
             _LOG.warning("the spans of a task are still being signed; they will follow")
         if self._task is not None:
@@ -262,7 +262,7 @@ class Opening:
         try:
             self._record_end(task, error)
         except Exception as failure:
-            self._point.spans.abandon(self._span)
+            self._enforcement.spans.abandon(self._span)
             if error is None:
                 raise
             # The block's own error matters more; the missing record shows in the ledger. Only the class is
@@ -272,8 +272,8 @@ class Opening:
         return True
 
     def _record_end(self, task: Task, error: BaseException | None) -> None:
-        point, span = self._point, self._span
-        end_ns = max(point.clock.wall_ns(), self._start_ns)
+        enforcement, span = self._enforcement, self._span
+        end_ns = max(enforcement.clock.wall_ns(), self._start_ns)
         make = partial(
             records.TaskEnd,
             **task.facts._asdict(),
@@ -287,9 +287,9 @@ class Opening:
         delegation = {GRANT_ATTRIBUTE: "~".join(tokens)}
 
         def finish(entry: Entry) -> None:
-            point.spans.finish(span, entry, end_ns, delegation)
+            enforcement.spans.finish(span, entry, end_ns, delegation)
 
-        point.ledger.append(make, after=finish)
+        enforcement.ledger.append(make, after=finish)
 
 
 def _counts(tally: Tally) -> Counts:

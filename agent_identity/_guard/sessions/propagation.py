@@ -20,8 +20,8 @@ from agent_identity._guard.sessions.admission import record_refusal
 from agent_identity._guard.sessions.tasks import Tasks, current_or_refuse, holder_of, seconds_of
 from agent_identity._guard.tasks.delegation_bundle import DelegationBundle, Grants
 from agent_identity._guard.tasks.exported_grants import AudienceGrant
-from agent_identity._guard.tasks.exported_marks import MarkSigner
 from agent_identity._guard.tasks.facts import task_facts
+from agent_identity._guard.tasks.kept_marks import MarkSigner
 from agent_identity._guard.tasks.task import Task
 from agent_identity._guard.tasks.trace_context import traceparent
 from agent_identity._guard.telemetry.spans import current_trace
@@ -34,8 +34,6 @@ from agent_identity._record import schema as records
 from agent_identity._record.parts import GrantToken, Time
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, Denied, NoTask, TokenError
-
-__all__ = ["ADDRESSED_TTL", "Outbound", "Peer", "Presentation"]
 
 _NS: Final = 1_000_000_000
 _SEED_BYTES: Final = 32
@@ -147,13 +145,13 @@ class Outbound:
 
     def present(self, peer: Peer, tool: str, arguments: Mapping[str, object]) -> Presentation:
         """Return the authority to send with one call to a peer."""
-        task = current_or_refuse(self.tasks.point)
+        task = current_or_refuse(self.tasks.enforcement)
         self._check(task)
-        now = self.tasks.point.clock.wall_ns() // _NS
+        now = self.tasks.enforcement.clock.wall_ns() // _NS
         addressed = task.handed.addressed(peer)
         if addressed is None or (addressed.chain.leaf.expires_at - now < _RENEW and not _as_long_as(task, addressed)):
             addressed = self._address(task, peer)
-        onward, call = addressed.onward, uuid_of(self.tasks.ids.new(self.tasks.point.clock.wall_ns()))
+        onward, call = addressed.onward, uuid_of(self.tasks.ids.new(self.tasks.enforcement.clock.wall_ns()))
         mark = _export(task, addressed.chain.leaf, onward, call)
         self._check(task)  # Only now is it sure that the end will be told to the receiver.
         proof = prove(
@@ -179,7 +177,7 @@ class Outbound:
         ttl: timedelta | None,
     ) -> DelegationBundle | Grants:
         """Return a part of a task's authority for a child process, or for the key of another party."""
-        if current_or_refuse(self.tasks.point) is not task:
+        if current_or_refuse(self.tasks.enforcement) is not task:
             raise NoTask("this is not the task that is open here; export enforcer.current_task")
         seconds = None if ttl is None else seconds_of(ttl)
         seed, holder = b"", to
@@ -206,7 +204,7 @@ class Outbound:
         return call is not None and task.flow.answered(hop, call, mark)
 
     def _address(self, task: Task, peer: Peer) -> AudienceGrant:
-        with self.tasks.attenuating(task, task.agent, self.tasks.point.clock.wall_ns()):
+        with self.tasks.attenuating(task, task.agent, self.tasks.enforcement.clock.wall_ns()):
             scope = task.scope if peer.tools is None else _restricted(task.scope, peer.tools)
         holder = self.tasks.new_key()
         leaf = self._derive(
@@ -233,7 +231,7 @@ class Outbound:
         audience: str | None,
         final: bool = False,
     ) -> Grant:
-        wall = self.tasks.point.clock.wall_ns()
+        wall = self.tasks.enforcement.clock.wall_ns()
         self._check(task)
         remaining = max(1, task.expires_at - wall // _NS)
         if self.tasks.admission is not None:
@@ -257,23 +255,25 @@ class Outbound:
 
     def _check(self, task: Task) -> None:
         """Refuse a task that has ended, or whose chain is revoked, and record the refusal."""
-        point = self.tasks.point
-        task.lease.check(point.clock)
+        enforcement = self.tasks.enforcement
+        task.lease.check(enforcement.clock)
         try:
-            point.check(task)
+            enforcement.check(task)
         except Denied as denied:
-            start_ns = point.clock.wall_ns()
-            record_refusal(point, denied, task.agent, principal=task.grant.principal, parent=task, start_ns=start_ns)
-            if point.mode == "enforce":
+            start_ns = enforcement.clock.wall_ns()
+            record_refusal(
+                enforcement, denied, task.agent, principal=task.grant.principal, parent=task, start_ns=start_ns
+            )
+            if enforcement.mode == "enforce":
                 raise
 
     def _hand_over(self, task: Task, grant: Grant) -> None:
         """Record a grant that is about to leave the process, and note it so that its holder learns of the end."""
-        point = self.tasks.point
-        wall = point.clock.wall_ns()
+        enforcement = self.tasks.enforcement
+        wall = enforcement.clock.wall_ns()
         facts, token = task_facts((*task.chain.grants, grant)), GrantToken(token=grant.token)
         trace, time = current_trace(), Time.at(wall)
-        point.ledger.append(partial(records.Grant, **facts._asdict(), time=time, trace=trace, grant=token))
+        enforcement.ledger.append(partial(records.Grant, **facts._asdict(), time=time, trace=trace, grant=token))
         task.handed.add(grant, wall // _NS)
 
 

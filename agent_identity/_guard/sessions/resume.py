@@ -30,8 +30,6 @@ from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
 from agent_identity._identity.principals.principals import Agent
 from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
 
-__all__ = ["Inbound"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 _CHALLENGE: Final = b"agent_identity: the holder of this grant resumes its task\n"
@@ -105,7 +103,7 @@ class Inbound:
                     "the grant is for another agent; ask the caller for one to this service's agent", code="wrong_agent"
                 )
         # Last, so that only trusted callers can fill the memory of proofs.
-        if not self.tasks.point.state.insert(f"proof:{proof_id}", now=now, expires_at=now + _REMEMBERED):
+        if not self.tasks.enforcement.state.insert(f"proof:{proof_id}", now=now, expires_at=now + _REMEMBERED):
             raise Denied("the proof was used before; make one for each call", code="replay")
         carried = Carried(proof_id, _mark_of(presented, presentation.mark, proof_id))
         return self._open(chain, holder, purpose, presented, carried)
@@ -120,7 +118,7 @@ class Inbound:
     ) -> Opening:
         """Return the context manager that opens the task, or records its refusal."""
         return Opening(
-            self.tasks.point,
+            self.tasks.enforcement,
             purpose,
             lambda: self.opened(guard, values, make),
             recorded=self.recorded,
@@ -146,7 +144,7 @@ class Inbound:
         raise guard.refuse(values, denied) from None
 
     def _now(self) -> int:
-        return self.tasks.point.clock.wall_ns() // _NS
+        return self.tasks.enforcement.clock.wall_ns() // _NS
 
     def _verified(self, tokens: Sequence[str], audience: str | None) -> Chain:
         used: list[str] = []
@@ -164,16 +162,16 @@ class Inbound:
 
     def _open(self, chain: Chain, holder: Signer | None, purpose: str, presented: Chain, carried: Carried) -> Task:
         leaf = chain.leaf
-        self.tasks.point.revocations.check(chain)
+        self.tasks.enforcement.revocations.check(chain)
         if self.tasks.admission is not None:
             self.tasks.admission.check(chain)
         watch = self._watch(chain, presented)
         if watch():
             raise NoTask("the task has ended; open a new one", code="task_ended")
         lease = self.tasks.registry.resume(
-            leaf.task_id, leaf.expires_at * _NS, clock=self.tasks.point.clock, id=leaf.id, watch=watch
+            leaf.task_id, leaf.expires_at * _NS, clock=self.tasks.enforcement.clock, id=leaf.id, watch=watch
         )
-        flows = self.tasks.point.flows
+        flows = self.tasks.enforcement.flows
         flow = None if flows is None else flows.arrived(leaf, presented.leaf, task_facts(chain.grants), carried)
         return self.tasks.start(purpose, chain, holder, lease, ExportedGrants(None), flow=flow)
 
@@ -181,7 +179,7 @@ class Inbound:
         """Return the predicate that the task, or a part of it on the way here, has ended where it was opened."""
         grants = dict.fromkeys(grant.id for grant in (*chain.grants[1:], *presented.grants[1:]))
         names = [f"ended:{name}" for name in (chain.root.task_id, *grants)]
-        state, revocations = self.tasks.point.state, self.tasks.point.revocations
+        state, revocations = self.tasks.enforcement.state, self.tasks.enforcement.revocations
 
         def ended() -> bool:
             now = self._now()
@@ -201,7 +199,7 @@ class Inbound:
 
 
 def _check_possession(chain: Chain, holder: Signer) -> None:
-    """Test the key with a signature, since anybody can present another's public key."""
+    """Test the key with a signature, since anyone can present another's public key."""
     if holder.public_key != chain.leaf.holder:
         raise _not_the_holder("another")
     challenge = _CHALLENGE + chain.leaf.hash.encode()

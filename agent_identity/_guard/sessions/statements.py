@@ -10,8 +10,6 @@ from agent_identity._guard.tasks.task import Task
 from agent_identity._record.parts import Action
 from agent_identity.errors import Denied
 
-__all__ = ["Statements", "checked_text"]
-
 _MAX_TEXT: Final = 1_048_576
 
 
@@ -35,14 +33,14 @@ class Statements:
     """Takes in statements, from host code alone.
 
     Args:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         forbid: Refuses what a guarded body does.
     """
 
-    __slots__ = ("_forbid", "_point")
+    __slots__ = ("_enforcement", "_forbid")
 
-    def __init__(self, point: EnforcementContext, forbid: Callable[[str, str, str], None]) -> None:
-        self._point = point
+    def __init__(self, enforcement: EnforcementContext, forbid: Callable[[str, str, str], None]) -> None:
+        self._enforcement = enforcement
         self._forbid = forbid
 
     def __call__(self, task: Task, text: str, integrity: str | None) -> None:
@@ -55,7 +53,7 @@ class Statements:
             self._forbid(act, "flow", "said_in_body")
             if not task.handed.opened_here:
                 self._refuse(task, act)
-        self._point.check(task)
+        self._enforcement.check(task)
         if task.flow is None:
             return
         if integrity is None:
@@ -69,8 +67,8 @@ class Statements:
             "say it where the task was opened",
             code="said_by_delegate",
         )
-        point, monitored = self._point, self._point.mode == "monitor"
-        start_ns, action = point.clock.wall_ns(), Action(tool=act, kind="flow")
-        record_denied(point, denied, action, parent=task, start_ns=start_ns, monitored=monitored)
+        enforcement, monitored = self._enforcement, self._enforcement.mode == "monitor"
+        start_ns, action = enforcement.clock.wall_ns(), Action(tool=act, kind="flow")
+        record_denied(enforcement, denied, action, parent=task, start_ns=start_ns, monitored=monitored)
         if not monitored:
             raise denied

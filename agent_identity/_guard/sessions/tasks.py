@@ -32,8 +32,6 @@ from agent_identity.errors import (
     NoTask,
 )
 
-__all__ = ["LONGEST_TTL", "Tasks", "current_or_refuse", "holder_of", "seconds_of"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 LONGEST_TTL: Final = 86_400
@@ -49,7 +47,7 @@ class Tasks:
     """Issues the grants of tasks and keeps the registry of those that live.
 
     Attributes:
-        point: The enforcement point.
+        enforcement: The enforcement point.
         registry: The registry of live tasks.
         issuer: Signs root grants.
         issuer_name: The issuer's URI.
@@ -63,7 +61,7 @@ class Tasks:
         speak: Takes in statements of the host about the inputs of a task.
     """
 
-    point: EnforcementContext
+    enforcement: EnforcementContext
     registry: TaskRegistry
     issuer: Signer
     issuer_name: str
@@ -93,9 +91,9 @@ class Tasks:
         limits: Sequence[Limit] = (),
     ) -> Task:
         """Open a task under a fresh root grant."""
-        wall = self.point.clock.wall_ns()
-        shown = self.point.shown(principal)
-        with refusing(self.point, agent, principal=shown, parent=None, start_ns=wall):
+        wall = self.enforcement.clock.wall_ns()
+        shown = self.enforcement.shown(principal)
+        with refusing(self.enforcement, agent, principal=shown, parent=None, start_ns=wall):
             seconds = seconds_of(ttl)
             if self.admission is not None:
                 most = self.admission.admit(agent, scope, principal=shown, parent=None, wall_ns=wall)
@@ -115,11 +113,11 @@ class Tasks:
                 id=uuid_of(self.ids.new(wall)),
                 limits=limits,
             )
-            # Nobody can have requested a key with this id yet.
-            self.point.digests.create(grant.task_id)
+            # No one can have requested a key with this id yet.
+            self.enforcement.digests.create(grant.task_id)
             chain = self._verified((grant.token,), grant, wall, None)
-            lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.point.clock, id=grant.id)
-            flows = self.point.flows
+            lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.enforcement.clock, id=grant.id)
+            flows = self.enforcement.flows
             flow = None if flows is None else flows.opened(chain.leaf, task_facts(chain.grants))
             return self.start(purpose, chain, holder, lease, ExportedGrants(grant.task_id), flow=flow)
 
@@ -145,9 +143,9 @@ class Tasks:
             max_depth: The maximum number of further delegations.
             isolated: The part has a mark of its own.
         """
-        wall = self.point.clock.wall_ns()
-        with refusing(self.point, agent, principal=parent.grant.principal, parent=parent, start_ns=wall):
-            self.point.check(parent)
+        wall = self.enforcement.clock.wall_ns()
+        with refusing(self.enforcement, agent, principal=parent.grant.principal, parent=parent, start_ns=wall):
+            self.enforcement.check(parent)
             remaining = max(1, parent.expires_at - wall // _NS)
             if self.admission is not None:
                 most = self.admission.admit(agent, scope, principal=parent.grant.principal, parent=parent, wall_ns=wall)
@@ -169,7 +167,7 @@ class Tasks:
                     else min(parent.grant.max_depth, parent.grant.depth + 1 + max_depth),
                 )
             chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
-            deadline, clock = _deadline(chain), self.point.clock
+            deadline, clock = _deadline(chain), self.enforcement.clock
             lease = self.registry.open(grant.task_id, deadline, parent.lease, clock=clock, id=grant.id)
             flow = self._flow_of_part(parent, chain, isolated=isolated)
             return self.start(
@@ -177,7 +175,7 @@ class Tasks:
             )
 
     def _flow_of_part(self, parent: Task, chain: Chain, *, isolated: bool) -> TaskFlow | None:
-        flows, above = self.point.flows, parent.flow
+        flows, above = self.enforcement.flows, parent.flow
         if flows is None or above is None:
             return None
         return flows.delegated(above, chain.leaf, task_facts(chain.grants), isolated=isolated)
@@ -189,7 +187,9 @@ class Tasks:
             yield
         except AttenuationError as error:
             principal = parent.grant.principal
-            record_refusal(self.point, error, agent, principal=principal, parent=parent, start_ns=wall, always=True)
+            record_refusal(
+                self.enforcement, error, agent, principal=principal, parent=parent, start_ns=wall, always=True
+            )
             raise
 
     def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, parent: Task | None) -> Chain:
@@ -205,10 +205,10 @@ class Tasks:
             verified=None if parent is None else parent.chain,
         )
         try:
-            self.point.revocations.check(chain)
+            self.enforcement.revocations.check(chain)
         except Denied as denied:
-            record_refusal(self.point, denied, leaf.agent, principal=leaf.principal, parent=parent, start_ns=wall)
-            if self.point.mode == "enforce":
+            record_refusal(self.enforcement, denied, leaf.agent, principal=leaf.principal, parent=parent, start_ns=wall)
+            if self.enforcement.mode == "enforce":
                 raise
         return chain
 
@@ -229,7 +229,7 @@ class Tasks:
         task = Task(
             id=leaf.task_id,
             purpose=purpose,
-            principal=self.point.real(leaf.principal),
+            principal=self.enforcement.real(leaf.principal),
             agent=leaf.agent,
             chain=chain,
             expires_at=leaf.expires_at,
@@ -263,20 +263,20 @@ class Tasks:
     def _end(self, task: Task) -> None:
         """End the authority here, and notify the processes that got a part of it."""
         task.lease.end()
-        self.point.tools.review(self.point.policy)
+        self.enforcement.tools.review(self.enforcement.policy)
         task.tokens.drop()
         if task.lease.parent is None:  # Parts of a task share what it keeps.
-            self.point.tools.remind()
+            self.enforcement.tools.remind()
             task.vault.erase()
         if task.flow is not None:
             task.flow.guarded(task.flow.end)
         if task.handed.opened_here:
-            self.point.approvals.end(task.id)
+            self.enforcement.approvals.end(task.id)
         handed = task.handed.take()
         for name, expires_at in handed.items():
             try:
-                now = self.point.clock.wall_ns() // _NS
-                self.point.state.insert(f"ended:{name}", now=now, expires_at=expires_at + _LATE)
+                now = self.enforcement.clock.wall_ns() // _NS
+                self.enforcement.state.insert(f"ended:{name}", now=now, expires_at=expires_at + _LATE)
             except Exception as error:  # noqa: BLE001 - Delegated authority then ends by its own short lifetime.
                 _LOG.error("other processes could not be notified of the end of a task: %s", safe_message(error))
 
@@ -319,13 +319,13 @@ def seconds_of(ttl: timedelta) -> int:
     return seconds
 
 
-def current_or_refuse(point: EnforcementContext) -> Task:
+def current_or_refuse(enforcement: EnforcementContext) -> Task:
     """Return the current task.
 
     Raises:
         NoTask: There is no task to delegate from.
     """
-    task = point.ambience.current()
+    task = enforcement.task_context.current()
     if task is None:
-        raise NoTask(f"cannot delegate: {point.ambience.missing()}")
+        raise NoTask(f"cannot delegate: {enforcement.task_context.missing()}")
     return task

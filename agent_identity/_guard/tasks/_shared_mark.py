@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Final, final
 from agent_identity._flow.labels import TRUSTED, Label
 from agent_identity._flow.mark import Mark
 from agent_identity._flow.provenance import ProvenanceIndex
-from agent_identity._guard.tasks.exported_marks import ExportedMark
 from agent_identity._guard.tasks.judged import text_digest
+from agent_identity._guard.tasks.kept_marks import ExportedMark
 from agent_identity.errors import EvidenceError
 
 if TYPE_CHECKING:
     from agent_identity._guard.tasks.task_flow import TaskFlow
-
-__all__ = ["SharedMark"]
 
 _KEY_BYTES: Final = 32
 _MAX_KNOWN: Final = 10_000

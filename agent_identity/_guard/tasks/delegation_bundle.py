@@ -11,8 +11,6 @@ from agent_identity._identity.common.encoding import b64url_decode, b64url_encod
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import TokenError
 
-__all__ = ["ENVIRONMENT", "DelegationBundle", "Grants"]
-
 ENVIRONMENT: Final = "AGENT_IDENTITY_BUNDLE"
 """Name of the environment entry that holds a bundle."""
 

@@ -9,8 +9,6 @@ from typing import Final, final
 from agent_identity._authority.grants.grants import Chain, Grant
 from agent_identity._identity.keys.keys import Signer
 
-__all__ = ["AudienceGrant", "ExportedGrants", "RecordedGrants"]
-
 _MANY: Final = 256
 _MAX_RECORDED: Final = 16_384
 

@@ -9,8 +9,6 @@ from agent_identity._identity.principals.principals import Agent as ActingAgent
 from agent_identity._identity.principals.principals import Principal as Party
 from agent_identity._record.parts import Agent, Hop, Principal, Resource, Task, replaced
 
-__all__ = ["CallFacts", "Parties", "TaskFacts", "agent_fact", "parties", "principal_fact", "task_facts"]
-
 _NS: Final = 1_000_000_000
 
 

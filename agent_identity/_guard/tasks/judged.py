@@ -13,8 +13,6 @@ from agent_identity._record.parts import MarkAfter, MarkSeen
 if TYPE_CHECKING:
     from agent_identity._guard.tasks.task_flow import TaskFlow
 
-__all__ = ["Arrived", "Carried", "Conclude", "Judged", "text_digest"]
-
 Conclude: TypeAlias = Callable[[MarkAfter | None], Entry]
 """Writes the outcome of a call with the mark after it."""
 

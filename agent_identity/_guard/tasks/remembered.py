@@ -15,8 +15,6 @@ from agent_identity._identity.common.clock import Clock
 from agent_identity.canonical import JSON
 from agent_identity.errors import StateError
 
-__all__ = ["Fact", "Remembered", "key_of"]
-
 Fact: TypeAlias = dict[str, JSON]
 """One fact, as JSON."""
 
@@ -62,7 +60,7 @@ class Remembered:
 
         Args:
             key: The key.
-            change: Returns the fact as it is to be, or ``None`` to leave it; called again if somebody else was first.
+            change: Returns the fact as it is to be, or ``None`` to leave it; called again if someone else was first.
             seconds: How long it counts from now, at least.
 
         Raises:

@@ -11,8 +11,6 @@ from typing import Final
 from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._guard.common.failures import safe_message
 
-__all__ = ["leave", "mark_of", "taken_over"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _MOST: Final = 64
 

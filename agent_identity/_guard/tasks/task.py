@@ -24,8 +24,6 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from agent_identity._authority.tokens.downstream import DownstreamToken
 
-__all__ = ["REVOKE_SECONDS", "NoTokens", "Speak", "Tally", "Task", "Tokens"]
-
 Speak: TypeAlias = Callable[["Task", str, "str | None"], None]
 """Takes in text for a task: that of its principal, or with an integrity that of others."""
 
@@ -293,7 +291,7 @@ class Task:
 
         Args:
             text: The text.
-            integrity: ``"untrusted"``, ``"unknown"``, or ``"trusted"`` for text that nobody outside can write; the
+            integrity: ``"untrusted"``, ``"unknown"``, or ``"trusted"`` for text that no one outside can write; the
                 last is refused where :meth:`said` is.
 
         Raises:

@@ -23,20 +23,6 @@ from agent_identity._guard.tasks.task import Task
 from agent_identity._identity.common.clock import Clock
 from agent_identity.errors import GrantExpired, NoTask
 
-__all__ = [
-    "Attachment",
-    "Body",
-    "Process",
-    "Reading",
-    "TaskContext",
-    "attached",
-    "bodies_around",
-    "marked_as_here",
-    "outer_task",
-    "task_in",
-    "tasks_in",
-]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -85,14 +71,14 @@ class Body(Struct, eq=False):
 
     Attributes:
         task: The body's task.
-        ambience: The slot of the enforcer that guards the body.
+        task_context: The slot of the enforcer that guards the body.
         home: The process in which the body began.
         over: True once the body has ended.
         reads: What the body may have read, where information flow is on.
     """
 
     task: Task
-    ambience: "TaskContext"
+    task_context: "TaskContext"
     home: object
     over: bool = False
     reads: Reading | None = None
@@ -115,7 +101,7 @@ class Body(Struct, eq=False):
         if self.is_here and not self.over:
             return True
         try:
-            self.root.check(self.ambience.clock)
+            self.root.check(self.task_context.clock)
         except (NoTask, GrantExpired):
             return False
         except Exception:  # noqa: BLE001 - Authority fails closed: a task that may live counts as one that does.

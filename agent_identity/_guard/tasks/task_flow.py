@@ -14,18 +14,16 @@ from typing import Final, final
 from agent_identity._authority.grants.grants import Grant
 from agent_identity._authority.grants.signed_marks import SignedMark, sign_mark
 from agent_identity._authority.stores.protocol import StateStore
-from agent_identity._flow.call_origins import origins_of_call
 from agent_identity._flow.choices import NO_WORDS, ToolWords
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._flow.mark import Mark
+from agent_identity._flow.provenance import origins_of_call
 from agent_identity._guard.common.failures import safe_message
 from agent_identity._guard.common.recorded_decisions import Mode
-from agent_identity._guard.tasks._hop_marks import HopMarks
 from agent_identity._guard.tasks._shared_mark import SharedMark
-from agent_identity._guard.tasks._thread_marks import ThreadMarks
-from agent_identity._guard.tasks.exported_marks import ExportedMark, MarkSigner
 from agent_identity._guard.tasks.facts import TaskFacts
 from agent_identity._guard.tasks.judged import Arrived, Carried, Conclude, Judged
+from agent_identity._guard.tasks.kept_marks import ExportedMark, HopMarks, MarkSigner, ThreadMarks
 from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.keys.keys import Signer
 from agent_identity._ledger.ledger import Ledger
@@ -34,8 +32,6 @@ from agent_identity._record.digests import DigestKeys
 from agent_identity._record.parts import MarkAfter, MarkCause, MarkChange, MarkSeen, Time
 from agent_identity._record.schema import Mark as MarkRecord
 from agent_identity.errors import Denied, EvidenceError, TokenError
-
-__all__ = ["Carried", "Flows", "Judged", "TaskFlow"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_KEPT: Final = 4_096
@@ -205,7 +201,7 @@ class TaskFlow:
         """Record the mark that the hop begins at; one that shares a mark has nothing to record.
 
         Args:
-            request: What the principal asks for, by the host's word; without it nobody accounts for the inputs.
+            request: What the principal asks for, by the host's word; without it no one accounts for the inputs.
 
         Raises:
             EvidenceError: It could not be recorded.
@@ -227,7 +223,7 @@ class TaskFlow:
                 self.shared.account(request)
 
     def _accept(self) -> None:
-        """Go on from the mark of whoever handed the hop over; without one nobody accounts for the inputs."""
+        """Go on from the mark of whoever handed the hop over; without one no one accounts for the inputs."""
         shared, carried = self.shared, None if self._carried is None else self._carried.mark
         label = self._flows.hops.find(f"{shared.names[0]}:from") or carried or UNKNOWN
         for name in shared.names:  # Another process may have taken it up as well: a hop has one mark.
@@ -464,7 +460,7 @@ class TaskFlow:
     def refresh(self) -> None:
         """Join the marks of all hops that were handed to other processes.
 
-        A hop whose mark nobody keeps in the shared state counts as untrusted.
+        A hop whose mark no one keeps in the shared state counts as untrusted.
 
         Raises:
             EvidenceError: The change could not be recorded.
@@ -511,7 +507,7 @@ class TaskFlow:
         return sign_mark(signer, SignedMark(own, call, hop, str(self.label), str(self.shared.mark.seq)))
 
     def answer(self, signer: Signer) -> str | None:
-        """Return the mark of now, signed, for whoever handed the hop over; ``None`` if nobody did.
+        """Return the mark of now, signed, for whoever handed the hop over; ``None`` if no one did.
 
         Raises:
             EvidenceError: A mark of another hop could not be recorded.

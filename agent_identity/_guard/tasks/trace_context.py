@@ -7,8 +7,6 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-__all__ = ["TRACEPARENT", "remote_parent", "traceparent"]
-
 TRACEPARENT: Final = "traceparent"
 """The name of the header and of the environment variable."""
 

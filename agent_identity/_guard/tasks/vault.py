@@ -11,8 +11,6 @@ from agent_identity._flow.labels import Label
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._policy.decision.patterns import matches
 
-__all__ = ["QUARANTINE", "Kept", "Vault", "has_handle"]
-
 QUARANTINE: Final = "quarantine"
 """The category of results that are kept as a whole."""
 
@@ -36,7 +34,7 @@ class Kept:
         handle: The text in its place.
         category: The category of the finding that it was kept for, or :data:`QUARANTINE`.
         content: The value: a text, or plain JSON.
-        label: Its flow label; ``None`` where nobody computed it.
+        label: Its flow label; ``None`` where no one computed it.
         size: Its bytes.
         source: The intent of the call that returned it; as for the label.
     """
@@ -74,7 +72,7 @@ class Vault:
 
         Args:
             category: The category of the finding.
-            content: The value, which nobody else changes.
+            content: The value, which no one else changes.
             size: Its bytes.
 
         Returns:
@@ -114,20 +112,20 @@ class Vault:
         """
         work = _Restoring(self._kept, patterns)
         result = work.put(value, _MAX_DEPTH)
-        return (result, tuple(work.found.values())) if work.found else (value, ())
+        return (result, tuple(work.used.values())) if work.used else (value, ())
 
 
 @final
 class _Restoring:
     """Puts kept values into one argument."""
 
-    __slots__ = ("_kept", "_left", "_patterns", "found")
+    __slots__ = ("_kept", "_left", "_patterns", "used")
 
     def __init__(self, kept: Mapping[str, Kept], patterns: Sequence[str]) -> None:
         self._kept = kept
         self._patterns = patterns
         self._left = MAX_SIZE
-        self.found: dict[str, Kept] = {}
+        self.used: dict[str, Kept] = {}
 
     def put(self, value: object, depth: int) -> object:
         if type(value) is str:
@@ -161,7 +159,7 @@ class _Restoring:
         if not any(matches(pattern, kept.category) for pattern in self._patterns):
             return None
         self._left -= kept.size
-        self.found[kept.handle] = kept
+        self.used[kept.handle] = kept
         return kept
 
 

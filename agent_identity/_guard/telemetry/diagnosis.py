@@ -19,8 +19,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from agent_identity._guard.telemetry.foreign_spans import SCOPE
 from agent_identity._spans.span_attributes import MIRRORED
 
-__all__ = ["Check", "examine_pipeline", "examine_telemetry"]
-
 NEEDED_ATTRIBUTES: Final = 64
 """Attributes that a span must hold: ours and those of the application."""
 
@@ -154,19 +152,19 @@ def _processors(provider: SdkProvider) -> list[Check]:
     if not processors:
         cure = "provider.add_span_processor(BatchSpanProcessor(...)) with your exporter; the ledger is kept anyway"
         return [Check("processors", "warn", "none: spans are made, and go nowhere", cure)]
-    checks = [Check("processors", "ok", ", ".join(map(_told, processors)))]
+    checks = [Check("processors", "ok", ", ".join(map(_named, processors)))]
     for processor in processors:
         exporter = _exporter(processor)
         if type(processor).__name__ == "SimpleSpanProcessor" and hasattr(exporter, "_endpoint"):
             cure = "use BatchSpanProcessor: a collector that is down holds up each call for seconds otherwise"
-            checks.append(Check("processors", "warn", f"{_told(processor)} sends in the way of the caller", cure))
+            checks.append(Check("processors", "warn", f"{_named(processor)} sends in the way of the caller", cure))
     if getattr(provider, "_default_processor", None) is not None:
         cure = "provider.add_span_processor(..., replace_default_processor=False), as stamp_spans(provider) does"
         checks.append(Check("processors", "warn", "Phoenix drops its exporter when the next processor is added", cure))
     return checks
 
 
-def _told(processor: object) -> str:
+def _named(processor: object) -> str:
     """Describe a processor for people, with its exporter and endpoint."""
     exporter = _exporter(processor)
     if exporter is None:

@@ -18,8 +18,6 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
-__all__ = ["SCOPE", "AdoptedSpan", "alone", "below", "is_ours", "span_of_call", "take"]
-
 SCOPE: Final = "agent_identity"
 """The instrumentation scope of our spans."""
 

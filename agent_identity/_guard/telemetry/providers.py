@@ -9,8 +9,6 @@ from opentelemetry.trace import TracerProvider
 
 from agent_identity._guard.common.failures import safe_message
 
-__all__ = ["WAITING", "look_for_provider", "when_provided"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 WAITING: Final[list[Callable[[TracerProvider], object]]] = []
 """Functions that wait for a provider; almost always empty, which hot paths check without a call."""

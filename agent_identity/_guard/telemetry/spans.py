@@ -27,8 +27,6 @@ from agent_identity._spans.envelope import signed_attributes
 from agent_identity._spans.span_attributes import mirrored_attributes
 from agent_identity._spans.span_from_record import SCHEMA_URL, appearance_of
 
-__all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
-
 SpanMode: TypeAlias = Literal["auto", "own", "enrich"]
 """The spans that carry call records: another library's if available, always ours, or only theirs."""
 
@@ -47,7 +45,7 @@ class Spans:
         version: Our version, for the instrumentation scope.
         ids_only: Make no spans, because the ledger export sends them: only their ids, and the sampler's
             decision for the application's spans below them.
-        mode: The spans that carry the records of calls. Tasks always have spans of ours: nobody else makes one.
+        mode: The spans that carry the records of calls. Tasks always have spans of ours: no one else makes one.
         captures: Show arguments and results on the spans of tools that do not say otherwise.
 
     Attributes:
@@ -143,7 +141,7 @@ class Spans:
         sampler, ids = getattr(provider, "sampler", None), getattr(provider, "id_generator", None)
         if sampler is None or ids is None or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
             if not parent.is_valid:
-                return trace.INVALID_SPAN  # Nobody traces here; the ids follow from the record.
+                return trace.INVALID_SPAN  # No one traces here; the ids follow from the record.
             span_id = random.getrandbits(64) or 1
             return _unrecorded(parent.trace_id, span_id, parent.trace_flags, parent.trace_state)
         trace_id = parent.trace_id if parent.is_valid else ids.generate_trace_id()

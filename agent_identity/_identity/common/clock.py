@@ -3,8 +3,6 @@
 import time
 from typing import Protocol, final
 
-__all__ = ["Clock", "SystemClock"]
-
 
 class Clock(Protocol):
     """A source of time. Implementations must be safe to call from any thread."""

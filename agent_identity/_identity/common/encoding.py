@@ -5,8 +5,6 @@ from base64 import b64decode, b64encode
 from binascii import a2b_base64, b2a_base64
 from typing import Final
 
-__all__ = ["b64_decode", "b64_encode", "b64url_decode", "b64url_encode", "digest_of"]
-
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 

@@ -8,19 +8,6 @@ from typing import ClassVar, Final, Protocol, final
 
 from agent_identity._identity.common.encoding import b64url_encode
 
-__all__ = [
-    "DIGEST_FORM",
-    "ID_FORM",
-    "Ids",
-    "RandomIds",
-    "bytes_of_id",
-    "id_of",
-    "id_order",
-    "is_digest",
-    "is_id128",
-    "uuid_of",
-]
-
 # The last character of base64url has bits to spare, and only one of the spellings has them at zero.
 ID_FORM: Final = "[A-Za-z0-9_-]{21}[AQgw]"
 """The form of an id of 128 bits, as a regular expression."""

@@ -4,8 +4,6 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["check_id"]
-
 _MAX_ID: Final = 256
 _MAX_SPIFFE: Final = 2048
 _REFUSED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-__all__ = ["MAX_TIME", "check_period", "check_time", "within"]
-
 MAX_TIME: Final = (1 << 53) - 1
 """The last second; every reader of JSON keeps integers up to here."""
 

@@ -9,21 +9,6 @@ from typing import Final, NoReturn, TypeAlias
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "PathLike",
-    "check_path",
-    "create_private_file",
-    "create_public_file",
-    "hide_from_git",
-    "is_there",
-    "put_in_place",
-    "read_private_file",
-    "read_public_file",
-    "read_trusted_file",
-    "replace_private_file",
-    "replace_public_file",
-]
-
 PathLike: TypeAlias = str | os.PathLike[str]
 """A path in the file system."""
 
@@ -162,10 +147,10 @@ def read_public_file(path: PathLike, *, limit: int) -> bytes:
 
 
 def read_trusted_file(path: PathLike, *, limit: int) -> bytes:
-    """Return the content of a file as :func:`read_public_file` does, unless everybody could have replaced it.
+    """Return the content of a file as :func:`read_public_file` does, unless everyone could have replaced it.
 
     Raises:
-        ConfigurationError: Everybody may write it, or its folder without the sticky bit; otherwise as for
+        ConfigurationError: Everyone may write it, or its folder without the sticky bit; otherwise as for
             :func:`read_public_file`.
     """
     data = _read(path, limit, private=False)
@@ -225,7 +210,7 @@ def _create(path: PathLike, data: bytes, mode: int) -> None:
 
 def _write_beside(path: PathLike, data: bytes, mode: int) -> str:
     """Write a synced temporary file in the folder of the path and return its name."""
-    # mkstemp opens with O_EXCL, O_NOFOLLOW and mode 0600, under a name nobody can guess.
+    # mkstemp opens with O_EXCL, O_NOFOLLOW and mode 0600, under a name no one can guess.
     import tempfile
 
     descriptor, temporary = tempfile.mkstemp(prefix=".agent-identity-", suffix=".tmp", dir=_folder(path))
@@ -258,7 +243,7 @@ def _read(path: PathLike, limit: int, *, private: bool) -> bytes:
     try:
         descriptor = os.open(path, _READ | _NO_FOLLOW if private else _READ)
         try:
-            status = os.fstat(descriptor)  # Of what was opened, so that nobody can exchange it in between.
+            status = os.fstat(descriptor)  # Of what was opened, so that no one can exchange it in between.
             _check_regular(path, status)
             if private:
                 _check_private(path, status)

@@ -1,11 +1,9 @@
 """The one name of a tool: ``server/tool`` where a server offers it.
 
-Names of servers and tools may have any mark in them, so nobody splits a name: a server is told from its registration.
+Names of servers and tools may have any mark in them, so no one splits a name: a server is told from its registration.
 """
 
 from collections.abc import Iterable
-
-__all__ = ["is_of_server", "names_at_servers", "server_of", "tool_name"]
 
 
 def tool_name(server: str | None, own: str) -> str:

@@ -7,8 +7,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent_identity.errors import TokenError
 
-__all__ = ["MALFORMED", "bad_certificate", "read_pem"]
-
 MALFORMED: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 """Errors of a parser that was given a malformed certificate."""
 

@@ -12,21 +12,6 @@ from agent_identity._identity.foreign.jwt import ForeignToken, read_object
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = [
-    "MAX_SKEW",
-    "Subject",
-    "audiences_of",
-    "check_audience",
-    "check_expectation",
-    "check_issuer",
-    "check_times",
-    "current_time",
-    "require_text",
-    "seconds_of",
-    "signed_claims",
-    "texts_of",
-]
-
 MAX_SKEW: Final = 30
 """Seconds by which the clocks of an issuer and of this machine may differ, at most."""
 

@@ -25,17 +25,6 @@ from agent_identity._identity.foreign.jwt import read_token
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = [
-    "Expected",
-    "RolesClaim",
-    "check_party",
-    "check_subject_is_human",
-    "human_of",
-    "names_a_client",
-    "roles_of",
-    "service_of",
-]
-
 RolesClaim: TypeAlias = str | tuple[str, ...]
 """Location of roles: the name of a claim, or the names from the outside in, such as ``("realm_access", "roles")``."""
 

@@ -1,22 +1,27 @@
-"""Foreign key sets (JWK Set, RFC 7517 §5), in which every key has exactly one use and one algorithm."""
+"""Foreign key sets (JWK Set, RFC 7517 §5), in which every key has exactly one use and one algorithm.
+
+Refused are RSA keys whose signatures another party may be able to forge: moduli below 2,048 bits (NIST SP 800-131A),
+public exponents that are even or below 65,537 (FIPS 186-5, A.1.1), and moduli with the fingerprint of a faulty library
+(ROCA, CVE-2017-15361): M. Nemec, M. Sys, P. Svenda, D. Klinec, V. Matyas, "The Return of Coppersmith's Attack", CCS
+2017. Its primes have the form ``k·M + (65537^a mod M)``, where M is the product of the first 39 primes at least. So the
+logarithm of such a modulus to the base 65537 exists modulo M; of any other modulus, hardly ever.
+"""
 
 import logging
 import os
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
+from math import gcd
 from typing import Final, Protocol, Self, TypeAlias, final
 
 from agent_identity._common.narrowing import is_array, is_object
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.common.private_files import PathLike, read_public_file
-from agent_identity._identity.foreign._weak_keys import weakness_of
 from agent_identity._identity.foreign.jwt import ForeignToken, read_object
 from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.errors import ConfigurationError, TokenError
-
-__all__ = ["MAX_KEY_SET", "KeySet", "KeySource", "KeysOfIssuer", "VerificationKey", "key_source"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
@@ -32,6 +37,12 @@ _EDWARDS: Final = frozenset({"EdDSA", "Ed25519"})
 
 _MOST_RSA_BYTES: Final = 1024
 """Size of a modulus: 8,192 bits, beyond which verifying becomes a way to keep us busy."""
+
+_LEAST_BITS: Final = 2048
+_LEAST_EXPONENT: Final = 65_537
+_GENERATOR: Final = 65_537
+_GREATEST_PRIME: Final = 167
+"""The 39th prime."""
 
 
 @final
@@ -196,7 +207,7 @@ class KeySource(Protocol):
 
         Args:
             kid: The name that a token gives to its key, unverified. A source may look for newer keys if it does not
-                know the name, but anybody can invent names, so not each time.
+                know the name, but anyone can invent names, so not each time.
         """
         ...
 
@@ -302,3 +313,44 @@ def _read(document: str | bytes) -> Mapping[str, object]:
 
 def _bad_key_set(problem: str) -> TokenError:
     return TokenError(f"bad key set: {problem}", code="bad_key_set")
+
+
+def weakness_of(modulus: int, exponent: int) -> str | None:
+    """Return the weakness of an RSA key in words, or ``None`` if none is known."""
+    if modulus.bit_length() < _LEAST_BITS:
+        return f"a modulus of fewer than {_LEAST_BITS:,} bits"
+    if exponent < _LEAST_EXPONENT or exponent % 2 == 0:
+        return f"a public exponent that is even or less than {_LEAST_EXPONENT:,}"
+    if _has_fingerprint(modulus):
+        return "a modulus of a library whose keys can be factored (ROCA, CVE-2017-15361)"
+    return None
+
+
+def _has_fingerprint(modulus: int) -> bool:
+    """Return whether one power of the generator is the modulus for all primes at once (Pohlig and Hellman)."""
+    exponent, period = 0, 1
+    for prime, logarithms in _tables():
+        wanted, order = logarithms.get(modulus % prime), len(logarithms)
+        if wanted is None or (wanted - exponent) % gcd(period, order):
+            return False
+        while exponent % order != wanted:
+            exponent += period
+        period *= order // gcd(period, order)
+    return True
+
+
+@cache
+def _tables() -> tuple[tuple[int, dict[int, int]], ...]:
+    """Return, for each odd prime, the powers of the generator with their exponents."""
+    odd = range(3, _GREATEST_PRIME + 1, 2)
+    primes = [number for number in odd if all(number % divisor for divisor in range(3, number, 2))]
+    return tuple((prime, _logarithms(prime)) for prime in primes)
+
+
+def _logarithms(prime: int) -> dict[int, int]:
+    exponents: dict[int, int] = {}
+    power = 1
+    while power not in exponents:
+        exponents[power] = len(exponents)
+        power = power * _GENERATOR % prime
+    return exponents

@@ -1,24 +1,114 @@
-"""Cache of an issuer's key set, fetched on demand."""
+"""Cache of an issuer's key set, fetched on demand with bounded size and time, and without redirects."""
 
+import ipaddress
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self, final
+from http.client import HTTPException
+from ssl import SSLContext, create_default_context
+from typing import Final, Self, final
+from urllib.parse import urlsplit
+from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
 from agent_identity._identity.common.clock import Clock, SystemClock
-from agent_identity._identity.foreign._fetching import check_address, fetch
 from agent_identity._identity.foreign.jwks import MAX_KEY_SET, KeySet
 from agent_identity._identity.foreign.jwt import read_object
 from agent_identity.errors import TokenError
 
-if TYPE_CHECKING:
-    from ssl import SSLContext
-
-__all__ = ["JwksSource"]
+_MAX_ADDRESS: Final = 2048
+_UNDER_WAY: Final[set[tuple[int, str]]] = set()
+"""Requests that no one may wait for any longer but that still run, so that a slow server gets one thread, not many."""
 
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 _SECOND: Final = 1_000_000_000
 _LONGEST: Final = 86_400
+
+
+def check_address(url: str) -> str:
+    """Return the URL if keys may be fetched from it.
+
+    Raises:
+        TypeError: It is no ``str``.
+        ValueError: It is no ``https`` URL with a host, or has a user or a fragment. Plain ``http`` is accepted for
+            this machine only (``localhost`` and loopback addresses).
+    """
+    if type(url) is not str:
+        raise TypeError(f"the URL is {type(url).__name__}; give a str")
+    parts = urlsplit(url)
+    plain = len(url) <= _MAX_ADDRESS and url.isascii() and url.isprintable() and " " not in url
+    if not plain or not parts.hostname or parts.fragment or "@" in parts.netloc:
+        raise ValueError(
+            f"the URL has more than {_MAX_ADDRESS} characters, an invisible one, a user or a fragment; correct it"
+        )
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
+        raise ValueError("the URL is not https (http only for this machine); others could answer in its place")
+    return url
+
+
+def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = None) -> bytes:
+    """Return the body of the address served with status 200.
+
+    Redirects are refused: a redirecting party would choose the keys. The proxies of the environment are used, except
+    for this machine.
+
+    Args:
+        url: An address that :func:`check_address` accepts.
+        limit: Most bytes accepted.
+        timeout: Seconds for everything together: names, connection, TLS, answer.
+        context: The TLS context; by default it trusts the authorities of the system.
+
+    Raises:
+        TokenError: With code ``keys_unavailable``.
+    """
+    request = (os.getpid(), url)
+    if request in _UNDER_WAY:
+        raise TokenError(
+            "the configured address has not answered the last request yet; try again later", code="keys_unavailable"
+        )
+    results: list[bytes | str] = []
+    opener = _opener(url, context)
+
+    def run() -> None:
+        try:
+            with opener.open(Request(url, headers={"Accept": "application/json"}), timeout=timeout) as response:  # noqa: S310  The scheme was checked.
+                results.append(response.read(limit + 1) if response.status == 200 else "another status")
+        except (OSError, HTTPException, ValueError) as error:
+            results.append(type(error).__name__)
+        finally:
+            _UNDER_WAY.discard(request)
+
+    # Time limits of sockets start again with every byte, and names are resolved without any. A thread that is not
+    # waited for any longer bounds them all.
+    thread = threading.Thread(target=run, name="agent-identity-fetch", daemon=True)
+    _UNDER_WAY.add(request)
+    thread.start()
+    thread.join(timeout)
+    result = results[0] if results else "no answer in time"
+    if isinstance(result, str):
+        raise TokenError(f"the configured address returned no keys: {result}", code="keys_unavailable")
+    if len(result) > limit:
+        raise TokenError(f"the configured address returned more than {limit} bytes", code="keys_unavailable")
+    return result
+
+
+def _opener(url: str, context: SSLContext | None) -> OpenerDirector:
+    """Return an opener for HTTP and HTTPS that follows no redirect and opens no files, unlike the default."""
+    opener = OpenerDirector()
+    parts = urlsplit(url)
+    if not _is_loopback(parts.hostname or ""):
+        opener.add_handler(ProxyHandler())
+    opener.add_handler(HTTPHandler())
+    opener.add_handler(HTTPSHandler(context=context or create_default_context()))
+    return opener
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @final
@@ -60,7 +150,7 @@ class JwksSource:
         stale_if_error: float = 3600,
         retry_after: float = 30,
         timeout: float = 5,
-        context: "SSLContext | None" = None,
+        context: SSLContext | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.url: Final = check_address(url)
@@ -87,7 +177,7 @@ class JwksSource:
         stale_if_error: float = 3600,
         retry_after: float = 30,
         timeout: float = 5,
-        context: "SSLContext | None" = None,
+        context: SSLContext | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Fetch the address of the keys from the issuer (OpenID Connect Discovery §4); return a source for them.
@@ -154,7 +244,7 @@ class JwksSource:
         return max(self._clock.wall_ns() - kept.wall_ns, self._clock.monotonic_ns() - kept.monotonic_ns)
 
     def _own_lock(self) -> threading.Lock:
-        if self._owner != os.getpid():  # A forked child may have inherited a lock that nobody will release.
+        if self._owner != os.getpid():  # A forked child may have inherited a lock that no one will release.
             self._lock, self._owner = threading.Lock(), os.getpid()
         return self._lock
 

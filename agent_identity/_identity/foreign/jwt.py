@@ -13,8 +13,6 @@ from agent_identity._identity.common.encoding import b64url_decode, digest_of
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = ["ALGORITHMS", "ForeignToken", "read_object", "read_token"]
-
 ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
 )

@@ -20,8 +20,6 @@ from agent_identity._identity.foreign.jwks import KeySet, KeysOfIssuer, key_sour
 from agent_identity._identity.foreign.jwt import read_token
 from agent_identity.errors import TokenError
 
-__all__ = ["SpiffeBundle", "service_of_jwt_svid", "service_of_spiffe_id"]
-
 _MAX_BUNDLE: Final = 1 << 20
 _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 _HEADER: Final = frozenset({"alg", "kid", "typ"})

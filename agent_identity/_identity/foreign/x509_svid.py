@@ -13,8 +13,6 @@ from agent_identity._identity.foreign.claims import Subject, current_time
 from agent_identity._identity.foreign.spiffe import SpiffeBundle, service_of_spiffe_id
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["service_of_x509_svid"]
-
 _MAX_CHAIN: Final = 64 * 1024
 _MAX_CERTIFICATES: Final = 8
 

@@ -10,8 +10,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agent_identity._identity.common.private_files import PathLike, create_private_file, read_private_file
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["parse_key", "read_key", "write_key"]
-
 _MAX_BYTES: Final = 4096
 _FIRST_LINE: Final = b"-----BEGIN PRIVATE KEY-----"
 _LAST_LINE: Final = b"-----END PRIVATE KEY-----"

@@ -7,8 +7,6 @@ from typing import Final, Self, final
 from agent_identity._identity.common.encoding import b64_decode, b64_encode
 from agent_identity._identity.keys.keys import PublicKey
 
-__all__ = ["Cosigner", "check_note_name", "note_key_id", "split_vkey"]
-
 _MAX_NAME: Final = 256
 _ED25519: Final = b"\x04"
 

@@ -17,17 +17,6 @@ from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import TokenError
 
-__all__ = [
-    "ALGORITHM",
-    "MAX_TOKEN",
-    "TokenParts",
-    "par_hash",
-    "parse_compact",
-    "sign_compact",
-    "token_hash",
-    "verify_compact",
-]
-
 ALGORITHM: Final = "Ed25519"
 """The one ``alg`` of a header."""
 

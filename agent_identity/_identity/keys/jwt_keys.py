@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from typing_extensions import TypeIs
 
-__all__ = ["JwtAlgorithm", "JwtKey", "JwtSigner", "as_jwt_signer", "jwk_thumbprint"]
-
 JwtAlgorithm: TypeAlias = Literal["EdDSA", "ES256"]
 """Algorithms of :class:`JwtKey`."""
 

@@ -17,8 +17,6 @@ from agent_identity._identity.common.encoding import b64url_decode, b64url_encod
 from agent_identity._identity.common.private_files import PathLike
 from agent_identity.errors import TokenError
 
-__all__ = ["PublicKey", "Signer", "SigningKey"]
-
 _THUMBPRINT_URI: Final = "urn:ietf:params:oauth:jwk-thumbprint:sha-256:"
 
 _FIELD: Final = 2**255 - 19

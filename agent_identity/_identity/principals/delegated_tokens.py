@@ -1,7 +1,7 @@
 """Tokens that already carry a delegation: RFC 8693 actor chains, Transaction Tokens, ID-JAG.
 
 Such a token becomes the first hop of a chain: its subject is the principal. Its actors are history: they say who
-passed the request on, and give nobody any authority (RFC 8693 §4.1).
+passed the request on, and give no one any authority (RFC 8693 §4.1).
 """
 
 from collections.abc import Mapping
@@ -31,8 +31,6 @@ from agent_identity._identity.foreign.jwt import ForeignToken, read_object, read
 from agent_identity._identity.principals.principals import Human, Principal, Service, principal_of_subject
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
-
-__all__ = ["Inbound", "InboundKind", "read_inbound"]
 
 InboundKind: TypeAlias = Literal["access_token", "transaction_token", "id_jag"]
 """Kinds of tokens; the signed ``typ`` names the kind."""
@@ -96,7 +94,7 @@ def read_inbound(
 
     Args:
         token: The token, at most 64 KiB.
-        jwks: The keys of the issuer, as for :meth:`Human.from_id_token`. ``None`` if somebody before you checked the
+        jwks: The keys of the issuer, as for :meth:`Human.from_id_token`. ``None`` if someone before you checked the
             signature and you cannot: everything else is checked, and the principal stays ``asserted``.
         issuer: The required issuer. A Transaction Token may leave it out; the keys then tell.
         audience: The required audience: you, or for Transaction Tokens your trust domain.
@@ -107,7 +105,7 @@ def read_inbound(
         skew: Seconds by which clocks may differ, at most 30.
 
     Raises:
-        TokenError: The token is malformed, not signed by the issuer, for somebody else, or not valid now; code
+        TokenError: The token is malformed, not signed by the issuer, for someone else, or not valid now; code
             ``not_a_human`` or ``not_a_service`` if its subject is the other kind, ``bad_history`` if its actors are no
             chain of at most 32 names.
         ConfigurationError: A file with keys cannot be read, or the package ``joserfc`` is missing.

@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     from agent_identity._identity.foreign.jwks import KeysOfIssuer
     from agent_identity._identity.foreign.spiffe import SpiffeBundle
 
-__all__ = [
-    "Agent",
-    "Human",
-    "Principal",
-    "Provenance",
-    "Service",
-    "agent_from_claim",
-    "principal_from_claim",
-    "principal_of_subject",
-]
-
 _Kind = TypeVar("_Kind", bound="Human | Service")
 
 Provenance: TypeAlias = Literal["asserted", "verified"]
@@ -53,7 +42,7 @@ class Human:
     Attributes:
         provenance: ``"asserted"``, unless the identity came out of something an issuer signed.
         via: Who acted for the principal before the request came here, the current actor first, as the token said
-            that brought it (RFC 8693 §4.1). History, which gives nobody any authority.
+            that brought it (RFC 8693 §4.1). History, which gives no one any authority.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -111,7 +100,7 @@ class Human:
             skew: Seconds by which clocks may differ, at most 30.
 
         Raises:
-            TokenError: The token is malformed, not signed by the issuer, for somebody else, not valid now, or not one
+            TokenError: The token is malformed, not signed by the issuer, for someone else, not valid now, or not one
                 of a human (``not_a_human``). The code says which; the message repeats nothing of the token.
             ConfigurationError: A file with keys cannot be read, or the package ``joserfc`` is missing.
             TypeError: A value has the wrong type.
@@ -143,7 +132,7 @@ class Service:
     Attributes:
         provenance: ``"asserted"``, unless the identity came out of something an issuer signed.
         via: Who acted for the principal before the request came here, the current actor first, as the token said
-            that brought it (RFC 8693 §4.1). History, which gives nobody any authority.
+            that brought it (RFC 8693 §4.1). History, which gives no one any authority.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -214,7 +203,7 @@ class Service:
             skew: Seconds by which clocks may differ, at most 30.
 
         Raises:
-            TokenError: It is malformed, not signed by an authority, for somebody else, not valid now, or of another
+            TokenError: It is malformed, not signed by an authority, for someone else, not valid now, or of another
                 trust domain (``wrong_trust_domain``).
             ConfigurationError: A file with keys cannot be read, or the package ``joserfc`` is missing.
             TypeError: A value has the wrong type.

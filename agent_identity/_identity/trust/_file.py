@@ -22,8 +22,6 @@ from agent_identity._identity.trust.entries import FileVersion, Store, Takeover,
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["read_trust"]
-
 Part = TypeVar("Part", bound="_Part")
 
 _MAX_TRUST_FILE: Final = 1 << 20

@@ -4,8 +4,6 @@ from typing import Final
 
 from agent_identity._identity.common.names import check_id
 
-__all__ = ["check_origin", "check_origin_pattern", "covers", "is_prefix", "overlap"]
-
 _NO_SEGMENTS: Final = frozenset({"", ".", ".."})
 
 

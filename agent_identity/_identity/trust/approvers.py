@@ -15,8 +15,6 @@ from agent_identity._identity.common.names import check_id
 from agent_identity._identity.common.periods import check_period, check_time, within
 from agent_identity._identity.keys.keys import PublicKey
 
-__all__ = ["Approver", "CredentialAlgorithm"]
-
 CredentialAlgorithm: TypeAlias = Literal["ES256", "EdDSA"]
 """Algorithms of a credential: P-256 with SHA-256, or Ed25519."""
 
@@ -42,7 +40,7 @@ class Approver:
             for ``localhost`` alone.
         not_before: First second, since the Unix epoch, in which it counts; ``None`` for ever.
         not_after: Last second in which it counts; ``None`` for ever.
-        revoked_since: Second from which on others may have had it; ``None`` if nobody else has.
+        revoked_since: Second from which on others may have had it; ``None`` if no one else has.
         reason: Why it was revoked; only with ``revoked_since``.
 
     Raises:

@@ -18,18 +18,6 @@ from agent_identity._identity.trust.entries import EntryPurpose, Store, TrustedK
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = [
-    "CERTIFICATE_TYPE",
-    "MAX_CERTIFICATE",
-    "MAX_CERTIFICATE_LIFETIME",
-    "Certificate",
-    "Presented",
-    "PrincipalKind",
-    "certified",
-    "trusted_certificate",
-    "unverified_certificate",
-]
-
 CERTIFICATE_TYPE: Final = "agent-recorder-certificate+jwt"
 """The ``typ`` of a certificate."""
 
@@ -158,7 +146,7 @@ def unverified_certificate(token: str) -> Certificate:
 def trusted_certificate(token: str, trust: TrustEntries) -> tuple[Certificate, TrustedKey]:
     """Return a certificate and the root that signed it, after all checks except its validity period.
 
-    Somebody else than the root may have signed it, if that is revoked;
+    Someone else than the root may have signed it, if that is revoked;
     :attr:`~agent_identity.identity.Vouched.doubted` is about that.
 
     Args:
@@ -210,7 +198,7 @@ def certified(
         refused: Is told which certificates do not count, and why; by default the first of them is an error.
 
     Raises:
-        TokenError: A certificate does not count, and nobody is to be told.
+        TokenError: A certificate does not count, and no one is to be told.
     """
     known: dict[str, Vouched | None] = {voucher.token: voucher for key in trust.keys for voucher in key.certificates}
     # A certificate in many places is verified once.

@@ -13,8 +13,6 @@ from agent_identity._identity.trust.entries import FileVersion, Store, Takeover,
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["TRUST_FILE_TYPE", "TRUST_FILE_VERSION", "check_signature", "document_of", "signed_trust", "written"]
-
 TRUST_FILE_TYPE: Final = "agent-trust+jwt"
 """The ``typ`` of the signature of a trust file."""
 

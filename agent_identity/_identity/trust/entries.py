@@ -18,18 +18,6 @@ from agent_identity.errors import ConfigurationError, TokenError
 if TYPE_CHECKING:
     from agent_identity._identity.trust.certificates import Certificate
 
-__all__ = [
-    "EntryPurpose",
-    "FileVersion",
-    "Purpose",
-    "Store",
-    "Takeover",
-    "TrustEntries",
-    "TrustedKey",
-    "Vouched",
-    "Witnesses",
-]
-
 Purpose: TypeAlias = Literal["issuer", "recorder"]
 """Purposes of a directory's keys: root grants, or records and checkpoints."""
 
@@ -115,7 +103,7 @@ class TrustedKey:
         issuer: The URI that root grants signed by the key must name; ``None`` for that of the store. Give it to
             the keys of other issuers, so that none of them can speak in the name of another. For a root: the URI that
             its certificates must name; ``None`` lets it name any.
-        revoked_since: Second from which on others may have had the private key; ``None`` if nobody else
+        revoked_since: Second from which on others may have had the private key; ``None`` if no one else
             has it. The holder of a key dates its signatures at will, so that from then on no signature of
             the key proves anything by itself.
         reason: Why it was revoked, by the rules of :func:`~agent_identity.identity.check_id`; only with
@@ -173,7 +161,7 @@ class TrustedKey:
 
     @property
     def sound(self) -> bool:
-        """True if nobody else may have the key, or that of the root that certified it."""
+        """True if no one else may have the key, or that of the root that certified it."""
         if self.certificates:
             return not all(voucher.doubted for voucher in self.certificates)
         return self.revoked_since is None
@@ -185,7 +173,7 @@ class TrustedKey:
         return within(at, self.not_before, self.not_after)
 
     def counts(self, at: int) -> bool:
-        """Return whether its signatures count in a second, and nobody else may have made them."""
+        """Return whether its signatures count in a second, and no one else may have made them."""
         if self.certificates:
             return any(voucher.in_time(at) and not voucher.doubted for voucher in self.certificates)
         return self.sound and self.in_time(at)
@@ -418,7 +406,7 @@ class TrustEntries:
 
         Raises:
             TokenError: With code ``unknown_key`` if the store does not hold the key for this purpose,
-                ``key_revoked`` if somebody else may have it, whatever the time, since who has the key
+                ``key_revoked`` if someone else may have it, whatever the time, since who has the key
                 dates at will, ``key_not_valid_then`` if it is good, but not for this time.
         """
         trusted = self._index.get((thumbprint, purpose))

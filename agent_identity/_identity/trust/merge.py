@@ -13,8 +13,6 @@ from agent_identity._identity.trust.entries import FileVersion, TrustedKey, Witn
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["TrustConflict", "check_successor", "merged", "trust_conflicts"]
-
 Entry = TypeVar("Entry", TrustedKey, Approver)
 
 _MAX_MERGED: Final = 1_024

@@ -17,20 +17,6 @@ from agent_identity._identity.keys.keys import PublicKey
 from agent_identity._identity.trust.entries import Purpose
 from agent_identity.errors import ConfigurationError, EvidenceError, TokenError
 
-__all__ = [
-    "DONE",
-    "MAX_FRAME",
-    "NAMES",
-    "REFUSED",
-    "WANT_KEY",
-    "WANT_SIGNATURE",
-    "WANT_SUCCESSORS",
-    "WANT_TRUST",
-    "SocketSigner",
-    "receive_frame",
-    "send_frame",
-]
-
 MAX_FRAME: Final = 4_194_304 + 65_536
 """Bytes of a message; a record of the largest size fits with what is said about it."""
 

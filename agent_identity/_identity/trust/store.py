@@ -9,8 +9,6 @@ from agent_identity._identity.common.private_files import PathLike, create_publi
 from agent_identity._identity.trust.document import written
 from agent_identity._identity.trust.entries import TrustEntries
 
-__all__ = ["TrustStore"]
-
 
 @typed_calls("load")
 @final
@@ -43,7 +41,7 @@ class TrustStore(TrustEntries):
             source: The path of the file, its bytes, or its content already parsed.
 
         Raises:
-            ConfigurationError: The file cannot be read, everybody can write it or its folder, it is larger than
+            ConfigurationError: The file cannot be read, everyone can write it or its folder, it is larger than
                 1 MiB, is no JSON, or holds anything but the members of the format: unknown or duplicate members, a
                 private key, a ``kid`` that is not the key's thumbprint, a key twice for one purpose, a signature that
                 is none of a root of the file over this content (code ``bad_trust_signature``).

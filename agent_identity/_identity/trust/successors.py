@@ -18,8 +18,6 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["MAX_SUCCESSOR", "check_root", "followed", "signed_successor"]
-
 SUCCESSOR_TYPE: Final = "agent-trust-successor+jwt"
 """The ``typ`` of a signed successor."""
 

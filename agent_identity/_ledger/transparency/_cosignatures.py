@@ -12,8 +12,6 @@ from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.keys.keys import Signer
 from agent_identity.errors import TokenError
 
-__all__ = ["Cosignature", "cosign", "read_cosignature"]
-
 _TIME: Final = struct.Struct(">Q")
 _MAX_TIME: Final = 2**63 - 1
 

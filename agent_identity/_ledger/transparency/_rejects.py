@@ -13,8 +13,6 @@ from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import log_parts, read_lines
 from agent_identity._storage.os_files import EDIT, EXTEND, Files, open_regular, sync_folder, write_whole
 
-__all__ = ["Fits", "LaterEntryError", "set_aside"]
-
 Fits = Callable[[int, bytes | None, bytes, str], bool]
 """Returns whether a MAC is that of an entry at a place of the log, from 1, after the entry with a leaf hash."""
 

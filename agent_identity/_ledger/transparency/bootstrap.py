@@ -17,13 +17,11 @@ from agent_identity._storage.layout import Layout, is_stream_id
 from agent_identity._storage.os_files import EDIT, EXTEND, READ, Files, locked, open_regular, sync_folder
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["check_origin", "found", "log_was_removed", "stream_names"]
-
 _NO_FILE: Final = frozenset({None, errno.ELOOP, errno.ENXIO})
 """System errors for a folder or device, for a link, and for a socket."""
 
 
-def found(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
+def sign_empty_log(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
     """Sign the empty log of a new directory.
 
     Killed at any moment, this leaves a directory in which the next start does the same. Of a directory that

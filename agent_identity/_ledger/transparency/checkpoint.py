@@ -20,22 +20,6 @@ from agent_identity._ledger.transparency._cosignatures import Cosignature, read_
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT, HASH_SIZE
 from agent_identity.errors import TokenError, VerificationError
 
-__all__ = [
-    "MAX_NOTE",
-    "MAX_SIZE",
-    "Checkpoint",
-    "KnownKeys",
-    "LogProof",
-    "Note",
-    "check_name",
-    "format_proof",
-    "open_note",
-    "parse_proof",
-    "parse_vkey",
-    "sign_note",
-    "vkey",
-]
-
 MAX_NOTE: Final = 65_536
 """A note may have this many bytes."""
 

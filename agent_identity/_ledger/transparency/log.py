@@ -41,19 +41,9 @@ from agent_identity.errors import EvidenceError, VerificationError
 if TYPE_CHECKING:
     from logging import Logger
 
-__all__ = [
-    "DirectoryLog",
-    "Head",
-    "loss_entry",
-    "publish",
-    "read_checkpoint",
-    "signed_note",
-    "unverified_checkpoint",
-]
-
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _ROOT: Final = re.compile(DIGEST_FORM)
-_ATTEMPTS: Final = 8  # Somebody may write into the log again while foreign lines are set aside.
+_ATTEMPTS: Final = 8  # Someone may write into the log again while foreign lines are set aside.
 _MEMBERS: Final = frozenset({"origin", "root", "size", "stream", "time"})
 _NANOSECONDS: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 

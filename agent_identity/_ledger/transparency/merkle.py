@@ -14,23 +14,6 @@ from typing import Final, final
 
 from agent_identity.errors import VerificationError
 
-__all__ = [
-    "EMPTY_ROOT",
-    "HASH_SIZE",
-    "CompactRange",
-    "consistency_of",
-    "consistency_proof",
-    "consistency_ranges",
-    "inclusion_proof",
-    "inclusion_ranges",
-    "leaf_hash",
-    "node_hash",
-    "range_roots",
-    "root_of",
-    "verify_consistency",
-    "verify_inclusion",
-]
-
 HASH_SIZE: Final = 32
 """Bytes of a hash (SHA-256)."""
 
@@ -58,20 +41,18 @@ class CompactRange:
     """A growing tree that stores only the roots of its perfect subtrees: O(log size) memory.
 
     Not thread-safe; the appending thread holds the lock.
+
+    Attributes:
+        size: The number of leaves so far.
     """
 
-    __slots__ = ("_peaks", "_size")
+    __slots__ = ("_peaks", "size")
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
         self._peaks: list[bytes] = []
-        self._size = 0
+        self.size = 0
         for leaf in leaves:
             self.append(leaf)
-
-    @property
-    def size(self) -> int:
-        """The number of leaves so far."""
-        return self._size
 
     def append(self, leaf: bytes) -> None:
         """Add one leaf hash at the end.
@@ -81,12 +62,12 @@ class CompactRange:
         """
         if len(leaf) != HASH_SIZE:
             raise ValueError(f"the leaf hash has {len(leaf)} bytes instead of {HASH_SIZE}; call leaf_hash(entry) first")
-        peaks, size = self._peaks, self._size
+        peaks, size = self._peaks, self.size
         while size & 1:
             leaf = node_hash(peaks.pop(), leaf)
             size >>= 1
         peaks.append(leaf)
-        self._size += 1
+        self.size += 1
 
     def extend(self, leaves: Sequence[bytes]) -> None:
         """Add leaf hashes at the end, level by level, which is quicker than one by one.
@@ -96,8 +77,8 @@ class CompactRange:
         """
         if not _all_hashes(leaves):
             raise ValueError(f"a leaf hash is not {HASH_SIZE} bytes long; call leaf_hash(entry) first")
-        nodes, size, last = list(leaves), self._size, list[bytes]()
-        self._size += len(nodes)
+        nodes, size, last = list(leaves), self.size, list[bytes]()
+        self.size += len(nodes)
         while nodes:
             if size & 1:
                 nodes.insert(0, self._peaks.pop())
@@ -136,14 +117,14 @@ class CompactRange:
             raise ValueError("the peaks are not those of a tree of this size, each a hash of 32 bytes")
         tree = cls()
         tree._peaks = list(peaks)
-        tree._size = size
+        tree.size = size
         return tree
 
     def copy(self) -> "CompactRange":
         """Return an independent tree with the same leaves."""
         twin = CompactRange()
         twin._peaks = self._peaks.copy()
-        twin._size = self._size
+        twin.size = self.size
         return twin
 
 

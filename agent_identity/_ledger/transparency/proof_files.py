@@ -21,8 +21,6 @@ from agent_identity._ledger.transparency.merkle import HASH_SIZE
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
 
-__all__ = ["MAX_PROOF_BYTES", "GrowthProof", "RecordProof", "parse_proof_file"]
-
 MAX_PROOF_BYTES: Final = 2 * 1024 * 1024
 """A proof file may have this many bytes; the largest record takes two thirds of it."""
 

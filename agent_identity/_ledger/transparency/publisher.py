@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
-__all__ = ["Publish", "Publisher"]
-
 Publish: TypeAlias = Callable[[bytes], object]
 """Takes a signed checkpoint elsewhere; what it raises is counted."""
 

@@ -29,8 +29,6 @@ from agent_identity._storage.os_files import EDIT, Files, open_regular
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["MAX_REQUEST", "Answer", "Witness", "WitnessState", "parse_request", "request_for"]
-
 MAX_REQUEST: Final = MAX_NOTE + 4_096
 """Bytes that a request to a witness may have."""
 

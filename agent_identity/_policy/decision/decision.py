@@ -12,8 +12,6 @@ from agent_identity._policy.decision.obligations import Obligation
 from agent_identity._policy.decision.places import quoted
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["MAX_WHY", "Decision", "Effect", "check_labels", "check_name", "check_spelling", "check_why"]
-
 MAX_WHY: Final = 256
 """Longest reason for people, in characters."""
 

@@ -9,8 +9,6 @@ from agent_identity._policy.decision.patterns import check_patterns, matches
 from agent_identity._policy.decision.places import Path, Problem, quoted, words
 from agent_identity.canonical import JSON
 
-__all__ = ["Obligation", "ObligationAction", "describe_obligations", "parse_obligations"]
-
 ObligationAction: TypeAlias = Literal["redact", "mask", "tokenize", "placeholder", "drop", "quarantine", "withhold"]
 """Action on a finding in a result."""
 

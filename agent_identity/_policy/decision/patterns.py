@@ -6,8 +6,6 @@ from typing import Final
 from agent_identity._common.narrowing import is_array
 from agent_identity._policy.decision.places import Path, Problem
 
-__all__ = ["check_patterns", "has_wildcard", "matches"]
-
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.:/*?-]{1,128}")
 
 

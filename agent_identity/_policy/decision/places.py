@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias, TypeVar, final
 
-__all__ = ["MAX_DEPTH", "Document", "Gathering", "Malformed", "Mark", "Path", "Problem", "each", "quoted", "words"]
-
 T = TypeVar("T")
 U = TypeVar("U")
 

@@ -11,20 +11,6 @@ from agent_identity._identity.principals.principals import Agent, Human, Service
 from agent_identity._policy.decision.decision import Decision, check_name
 from agent_identity._policy.decision.resources import Touch
 
-__all__ = [
-    "Claims",
-    "Content",
-    "Direction",
-    "Finding",
-    "FlowFacts",
-    "Inspector",
-    "Policy",
-    "Request",
-    "Severity",
-    "Stage",
-    "Tool",
-]
-
 Direction: TypeAlias = Literal["input", "output"]
 """Direction of content: into a tool or a model, or out of it."""
 
@@ -39,9 +25,9 @@ Stage: TypeAlias = Literal["call", "result"]
 
 @final
 class Claims(NamedTuple):
-    """Labels that somebody else than application and operator says, such as the server of a tool.
+    """Labels that someone else than application and operator says, such as the server of a tool.
 
-    They can only make the decision about a call stricter: nobody knows who wrote them.
+    They can only make the decision about a call stricter: no one knows who wrote them.
 
     Attributes:
         labels: Labels of the tool.
@@ -61,7 +47,7 @@ class Tool:
         name: The name that scopes and rules know it by.
         kind: What it is, such as ``function``, ``mcp`` or ``api``.
         server: The server that offers it, or ``None`` for a tool of this process.
-        labels: What its owner says about it, such as ``destructive``; empty for no label, ``None`` if nobody said.
+        labels: What its owner says about it, such as ``destructive``; empty for no label, ``None`` if no one said.
         claims: What others say about it; ``None`` for nothing.
         touches: The resources that it touches, as its owner declares them.
     """
@@ -147,10 +133,10 @@ class FlowFacts(NamedTuple):
 
     Attributes:
         integrity: ``trusted``, ``unknown`` or ``untrusted``: the low-water mark of everything the agent has seen.
-        readers: The ids of those who may read all of it; ``("public",)`` for everybody.
+        readers: The ids of those who may read all of it; ``("public",)`` for everyone.
         sources: The names of the tools, and other causes, that lowered the mark.
         args: By argument, where its value comes from: ``principal``, ``trusted``, ``unknown`` or ``untrusted``.
-        destinations: The same of the arguments that decide where the call leads; empty if nobody declared any.
+        destinations: The same of the arguments that decide where the call leads; empty if no one declared any.
     """
 
     integrity: str
@@ -173,7 +159,7 @@ class Request(NamedTuple):
         task_id: The task, or ``None`` outside any.
         purpose: What the task is for, or ``None`` outside any.
         findings: What inspectors found.
-        data: Labels of the data that the call touches; empty for no label, ``None`` if nobody said.
+        data: Labels of the data that the call touches; empty for no label, ``None`` if no one said.
         stage: ``"call"`` before the call runs, ``"result"`` about what it returned.
         flow: The inputs of the task; ``None`` where information flow is off.
     """

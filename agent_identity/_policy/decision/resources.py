@@ -11,25 +11,8 @@ from agent_identity._identity.common.names import check_id
 from agent_identity._policy.decision.decision import check_labels
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "MAX_FILLED",
-    "UNKNOWN",
-    "Access",
-    "CallTouches",
-    "DeclaredTouches",
-    "Touch",
-    "Touches",
-    "check_parameters",
-    "check_touches",
-    "filled_name",
-    "has_placeholders",
-    "parted_touches",
-    "touches_of_call",
-    "with_data_of",
-]
-
 UNKNOWN: Final = "unknown"
-"""The system or name of a resource that nobody knows."""
+"""The system or name of a resource that no one knows."""
 
 MAX_FILLED: Final = 8_192
 """Characters of a filled name, at most."""
@@ -57,7 +40,7 @@ class Touch:
             ``postgres://db.example.com:5432``, ``s3://bucket``, ``file``.
         name: The name of the resource in that system: ``shop.public.invoices``. A whole argument of the tool in braces
             is replaced by its value: ``invoices/{invoice_id}.pdf``. Braces have no other use. The name ``unknown``
-            says that nobody knows the resource; the labels of the call's data are unknown then.
+            says that no one knows the resource; the labels of the call's data are unknown then.
         access: ``"read"``, ``"write"``, ``"delete"``, ``"execute"`` or ``"send"``.
         data: Labels of the data in the resource.
         filled: The name with its values, where a function declares the resource of one call and arguments do not fill

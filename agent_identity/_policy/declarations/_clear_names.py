@@ -6,8 +6,6 @@ from typing import Final, final
 
 from agent_identity._policy.decision.resources import UNKNOWN
 
-__all__ = ["PathTemplates", "ascii_domain", "is_clear", "looks_secret", "normal_segments", "text_of"]
-
 _MAX_TEMPLATES: Final = 1_000
 _LONG: Final = 40
 _MAX_VALUE: Final = 8_000

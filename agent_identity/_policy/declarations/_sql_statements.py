@@ -14,8 +14,6 @@ from sqlglot.tokenizer_core import Token, TokenType
 from agent_identity._policy.decision.resources import Access
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["SqlReader"]
-
 _MAX_STATEMENTS: Final = 64
 _MAX_TABLES: Final = 62
 # MySQL runs these comments, and reads "--1" as two signs.
@@ -172,7 +170,7 @@ class _Targets:
             self.whole = False
 
     def _hide(self, aliases: Iterable[int]) -> None:
-        """Take nodes for aliases of tables that nobody resolves here."""
+        """Take nodes for aliases of tables that no one resolves here."""
         self.whole = False
         self.accesses.update((alias, []) for alias in aliases)
 

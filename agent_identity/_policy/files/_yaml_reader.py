@@ -14,8 +14,6 @@ import yaml
 
 from agent_identity._policy.decision.places import MAX_DEPTH, Document, Malformed, Mark, Path, quoted
 
-__all__ = ["read_yaml"]
-
 _CONSTANTS: Final[Mapping[str, bool | None]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),

@@ -1,11 +1,19 @@
-"""Policy files: read completely, checked completely, or not loaded at all."""
+"""Policy files: read completely, checked completely, or not loaded at all.
 
+Each reader keeps source positions, which the standard parsers lose; that of JSON also accepts NaN. Of TOML, lines tell
+them.
+"""
+
+import json
+import math
 import os
+import re
+import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path as FilePath
-from typing import Final, final
+from typing import Final, NoReturn, final
 
 from agent_identity._common.narrowing import is_list, is_object, is_plain_dict
 from agent_identity._identity.common.encoding import digest_of
@@ -14,6 +22,7 @@ from agent_identity._policy.decision.decision import Effect
 from agent_identity._policy.decision.obligations import parse_obligations
 from agent_identity._policy.decision.patterns import check_patterns, has_wildcard
 from agent_identity._policy.decision.places import (
+    MAX_DEPTH,
     Document,
     Gathering,
     Malformed,
@@ -24,8 +33,6 @@ from agent_identity._policy.decision.places import (
     quoted,
     words,
 )
-from agent_identity._policy.files._json_reader import read_json
-from agent_identity._policy.files._toml_reader import read_toml
 from agent_identity._policy.language.conditions import Condition, parse_condition
 from agent_identity._policy.language.labels import ToolFacts, parse_tools
 from agent_identity._policy.rules.program import Origin
@@ -40,14 +47,23 @@ from agent_identity._policy.rules.rule import (
 )
 from agent_identity.errors import ConfigurationError, PolicyFormatError
 
-__all__ = ["PolicySource", "read_policy"]
-
 _MAX_SIZE: Final = 1024 * 1024
 _MAX_RULES: Final = 10_000
 _MAX_SHOWN: Final = 20
 _POLICY_KEYS: Final = ("default", "name", "rules", "tools", "version")
 _DEFAULTS: Final = (Effect.ALLOW, Effect.BLOCK)
 _RULE_KEYS: Final = ("effect", "id", "obligations", "reason", "to", "tools", "when")
+
+_SPACE: Final = " \t\n\r"
+
+_NAME: Final = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+_DOTTED: Final = rf"{_NAME}(?:[ \t]*\.[ \t]*{_NAME})*"
+_HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_DOTTED})[ \t]*\]")
+_ENTRY: Final = re.compile(rf"[ \t]*({_DOTTED})[ \t]*=[ \t]*")
+_PART: Final = re.compile(_NAME)
+# A key begins only right after these, so the scan reads each part of a text once.
+_DEEP: Final = re.compile(rf"(?:^|[\[{{,])[ \t]*(?:{_NAME}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}", re.MULTILINE)
+_PLACE: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
 @final
@@ -286,3 +302,200 @@ def _effect(value: object, path: Path, known: Sequence[Effect]) -> Effect:
             return effect
     got = f"unknown effect {quoted(value)}" if type(value) is str else "the effect is no string"
     raise Problem(f"{got}; use one of {words(effect.value for effect in known)}", path)
+
+
+def read_json(text: str) -> Document:
+    """Return the value of a JSON text (RFC 8259), with the positions of its parts.
+
+    Raises:
+        Malformed: The text is not JSON, has a duplicate key, a number beyond every double, or is nested
+            too deeply.
+    """
+    reader = _Reader(text)
+    reader.document.value = reader.value(())
+    reader.end()
+    return reader.document
+
+
+class _NotFinite(Exception):
+    """A number of JSON text is NaN, an infinity, or beyond every double."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _NotFinite(f"{name} is not a finite number; write one, or a string")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise _NotFinite("a number is beyond every double; write a smaller one, or a string")
+    return value
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+
+
+@final
+class _Reader:
+    """One pass over a text."""
+
+    def __init__(self, text: str) -> None:
+        self.document = Document()
+        self._text = text
+        self._at = 0
+        self._line = 1
+        self._line_start = 0
+        self._counted = 0
+
+    def value(self, path: Path) -> object:
+        sign = self._peek()
+        self.document.values[path] = self._mark()
+        if sign not in "{[":
+            return self._scalar()
+        if len(path) > MAX_DEPTH:
+            raise self._wrong(f"values are nested more than {MAX_DEPTH} levels deep; flatten them")
+        self._at += 1
+        return self._object(path) if sign == "{" else self._array(path)
+
+    def end(self) -> None:
+        if self._peek(at_end=True):
+            raise self._wrong("text follows the policy; remove it")
+
+    def _object(self, path: Path) -> dict[str, object]:
+        members: dict[str, object] = {}
+        closed = self._peek() == "}"
+        while not closed:
+            if self._peek() != '"':
+                raise self._wrong("no key in double quotes here; write one")
+            mark = self._mark()
+            key = str(self._scalar())
+            if key in members:
+                raise Malformed(f"duplicate key {quoted(key)}", mark)
+            self.document.keys[*path, key] = mark
+            self._expect(":")
+            members[key] = self.value((*path, key))
+            closed = self._closes("}")
+        self._at += 1
+        return members
+
+    def _array(self, path: Path) -> list[object]:
+        items: list[object] = []
+        closed = self._peek() == "]"
+        while not closed:
+            items.append(self.value((*path, len(items))))
+            closed = self._closes("]")
+        self._at += 1
+        return items
+
+    def _closes(self, bracket: str) -> bool:
+        sign = self._peek()
+        if sign not in (",", bracket):
+            raise self._wrong(f"no , or {bracket} here; write one")
+        self._at += sign == ","
+        return sign == bracket
+
+    def _expect(self, sign: str) -> None:
+        if self._peek() != sign:
+            raise self._wrong(f"no {sign} here; write one")
+        self._at += 1
+
+    def _peek(self, *, at_end: bool = False) -> str:
+        while self._at < len(self._text) and self._text[self._at] in _SPACE:
+            self._at += 1
+        if self._at == len(self._text) and not at_end:
+            raise self._wrong("the file ends early; complete it")
+        return self._text[self._at : self._at + 1]
+
+    def _scalar(self) -> object:
+        try:
+            value, self._at = _DECODER.raw_decode(self._text, self._at)
+        except json.JSONDecodeError as error:
+            self._at = error.pos
+            raise self._wrong(f"no JSON value here ({error.msg}); write one") from None
+        except _NotFinite as error:
+            raise self._wrong(str(error)) from None
+        except ValueError:
+            # The interpreter refuses integers of more than 4,300 digits.
+            raise self._wrong("an integer has too many digits; write a shorter one, or a string") from None
+        return value
+
+    def _mark(self) -> Mark:
+        # Lines are counted on from the last mark, so that marking every value stays linear.
+        line_ends = self._text.count("\n", self._counted, self._at)
+        if line_ends:
+            self._line += line_ends
+            self._line_start = self._text.rfind("\n", 0, self._at) + 1
+        self._counted = self._at
+        return (self._line, self._at - self._line_start + 1)
+
+    def _wrong(self, message: str) -> Malformed:
+        return Malformed(message, self._mark())
+
+
+def read_toml(text: str) -> Document:
+    """Return the value of a TOML text, with the positions of its tables and keys.
+
+    A value inside an inline table or array has the position of the key before it.
+
+    Raises:
+        Malformed: The text is not TOML, or is nested too deeply.
+    """
+    document = Document()
+    deep = _DEEP.search(text)
+    if deep:  # The standard parser needs memory by the square of the length of a dotted key.
+        before = text[: deep.start()]
+        raise Malformed(
+            "values are nested too deeply; flatten them", (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        )
+    try:
+        document.value = tomllib.loads(text)
+    except RecursionError:
+        raise Malformed("values are nested too deeply; flatten them", (1, 1)) from None
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        place = _PLACE.search(message)
+        lines = text.split("\n")
+        mark = (int(place[1]), int(place[2])) if place else (len(lines), len(lines[-1]) + 1)
+        raise Malformed(f"not TOML: {_PLACE.sub('', message)}", mark) from None
+    except ValueError:
+        # The interpreter refuses integers of more than 4,300 digits.
+        raise Malformed("an integer has too many digits; write a shorter one, or a string", (1, 1)) from None
+    _place_lines(document, text)
+    return document
+
+
+def _place_lines(document: Document, text: str) -> None:
+    table: Path = ()
+    counts: dict[Path, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        header = _HEADER.match(line)
+        if header:
+            table = _table(_parts(header[2]), counts, array=header[1] == "[[")
+            _note(document, table, (number, header.start(2) + 1), (number, header.start(1) + 1))
+            continue
+        entry = _ENTRY.match(line)
+        if entry:
+            path = (*table, *_parts(entry[1]))
+            _note(document, path, (number, entry.start(1) + 1), (number, entry.end() + 1))
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part.strip("\"'") for part in _PART.findall(dotted)]
+
+
+def _table(parts: list[str], counts: dict[Path, int], *, array: bool) -> Path:
+    """Return the path of a table; one in an array belongs to the newest item."""
+    path: Path = ()
+    for index, part in enumerate(parts):
+        path = (*path, part)
+        if array and index == len(parts) - 1:
+            counts[path] = counts.get(path, 0) + 1
+        if path in counts:
+            path = (*path, counts[path] - 1)
+    return path
+
+
+def _note(document: Document, path: Path, key: Mark, value: Mark) -> None:
+    for length in range(1, len(path) + 1):
+        document.keys.setdefault(path[:length], key)
+        document.values.setdefault(path[:length], value)

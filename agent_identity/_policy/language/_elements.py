@@ -11,8 +11,6 @@ from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._constraints.value_forms import DecimalText
 from agent_identity._constraints.values import Walked, kinds_inside
 
-__all__ = ["comparable", "inside"]
-
 _STANDING_FOR: Final[Mapping[type, type]] = {int: float, DecimalText: float, tuple: list}
 
 

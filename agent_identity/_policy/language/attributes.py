@@ -10,20 +10,6 @@ from agent_identity._identity.principals.principals import Human
 from agent_identity._policy.decision.places import Path, Problem, quoted, words
 from agent_identity._policy.decision.request import Request
 
-__all__ = [
-    "ANY_JSON",
-    "ATTRIBUTES",
-    "LIST",
-    "MISSING",
-    "TEXT",
-    "UNREADABLE",
-    "VALUE_PROVENANCES",
-    "Attribute",
-    "Types",
-    "attribute",
-    "prepared",
-]
-
 
 @final
 class _Absence:
@@ -34,7 +20,7 @@ MISSING: Final = _Absence()
 """The request has no such attribute."""
 
 UNREADABLE: Final = _Absence()
-"""The attribute lies inside something that is not JSON, where nobody can look."""
+"""The attribute lies inside something that is not JSON, where no one can look."""
 
 Types: TypeAlias = frozenset[type]
 

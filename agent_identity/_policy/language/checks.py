@@ -2,21 +2,26 @@
 
 A constraint alone answers ``False`` to a value of the wrong type. That is right for a grant, but in a
 rule that blocks everything over 100 it would let ``"150"`` pass.
+
+The constraints on places permit only spellings that all readers read alike. For a grant every other spelling is
+outside. A rule that blocks a place must not treat it as outside: ``/data/../etc/passwd`` leads into ``/etc``. Such a
+text is undecidable, and so is a path that some file systems take for one inside the place: ``/ETC/passwd`` where case
+does not count, another normal form of Unicode where that does not.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, TypeAlias, TypeVar, final
 
 from agent_identity._constraints.literals import Constraint, Wildcard
+from agent_identity._constraints.locations import EmailDomain, PathWithin, UrlWithin
 from agent_identity._constraints.value_forms import DecimalText
 from agent_identity._constraints.values import Walked, key_of
 from agent_identity._policy.language._elements import comparable, inside
-from agent_identity._policy.language._paths import readable_of
 from agent_identity._policy.language.attributes import ANY_JSON, LIST, MISSING, TEXT, UNREADABLE, Types
 from agent_identity.canonical import JSON
-
-__all__ = ["Check", "Combination", "Leaf", "Presence", "Spec", "Verdict", "combined", "is_json"]
 
 Verdict: TypeAlias = "bool | None"
 """True, false, or ``None``: undecidable."""
@@ -50,6 +55,8 @@ _TYPES: Final[Mapping[str, Types]] = {
     "wildcard": ANY_JSON,
 }
 """The types that the other constraints can decide about."""
+
+_URL_REST: Final = re.compile(r"[?#].*", re.DOTALL)
 
 
 @final
@@ -234,3 +241,37 @@ def is_json(value: object) -> bool:
 
 def _alike(kind: type) -> Types:
     return next((types for types in (_NUMBER, LIST) if kind in types), frozenset({kind}))
+
+
+def readable_of(constraint: Constraint) -> Callable[[object], bool] | None:
+    """Return the predicate that a text, which the constraint does not permit, is certainly outside.
+
+    ``None`` if the constraint is on no place.
+    """
+    if isinstance(constraint, EmailDomain):
+        return _is_email
+    if isinstance(constraint, UrlWithin):
+        return _is_url
+    return partial(_is_path, constraint) if isinstance(constraint, PathWithin) else None
+
+
+def _is_url(value: object) -> bool:
+    try:
+        return isinstance(value, str) and UrlWithin(_URL_REST.sub("", value)).permits(value)
+    except ValueError:
+        return False
+
+
+def _is_email(value: object) -> bool:
+    try:
+        return isinstance(value, str) and EmailDomain(value.rpartition("@")[2]).permits(value)
+    except ValueError:
+        return False
+
+
+def _is_path(place: PathWithin, value: object) -> bool:
+    return isinstance(value, str) and _ROOT.permits(value) and not place.resembles(value)
+
+
+_ROOT: Final = PathWithin("/")
+"""It holds all paths that have one meaning."""

@@ -8,8 +8,6 @@ from agent_identity._common.narrowing import is_array, is_object
 from agent_identity._policy.decision.places import Path, Problem
 from agent_identity.canonical import JSON
 
-__all__ = ["FLOW_KEYS", "StatedFlow", "parse_flow"]
-
 FLOW_KEYS: Final = frozenset({"destination", "raise", "returns", "server"})
 """The keys of a tool in a policy file that are about information flow."""
 

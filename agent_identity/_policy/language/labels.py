@@ -18,17 +18,6 @@ from agent_identity._policy.decision.request import Claims, Request, Tool
 from agent_identity._policy.language.flow_facts import FLOW_KEYS, StatedFlow, parse_flow
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "ToolFacts",
-    "added_to",
-    "check_labels",
-    "facts_about",
-    "flows_about",
-    "labels_of",
-    "parse_tools",
-    "with_claims",
-]
-
 _KEYS: Final = ("data", "destination", "labels", "raise", "returns", "server")
 _MAX_TOOLS: Final = 10_000
 

@@ -15,8 +15,6 @@ from agent_identity._policy.language.labels import ToolFacts, added_to, facts_ab
 from agent_identity._policy.rules.review import explain
 from agent_identity._policy.rules.rule import Rule
 
-__all__ = ["Origin", "Program"]
-
 _MAX_PLANS: Final = 1024
 """Tool names whose applicable rules are cached."""
 

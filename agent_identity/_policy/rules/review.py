@@ -15,19 +15,8 @@ from agent_identity._policy.language.conditions import Condition, Negation, Ques
 from agent_identity._policy.language.labels import ToolFacts, facts_about
 from agent_identity._policy.rules.rule import Rule, rule_ids
 
-__all__ = [
-    "LABELS",
-    "SPLIT_CURE",
-    "absent_tools",
-    "explain",
-    "label_rules",
-    "split_rules",
-    "unknown_labels",
-    "warnings_about",
-]
-
 LABELS: Final = MappingProxyType({"tool.labels": "labels", "data.labels": "data"})
-"""The attributes that are known only if somebody states them, and the parameter that states them."""
+"""The attributes that are known only if someone states them, and the parameter that states them."""
 
 _SIDES: Final[Sequence[Callable[[tuple[Verdict, Verdict]], Verdict]]] = (itemgetter(0), itemgetter(1))
 _STOPS: Final = (Effect.BLOCK, Effect.ROUTE)
@@ -186,7 +175,7 @@ def unknown_labels(
     rules: Iterable[Rule],
     tools: Sequence[ToolFacts],
 ) -> tuple[str, ...]:
-    """Return those of :data:`LABELS` that rules compare and nobody states for a tool.
+    """Return those of :data:`LABELS` that rules compare and no one states for a tool.
 
     Args:
         name: The name of the tool.

@@ -13,17 +13,6 @@ from agent_identity._policy.language.conditions import Condition, Group, Questio
 from agent_identity.canonical import JSON
 from agent_identity.errors import PolicyFormatError
 
-__all__ = [
-    "Rule",
-    "check_obligations",
-    "check_route",
-    "describe_rule",
-    "located_name",
-    "located_why",
-    "rule_ids",
-    "unique_ids",
-]
-
 _CHANGEABLE: Final = (
     {"findings.stage": {"constraint_type": "exact", "value": "result"}},
     {"tool.kind": {"constraint_type": "exact", "value": "model"}},

@@ -12,8 +12,6 @@ from agent_identity._verify.report.findings import Place
 from agent_identity.canonical import decode
 from agent_identity.errors import TokenError
 
-__all__ = ["SpentLimits", "disclosed_amount"]
-
 _MAX_TASKS: Final = 100_000  # Tasks with limits in memory, of some 600 bytes each.
 _Add: TypeAlias = Callable[[str, str, Place], None]
 

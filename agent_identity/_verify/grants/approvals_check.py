@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-__all__ = ["ApprovalsCheck", "is_approved"]
-
 _GRANTS: Final = 6
 _NS: Final = 1_000_000_000
 _UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})

@@ -22,8 +22,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
 
-__all__ = ["Disclosures", "load_disclosure"]
-
 
 def load_disclosure(disclosure: bytes | PathLike) -> Disclosure:
     """Return the disclosure in a file.

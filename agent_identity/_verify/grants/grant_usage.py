@@ -9,8 +9,6 @@ from agent_identity._record.parts import Counts, Decision, Principal, Task
 from agent_identity._record.schema import AnyRecord, Intent, OfTask, Outcome, TaskStart
 from agent_identity._verify.report.findings import Place
 
-__all__ = ["GrantUsage", "Placed", "spent_uses"]
-
 _MAX_TOOLS: Final = 1_024  # A scope names at most 256; any more are outside it.
 _ENDED: Final = frozenset({"success", "error", "cancelled"})
 """Outcomes of finished bodies. Each call spends once: a rerun replaces the suspended call."""

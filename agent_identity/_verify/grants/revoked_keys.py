@@ -16,8 +16,6 @@ from agent_identity._record.schema import AnyRecord
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity.errors import VerificationError
 
-__all__ = ["LATE", "REVOKED", "Doubts", "Reach", "reach_of", "refuse_late", "taken_over"]
-
 LATE: Final = "signed_after_revocation"
 """Code of evidence dated after the revocation of its key, which never counts."""
 

@@ -12,18 +12,6 @@ from agent_identity._ledger.reader import LedgerReader
 from agent_identity._storage.byte_reader import ByteLines
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "STANDARD_INPUT",
-    "PathLike",
-    "Source",
-    "directory_of",
-    "is_bundle",
-    "opened",
-    "size_of_files",
-    "size_of_ledger",
-    "whole",
-]
-
 PathLike: TypeAlias = str | os.PathLike[str]
 """The path of a file or directory."""
 

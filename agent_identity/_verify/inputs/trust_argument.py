@@ -5,8 +5,6 @@ from typing import TypeAlias
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._verify.inputs.sources import PathLike
 
-__all__ = ["Trust", "to_trust"]
-
 Trust: TypeAlias = TrustStore | PathLike | None
 """Trusted keys, or the path of a trust file."""
 

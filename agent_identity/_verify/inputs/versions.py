@@ -6,8 +6,6 @@ import orjson
 
 from agent_identity._record.parts import VERSION
 
-__all__ = ["malformed"]
-
 _UNKNOWN_RECORD: Final = (
     "the version or form of the record is unknown to this release; verify with the release that wrote it, or a later "
     "one"

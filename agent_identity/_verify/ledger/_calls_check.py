@@ -1,7 +1,11 @@
 """Checks intents and outcomes, tasks, and allowed calls, record by record (steps 5 and 6)."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+import msgspec
+import orjson
 
 from agent_identity._record.parts import RecoveredStream
 from agent_identity._record.schema import (
@@ -20,16 +24,23 @@ from agent_identity._verify.grants.approvals_check import ApprovalsCheck, is_app
 from agent_identity._verify.grants.chain_check import Delegations
 from agent_identity._verify.grants.grant_usage import GrantUsage, spent_uses
 from agent_identity._verify.ledger._flow_check import FlowCheck
-from agent_identity._verify.ledger._open_intents import Call, Deferred, OpenIntents
-from agent_identity._verify.ledger._order_check import OrderCheck
-from agent_identity._verify.ledger._outer_tasks import OuterTasks
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.store.spill_store import SpillStore
 
 if TYPE_CHECKING:
     from agent_identity._verify.grants.disclosed_arguments import Disclosures
 
-__all__ = ["Calls"]
+_NEAR_TASKS: Final = 4_096  # Tasks in memory, of some 500 bytes each.
+_DEEPEST: Final = 10_000  # Tasks within tasks; no one opens as many, and each is held in memory.
+
+_NEAR_HOPS: Final = 4_096
+_MAX_DOUBTS: Final = 100_000
+_AFTER_END: Final = "call_after_task_end", "a call begins after the end of its task"
+_LATE_START: Final = "opening_after_call", "a task starts after its first call"
+_LATE_GRANT: Final = "opening_after_call", "a grant is recorded after the task that starts under it"
+
+_NEAR_INTENTS: Final = 20_000  # Intents in memory, of some 500 bytes each.
 
 _LINKS: Final = 5
 _GRANTS: Final = 6
@@ -37,6 +48,283 @@ _ARGUMENTS: Final = 8
 _CALLS: Final = (Intent, Outcome)
 _RAN: Final = frozenset({"success", "error", "cancelled", "routed", "suspended"})
 _AS_DECIDED: Final = frozenset({"success", "error", "cancelled"})
+
+
+class _Opened(NamedTuple):
+    """The facts in the openings of a task.
+
+    Attributes:
+        outer: The task in which it was opened; nothing if no opening names one.
+        principal: The kind and the id of its principal.
+        place: The first opening, or the first that names the outer task.
+    """
+
+    outer: str
+    principal: tuple[str, str]
+    place: Place
+
+    def packed(self) -> bytes:
+        """Serialize for the spill; :meth:`unpacked` reverses it."""
+        return orjson.dumps((self.outer, self.principal, tuple(self.place)))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "_Opened":
+        """Deserialize the bytes of :meth:`packed`."""
+        outer, (kind, name), place = orjson.loads(data)
+        return cls(outer, (kind, name), Place(*place))
+
+
+@final
+class OuterTasks:
+    """Checks the openings of a ledger.
+
+    Args:
+        findings: Takes what is found.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._tasks = SpillStore(_Opened.packed, _Opened.unpacked, near=_NEAR_TASKS)
+
+    def take(self, record: Grant | TaskStart, place: Place) -> None:
+        """Store the outer task that an opening names.
+
+        Openings of the task by other processes name no outer task and do not contradict it.
+
+        Args:
+            record: The opening.
+            place: Where it is.
+        """
+        task, outer = record.task.id.encode(), record.task.outer or ""
+        known = self._tasks.get(task)
+        if known is None or (outer and not known.outer):
+            self._tasks.put(task, _Opened(outer, (record.principal.kind, record.principal.id), place))
+        elif outer not in ("", known.outer):
+            message = "the opening names another outer task than the other openings of the task"
+            self._findings.add(_GRANTS, "outer_task_differs", message, place)
+
+    def finish(self, *, partial: bool) -> None:
+        """Check the outer tasks after the whole source was read.
+
+        Args:
+            partial: Openings may be missing, because records were pruned or withheld, or cannot be read.
+        """
+        over = SpillStore(bytes, bytes, near=_NEAR_TASKS)  # Tasks that are known to be outside any cycle.
+        for task, opened in self._tasks.items():
+            if opened.outer:
+                self._judge(opened, partial=partial)
+                self._follow(task, over, opened.place)
+
+    def _judge(self, opened: _Opened, *, partial: bool) -> None:
+        findings, outer = self._findings, self._tasks.get(opened.outer.encode())
+        if outer is None and partial:
+            findings.counts["outer_tasks_not_shown"] += 1
+        elif outer is None:
+            message = "the outer task is not in the ledger; it is recorded elsewhere, or lost"
+            findings.add(_GRANTS, "outer_task_missing", message, opened.place)
+        elif outer.principal != opened.principal:
+            message = "the task was opened within a task of another principal, and no record says who permitted that"
+            findings.add(_GRANTS, "outer_principal_differs", message, opened.place)
+
+    def _follow(self, task: bytes, over: SpillStore[bytes], place: Place) -> None:
+        """Follow the outer tasks to the outermost one; each task is visited once."""
+        way: dict[bytes, None] = {}
+        while task and task not in over and task not in way and len(way) < _DEEPEST:
+            way[task] = None
+            opened = self._tasks.get(task)
+            task = b"" if opened is None else opened.outer.encode()
+        if task and task not in over:
+            message = f"the outer tasks form a cycle, or are nested deeper than {_DEEPEST:,}"
+            self._findings.add(_GRANTS, "outer_task_cycle", message, place)
+        for passed in way:
+            over.put(passed, b"1")
+
+
+class _Hop(NamedTuple):
+    """The records of one hop in a stream so far.
+
+    Attributes:
+        granted: Whether its grant is among them.
+        started: The number of its starts; a hop can be taken up more than once.
+        ended: The number of its ends.
+        called: Whether a call is among them.
+    """
+
+    granted: bool = False
+    started: int = 0
+    ended: int = 0
+    called: bool = False
+
+
+@final
+class OrderCheck:
+    """The order of the records of each hop, stream after stream.
+
+    A hop that has a grant or a start in two streams is not judged: it went on in a forked process, in a stream that was
+    begun after a fault, or was taken up in several processes.
+
+    Args:
+        findings: Takes what is found.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._hops = self._new()
+        self._streams = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR_HOPS)
+        self._doubts: dict[str, tuple[tuple[str, str], Place]] = {}
+
+    @staticmethod
+    def _new() -> SpillStore[_Hop]:
+        return SpillStore(orjson.dumps, lambda data: _Hop(*orjson.loads(data)), near=_NEAR_HOPS)
+
+    def take(self, record: AnyRecord, place: Place) -> None:
+        """Follow the next record of a stream.
+
+        Args:
+            record: A record in its place.
+            place: That place.
+        """
+        if not isinstance(record, Grant | TaskStart | TaskEnd | Intent) or record.chain is None:
+            return
+        name = record.chain[-1].grant
+        hop = self._hops.get(name.encode()) or _Hop()
+        if isinstance(record, Intent):
+            if hop.started and hop.ended >= hop.started and record.decision.mode == "enforce":
+                self._doubt(name, _AFTER_END, place)
+            hop = hop._replace(called=True)
+        elif isinstance(record, TaskEnd):
+            hop = hop._replace(ended=hop.ended + 1)
+        else:
+            self._note(name, place.stream or "")
+            if isinstance(record, TaskStart):
+                if hop.called and not hop.started:
+                    self._doubt(name, _LATE_START, place)
+                hop = hop._replace(started=hop.started + 1)
+            else:
+                if hop.started and not hop.granted:
+                    self._doubt(name, _LATE_GRANT, place)
+                hop = hop._replace(granted=True)
+        self._hops.put(name.encode(), hop)
+
+    def end_of_stream(self) -> None:
+        """Forget what stands in a stream."""
+        if self._hops:
+            self._hops = self._new()
+
+    def finish(self, *, partial: bool) -> None:
+        """Report what is out of order.
+
+        Args:
+            partial: Records were left out or pruned, so that nothing can be said.
+        """
+        for hop, ((code, message), place) in () if partial else self._doubts.items():
+            if self._streams.get(hop.encode()) != "":
+                self._findings.add(_LINKS, code, message, place)
+
+    def _note(self, hop: str, stream: str) -> None:
+        """Note the stream in which a hop is opened; the empty name stands for several."""
+        known = self._streams.get(hop.encode())
+        if known is None or known not in ("", stream):
+            self._streams.put(hop.encode(), stream if known is None else "")
+
+    def _doubt(self, hop: str, what: tuple[str, str], place: Place) -> None:
+        if len(self._doubts) < _MAX_DOUBTS:
+            self._doubts.setdefault(hop, (what, place))
+
+
+@final
+class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The members of a call that intent and outcome share, and the place of the record.
+
+    Attributes:
+        grant: The hash of the grant that the call is under; ``None`` outside any task.
+        tool: The tool.
+        arguments: The digest of the arguments, or ``None`` without any.
+        id: The id of the record.
+        stream: Its stream.
+        seq: Its place.
+        decided: Effect, enforced effect, mode and approval by which the call runs; ``None`` if it did not.
+    """
+
+    grant: str | None
+    tool: str
+    arguments: str | None
+    id: str
+    stream: str
+    seq: int
+    decided: tuple[str, str, str, str | None] | None = None
+
+    def place(self) -> Place:
+        """Return the place of the record."""
+        return Place(self.id, self.stream, self.seq)
+
+    def packed(self) -> bytes:
+        """Serialize for the spill; :meth:`unpacked` reverses it."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Call":
+        """Deserialize the bytes of :meth:`packed`."""
+        return msgspec.json.decode(data, type=cls)
+
+    def fits(self, intent: "Call") -> bool:
+        """Return whether grant, tool and arguments are those of an intent, and a call that ran was decided as there.
+
+        What inspectors and rules find in a result may turn ``allow`` into ``warn``, or change the result.
+        """
+        if (self.grant, self.tool, self.arguments) != (intent.grant, intent.tool, intent.arguments):
+            return False
+        ran, allowed = self.decided, intent.decided
+        if ran is None or allowed is None or ran == allowed:
+            return True
+        if ran[1] == "modify":
+            return ran[2:] == allowed[2:]
+        return ran[0] == "warn" and allowed[0] == "allow" and ran[1:] == allowed[1:]
+
+
+_pack: Final = msgspec.json.encode
+
+
+_unpack: Final = msgspec.json.Decoder(tuple[str, Call]).decode
+
+
+@final
+class OpenIntents:
+    """Intents without an outcome, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._calls = SpillStore(Call.packed, Call.unpacked, near=_NEAR_INTENTS)
+
+    def put(self, call: Call) -> bool:
+        """Add an intent in place of one with the same id; return whether there was one."""
+        key = call.id.encode()
+        known = key in self._calls
+        self._calls.put(key, call)
+        return known
+
+    def pop(self, intent: str) -> Call | None:
+        """Remove an intent and return it, by its id."""
+        return self._calls.pop(intent.encode())
+
+    def __iter__(self) -> Iterator[Call]:
+        return self._calls.values()
+
+
+@final
+class Deferred:
+    """Outcomes whose intents are not in their streams, with the ids of these intents, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._calls = SpillStore[tuple[str, Call]](_pack, _unpack, near=_NEAR_INTENTS)
+        self._number = 0
+
+    def put(self, intent: str, outcome: Call) -> None:
+        """Add an outcome."""
+        self._number += 1
+        self._calls.put(b"%d" % self._number, (intent, outcome))
+
+    def __iter__(self) -> Iterator[tuple[str, Call]]:
+        return self._calls.values()
 
 
 @final

@@ -1,11 +1,14 @@
 """Recomputes information flow: the marks of each hop, the labels of results, and calls that ran against their mark."""
 
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
 import orjson
 
+from agent_identity._authority.grants.grants import Grant as HeldGrant
+from agent_identity._authority.grants.grants import grant_of
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._flow.rules import FLOW_RULES, MODEL_KINDS, is_gated
+from agent_identity._identity.keys.jws import parse_compact
 from agent_identity._record.parts import MarkChange, MarkSeen
 from agent_identity._record.schema import (
     AnyRecord,
@@ -19,21 +22,168 @@ from agent_identity._record.schema import (
     TaskEnd,
     TaskStart,
 )
-from agent_identity._verify.ledger._answered_marks import AnsweredMarks
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity.canonical import decode
+from agent_identity.errors import TokenError
 
-if TYPE_CHECKING:
-    from agent_identity._verify.ledger._resumptions import Resumptions
+_GRANTS: Final = 6
+_NEAR_SUSPENDED: Final = 1_024
 
-__all__ = ["FlowCheck"]
+_NEAR_TOKENS: Final = 1_024
 
 _LINKS: Final = 5
 _NEAR: Final = 4_096
 _MAX_HOPS: Final = 100_000
 _UNRECORDED: Final = "mark_not_recorded"
 _RAN: Final = frozenset({"allow", "warn"})
+
+
+class _Suspended(NamedTuple):
+    """A suspended call.
+
+    Attributes:
+        call: Its tool, principal and agent.
+        label: The mark at which it was judged; ``None`` if that is not here, or no one computed it.
+        asked: Whether a person was asked about it.
+    """
+
+    call: list[str | None]
+    label: str | None
+    asked: bool
+
+
+class _Resumed(NamedTuple):
+    """A call that goes on after a suspension.
+
+    Attributes:
+        of: The outcome that suspended it.
+        call: Its tool, principal and agent.
+        label: The mark at which it is judged now; ``None`` as above.
+        ruled: Whether it names the ruling of a person.
+        record: Its intent.
+        stream: The stream of that.
+        seq: Its place there.
+    """
+
+    of: str
+    call: list[str | None]
+    label: str | None
+    ruled: bool
+    record: str
+    stream: str | None
+    seq: int | None
+
+
+@final
+class Resumptions:
+    """The suspended and resumed calls of a ledger.
+
+    Args:
+        findings: Takes what is found.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._suspended = SpillStore(orjson.dumps, lambda data: _Suspended(*orjson.loads(data)), near=_NEAR_SUSPENDED)
+        self._resumed = SpillStore(orjson.dumps, lambda data: _Resumed(*orjson.loads(data)), near=_NEAR_SUSPENDED)
+
+    def suspend(self, record: Outcome, label: str | None) -> None:
+        """Keep a suspended call.
+
+        Args:
+            record: Its outcome.
+            label: The mark at which it was judged.
+        """
+        self._suspended.put(record.id.encode(), _Suspended(_call(record), label, record.decision.effect == "route"))
+
+    def resume(self, record: Intent, label: str | None, place: Place) -> None:
+        """Keep a call that names a suspended one.
+
+        Args:
+            record: Its intent.
+            label: The mark at which it is judged.
+            place: The place of the intent.
+        """
+        if record.resumes is not None and record.decision.mode == "enforce":
+            ruled = record.decision.approval is not None
+            self._resumed.put(
+                record.id.encode(),
+                _Resumed(record.resumes, _call(record), label, ruled, record.id, place.stream, place.seq),
+            )
+
+    def finish(self) -> int:
+        """Report the calls that differ from what was suspended; return the number of those that no one can compare."""
+        not_checked = 0
+        for resumed in self._resumed.values():
+            before = self._suspended.get(resumed.of.encode())
+            if before is None:
+                not_checked += 1
+                continue
+            place = Place(resumed.record, resumed.stream, resumed.seq)
+            if resumed.call != before.call:
+                message = "a call goes on that another principal or agent made, or another tool"
+                self._findings.add(_GRANTS, "approval_mismatch", message, place)
+            if before.asked and not resumed.ruled:
+                message = "a call that was suspended for a person goes on without a ruling"
+                self._findings.add(_GRANTS, "approval_missing", message, place)
+            if before.label is None or resumed.label is None:
+                not_checked += (before.label, resumed.label) != (None, None)
+            elif not Label.parse(resumed.label).is_within(Label.parse(before.label)):
+                message = "a call goes on above the mark at which it was suspended"
+                self._findings.add(_LINKS, "mark_mismatch", message, place)
+        return not_checked
+
+
+def _call(record: Intent | Outcome) -> list[str | None]:
+    """Return who makes a call of which tool."""
+    action, principal, agent = record.action, record.principal, record.agent
+    parties = [] if principal is None else [principal.kind, principal.id, principal.issuer]
+    return [action.tool, *parties, *([] if agent is None else [agent.id, agent.owner])]
+
+
+@final
+class AnsweredMarks:
+    """The grants of a stream, and whether marks are signed by the holders of what was handed out."""
+
+    def __init__(self) -> None:
+        self._tokens = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR_TOKENS)
+
+    def take(self, record: Grant) -> None:
+        """Keep a grant."""
+        self._tokens.put(record.chain[-1].grant.encode(), record.grant.token)
+
+    def holds(self, record: Mark) -> bool | None:
+        """Return whether the mark of an answer says no more than its signed one.
+
+        Args:
+            record: A mark with the cause ``answer``.
+
+        Returns:
+            ``None`` if a grant is not here.
+        """
+        from agent_identity._authority.grants.signed_marks import signer_of_mark, verify_mark  # Few ledgers have marks.
+
+        change = record.mark
+        try:
+            by = self._grant(signer_of_mark(change.token or ""))
+            handed = self._grant(change.origin or "")
+            if by is None or handed is None:
+                return None
+            mark = verify_mark(change.token or "", by.holder)
+            joined = TRUSTED if change.joined is None else Label.parse(change.joined)
+            same = (mark.by, mark.grant, by.parent_hash) == (by.hash, handed.hash, handed.parent_hash)
+            return same and joined.is_within(Label.parse(mark.label))
+        except (TokenError, ValueError):
+            return False
+
+    def _grant(self, name: str) -> HeldGrant | None:
+        token = self._tokens.get(name.encode())
+        if token is None:
+            return None
+        claims = decode(parse_compact(token).payload)
+        return grant_of(token, claims) if isinstance(claims, dict) else None
 
 
 class _Newest(NamedTuple):
@@ -310,8 +460,6 @@ class FlowCheck:
     def _resumed(self) -> "Resumptions":
         """Return the suspended and resumed calls; few ledgers have some."""
         if self._resumptions is None:
-            from agent_identity._verify.ledger._resumptions import Resumptions
-
             self._resumptions = Resumptions(self._findings)
         return self._resumptions
 
@@ -347,7 +495,7 @@ class FlowCheck:
         if newest is None:
             return None
         self._check_exemption(record, newest, record.judged_at.hop, place)
-        # Of policies in one stream that differ in this, nobody can tell which judged a call.
+        # Of policies in one stream that differ in this, no one can tell which judged a call.
         self._not_checked += len(self._rules) != 1
         if judges and _ran_against(record, Label.parse(newest.label)):
             self._report(

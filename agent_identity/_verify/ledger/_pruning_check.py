@@ -20,8 +20,6 @@ from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import VerificationError
 
-__all__ = ["find_excerpt", "find_kept", "find_leftovers", "find_pruned"]
-
 _ALL: Final = 7
 _NS: Final = 1_000_000_000
 _KEPT: Final[Mapping[str, tuple[str, str]]] = {
@@ -118,7 +116,7 @@ def find_kept(
 def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings) -> Mapping[str, Start] | None:
     """Return the starts of the streams of an excerpt, or ``None`` if the directory is not an excerpt.
 
-    Nobody signs the content of an excerpt: the heads prove the included records, and nothing is said about the
+    No one signs the content of an excerpt: the heads prove the included records, and nothing is said about the
     others. So an excerpt never counts as complete.
 
     Args:

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from agent_identity._ledger.excerpt_starts import Start
     from agent_identity._ledger.prune_statement import PruneStatement
 
-__all__ = ["Growth"]
-
 _MANY: Final = 4_096  # Leaf hashes that are added to the tree at once.
 
 

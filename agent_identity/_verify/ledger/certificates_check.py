@@ -20,18 +20,6 @@ from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import TokenError
 
-__all__ = [
-    "certificate_in",
-    "certificates_of",
-    "certificates_proved",
-    "conclude_clock",
-    "conclude_clock_of_spans",
-    "reach_of_roots",
-    "sound_signers",
-    "with_certificates",
-    "without_doubt",
-]
-
 _TRUST: Final = 1
 _SIGNED: Final = 2  # Of the steps for spans.
 _CERTIFICATE: Final = b'"certificate":'

@@ -4,8 +4,6 @@ from agent_identity._record.schema import AnyRecord, Outcome
 from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["conclude_unseen_details", "count_unseen_detail"]
-
 
 def count_unseen_detail(findings: Findings, record: AnyRecord) -> None:
     """Count a record that commits to a detail, if only the ledger has it."""

@@ -6,8 +6,6 @@ from typing import Final, final
 from agent_identity._record.parts import Erased
 from agent_identity._record.schema import Erasure
 
-__all__ = ["Erasures", "erasure_words"]
-
 _RESOURCES: Final = "resources"
 """Id of the digest key for resource names at the enforcement point."""
 

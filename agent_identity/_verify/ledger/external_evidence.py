@@ -18,8 +18,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Signature
 from agent_identity.errors import VerificationError
 
-__all__ = ["Attestor", "ExternalEvidence", "Timestamps", "conclude_vouchers", "vouchers"]
-
 Timestamps: TypeAlias = Callable[[bytes, bytes], int]
 """Returns the time at which a time-stamp says that a message existed, in seconds since the Unix epoch.
 

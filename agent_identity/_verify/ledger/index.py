@@ -19,8 +19,6 @@ from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity._spans.span_from_record import EXPORTED_KINDS
 from agent_identity._verify.store.spill_store import room_for
 
-__all__ = ["HALF", "Amiss", "LedgerIndex", "Proofs", "SpanRecord", "ledger_index"]
-
 HALF: Final = 16
 """Bytes of a leaf hash that are compared: finding a second preimage is as hard as forging a signature."""
 

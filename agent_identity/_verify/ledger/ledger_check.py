@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from agent_identity._ledger.prune_statement import PruneStatement
     from agent_identity._verify.ledger.index import LedgerIndex
 
-__all__ = ["LEDGER_STEPS", "LedgerCheck", "Progress"]
-
 Progress: TypeAlias = Callable[[int, int], None]
 """Receives the bytes read and the total; a total of 0 is unknown."""
 

@@ -26,8 +26,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Signature
 from agent_identity.errors import VerificationError
 
-__all__ = ["Heads", "SignedLog", "check_log", "open_checkpoint"]
-
 _TRUST: Final = 1
 _LOG: Final = 2
 _HEAD: Final = struct.Struct(">Q32s")

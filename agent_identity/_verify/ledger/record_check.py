@@ -10,8 +10,6 @@ from agent_identity._record.details import detail_of
 from agent_identity._record.schema import AnyRecord, Detail
 from agent_identity._storage.lines import Block, stream_parts
 
-__all__ = ["CheckedBlock", "CheckedLine", "CheckedRecord", "check_block"]
-
 
 class CheckedRecord(NamedTuple):
     """A record of a ledger or a span, checked by itself.

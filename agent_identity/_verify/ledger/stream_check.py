@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from agent_identity._ledger.prune_statement import PruneStatement
     from agent_identity._verify.ledger.index import LedgerIndex
 
-__all__ = ["StreamCheck", "Visit"]
-
 Visit: TypeAlias = Callable[[AnyRecord, bytes, Detail | None], None]
 """Receives each record in its place, with its leaf hash and its detail."""
 

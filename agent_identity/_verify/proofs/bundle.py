@@ -29,8 +29,6 @@ from agent_identity._verify.ledger.certificates_check import certificate_in
 from agent_identity._verify.report.report import Report
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Choice", "collect", "pack", "report_json", "unpacked"]
-
 _MAX_RATIO: Final = 200
 _MAX_MEMBERS: Final = 1_000_000
 _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
@@ -302,7 +300,7 @@ _DAMAGE: Final = (
 
 def _extract(path: Path, source: IO[bytes], room: _Room) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.chmod(0o700)  # The umask may allow more, and a trust file that everybody can write is refused.
+    path.parent.chmod(0o700)  # The umask may allow more, and a trust file that everyone can write is refused.
     with path.open("xb") as out:
         while chunk := source.read(_CHUNK):
             room.take(len(chunk))

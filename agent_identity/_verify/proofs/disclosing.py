@@ -12,8 +12,6 @@ from agent_identity._verify.proofs.proving import Wanted, find_record
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["disclose"]
-
 
 def disclose(
     directory: PathLike,

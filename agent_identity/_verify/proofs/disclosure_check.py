@@ -22,8 +22,6 @@ from agent_identity._verify.spans.attestations import ATTESTATION, open_record
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["Shown", "check_disclosure"]
-
 _STEPS: Final = (
     "the file is a disclosure",
     "the record that it names is proved",

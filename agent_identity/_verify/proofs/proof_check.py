@@ -26,8 +26,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Report
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["Checked", "check_proof"]
-
 ProofKind: TypeAlias = Literal["record", "growth", "unknown"]
 """The claim of a proof file: a record in a log, a log that continues an earlier state, or neither."""
 

@@ -26,8 +26,6 @@ from agent_identity._verify.ledger.ledger_check import Progress
 from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["Wanted", "find_record", "kept_note", "prove", "prove_growth"]
-
 Wanted: TypeAlias = str | tuple[str, int]
 """A record: by its id, or by its stream and its place in it, from 1."""
 

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-__all__ = ["elapsed"]
-
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _NS: Final = 1_000_000_000
 

@@ -20,8 +20,6 @@ from agent_identity._verify.report.report import (
     TrustBasis,
 )
 
-__all__ = ["CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place"]
-
 MAX_KEPT: Final = 1_000
 """Problems that a report shows; all are counted."""
 

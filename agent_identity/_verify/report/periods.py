@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
-__all__ = ["Life", "Period", "PeriodState", "judge_period", "unknown_period"]
-
 PeriodState: TypeAlias = Literal["recorded", "silent", "not_running", "cannot_tell"]
 """The evidence for a period: records; a live process at all times and no records; no records and times without a
 live process; or nothing."""

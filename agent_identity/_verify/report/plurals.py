@@ -1,7 +1,5 @@
 """Spells numbers with their nouns."""
 
-__all__ = ["counted"]
-
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun in the right form.

@@ -8,21 +8,6 @@ from typing import Final, Literal, Self, TypeAlias, final
 from agent_identity._verify.report.periods import Period
 from agent_identity.errors import VerificationError
 
-__all__ = [
-    "EXIT_CODES",
-    "Completeness",
-    "Coverage",
-    "Integrity",
-    "Problem",
-    "Report",
-    "Severity",
-    "Signature",
-    "SourceKind",
-    "Step",
-    "StepStatus",
-    "TrustBasis",
-]
-
 Integrity: TypeAlias = Literal["verified", "contradicted", "cannot_tell"]
 """Verdict on integrity: is the evidence unchanged?"""
 

@@ -12,8 +12,6 @@ from agent_identity._verify.report.report import Coverage
 from agent_identity._verify.spans.tool_spans import calls_tool, named_tool
 from agent_identity._verify.store.spill_store import SpillStore
 
-__all__ = ["CoverageTable", "ToolCall"]
-
 _OTHER: Final = Struct(">I16s8s8s16s")  # Its scope, trace, span, parent and tool.
 _NOTHING: Final = bytes(8)  # No span has this id.
 _NO_TOOL: Final = bytes(16)

@@ -10,8 +10,6 @@ from agent_identity._verify.report.findings import NOWHERE, Place
 from agent_identity._verify.spans._coverage import ToolCall
 from agent_identity._verify.spans._span_grants import GrantState
 
-__all__ = ["SpanFacts"]
-
 _Problem: TypeAlias = tuple[int, str, str, Place]
 
 

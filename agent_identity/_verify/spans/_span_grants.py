@@ -10,8 +10,6 @@ from agent_identity._spans.span_attributes import verdict_on
 from agent_identity._spans.span_from_record import GRANT_ATTRIBUTE
 from agent_identity._verify.spans.attestations import ATTESTATION
 
-__all__ = ["GrantState", "grants_on"]
-
 GrantState: TypeAlias = Literal["given", "absent", "cut", "bad"]
 """State of the grants on a span.
 

@@ -9,7 +9,7 @@ from agent_identity._identity.common.ids import bytes_of_id, is_id128
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._record.schema import OF_TASKS, AnyRecord
-from agent_identity._spans.displayed_values import likeness
+from agent_identity._spans.displayed_values import is_hashed, likeness
 from agent_identity._spans.envelope import Attestation
 from agent_identity._spans.otlp_json import Document, Malformed, SpanData
 from agent_identity._spans.otlp_reader import spans_of
@@ -21,25 +21,11 @@ from agent_identity._verify.ledger.index import HALF, Proofs
 from agent_identity._verify.ledger.record_check import CheckedRecord
 from agent_identity._verify.report.findings import NOWHERE, Place
 from agent_identity._verify.spans._coverage import ToolCall
-from agent_identity._verify.spans._rewritten_ids import Rewritten
 from agent_identity._verify.spans._span_comparison import SpanComparison
 from agent_identity._verify.spans._span_facts import SpanFacts
 from agent_identity._verify.spans._span_grants import grants_on
 from agent_identity._verify.spans.attestations import ATTESTATION, OURS, attestation_on, record_in, signed_body
 from agent_identity.errors import VerificationError
-
-__all__ = [
-    "COPY",
-    "FORM",
-    "MOVED",
-    "READ",
-    "SIGNED",
-    "SPAN",
-    "SpanBlock",
-    "SpanReader",
-    "cannot_be_read",
-    "read_block",
-]
 
 READ, SIGNED, FORM, SPAN, COPY = range(1, 6)
 """The steps that need only one span."""
@@ -56,6 +42,46 @@ _AT_ONCE: Final = 64
 _Span: TypeAlias = SpanData | PastedSpan
 _Item: TypeAlias = _Span | Malformed | SpanFacts
 _SPANS: Final = (SpanData, PastedSpan)
+
+
+@final
+class Rewritten:
+    """Stores the spans whose ids are hashes, until all spans of the store are read.
+
+    Attributes:
+        places: The records on them.
+        untouched: Whether there is a span with its own ids.
+    """
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+        self.untouched = False
+        self._hashes: dict[tuple[str, str], str] = {}
+        self._signed: dict[tuple[str, str], str] = {}
+        self._mixed = False
+
+    @property
+    def is_partial(self) -> bool:
+        """True if only some ids are hashes, or one hash stands for two ids."""
+        return self.untouched or self._mixed
+
+    def take(self, signed: tuple[str, str], span: PastedSpan, place: Place) -> bool:
+        """Store a span if its ids differ from the signed ones and are hashes; return whether they are.
+
+        Args:
+            signed: The signed ids of its trace and of itself.
+            span: The span.
+            place: The record on it.
+        """
+        if not all(shown and all(map(is_hashed, shown)) for shown in (span.trace_ids, span.span_ids)):
+            self.untouched = True
+            return False
+        for what, known, shown in zip(("trace", "span"), signed, (span.trace_ids, span.span_ids), strict=True):
+            for item in {str(value).strip().lower().replace("-", "") for value in shown}:
+                same = self._hashes.setdefault((what, known), item) == item
+                self._mixed |= not same or self._signed.setdefault((what, item), known) != known
+        self.places.append(place)
+        return True
 
 
 class SpanBlock(NamedTuple):

@@ -15,8 +15,6 @@ from agent_identity._verify.grants.revoked_keys import refuse_late
 from agent_identity._verify.inputs.versions import malformed
 from agent_identity.errors import TokenError, VerificationError
 
-__all__ = ["ATTESTATION", "OURS", "attestation_on", "open_record", "record_in", "signed_body"]
-
 OURS: Final = "agent_identity."
 """Prefix of our attributes."""
 

@@ -1,10 +1,13 @@
-"""Verifies spans from any source: each carries its record and the signature over it."""
+"""Verifies spans from any source: each carries its record and the signature over it, and no two contradict."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from struct import Struct
 from typing import Final, TypeAlias, final
 
+from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._record.schema import OF_TASKS, AnyRecord, Intent, Outcome, TaskEnd
 from agent_identity._spans.otlp_json import Document, Malformed, SpanData
@@ -17,11 +20,10 @@ from agent_identity._verify.grants.disclosed_arguments import Disclosures
 from agent_identity._verify.inputs.sources import PathLike, opened
 from agent_identity._verify.ledger.certificates_check import conclude_clock_of_spans
 from agent_identity._verify.ledger.details_check import conclude_unseen_details, count_unseen_detail
-from agent_identity._verify.ledger.index import Proofs, SpanRecord
+from agent_identity._verify.ledger.index import HALF, Proofs, SpanRecord
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.spans._coverage import CoverageTable
-from agent_identity._verify.spans._deduplicator import Deduplicator
 from agent_identity._verify.spans._span_facts import SpanFacts
 from agent_identity._verify.spans._span_reader import (
     COPY,
@@ -35,9 +37,11 @@ from agent_identity._verify.spans._span_reader import (
     cannot_be_read,
     read_block,
 )
+from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity._verify.store.workers import Executor, in_process
 
-__all__ = ["SPAN_STEPS", "SpanVisit", "SpansCheck"]
+_PLACE: Final = Struct(">16sQ")
+_NEAR: Final = 20_000  # Entries in memory, of some 250 bytes each.
 
 SpanVisit: TypeAlias = Callable[[SpanData, AnyRecord | None], None]
 """Is shown each span once, with its record if that is verified."""
@@ -66,6 +70,57 @@ _MAX_NAMES: Final = 1_024  # and those that are counted one by one.
 _LONGEST: Final = 128
 _BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one longer document.
 _BESIDE: Final = 128  # Bytes that a document takes beside its own; it may have none.
+
+
+@final
+class Deduplicator:
+    """The verified records so far: the id, place, and half of the leaf hash and of the one before it of each."""
+
+    def __init__(self) -> None:
+        self._ids = SpillStore(bytes, bytes, near=_NEAR)
+        self._places = SpillStore(bytes, bytes, near=_NEAR)
+
+    def take(self, record: AnyRecord, leaf: bytes) -> tuple[str, ...] | None:
+        """Compare a record with the earlier ones.
+
+        Args:
+            record: A record.
+            leaf: Its leaf hash.
+
+        Returns:
+            The contradictions, as codes of findings; ``None`` for a record that was seen before.
+        """
+        identifier, half = bytes_of_id(record.id), leaf[:HALF]
+        known = self._ids.get(identifier)
+        if known is not None and known[:HALF] == half:
+            return None
+        stream, seq = bytes_of_id(record.stream.id), record.stream.number
+        prev = b64url_decode(record.stream.prev or "")[:HALF]
+        codes: list[str] = []
+        place = _PLACE.pack(stream, seq)
+        occupant = self._places.get(place)
+        if known is not None:
+            codes.append("two_versions")
+        if occupant is not None and occupant[:HALF] != half:
+            codes.append("two_at_one_place")
+        if not self._links(stream, seq, half, prev):
+            codes.append("broken_link")
+        if known is None:
+            self._ids.put(identifier, half + place)
+        if occupant is None:
+            self._places.put(place, half + prev)
+        return tuple(codes)
+
+    def _links(self, stream: bytes, seq: int, half: bytes, prev: bytes) -> bool:
+        """Return whether a record continues the one before it, and the one after it continues this one, where known."""
+        before = self._places.get(_PLACE.pack(stream, seq - 1)) if prev else None
+        after = self._places.get(_PLACE.pack(stream, seq + 1))
+        return (before is None or before[:HALF] == prev) and (not after or after[HALF:] in (b"", half))
+
+    def records(self) -> Iterator[SpanRecord]:
+        """Yield the records, in the order in which they came."""
+        for identifier, packed in self._ids.items():
+            yield SpanRecord(identifier, packed[:HALF], *_PLACE.unpack(packed[HALF:]))
 
 
 @final

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["calls_tool", "named_tool"]
-
 _NAMES: Final = ("gen_ai.tool.name", "tool.name")
 _OLDER: Final = frozenset({"gen_ai.tool.name", "gen_ai.tool.call.id"})
 _MARKS: Final = (

@@ -10,8 +10,6 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["BloomFilter", "SpillStore", "room_for"]
-
 _T = TypeVar("_T")
 
 _BITS: Final = 1 << 23  # 1 MiB.

@@ -13,8 +13,6 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Executor", "executor", "in_process"]
-
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 

@@ -24,8 +24,6 @@ from agent_identity.cli.terminal.signing import refuse_inside, signing
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["run_add", "run_change", "run_check", "run_list", "run_orphan"]
-
 _STATUS: Final[Mapping[str, Status]] = {"suspend": "suspended", "resume": "registered", "retire": "retired"}
 _DAY: Final = 86_400
 _YEAR_9999: Final = 253_402_300_799

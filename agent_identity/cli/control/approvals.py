@@ -15,8 +15,6 @@ from agent_identity.cli.terminal.signing import refuse_inside
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run_decide", "run_list"]
-
 
 def run_list(chosen: argparse.Namespace) -> int:
     """List the pending requests."""

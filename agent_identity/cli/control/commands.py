@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity.cli.terminal.command import Command, Options, add_directory, add_json, add_keys
 
-__all__ = ["CONTROL", "KINDS"]
-
 KINDS: Final = ("task", "grant", "agent", "owner", "human", "service", "key", "everything")
 """Kinds of targets that can be revoked."""
 

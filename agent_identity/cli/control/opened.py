@@ -15,8 +15,6 @@ from agent_identity._identity.common.private_files import is_there
 from agent_identity.cli.terminal.signing import keys_of
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["NS", "opened", "store_of", "trust_file"]
-
 NS: Final = 1_000_000_000
 """Nanoseconds in a second."""
 

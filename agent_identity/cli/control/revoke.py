@@ -32,8 +32,6 @@ from agent_identity.cli.terminal.signing import refuse_inside
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["run_list", "run_reinstate", "run_revoke"]
-
 _KINDS: Final = get_args(RevokedKind)
 _RECORDED: Final = frozenset({"task", "grant", "agent", "human", "service"})
 

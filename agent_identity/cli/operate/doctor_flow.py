@@ -92,9 +92,9 @@ def flow_rows(candidate: RuleSet | None = None) -> list[FlowRow]:
         candidate: A policy whose statements about tools are looked at in place of those in force.
     """
     rows: dict[tuple[str, str | None], FlowRow] = {}
-    for _, point in open_enforcers():
-        if asks_about_flow(point.policy) or asks_about_flow(candidate):
-            for row in _rows(point.tools, candidate or point.policy):
+    for _, enforcement in open_enforcers():
+        if asks_about_flow(enforcement.policy) or asks_about_flow(candidate):
+            for row in _rows(enforcement.tools, candidate or enforcement.policy):
                 rows[row.tool, row.server] = row
     return [row for _, row in sorted(rows.items(), key=lambda item: (item[0][0], item[0][1] or ""))]
 

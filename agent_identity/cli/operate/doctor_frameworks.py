@@ -114,7 +114,7 @@ def _tools(framework: Framework, kind: _Kind) -> Iterator[Check]:
     if instrumented().get(framework.name):
         yield Check("tools", "ok", f"{detail}, all watched by instrument()")
         return
-    known = {tool.name for _, point in open_enforcers() for tool, _ in point.tools.all()}
+    known = {tool.name for _, enforcement in open_enforcers() for tool, _ in enforcement.tools.all()}
     bare = sorted(found - known)
     listed = ", ".join(bare[:_NAMED]) + (", …" if len(bare) > _NAMED else "")
     if not bare:

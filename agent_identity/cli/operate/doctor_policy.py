@@ -34,13 +34,13 @@ def examine_policies(candidate: RuleSet | None = None) -> list[Check]:
     if candidate is not None:
         detail = f"{candidate.name} {candidate.version} loads, {counted(len(candidate.rules), 'rule')}"
         checks.append(Check("policy", "ok", detail))
-    for _, point in open_enforcers():
-        policy = point.policy if candidate is None else candidate
+    for _, enforcement in open_enforcers():
+        policy = enforcement.policy if candidate is None else candidate
         sets = rule_sets_of(policy)
         for rules in sets or (None,):
-            checks += _policy(rules, point.tools)
-        checks += _endorsing(point.tools)
-        if absent := sorted(routes_of(policy) - point.routes.keys()):
+            checks += _policy(rules, enforcement.tools)
+        checks += _endorsing(enforcement.tools)
+        if absent := sorted(routes_of(policy) - enforcement.routes.keys()):
             detail = f"the policy routes calls to {_listed(absent)}, and no handler has that name: they are refused"
             checks.append(Check("routes", "warn", detail, "pass a handler of that name to the enforcer in routes="))
     return checks

@@ -62,20 +62,20 @@ def examine_store(name: str, state: StateStore) -> Check:
 
 def examine_enforcers() -> list[Check]:
     """Check the enforcers that are open in this process."""
-    return [check for enforcer, point in open_enforcers() for check in _enforcer(enforcer, point)]
+    return [check for enforcer, enforcement in open_enforcers() for check in _enforcer(enforcer, enforcement)]
 
 
-def _enforcer(enforcer: Enforcer, point: EnforcementContext) -> Iterator[Check]:
-    stream = f"stream …{point.ledger.stream[-6:]}"
-    if point.mode == "monitor":
+def _enforcer(enforcer: Enforcer, enforcement: EnforcementContext) -> Iterator[Check]:
+    stream = f"stream …{enforcement.ledger.stream[-6:]}"
+    if enforcement.mode == "monitor":
         cure = "once its records show what you want, open it with mode='enforce'"
         yield Check("enforcer", "warn", f"{stream}, monitor: refuses nothing", cure)
     else:
-        yield Check("enforcer", "ok", f"{stream}, enforces" + ("" if point.policy is None else ", with a policy"))
+        yield Check("enforcer", "ok", f"{stream}, enforces" + ("" if enforcement.policy is None else ", with a policy"))
     for what, why in enforcer.degraded.items():
         yield Check("enforcer", "warn", f"{stream}: {what}: {why}", "repair it; see what the enforcer logs about it")
-    yield examine_store("shared state", point.state)
-    if starting := _starting_programs(point):
+    yield examine_store("shared state", enforcement.state)
+    if starting := _starting_programs(enforcement):
         yield Check(
             "approvals",
             "warn",
@@ -86,10 +86,10 @@ def _enforcer(enforcer: Enforcer, point: EnforcementContext) -> Iterator[Check]:
         )
 
 
-def _starting_programs(point: EnforcementContext) -> list[str]:
+def _starting_programs(enforcement: EnforcementContext) -> list[str]:
     """Return the tools that start programs, by their names, if a route takes approvals that are only asserted."""
-    asserted = any(isinstance(route, Approval) and not route.verified for route in point.routes.values())
-    return [tool.name for tool, _ in point.tools.all() if asserted and _STARTS.search(tool.name.lower())]
+    asserted = any(isinstance(route, Approval) and not route.verified for route in enforcement.routes.values())
+    return [tool.name for tool, _ in enforcement.tools.all() if asserted and _STARTS.search(tool.name.lower())]
 
 
 def examine_tools() -> list[Check]:

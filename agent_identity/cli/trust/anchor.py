@@ -8,8 +8,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import moment
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
-
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""

@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity.cli.terminal.command import Command, add_directory, add_json
 
-__all__ = ["PURPOSES", "TRUST"]
-
 PURPOSES: Final = ("issuer", "recorder")
 """Purposes of the keys of a directory."""
 

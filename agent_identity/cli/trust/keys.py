@@ -22,8 +22,6 @@ from agent_identity._ledger.ledger import Ledger
 from agent_identity.cli.terminal.style import clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run_list", "run_new", "run_public", "run_revoke", "run_rotate"]
-
 _YEAR_9999: Final = 253_402_300_799
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

@@ -14,14 +14,12 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import AgentIdentityError, ConfigurationError
 
-__all__ = ["run"]
-
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     users = {os.geteuid(), *_ids(chosen.user, _user, "user")}
     groups = set(_ids(chosen.group, _group, "group"))
-    if not (Path(chosen.directory) / "trust.json").exists():  # A mistyped path must not serve keys that nobody trusts.
+    if not (Path(chosen.directory) / "trust.json").exists():  # A mistyped path must not serve keys that no one trusts.
         raise ConfigurationError(
             f"{chosen.directory!r} has no trust.json, so it is not the directory of a signer; "
             "'agent-identity init DIR' creates one"

@@ -19,8 +19,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import AgentIdentityError, ConfigurationError
 
-__all__ = ["WitnessServer", "run"]
-
 _SECONDS: Final = 10.0  # For one connection, from its acceptance to the end of the answer.
 _MAX_CONNECTIONS: Final = 64
 _PATH: Final = "/add-checkpoint"

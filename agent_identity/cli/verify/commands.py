@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity.cli.terminal.command import Command, add_directory, add_json
 
-__all__ = ["FORMS", "VERIFY"]
-
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The formats of ``export --as``."""
 

@@ -18,8 +18,6 @@ from agent_identity.cli.verify.proof import KEPT, record_facts, wanted_record
 from agent_identity.cli.verify.verify import report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["run_check", "run_make"]
-
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
     "contradicted": ("NOT VERIFIED: contradicted", "red"),

@@ -19,8 +19,6 @@ from agent_identity.cli.verify.verify import report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.records import AnyRecord, Approval, Intent, OfTask, Outcome, Registration, TaskEnd
 
-__all__ = ["KEPT", "record_facts", "run_check", "run_make", "wanted_record"]
-
 KEPT: Final = "kept/trust.json"
 """Path of the verifier's trust file in printed hints."""
 

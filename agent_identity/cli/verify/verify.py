@@ -22,8 +22,6 @@ from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, 
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["lines", "report_lines", "run"]
-
 SHOWN: Final = 20
 """Findings that are printed; ``--json`` has more."""
 
@@ -214,12 +212,12 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
     yield f"  completeness  {hanging(report.completeness_words, 16, room)}"
     yield f"  trust         {hanging(_TRUST[report.trust], 16, room)}"
     if report.period is not None:
-        yield f"  period        {hanging(_told(report.period), 16, room)}"
+        yield f"  period        {hanging(_shown_period(report.period), 16, room)}"
     yield ""
     yield from report_lines(report, style, room)
 
 
-def _told(period: Period) -> str:
+def _shown_period(period: Period) -> str:
     state = period.state.replace("_", " ")
     return f"{state}: {counted(period.records, 'record')}, {counted(period.signs, 'sign')} of life; {period.why}"
 

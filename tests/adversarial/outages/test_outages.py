@@ -226,7 +226,7 @@ def test_the_backlog_of_the_export_is_measured(receiver: Any, tmp_path: Path) ->
         measure(enforcer, provider)
         assert backlog() == 0
         work(enforcer, 20)
-        enforcer._point.ledger.drain(60)
+        enforcer._enforcement.ledger.drain(60)
         assert backlog() == max(int(record["stream"]["seq"]) for record in records_of(evidence, "outcome", "task_end"))
         receiver.mode = "ok"
         receiver.wait_for(lambda: travelling(evidence) <= receiver.ids().keys())

@@ -1,7 +1,6 @@
 """Ways around the guards of Strands that come after ours, or that Strands itself takes."""
 
 import copy
-import importlib.util
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -15,9 +14,6 @@ from agent_identity.integrations.frameworks.strands import AgentIdentityHooks
 from agent_identity.testing import Rehearse
 
 ran: list[Any] = []
-STAGES = pytest.mark.skipif(
-    importlib.util.find_spec("strands.middleware") is None, reason="public middleware came with 1.62"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +60,6 @@ def replacing(**members: Any) -> Any:
     return evil
 
 
-@STAGES
 @pytest.mark.parametrize("swapped", [wipe, read])
 def test_middleware_added_later_cannot_bring_an_unguarded_tool(rehearse: Rehearse, swapped: Any) -> None:
     """Another tool, or the bare one again, is guarded by the handler that stays the innermost."""
@@ -79,7 +74,6 @@ def test_middleware_added_later_cannot_bring_an_unguarded_tool(rehearse: Rehears
     verified(world)
 
 
-@STAGES
 def test_middleware_added_later_keeps_one_record(rehearse: Rehearse) -> None:
     """Handlers that stay the innermost by being there twice judge a call once."""
     from strands.middleware import ExecuteToolStage
@@ -94,7 +88,6 @@ def test_middleware_added_later_keeps_one_record(rehearse: Rehearse) -> None:
     verified(world)
 
 
-@STAGES
 def test_middleware_added_later_cannot_bring_an_unguarded_model(rehearse: Rehearse) -> None:
     """A model that somebody put in the place of ours gets no prompt that nobody judged."""
     from strands.middleware import InvokeModelStage
@@ -122,7 +115,6 @@ def test_structured_answers_pass_the_guard(rehearse: Rehearse) -> None:
     verified(world)
 
 
-@STAGES
 @pytest.mark.parametrize("aside", [True, False])
 def test_summaries_pass_the_guard(rehearse: Rehearse, aside: bool) -> None:
     """What Strands asks a model for by itself is judged and recorded as well."""

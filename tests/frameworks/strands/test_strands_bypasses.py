@@ -3,8 +3,6 @@
 import asyncio
 import importlib
 import importlib.util
-import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -23,8 +21,6 @@ from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.testing import Rehearse
 
 ran: list[Any] = []
-STAGES = importlib.util.find_spec("strands.middleware") is not None
-"""Public middleware came with 1.62."""
 
 
 @pytest.fixture(autouse=True)
@@ -86,15 +82,13 @@ def test_hooks_that_select_another_tool_are_judged_by_it(rehearse: Rehearse, ord
         event.selected_tool = wipe
 
     hooks = AgentIdentityHooks(world.enforcer)
-    more = [Hook(swap, order)] if STAGES or order < float("inf") else []
-    agent = made(None, [read], use("read", invoice="INV-42"), more=[*more, hooks] if more else [Hook(swap), hooks])
+    agent = made(None, [read], use("read", invoice="INV-42"), more=[Hook(swap, order), hooks])
     with task(world, "read"):
         agent("go")
     assert not ran
     world.records.assert_denied(code="tool_not_granted", tool="wipe", count=1)
 
 
-@pytest.mark.skipif(not STAGES, reason="public middleware came with 1.62")
 def test_middleware_that_edits_the_call_is_judged(rehearse: Rehearse) -> None:
     """Middleware that is added after ours and replaces the arguments cannot have others run than were judged."""
     from strands.middleware import ExecuteToolStage
@@ -114,7 +108,6 @@ def test_middleware_that_edits_the_call_is_judged(rehearse: Rehearse) -> None:
     verified(world)
 
 
-@pytest.mark.skipif(not STAGES, reason="public middleware came with 1.62")
 def test_plugins_that_replace_the_tool_are_judged_by_it(rehearse: Rehearse) -> None:
     """A tool that the middleware of a plugin puts in place of the selected one passes the guard."""
     from strands.middleware import ExecuteToolStage
@@ -169,7 +162,6 @@ def test_a_hook_that_runs_the_tool_is_judged(rehearse: Rehearse, zero_code: bool
     verified(world)
 
 
-@pytest.mark.skipif(not STAGES, reason="public middleware came with 1.62")
 @pytest.mark.parametrize("zero_code", [True, False])
 def test_a_middleware_that_runs_the_tool_is_judged(rehearse: Rehearse, zero_code: bool) -> None:
     """Also one that answers the call itself, so that ours is never asked."""
@@ -299,7 +291,6 @@ def test_a_hook_that_repairs_a_made_up_name_is_judged_by_the_tool_it_finds(rehea
     assert {(call.tool, call.code) for call in world.records.calls()} <= {("wipe", "tool_not_granted")}
 
 
-@pytest.mark.skipif(not STAGES, reason="Strands looks a tool up again since 1.62")
 @pytest.mark.parametrize("zero_code", [True, False])
 @pytest.mark.parametrize(("name", "code"), [("wipe", "tool_not_granted"), ("nothing", "tool_not_granted")])
 def test_hooks_that_rename_a_call_are_judged_by_the_tool_of_that_name(
@@ -445,16 +436,6 @@ async def test_a_call_that_loses_its_place_does_not_run(rehearse: Rehearse, chan
     assert ("not_guarded" in str(results(agent))) is (mode == "enforce")
     assert outcomes(world) == ["denied" if mode == "enforce" else "success"]
     verified(world)
-
-
-@pytest.mark.skipif(not STAGES, reason="earlier versions of Strands need them themselves")
-def test_agents_are_guarded_where_the_earlier_events_are_gone() -> None:
-    """They are deprecated, and only bidirectional agents of earlier versions had them."""
-    code = (
-        "import sys; sys.modules['strands.experimental.hooks.events'] = None\n"
-        "from agent_identity.integrations.frameworks.strands import AgentIdentityHooks"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("way", ["function", "thread", "event"])

@@ -18,8 +18,7 @@ from mcp.shared.memory import create_client_server_memory_streams
 from opentelemetry.sdk.trace import TracerProvider
 from plain_records import check_record
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.open import prepare
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.canonical import decode_record

@@ -16,8 +16,7 @@ from langchain_core.tools import StructuredTool
 from langchain_mcp_adapters.callbacks import Callbacks
 from langchain_mcp_adapters.client import MultiServerMCPClient
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope, records
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.langchain import protect_client

@@ -13,8 +13,7 @@ from mcp.shared.message import SessionMessage
 from mcp_parties import ALICE, CLERK, LEGACY, NAME, HighLevel, Pair, answering, in_memory, lower
 from pydantic import BaseModel
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.identity import Human

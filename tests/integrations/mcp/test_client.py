@@ -35,7 +35,7 @@ from mcp_parties import (
 )
 from opentelemetry import propagate
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.common.ids import is_digest
 from agent_identity.errors import ConfigurationError, Denied

@@ -8,11 +8,10 @@ from mcp import types
 from mcp_parties import ALICE, CLERK, NAME, Pair, in_memory, low_level
 
 from agent_identity import Scope, records
-from agent_identity._flow.labels import Label
 from agent_identity.adapters import DeclaredFlow
 from agent_identity.errors import ConfigurationError, Denied, Routed
 from agent_identity.identity import Agent, SigningKey, TrustStore
-from agent_identity.inspection import PersonalData
+from agent_identity.inspection import Label, PersonalData
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.ifc import label_in
 from agent_identity.integrations.mcp.server import protect_server, shown

@@ -24,7 +24,7 @@ from mcp_parties import (
     tool,
 )
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.cli import main
 from agent_identity.errors import Denied
 from agent_identity.integrations.mcp.client import protect_session

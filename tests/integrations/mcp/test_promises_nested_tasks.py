@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from mcp_parties import ALICE, NAME, Pair, in_memory, low_level, tool
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.integrations.mcp.server import Anonymous

@@ -7,7 +7,7 @@ import pytest
 from mcp_parties import LEGACY, NAME, HighLevel, Pair
 from pydantic import AfterValidator
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.constraints import NotOneOf
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.mcp.server import protect_server

@@ -20,7 +20,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Human

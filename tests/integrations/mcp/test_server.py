@@ -16,7 +16,7 @@ from mcp.shared import exceptions
 from mcp_parties import ALICE, LEGACY, NAME, HighLevel, Pair, in_memory, low_level, lower, tool
 from pydantic import BaseModel, SecretStr
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity.constraints import Contains
 from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError, EvidenceError

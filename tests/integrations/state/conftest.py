@@ -17,9 +17,7 @@ from pathlib import Path
 import pytest
 
 from agent_identity._authority.stores.directory import DirectoryState
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._authority.stores.protocol import StateStore
-from agent_identity._authority.stores.sqlite import SqliteState
+from agent_identity.state import MemoryState, SqliteState, StateStore
 
 _FRESH = itertools.count()
 _DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)

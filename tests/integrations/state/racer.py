@@ -6,7 +6,7 @@ Run as ``python racer.py SPEC``; the specification is JSON.
 import json
 import sys
 
-from agent_identity._authority.stores.protocol import Debit, StateStore
+from agent_identity.state import Debit, StateStore
 
 
 def opened(kind: str, address: str) -> StateStore:

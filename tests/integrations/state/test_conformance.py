@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._authority.stores.protocol import MAX_DATA, MAX_NUMBER, Debit, StateStore
+from agent_identity._authority.stores.protocol import MAX_DATA, MAX_NUMBER
 from agent_identity.errors import StateError
+from agent_identity.state import Debit, StateStore
 
 RACER = Path(__file__).with_name("racer.py")
 NOW, END = 1_000, 2_000

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_identity._authority.stores.protocol import Debit, StateStore
+from agent_identity.state import Debit, StateStore
 
 KINDS = ("memory", "sqlite", "directory", "redis", "postgres")
 TIMES = st.integers(1_000, 1_060)  # Within the minute by which clocks may differ.

@@ -13,10 +13,9 @@ import pytest
 from agent_identity._authority.stores import _postgres_connection as postgres_connection
 from agent_identity._authority.stores import postgres as postgres_state
 from agent_identity._authority.stores import redis as redis_state
-from agent_identity._authority.stores.postgres import PostgresState
-from agent_identity._authority.stores.protocol import GRACE, Debit, StateStore
-from agent_identity._authority.stores.redis import RedisState
+from agent_identity._authority.stores.protocol import GRACE
 from agent_identity.errors import ConfigurationError, StateError
+from agent_identity.state import Debit, PostgresState, RedisState, StateStore
 
 NOW, END = 1_000, 2_000
 USE = [Debit("limit:a", 1, 2, None, END)]

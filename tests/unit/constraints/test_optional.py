@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from agent_identity._authority.grants.clauses import clauses_of
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
+from agent_identity._authority.grants.scope import clauses_of
 from agent_identity._constraints.registry import constraint_from_claim
 from agent_identity.constraints import AllOf, AnyOf, Exact, IfGiven, OneOf, Range, Wildcard
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._authority.registries.tasks import Lease, TaskRegistry
 from agent_identity._constraints.combinators import check_size
 from agent_identity._constraints.registry import constraint_from_claim, constraint_of

@@ -12,9 +12,8 @@ import pytest
 from checking import check
 
 import agent_identity
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Enforcer, Scope
 from agent_identity._directory import rotation
-from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.open import prepare
 from agent_identity._directory.rotation import finish_rotation, revoke, rotate
 from agent_identity._identity.common.ids import uuid_of

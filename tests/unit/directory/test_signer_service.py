@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 from checking import check
 
+from agent_identity import Enforcer, Scope
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
 from agent_identity._authority.grants.proof_of_possession import prove
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory import _signing_policy as recognition
 from agent_identity._directory import signer_service
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity._directory import signer_service as recognition
 from agent_identity._directory.open import connect, prepare
 from agent_identity._directory.rotation import revoke, rotate
 from agent_identity._directory.signer_service import SignerKeys, SignerService

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._flow import provenance as rules
-from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
+from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED
 from agent_identity._flow.provenance import ProvenanceIndex
+from agent_identity.inspection import Label
 
 RANKS = list(rules.PROVENANCES)
 VALUES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -125,7 +126,7 @@ def test_rows_go_along_with_forks_and_are_bounded(monkeypatch: pytest.MonkeyPatc
     assert provenance(found, "Taverna Nuovissima") == "unknown"
     found.absorb(part)
     assert provenance(found, "Taverna Nuovissima") == "trusted"
-    monkeypatch.setattr("agent_identity._flow._word_rows._MAX_WORDS", 4)
+    monkeypatch.setattr("agent_identity._flow.provenance._MAX_WORDS", 4)
     small = took(index(), "one Albergo of Vecchio city", "at Taverna Nuovissima", label=TRUSTED)
     assert provenance(small, "Taverna Nuovissima") == "unknown"
     small.erase()

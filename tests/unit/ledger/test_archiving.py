@@ -154,7 +154,7 @@ def test_what_is_compressed_is_copied_as_it_is(opened: Open, directory: Path, tm
     for _ in range(10):
         append(ledger, "registration", BODY)
     ledger.seal()
-    ledger._sealing._compressor._thread.join(10)
+    ledger.sealing._compressor._thread.join(10)
     (copied,) = archive(str(directory), str(tmp_path / "out"))
     names = files_of(directory, ledger.stream)
     assert sorted(p.name for p in (tmp_path / "out" / "ledger" / ledger.stream).iterdir()) == names[:-1]

@@ -741,8 +741,8 @@ def test_exit_closes_what_is_still_open(opened: Open, audit: Callable, caplog: o
     ledger._at_exit()
     assert audit().kinds(ledger.stream) == ["stream_start", "stream_end"]
     failing = opened()
-    failing._sealing.fault = "no space"
-    failing._sealing._log._contradiction = "contradicted"
+    failing.sealing.fault = "no space"
+    failing.sealing._log._contradiction = "contradicted"
     failing._at_exit()
     assert "the next start does: contradicted" in caplog.text
 

@@ -14,13 +14,10 @@ from plain_records import append
 
 from agent_identity._ledger import sealer as sealing_module
 from agent_identity._ledger.sealer import Sealing
-from agent_identity._ledger.transparency.bootstrap import found
+from agent_identity._ledger.transparency.bootstrap import sign_empty_log
 from agent_identity._ledger.transparency.log import DirectoryLog, Head
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT, CompactRange
 from agent_identity._ledger.writer import Closed, Entry
-from agent_identity._record.parts import End, Time
-from agent_identity._record.parts import Stream as Place
-from agent_identity._record.schema import StreamEnd
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import log_line
 from agent_identity._storage.mac import load_ledger_key, log_message
@@ -29,6 +26,8 @@ from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import PublicKey, SigningKey, SystemClock
 from agent_identity.options import Ledger
+from agent_identity.records import End, StreamEnd, Time
+from agent_identity.records import Stream as Place
 from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
@@ -255,7 +254,7 @@ def test_appends_wait_when_too_many_records_do(opened: Open, monkeypatch: pytest
 
     for _ in range(50):
         append(ledger, "registration", BODY, after=act)
-        longest = max(longest, len(ledger._sealing._queue))
+        longest = max(longest, len(ledger.sealing._queue))
     ledger.drain()
     assert len(seen) == 50
     assert longest <= 4 + 20
@@ -282,8 +281,8 @@ def test_a_hanging_callback_does_not_hang_the_end(
             ledger.close()
     assert str(caught.value) == "a callback does not end; the next start seals"
     gate.set()
-    ledger._sealing._thread.join()
-    ledger._sealing.abandon()
+    ledger.sealing._thread.join()
+    ledger.sealing.abandon()
     opened().close()
     assert audit().sealed[ledger.stream] == 3
 
@@ -763,7 +762,7 @@ def test_a_clock_that_fails_hangs_nobody(opened: Open, audit: Callable, caplog: 
     ledger = opened(clock=clock)
     append(ledger, "registration", BODY)
     ledger.seal()
-    thread = ledger._sealing._thread
+    thread = ledger.sealing._thread
     clock.broken = True
     with pytest.raises(EvidenceError, match="the clock raised ZeroDivisionError") as caught:
         ledger.seal()
@@ -772,7 +771,7 @@ def test_a_clock_that_fails_hangs_nobody(opened: Open, audit: Callable, caplog: 
     assert not thread.is_alive()
     clock.broken = False
     append(ledger, "registration", BODY)
-    assert ledger._sealing._thread is not thread
+    assert ledger.sealing._thread is not thread
     ledger.seal()
     assert audit().sealed == {ledger.stream: 3}
 
@@ -1161,7 +1160,7 @@ def log(directory: Path) -> DirectoryLog:
     layout, files = Layout.of(directory), Files()
     for folder in (layout.log, layout.keys):
         make_folder(files, folder, 0o700)
-    found(files, layout, signer=SIGNER, origin=ORIGIN)
+    sign_empty_log(files, layout, signer=SIGNER, origin=ORIGIN)
     key = load_ledger_key(files, layout.ledger_key)
     return DirectoryLog(files, layout, key, signer=SIGNER, origin=ORIGIN, durable=False)
 

@@ -72,7 +72,7 @@ def filled(ledger: Ledger, count: int = 10) -> str:
 def compressed(ledger: Ledger) -> None:
     """Seal, and wait until nothing is left to compress."""
     ledger.seal()
-    thread = ledger._sealing._compressor._thread
+    thread = ledger.sealing._compressor._thread
     if thread is not None:
         thread.join(30)
 
@@ -954,7 +954,7 @@ def test_a_ledger_that_closes_waits_for_the_compressor(opened: Open, directory: 
     """What is under way when a process ends is finished or given up, and never half done."""
     ledger = opened(segments=tiny("gzip"), seal_interval=3_600.0)
     stream = filled(ledger)
-    compressor = ledger._sealing._compressor
+    compressor = ledger.sealing._compressor
     held = threading.Event()
     original = compressor._compress
     started = threading.Event()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._ledger._sources import wall_of
+from agent_identity._ledger.ledger import wall_of
 from agent_identity._storage.os_files import Files, check_in_place, file_of
 from agent_identity.errors import EvidenceError
 from agent_identity.testing import FixedClock

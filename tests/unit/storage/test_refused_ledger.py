@@ -263,8 +263,8 @@ def test_what_a_callback_that_does_not_end_leaves(opened: Open, monkeypatch: pyt
     assert started.wait(60)
     unavailable(ledger.close, "a callback does not end")
     gate.set()
-    ledger._sealing._thread.join()
-    ledger._sealing.abandon()
+    ledger.sealing._thread.join()
+    ledger.sealing.abandon()
 
 
 def sealed(opened: Open) -> Ledger:
@@ -465,4 +465,4 @@ def test_nothing_is_sealed_before_earlier_streams_are_recovered(opened: Open) ->
     ledger = opened(files=Watched())
     assert started
     assert not any(started)
-    assert ledger._sealing._thread is not None
+    assert ledger.sealing._thread is not None

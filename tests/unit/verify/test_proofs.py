@@ -15,11 +15,11 @@ from agent_identity._ledger.transparency.checkpoint import Checkpoint, LogProof,
 from agent_identity._ledger.transparency.log import Head
 from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
 from agent_identity._ledger.transparency.proof_files import GrowthProof, RecordProof
-from agent_identity._record.codec import as_dict
 from agent_identity.audit import Checked, Verifier, prove, prove_growth
 from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
 from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
 from agent_identity.options import Ledger
+from agent_identity.records import as_dict
 from agent_identity.testing import FixedClock, SequentialIds
 
 SIGNER = SigningKey.from_seed(b"q" * 32)

@@ -29,7 +29,7 @@ def approval_by_interrupt(
     owners_may_approve: bool = False,
     ttl: timedelta = _A_WEEK,
 ) -> Approval:
-    """Return an approval channel that interrupts the agent until somebody decides; for ``routes`` of an enforcer.
+    """Return an approval channel that interrupts the agent until someone decides; for ``routes`` of an enforcer.
 
     The interrupt has the request as its reason, with the arguments; so has the session that a session manager keeps.
     Resume with :func:`answer`, inside a task of the same principal and agent, in any process. The session gives no

@@ -1,12 +1,11 @@
 """Hooks of Strands Agents that guard the tools of an agent, and its model."""
 
 import functools
-import importlib.util
 import logging
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from opentelemetry import context as otel
 from strands import Agent
@@ -22,6 +21,13 @@ from strands.hooks import (
     MultiAgentInitializedEvent,
 )
 from strands.interrupt import Interrupt, InterruptException
+from strands.middleware import (
+    ExecuteToolContext,
+    ExecuteToolStage,
+    InvokeModelContext,
+    InvokeModelStage,
+    ToolResultEvent,
+)
 from strands.models import Model
 from strands.multiagent import Swarm
 from strands.multiagent.base import MultiAgentBase
@@ -55,36 +61,12 @@ from agent_identity.integrations.frameworks.tool_guards import Acting, Declared,
 from agent_identity.integrations.method_patch import MethodPatch
 
 if TYPE_CHECKING:
-    from strands.middleware import ExecuteToolContext, InvokeModelContext  # Since 1.62.
     from strands.types.agent import LocalAgent
 
 __all__ = ["AgentIdentityHooks", "instrument"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _LAST: Final = float("inf")
-_HAS_STAGES: Final = importlib.util.find_spec("strands.middleware") is not None
-"""Public middleware came with 1.62; before it the hooks see what runs."""
-
-_EARLIER: Final = "strands.experimental.hooks.events"
-"""Where bidirectional agents had events of their own before they got those of other agents."""
-
-
-_E = TypeVar("_E", bound=BaseHookEvent)
-
-
-def _event(common: type[_E], earlier: str) -> tuple[type[_E], ...]:
-    """Return an event of agents, and that of bidirectional ones where it is another."""
-    try:
-        own = cast("type[_E]", getattr(importlib.import_module(_EARLIER), earlier))
-    except (ModuleNotFoundError, AttributeError):
-        return (common,)
-    return (common, own)
-
-
-_BEFORE_TOOL: Final = _event(BeforeToolCallEvent, "BidiBeforeToolCallEvent")
-_AFTER_TOOL: Final = _event(AfterToolCallEvent, "BidiAfterToolCallEvent")
-_INITIALIZED: Final = _event(AgentInitializedEvent, "BidiAgentInitializedEvent")
-
 _MANAGES: Final = "strands_manage_background_task"
 """The tool of agents that may run others in the background."""
 
@@ -170,13 +152,11 @@ class AgentIdentityHooks(HookProvider):
             return
         _REGISTERED[registry] = self
         enforcer = self._guards.enforcer
-        for initialized in _INITIALIZED:
-            registry.add_callback(initialized, self._initialized)
+        registry.add_callback(AgentInitializedEvent, self._initialized)
         registry.add_callback(MultiAgentInitializedEvent, lambda event: _extend(event.source, enforcer))
-        for before_tool, after_tool in zip(_BEFORE_TOOL, _AFTER_TOOL, strict=True):
-            registry.add_callback(before_tool, self.begin_call, order=-_LAST)
-            registry.add_callback(before_tool, self.before_tool, order=_LAST)
-            registry.add_callback(after_tool, end_call, order=_LAST)
+        registry.add_callback(BeforeToolCallEvent, self.begin_call, order=-_LAST)
+        registry.add_callback(BeforeToolCallEvent, self.before_tool, order=_LAST)
+        registry.add_callback(AfterToolCallEvent, end_call, order=_LAST)
         registry.add_callback(AfterModelCallEvent, self.after_model)
         if self._model is not None:
             registry.add_callback(BeforeModelCallEvent, self._before_model, order=_LAST)
@@ -212,7 +192,7 @@ class AgentIdentityHooks(HookProvider):
                 await self._admit(event)
                 return
             named = _named(agent, event.tool_use["name"])
-            if tool is None and _HAS_STAGES:  # Strands would look up the name that hooks have given to the call.
+            if tool is None:  # Strands would look up the name that hooks have given to the call.
                 tool = named
             if tool is not None:
                 place = Place(self._guards.enforcer)
@@ -236,7 +216,7 @@ class AgentIdentityHooks(HookProvider):
         event.selected_tool = cast("AgentTool", AdmittedTool(tool, Place(self._guards.enforcer)))
 
     async def _unplaced(self, tool_use: ToolUse) -> str | None:
-        """Refuse a call of which nobody knows where it was admitted; ``None`` in monitor mode."""
+        """Refuse a call of which no one knows where it was admitted; ``None`` in monitor mode."""
         name, guard = tool_use["name"], self._guards.of(tool_use["name"])
         if guard.mode == "monitor":
             _LOG.warning("monitor mode: %s may be recorded as a call of another task; see background_tasks=", name)
@@ -269,8 +249,8 @@ class AgentIdentityHooks(HookProvider):
                 raise ConfigurationError("the model of a bidirectional agent cannot be guarded; omit model=")
             _OURS[agent] = False
             return
-        _OURS[agent] = _HAS_STAGES
-        innermost = self._middleware() if _HAS_STAGES else []
+        _OURS[agent] = True
+        innermost = self._middleware()
         for stage, handler in innermost:
             agent.add_middleware(stage, handler)
         _extend(agent, self._guards.enforcer, innermost)
@@ -278,22 +258,23 @@ class AgentIdentityHooks(HookProvider):
 
     def _middleware(self) -> list[tuple[Any, Callable[..., object]]]:
         """Return the handlers that guard tools and models, by their stages; they must be the innermost."""
-        stages = importlib.import_module("strands.middleware")
-        models = [] if self._model is None else [(stages.InvokeModelStage, self._around_model)]
-        return [(stages.ExecuteToolStage, self._around_tool), *models]
+        models: list[tuple[Any, Callable[..., object]]] = (
+            [] if self._model is None else [(InvokeModelStage, self._around_model)]
+        )
+        return [(ExecuteToolStage, self._around_tool), *models]
 
-    def _guard_models(self, agent: Any) -> None:  # noqa: ANN401  Members that came with 1.62.
+    def _guard_models(self, agent: Agent) -> None:
         """Guard the models of an agent also where Strands asks them itself: for summaries and structured answers."""
         if self._model is None:
             return
-        aside: object = getattr(agent, "aux_model", None)
-        if isinstance(aside, Model) and aside is not agent.model:
-            agent.aux_model = self._guarded_model(aside, agent.name)
+        helper: object = getattr(agent, "aux_model", None)
+        if isinstance(helper, Model) and helper is not agent.model:
+            agent.aux_model = self._guarded_model(helper, agent.name)
         if isinstance(agent.model, Model):
             agent.model = self._guarded_model(agent.model, agent.name)
 
     async def _around_tool(
-        self, context: "ExecuteToolContext", proceed: "Callable[[ExecuteToolContext], AsyncGenerator[object]]"
+        self, context: ExecuteToolContext, proceed: Callable[[ExecuteToolContext], AsyncGenerator[object]]
     ) -> AsyncGenerator[object]:
         tool, acting, use = context.tool, context.agent.name, context.tool_use
 
@@ -310,8 +291,7 @@ class AgentIdentityHooks(HookProvider):
         if tool is not None:
             context.tool = self._guarded_tool(tool, context.agent, interrupt, place)
         if refused:
-            stages = importlib.import_module("strands.middleware")
-            yield stages.ToolResultEvent(answered(use, refused, "error"))
+            yield ToolResultEvent(answered(use, refused, "error"))
             return
         async for event in proceed(context):  # Strands closes it when it closes this one.
             yield event
@@ -336,7 +316,7 @@ class AgentIdentityHooks(HookProvider):
             event.agent.model = self._guarded_model(event.agent.model, event.agent.name)
 
     async def _around_model(
-        self, context: "InvokeModelContext", proceed: "Callable[[InvokeModelContext], AsyncGenerator[object]]"
+        self, context: InvokeModelContext, proceed: Callable[[InvokeModelContext], AsyncGenerator[object]]
     ) -> AsyncGenerator[object]:
         guarded = context.replace(model=self._guarded_model(context.model, context.agent.name))
         async for event in proceed(guarded):  # As above.
@@ -378,7 +358,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
     def hooked(original: Callable[..., Awaitable[_Invoked]]) -> Callable[..., Awaitable[_Invoked]]:
         @functools.wraps(original)
         async def invoke_callbacks_async(registry: HookRegistry, event: BaseHookEvent) -> _Invoked:
-            if not isinstance(event, _BEFORE_TOOL):
+            if not isinstance(event, BeforeToolCallEvent):
                 invoked = await original(registry, event)
                 _after(event, hooks if patch.is_active else None)
                 return invoked
@@ -407,7 +387,7 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 
 def _after(event: BaseHookEvent, hooks: AgentIdentityHooks | None) -> None:
     """Follow the end of a call, and the answer of a model unless the agent has hooks of its own."""
-    if isinstance(event, _AFTER_TOOL):
+    if isinstance(event, AfterToolCallEvent):
         end_call(event)
     elif isinstance(event, AfterModelCallEvent) and hooks is not None and event.agent not in _OURS:
         hooks.after_model(event)
@@ -448,9 +428,9 @@ def _has_background(agent: object) -> bool:
 
 
 def _look_up(event: "BeforeToolCallEvent[LocalAgent]", before: tuple[AgentTool | None, str]) -> None:
-    """Select the tool that Strands would, where hooks have given the call another name; since 1.62 it looks again."""
+    """Select the tool that Strands would, where hooks have given the call another name."""
     name = event.tool_use["name"]
-    if _HAS_STAGES and event.selected_tool is before[0] and name != before[1]:
+    if event.selected_tool is before[0] and name != before[1]:
         event.selected_tool = _named(event.agent, name)
 
 

@@ -8,19 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Grant, Scope
 from agent_identity._authority.grants.chain import verify_chain
-from agent_identity._authority.grants.grants import (
-    GRANT_TYPE,
-    MAX_DEPTH,
-    MAX_TTL,
-    Chain,
-    Grant,
-    derive,
-    grant_of,
-    issue,
-)
+from agent_identity._authority.grants.grants import GRANT_TYPE, MAX_DEPTH, MAX_TTL, Chain, derive, grant_of, issue
 from agent_identity._authority.grants.proof_of_possession import prove, verify_proof
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._identity.keys.jws import par_hash, parse_compact, sign_compact, token_hash
 from agent_identity.canonical import decode
 from agent_identity.constraints import Range

@@ -2,9 +2,9 @@
 
 import pytest
 
+from agent_identity import Grant, Scope
 from agent_identity._authority.grants.chain import verify_chain
-from agent_identity._authority.grants.grants import Chain, Grant, derive, issue
-from agent_identity._authority.grants.scope import Scope
+from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity.errors import AttenuationError, TokenError
 from agent_identity.identity import Agent, Human, PublicKey, SigningKey
 

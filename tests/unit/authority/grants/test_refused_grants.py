@@ -8,19 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from agent_identity import Grant, Scope
 from agent_identity._authority.grants.chain import verify_chain
-from agent_identity._authority.grants.grants import (
-    MAX_CHAIN,
-    MAX_TTL,
-    Chain,
-    Grant,
-    check_child,
-    derive,
-    grant_of,
-    issue,
-)
+from agent_identity._authority.grants.grants import MAX_CHAIN, MAX_TTL, Chain, check_child, derive, grant_of, issue
 from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.keys.jws import MAX_TOKEN, parse_compact, sign_compact, token_hash, verify_compact
 from agent_identity.canonical import JSON, decode

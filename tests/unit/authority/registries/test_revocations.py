@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Scope
 from agent_identity._authority.grants.grants import Chain, derive, issue
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.revocations import (
     EVERYTHING,
     MAX_REVOCATIONS,

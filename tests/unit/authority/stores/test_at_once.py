@@ -7,7 +7,7 @@ import pytest
 
 from agent_identity._authority.registries.tasks import TaskRegistry
 from agent_identity._authority.stores.directory import DirectoryState
-from agent_identity._authority.stores.memory import MemoryState
+from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
 MODULE = "agent_identity._authority.stores.directory"

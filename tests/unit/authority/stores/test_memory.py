@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._authority.stores.protocol import GRACE, Debit
+from agent_identity._authority.stores.protocol import GRACE
 from agent_identity.errors import StateError
+from agent_identity.state import Debit, MemoryState
 
 NOW = 1_000_000
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent_identity._authority.stores import sqlite as sqlite_state
-from agent_identity._authority.stores.protocol import GRACE, Debit
-from agent_identity._authority.stores.sqlite import SqliteState
+from agent_identity._authority.stores.protocol import GRACE
 from agent_identity.errors import StateError
+from agent_identity.state import Debit, SqliteState
 
 NOW, END = 1_000, 2_000
 USE = [Debit("limit:a", 1, 2, None, END)]

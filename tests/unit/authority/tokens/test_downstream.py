@@ -11,11 +11,10 @@ import pytest
 from pydantic_core import PydanticSerializationError, to_json
 
 from agent_identity._authority.registries.tasks import Lease, TaskRegistry
-from agent_identity._authority.tokens.downstream import DownstreamToken
-from agent_identity._authority.tokens.source import IssuedToken
 from agent_identity.errors import GrantExpired, NoTask
 from agent_identity.identity import JwtKey
 from agent_identity.testing import FixedClock, SequentialIds
+from agent_identity.tokens import DownstreamToken, IssuedToken
 
 CANARY = "CANARY-4711-hunter2"
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._authority.tokens.exchange import ACCESS_TOKEN, JWT, MAX_ANSWER, read_answer, read_refusal
-from agent_identity._authority.tokens.source import IssuedToken, check_order, check_scope
+from agent_identity._authority.tokens.source import check_order, check_scope
 from agent_identity.errors import ExchangeError
 from agent_identity.identity import JwtKey
+from agent_identity.tokens import IssuedToken
 
 CANARY = "CANARY-4711-hunter2"
 GOOD: dict[str, Any] = {

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from agent_identity import Scope
 from agent_identity._authority.grants.grants import Chain, derive, issue
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.tokens.jwt import (
     access_claims,
     actor_claims,

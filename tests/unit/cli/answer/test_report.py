@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from small_company import ALICE, span, traces, work
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent
 

@@ -8,12 +8,9 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, work
 
-from agent_identity import Agent
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Agent, Enforcer, Scope
 from agent_identity._reports.answers import incident_collecting
-from agent_identity._reports.export.named_queries import query_tables
-from agent_identity._reports.export.tables import export_tables
+from agent_identity.audit import export_tables, query_tables
 from agent_identity.cli.answer import scanned
 from agent_identity.constraints import Range
 from agent_identity.options import Telemetry

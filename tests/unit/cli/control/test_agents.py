@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity.cli.control import agents as command
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
 from agent_identity._directory.inventory.pinned_servers import MAX_SERVERS, Definition, Observation, PinnedServer
 from agent_identity._directory.inventory.server_inventory import InventoryFile, inventory_path, pin
 from agent_identity.identity import SigningKey, TrustStore

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.telemetry.diagnosis import Check
 from agent_identity.approvals import Approval
 from agent_identity.cli.operate.doctor import diagnose
@@ -22,6 +20,7 @@ from agent_identity.cli.operate.doctor_process import examine_enforcers, examine
 from agent_identity.errors import StateError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Transparency
+from agent_identity.state import MemoryState
 
 Run = Callable[..., tuple[int, str, str]]
 DAY = 86_400
@@ -209,10 +208,10 @@ def test_enforcers_are_shown(tmp_path: Path) -> None:
     """What is open here, whether it refuses, and what does not work of it; closed ones are gone."""
     watching = Enforcer.open(tmp_path / "a", mode="monitor")
     working = Enforcer.open(tmp_path / "b", transparency=Transparency(checkpoints=lambda note: 1 / 0))
-    marks = {enforcer: f"stream …{enforcer._point.ledger.stream[-6:]}" for enforcer in (watching, working)}
+    marks = {enforcer: f"stream …{enforcer._enforcement.ledger.stream[-6:]}" for enforcer in (watching, working)}
     with working.no_task():
-        working._point.ledger.seal()
-    for publisher in working._point.ledger.publishers:
+        working._enforcement.ledger.seal()
+    for publisher in working._enforcement.ledger.publishers:
         publisher.settle(10)
     found = within("enforcer")
     assert (

@@ -11,8 +11,7 @@ import pytest
 from checking import check
 from plain_records import append, check_record
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity.approvals import Approval
 from agent_identity.audit import story
@@ -257,7 +256,7 @@ def test_an_erasure_without_an_author_is_told(directory: Path) -> None:
     """The words leave out what the record does not say."""
     with Enforcer.open(directory) as enforcer:
         time = {"start": "1764000000000000000"}
-        append(enforcer._point.ledger, "erasure", {"erasure": {"key": "x"}, "time": time})
+        append(enforcer._enforcement.ledger, "erasure", {"erasure": {"key": "x"}, "time": time})
     report = check(directory, directory / "trust.json")
     assert [problem.message for problem in report.findings] == [
         "the digests of the task 'x' cannot be proved any more: their keys were erased"

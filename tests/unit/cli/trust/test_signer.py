@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.open import prepare
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore

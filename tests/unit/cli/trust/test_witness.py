@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
 from agent_identity._ledger.transparency.checkpoint import vkey
 from agent_identity._ledger.transparency.witness_client import cosigned_file
 from agent_identity._storage.layout import Layout

@@ -14,11 +14,9 @@ from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._record.codec import decode
 from agent_identity._record.disclosures import Disclosure
-from agent_identity._record.schema import Outcome
 from agent_identity._verify.grants.disclosed_arguments import Disclosures
 from agent_identity._verify.grants.grant_usage import GrantUsage
 from agent_identity._verify.report.findings import Findings, Place
@@ -28,6 +26,7 @@ from agent_identity.constraints import IfGiven, OneOf, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import DigestKeys, Privacy, Telemetry
+from agent_identity.records import Outcome
 from agent_identity.testing import FixedClock, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from checking import check
 
+from agent_identity import Enforcer
 from agent_identity._authority.registries.server_inventories import INVENTORY_TYPE
-from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.inventory import server_inventory as module
 from agent_identity._directory.inventory.pinned_servers import (
     MAX_NAMES,
@@ -206,7 +206,7 @@ def test_another_process_sees_what_was_pinned(opened: Callable[..., Any], world:
 
 def test_without_a_directory_the_inventory_is_in_memory(world: Any) -> None:
     """An enforcer made of parts pins for as long as it lives."""
-    point = world.enforcer._point
+    point = world.enforcer._enforcement
     trust = TrustStore.load(world.directory / "trust.json")
     inventory = Inventory(point.ledger, SigningKey.generate(), trust, world.clock)
     inventory.sight(sighting(read=A), pin=True)
@@ -310,7 +310,7 @@ def test_what_cannot_be_recorded_is_not_used(world: Any, monkeypatch: pytest.Mon
         raise EvidenceError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.enforcer._point.ledger), "append", fail)
+        patch.setattr(type(world.enforcer._enforcement.ledger), "append", fail)
         with pytest.raises(EvidenceError):
             inventory.sight(sighting(read=A), pin=True)
     inventory.find("files")

@@ -14,14 +14,13 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from agent_identity._authority.grants.grants import Chain, Grant, derive, issue
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Grant, Scope
+from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.tokens.exchange import ACCESS_TOKEN, JWT
-from agent_identity._authority.tokens.source import TokenOrder
 from agent_identity.errors import ConfigurationError, ExchangeError
 from agent_identity.identity import Agent, Human, JwtAlgorithm, JwtKey, SigningKey
 from agent_identity.testing import FixedClock, SequentialIds
-from agent_identity.tokens import LocalTokens, Reply, TokenExchange
+from agent_identity.tokens import LocalTokens, Reply, TokenExchange, TokenOrder
 
 # joserfc warns of the name that RFC 9864 deprecates, and that most libraries still demand.
 pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated")

@@ -12,10 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import canonical, verify
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope, canonical, verify
 from agent_identity._guard.approvals import terminal as terminal_desk
 from agent_identity._guard.approvals.inbox import ApprovalInbox
 from agent_identity._guard.tasks.suspensions import leave, mark_of, taken_over
@@ -24,6 +21,7 @@ from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.options import Privacy
 from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.state import MemoryState
 
 BOB = Human("bob@example.com")
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", to="desk"))

@@ -13,17 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_records import error_type
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._authority.stores.protocol import Debit
-from agent_identity._authority.stores.sqlite import SqliteState
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.open import open_directory
 from agent_identity.errors import Denied, EvidenceError, LimitExceeded, Routed, StateError
 from agent_identity.identity import Agent, Human
 from agent_identity.limits import Limit
 from agent_identity.options import Durability
 from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.state import Debit, MemoryState, SqliteState
 from agent_identity.testing import FixedClock, SequentialIds
 
 PAY = Scope("pay")
@@ -201,7 +198,7 @@ def test_the_state_of_a_directory_is_a_file_in_it(world: object, ran: list[objec
     assert (world.directory / "state" / "state.sqlite").exists()
     world.enforcer.close()
     with pytest.raises(StateError, match="closed"):
-        world.enforcer._point.state.get("x")
+        world.enforcer._enforcement.state.get("x")
 
 
 def test_state_of_others_is_left_open(opened: Callable[..., object], ran: list[object], tmp_path: Path) -> None:
@@ -286,7 +283,7 @@ def test_a_use_is_given_back_when_the_intent_could_not_be_written(
     world = opened(state=spy)
     pay = _pay(world, ran)
     with world.task(PAY, limits=(Limit.uses("pay", 1), Limit.sum("pay", "amount", 9))):
-        ledger = type(world.enforcer._point.ledger)
+        ledger = type(world.enforcer._enforcement.ledger)
         real = ledger.append
         for error in (EvidenceError("no"), RuntimeError("no"), KeyboardInterrupt()):
 
@@ -314,7 +311,7 @@ def test_a_use_is_given_back_when_the_call_is_blocked_later(
     world = opened(state=spy)
     pay = _pay(world, ran)
     with world.task(PAY, limits=(Limit.uses("pay", 1),)):
-        digests = type(world.enforcer._point.digests)
+        digests = type(world.enforcer._enforcement.digests)
         real = digests.digest
         failures = iter([RuntimeError("once")])
 
@@ -339,7 +336,7 @@ def test_what_cannot_be_given_back_stays_taken(
     world = opened(state=Spy(credit=StateError("down")))
     pay = _pay(world, ran)
     with world.task(PAY, limits=(Limit.uses("pay", 1),)):
-        ledger = type(world.enforcer._point.ledger)
+        ledger = type(world.enforcer._enforcement.ledger)
 
         def failing(*arguments: object, **named: object) -> None:
             raise EvidenceError("no disk")

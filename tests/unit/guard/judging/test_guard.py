@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 from plain_records import error_type
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.common.recorded_decisions import decision_fact
 from agent_identity._guard.judging.guard import Guard
 from agent_identity._identity.common.ids import is_digest
@@ -386,7 +385,7 @@ def test_after_a_policy_of_others_everything_is_asked_again(opened: Any) -> None
     """It may take its time: what is revoked meanwhile does not run either."""
     world = opened(policy=Says(Decision(effect=Effect.ALLOW, reason="fine")))
     tool, ran = counted(world)
-    policy = world.enforcer._point.policy
+    policy = world.enforcer._enforcement.policy
     decide = policy.decide
     policy.decide = lambda request: (world.enforcer.revoke("everything", suspend=True), decide(request))[1]
     with world.task(OPEN), pytest.raises(Denied) as caught:
@@ -435,10 +434,10 @@ def test_in_monitor_mode_failing_evidence_stops_nothing(
     tool, ran = counted(world)
     with world.task(OPEN):
         with monkeypatch.context() as patch:
-            patch.setattr(type(world.enforcer._point.ledger), "append", _full)
+            patch.setattr(type(world.enforcer._enforcement.ledger), "append", _full)
             assert tool(1) == 1
         with monkeypatch.context() as patch:
-            patch.setattr(type(world.enforcer._point.digests), "digest", _full)
+            patch.setattr(type(world.enforcer._enforcement.digests), "digest", _full)
             assert tool(2) == 2
         assert tool(3) == 3
     assert len(ran) == 3
@@ -461,7 +460,7 @@ class Flaky:
     def __init__(self, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.failing: set[str] = set()
         self.error: BaseException = EvidenceError("disk full")
-        ledger = type(world.enforcer._point.ledger)
+        ledger = type(world.enforcer._enforcement.ledger)
         append = ledger.append
 
         def flaky(this: Any, make: Any, **options: Any) -> Any:
@@ -556,7 +555,7 @@ def test_a_refusal_that_cannot_be_recorded_is_an_evidence_error(world: Any, monk
 def test_a_real_full_disk_refuses_and_recovers(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operating system's own error reaches the caller as EvidenceError; when there is space, calls run again."""
     tool, ran = counted(world)
-    files = type(world.enforcer._point.ledger._files)
+    files = type(world.enforcer._enforcement.ledger._files)
     with world.task(OPEN):
         tool(1)
         with monkeypatch.context() as patch:
@@ -567,7 +566,7 @@ def test_a_real_full_disk_refuses_and_recovers(world: Any, monkeypatch: pytest.M
             patch.setattr(files, "write", write)
             with pytest.raises(EvidenceError, match="No space"):
                 tool(2)
-            assert world.enforcer._point.ledger.degraded
+            assert world.enforcer._enforcement.ledger.degraded
         tool(3)
     assert [x for x, _ in ran] == [1, 3]
     assert world.outcomes() == ["success", "success"]
@@ -581,7 +580,7 @@ def test_a_digest_that_fails_after_the_act_costs_only_the_digest(
 
     @world.enforcer.tool(name="tool")
     def tool(*args: int) -> str:
-        monkeypatch.setattr(type(world.enforcer._point.digests), "digest", _full)
+        monkeypatch.setattr(type(world.enforcer._enforcement.digests), "digest", _full)
         return "done"
 
     with world.task(OPEN):
@@ -601,7 +600,7 @@ def test_arguments_that_cannot_be_digested_do_not_run(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(type(world.enforcer._point.digests), "digest", fail)
+    monkeypatch.setattr(type(world.enforcer._enforcement.digests), "digest", fail)
     tool, ran = counted(world)
     with world.task(OPEN):
         if isinstance(error, EvidenceError):
@@ -866,7 +865,7 @@ def test_any_arguments_either_run_as_copied_or_are_refused(shared: Enforcer, x: 
     def tool(x: Any, **extra: Any) -> None:
         got.append({"x": x, **extra})
 
-    ledger = shared._point.ledger
+    ledger = shared._enforcement.ledger
     with shared.task("p", principal=Human("alice@example.com"), agent=Agent("a", owner="o"), scope=OPEN):
         before = ledger._stream.seq
         denied = _denial(tool, x, extra)
@@ -908,7 +907,7 @@ def _equal(copy: Any, original: Any) -> bool:
 
 def test_a_point_cannot_be_talked_into_another_mode(world: Any) -> None:
     """What a guard needs is frozen: mode, policy and routes are set once."""
-    point = world.enforcer._point
+    point = world.enforcer._enforcement
     with pytest.raises(dataclasses.FrozenInstanceError):
         point.mode = "monitor"
     with pytest.raises(TypeError):

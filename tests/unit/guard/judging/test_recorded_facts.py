@@ -19,14 +19,14 @@ from agent_identity._directory.erasure import erase
 from agent_identity._guard.calls import process_facts
 from agent_identity._guard.judging.call_facts import RESOURCES
 from agent_identity._identity.common.ids import is_digest
-from agent_identity._identity.trust.entries import FileVersion
-from agent_identity._ledger.ledger import Beginning
+from agent_identity._ledger.beginning import Beginning
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.constraints import AnyOf, Exact, OneOf, Prefix, Range
 from agent_identity.errors import AttenuationError, ConfigurationError
 from agent_identity.identity import (
     Certificate,
+    FileVersion,
     RandomIds,
     SigningKey,
     SystemClock,
@@ -176,7 +176,7 @@ def test_the_digests_of_resources_end_with_their_key(opened: Callable[..., Any])
     world.enforcer.close()
     with Enforcer.open(world.directory) as again:
         made = tool(type("W", (), {"enforcer": again}), touches=Touch(INVOICES, "invoices/{invoice_id}", "read"))
-        ledger, digests = again._point.ledger, again._point.digests
+        ledger, digests = again._enforcement.ledger, again._enforcement.digests
         done = erase(world.directory, "resources", RESOURCES, ledger=ledger, clock=SystemClock(), by="tester")
         assert (done.keys, done.tasks) == (1, 1)
         with again.task("again", principal=ALICE, agent=HELPER, scope=Scope("read")):
@@ -273,7 +273,7 @@ def test_the_pseudonym_of_a_workflow_is_looked_up_off_the_event_loop(opened: Cal
     assert threading.get_ident() not in threads
     (intent,) = read(world, records.Intent)
     assert "alice" not in intent.workflow
-    assert world.enforcer._point.pseudonyms.name_of(intent.workflow) == ("workflow", "thread-of-alice")
+    assert world.enforcer._enforcement.pseudonyms.name_of(intent.workflow) == ("workflow", "thread-of-alice")
 
 
 def test_clauses_name_the_branch_that_allowed_an_argument(opened: Callable[..., Any]) -> None:
@@ -574,9 +574,9 @@ def test_hosts_have_pseudonyms_where_principals_have(
     world = opened(privacy=Privacy(pseudonyms=True))
     world.enforcer.close()
     with Enforcer.open(world.directory) as again:
-        assert again._point.pseudonyms is not None
+        assert again._enforcement.pseudonyms is not None
         names = {start.resource.host for start in read(world, records.StreamStart)}
-        assert [again._point.pseudonyms.who(name) for name in names] == [("host", "node-7")]
+        assert [again._enforcement.pseudonyms.who(name) for name in names] == [("host", "node-7")]
     assert not any("node-7" in str(records.as_dict(record)) for record in read(world))
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._guard.calls.call import Call
+from agent_identity import Scope
 from agent_identity._guard.calls.stopwatch import Stopwatch
+from agent_identity.adapters import Call
 from agent_identity.testing import FixedClock
 
 
@@ -88,7 +88,7 @@ def test_nothing_is_measured_while_nobody_observes(opened: Callable[..., Any]) -
     with world.task(Scope("tool")):
         for observes in (False, False, True):
             if observes:
-                world.enforcer._point.timings.observe(lambda call, outcome, added: calls.append(call))
+                world.enforcer._enforcement.timings.observe(lambda call, outcome, added: calls.append(call))
             before = clock.reads
             body()
             reads.append(clock.reads - before)
@@ -100,7 +100,7 @@ def test_a_clock_that_fails_after_the_body_costs_the_measurement_alone(opened: C
     """The call returns its result and is on record; its observer is not told of a time that nobody knows."""
     clock, seen = OwnReads(), list[Call]()
     world = opened(clock=clock)
-    world.enforcer._point.timings.observe(lambda call, outcome, added: seen.append(call))
+    world.enforcer._enforcement.timings.observe(lambda call, outcome, added: seen.append(call))
 
     @world.enforcer.tool(name="tool")
     def body() -> str:
@@ -121,7 +121,7 @@ def test_an_observer_that_fails_touches_no_call(opened: Callable[..., Any], capl
     def fail(call: Call, outcome: str, added: int) -> None:
         raise ValueError("a secret")
 
-    timings = world.enforcer._point.timings
+    timings = world.enforcer._enforcement.timings
     timings.observe(fail)
     timings.observe(lambda call, outcome, added: seen.append((call.tool, outcome, added)))
     body = world.enforcer.tool(name="tool")(lambda: "done")

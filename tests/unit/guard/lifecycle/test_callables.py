@@ -16,11 +16,9 @@ from hypothesis import strategies as st
 from opentelemetry import context as otel
 from opentelemetry import trace
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call
+from agent_identity import Enforcer, Scope, records
 from agent_identity._guard.lifecycle.callables import guarded
+from agent_identity.adapters import Call
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, PolicyBlocked, Routed
 from agent_identity.identity import Agent, Human
 from agent_identity.options import Telemetry
@@ -837,7 +835,7 @@ def test_a_resume_whose_refusal_cannot_be_recorded_runs_nothing(world: Any, monk
             next(first)
             await anext(second)
         with monkeypatch.context() as patch:
-            patch.setattr(type(world.enforcer._point.ledger), "append", _refuse)
+            patch.setattr(type(world.enforcer._enforcement.ledger), "append", _refuse)
             with pytest.raises(EvidenceError):
                 next(first)
             with pytest.raises(EvidenceError):

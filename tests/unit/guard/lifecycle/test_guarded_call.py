@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import context as otel
 from opentelemetry import trace
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._identity.common.ids import is_digest
 from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
 from agent_identity.constraints import Contains

@@ -14,10 +14,8 @@ import pytest
 from checking import check
 from plain_records import error_type
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
+from agent_identity import Enforcer, Scope
 from agent_identity._directory.agents_file import register, registry_path
-from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.open import prepare
 from agent_identity._storage.os_files import Files
 from agent_identity.audit import story
@@ -25,6 +23,7 @@ from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, OutOfScope, StateError, TokenError
 from agent_identity.identity import Agent, AgentRegistry, Human, Registration, SigningKey, TrustStore, register_agents
 from agent_identity.options import DigestKeys, Ledger
+from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -93,7 +92,7 @@ def test_a_registration_that_cannot_be_recorded_opens_nothing(
 ) -> None:
     """No evidence, no authority; the next task tries again."""
     world = start(registration())
-    ledger = type(world.enforcer._point.ledger)
+    ledger = type(world.enforcer._enforcement.ledger)
     append = ledger.append
 
     def flaky(this: Any, make: Any, **options: Any) -> Any:
@@ -315,7 +314,7 @@ def test_registries_of_different_services_share_a_state(opened: Callable[..., An
 def test_a_state_that_cannot_be_asked_for_the_mark_refuses(start: Callable[..., Any]) -> None:
     """Whether the registry is the latest is then not known, so nothing opens until it is."""
     world = start(registration())
-    state = world.enforcer._point.state
+    state = world.enforcer._enforcement.state
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(state), "put", _unreachable)
         with pytest.raises(Denied) as caught, world.task(Scope("tool", x=5)):
@@ -339,7 +338,7 @@ def test_a_refusal_that_cannot_be_recorded_is_an_evidence_error(
         raise EvidenceError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.enforcer._point.ledger), "append", broken)
+        patch.setattr(type(world.enforcer._enforcement.ledger), "append", broken)
         with pytest.raises(EvidenceError), world.task(Scope("tool", x=5)):
             pytest.fail("the block ran")
     assert len(world.spans("invoke_agent")) == 1

@@ -17,10 +17,9 @@ import pytest
 from opentelemetry import context as otel
 from plain_records import error_type
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.tasks.task_context import Attachment
+from agent_identity.adapters import Call, CallRequest
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import Range
 from agent_identity.errors import (
@@ -177,7 +176,7 @@ def test_a_task_whose_spans_are_late_ends_all_the_same(
         raise EvidenceError("expected the callbacks of all records, got a timeout", code="evidence_pending")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.enforcer._point.ledger), "drain", late)
+        patch.setattr(type(world.enforcer._enforcement.ledger), "drain", late)
         with world.task(OPEN):
             pass
     assert "will follow" in caplog.text
@@ -187,7 +186,7 @@ def test_a_task_whose_spans_are_late_ends_all_the_same(
 @pytest.mark.parametrize("kind", ["grant", "task_start"])
 def test_a_task_that_cannot_be_recorded_does_not_open(world: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """No evidence, no authority: the error is typed, nothing stays current, the span is ended."""
-    ledger = type(world.enforcer._point.ledger)
+    ledger = type(world.enforcer._enforcement.ledger)
     append = ledger.append
 
     def flaky(this: Any, make: Any, **options: Any) -> Any:
@@ -209,7 +208,7 @@ def test_an_end_that_cannot_be_recorded_is_said(
     world: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The authority ends all the same. The caller is told, unless the block raised: that error comes first."""
-    ledger = type(world.enforcer._point.ledger)
+    ledger = type(world.enforcer._enforcement.ledger)
     append = ledger.append
 
     def flaky(this: Any, make: Any, **options: Any) -> Any:

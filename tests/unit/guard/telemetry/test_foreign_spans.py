@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Scope
 from agent_identity._guard.telemetry import foreign_spans as neighbours
 from agent_identity._spans.span_from_record import span_ids
 from agent_identity.audit import Report
@@ -62,7 +62,7 @@ def finder(world: World, body: Callable[[str], object] = lambda q: q) -> Callabl
 
 def carriers(world: World) -> list[ReadableSpan]:
     """Return the finished spans that carry the record of a call."""
-    world.enforcer._point.ledger.drain(10)
+    world.enforcer._enforcement.ledger.drain(10)
     return [s for s in world.exporter.get_finished_spans() if "agent_identity.outcome" in (s.attributes or {})]
 
 
@@ -487,7 +487,7 @@ def test_what_cannot_be_recorded_leaves_their_span_open(
     find = finder(world)
     with world.task(SCOPE), theirs() as span:
         with monkeypatch.context() as broken:
-            broken.setattr(world.enforcer._point.ledger, "append", lambda *_, **__: 1 / 0)
+            broken.setattr(world.enforcer._enforcement.ledger, "append", lambda *_, **__: 1 / 0)
             with pytest.raises(EvidenceError):
                 find("a")
         assert span.is_recording()
@@ -498,7 +498,7 @@ def test_spans_that_are_not_sampled_are_not_borrowed(opened: Callable[..., World
     """A sampler that is off makes spans that keep nothing; the ledger has the call."""
     world = opened(telemetry=Telemetry(tracer_provider=TracerProvider(sampler=ALWAYS_OFF)))
     find = finder(world)
-    with world.task(SCOPE), world.enforcer._point.spans._current().start_as_current_span("execute_tool find"):
+    with world.task(SCOPE), world.enforcer._enforcement.spans._current().start_as_current_span("execute_tool find"):
         find("a")
     assert world.outcomes() == ["success"]
 

@@ -18,21 +18,18 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tra
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from plain_records import check_record
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope, records
 from agent_identity._directory.open import open_directory, prepare, refuse_clash
-from agent_identity._directory.options import MOVED
 from agent_identity._guard.telemetry.diagnosis import examine_telemetry
 from agent_identity._guard.telemetry.spans import UNTRACED, Spans, current_trace, traced
 from agent_identity._ledger.reader import open_ledger
-from agent_identity._record.parts import Trace
 from agent_identity.audit import story
 from agent_identity.errors import ConfigurationError, EvidenceError, PolicyFormatError
 from agent_identity.identity import Agent, Human, SigningKey, TrustStore
 from agent_identity.options import Durability, Privacy, Telemetry, Transparency
 from agent_identity.policy import Decision, Effect, Rule, RuleSet
+from agent_identity.records import Trace
+from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock, SequentialIds
 
 OPEN = Scope("tool")
@@ -264,7 +261,7 @@ def test_durable_evidence_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Enforcer.open(tmp_path, durability=Durability(sync="disk")) as enforcer,
         enforcer.task("p", scope=OPEN, **PARTIES),
     ):
-        enforcer._point.ledger.drain(10)
+        enforcer._enforcement.ledger.drain(10)
         before = len(calls)
         with enforcer.action("tool"):
             assert len(calls) > before
@@ -458,9 +455,9 @@ def test_spans_that_fail_at_their_end_cost_nothing(tmp_path: Path, caplog: Any, 
 
         with enforcer.task("p", scope=OPEN, **PARTIES):
             assert tool() == 5
-            enforcer._point.ledger.drain(10)
+            enforcer._enforcement.ledger.drain(10)
     assert "span could not be" in caplog.text
-    assert enforcer._point.ledger.callback_failures == 0
+    assert enforcer._enforcement.ledger.callback_failures == 0
 
 
 def test_the_provider_is_the_one_of_call_time(tmp_path: Path, opened: Any) -> None:
@@ -598,7 +595,7 @@ def test_observers_get_the_first_record_of_every_stream(tmp_path: Path) -> None:
     """Also of a stream that is begun because the one before cannot go on, and the record of a recovered stream."""
     seen = list[Any]()
     with Enforcer.open(tmp_path / "e", telemetry=Telemetry(on_record=seen.append)) as enforcer:
-        ledger = enforcer._point.ledger
+        ledger = enforcer._enforcement.ledger
         first = ledger.stream
         ledger._stream.usable = False  # As after a write that was interrupted.
         assert ledger.stream != first
@@ -703,15 +700,6 @@ def test_an_option_of_another_type_is_answered_with_its_class(tmp_path: Path, na
     """The error shows how to write the option and where its class is, and nothing is made."""
     with pytest.raises(TypeError, match=rf"^{name} is str; .*{name.title()}\(.*agent_identity\.options"):
         Enforcer.open(tmp_path / "e", **{name: "disk"})  # type: ignore[arg-type]
-    assert not (tmp_path / "e").exists()
-
-
-@pytest.mark.parametrize(("old", "new"), MOVED.items())
-def test_an_option_that_moved_says_where_it_is(tmp_path: Path, old: str, new: str) -> None:
-    """A keyword of before is no parameter, its error names the new place, and nothing is made."""
-    with pytest.raises(TypeError) as caught:
-        Enforcer.open(tmp_path / "e", **{old: None})  # type: ignore[arg-type]
-    assert str(caught.value) == f"{old} is no parameter; {new}"
     assert not (tmp_path / "e").exists()
 
 

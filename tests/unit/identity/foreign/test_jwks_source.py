@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agent_identity._identity.foreign._fetching import check_address, fetch
+from agent_identity._identity.foreign.jwks_source import check_address, fetch
 from agent_identity.errors import TokenError
 from agent_identity.identity import Human, JwksSource, KeySet
 from agent_identity.testing import FixedClock

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._ledger.transparency.bootstrap import found, log_was_removed, stream_names
+from agent_identity._ledger.transparency.bootstrap import log_was_removed, sign_empty_log, stream_names
 from agent_identity._ledger.transparency.checkpoint import open_note
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.os_files import Files, locked, make_folder
@@ -29,7 +29,7 @@ def layout(directory: Path) -> Layout:
 
 def found_in(layout: Layout, files: Files | None = None) -> bytes | None:
     """Do the first act, and return the checkpoint that is there then."""
-    found(files or Files(), layout, signer=SIGNER, origin=ORIGIN)
+    sign_empty_log(files or Files(), layout, signer=SIGNER, origin=ORIGIN)
     path = Path(layout.checkpoint)
     return path.read_bytes() if path.exists() else None
 
@@ -76,7 +76,7 @@ def test_a_fresh_directory_gets_the_signed_empty_log(layout: Layout, name: str) 
     assert Path(layout.log_entries).read_bytes() == b""
     assert Path(layout.log_lock).exists()
     assert not log_was_removed(Files(), layout)
-    found(Files(), layout, signer=SigningKey.from_seed(b"o" * 32), origin="other")
+    sign_empty_log(Files(), layout, signer=SigningKey.from_seed(b"o" * 32), origin="other")
     assert Path(layout.checkpoint).read_bytes() == note
 
 
@@ -87,7 +87,7 @@ def test_the_disk_is_waited_for_and_nothing_stays_open(layout: Layout, faulty: C
     files.open = lambda *given: opened.append(Files.open(files, *given)) or opened[-1]
     synced: list[int] = []
     files.fsync = lambda fd: synced.append(os.fstat(fd).st_ino) or Files.fsync(files, fd)
-    found(files, layout, signer=SIGNER, origin=ORIGIN)
+    sign_empty_log(files, layout, signer=SIGNER, origin=ORIGIN)
     assert {Path(path).stat().st_ino for path in (layout.checkpoint, layout.log, layout.root)} <= set(synced)
     for fd in opened:
         with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
@@ -108,10 +108,10 @@ def test_two_processes_found_one_log(layout: Layout) -> None:
             """Let the other one be first."""
             if not self.done:
                 self.done = True
-                found(waiting, layout, signer=SIGNER, origin=ORIGIN)
+                sign_empty_log(waiting, layout, signer=SIGNER, origin=ORIGIN)
             super().lock(fd)
 
-    found(Meanwhile(), layout, signer=SigningKey.from_seed(b"o" * 32), origin="other")
+    sign_empty_log(Meanwhile(), layout, signer=SigningKey.from_seed(b"o" * 32), origin="other")
     assert Path(layout.checkpoint).read_text().startswith(ORIGIN)
     with locked(waiting, held):  # It was given back.
         pass
@@ -124,7 +124,10 @@ def test_what_cannot_be_told_is_an_error(layout: Layout, faulty: Callable, code:
     Path(layout.log_entries).touch()
     files = faulty()
     files.open = lambda path, *given: (_ for _ in ()).throw(OSError(code, "fault"))
-    for act in (lambda: log_was_removed(files, layout), lambda: found(files, layout, signer=SIGNER, origin=ORIGIN)):
+    for act in (
+        lambda: log_was_removed(files, layout),
+        lambda: sign_empty_log(files, layout, signer=SIGNER, origin=ORIGIN),
+    ):
         with pytest.raises(OSError, match="fault"):
             act()
 

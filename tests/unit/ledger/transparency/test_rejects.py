@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity._ledger.transparency.bootstrap import found
+from agent_identity._ledger.transparency.bootstrap import sign_empty_log
 from agent_identity._ledger.transparency.log import DirectoryLog, Head
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.mac import LedgerKey
@@ -62,7 +62,7 @@ def good(tmp_path: Path) -> list[bytes]:
     Path(layout.log).mkdir()
     Path(layout.streams).mkdir()
     Path(layout.keys).mkdir()
-    found(Files(), layout, signer=SIGNER, origin=ORIGIN)
+    sign_empty_log(Files(), layout, signer=SIGNER, origin=ORIGIN)
     log = directory_log(tmp_path, Files())
     for size in (1, 2, 3):
         log.commit([Head(STREAM, size, bytes(32), 1)])

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._ledger.transparency._log_tree import LogTree
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT, consistency_proof, leaf_hash, root_of
 from agent_identity._ledger.transparency.witness import MAX_REQUEST, Witness, WitnessState, parse_request, request_for
-from agent_identity._ledger.transparency.witness_client import WitnessClient, cosigned_file
+from agent_identity._ledger.transparency.witness_client import LogTree, WitnessClient, cosigned_file
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import log_line
 from agent_identity._storage.os_files import Files

@@ -9,12 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity._constraints.combinators import AllOf, AnyOf
-from agent_identity._constraints.literals import Constraint, Contains, Exact, NotOneOf, OneOf, Range, Subset, Wildcard
-from agent_identity._constraints.locations import EmailDomain, PathWithin, Prefix, UrlWithin
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity._policy.language.checks import Leaf
 from agent_identity._policy.language.conditions import parse_condition
+from agent_identity.constraints import (
+    AllOf,
+    AnyOf,
+    Constraint,
+    Contains,
+    EmailDomain,
+    Exact,
+    NotOneOf,
+    OneOf,
+    PathWithin,
+    Prefix,
+    Range,
+    Subset,
+    UrlWithin,
+    Wildcard,
+)
 from agent_identity.errors import PolicyFormatError
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.policy import Effect, Finding, Request, Rule, Tool

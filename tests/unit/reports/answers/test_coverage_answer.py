@@ -12,15 +12,14 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProces
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from small_company import ALICE, CLERK, START, span, traces, work
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record import schema as records
 from agent_identity._record.codec import decode
 from agent_identity._reports.answers import coverage_report
-from agent_identity._reports.answers.coverage_report import CoverageReport, Share, coverage
-from agent_identity._reports.answers.reading import Evidence
+from agent_identity._reports.answers.coverage_report import Share
 from agent_identity.adapters import CallRequest
+from agent_identity.answers import CoverageReport, Evidence, coverage
 from agent_identity.options import Telemetry
 
 TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "pay"}

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, DAY, INVOICES, START, span, traces, work
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._reports.answers import data_report
-from agent_identity._reports.answers.data_report import DataReport, DataRow, data
-from agent_identity._reports.answers.reading import Evidence
+from agent_identity._reports.answers.data_report import DataRow
+from agent_identity.answers import DataReport, Evidence, data
 from agent_identity.cli import main
 from agent_identity.errors import Denied
 from agent_identity.options import Telemetry

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, DAY, HELPER, ROUTED, START, forged, tools_of, work
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope, records
 from agent_identity._reports.answers import _scope_usage as scope_usage
-from agent_identity._reports.answers.reading import Evidence
-from agent_identity._reports.answers.scope_report import ScopeReport, ScopeRow, SuggestedTool, Suggestion, scope
+from agent_identity._reports.answers.scope_report import ScopeRow, SuggestedTool
+from agent_identity.answers import Evidence, ScopeReport, Suggestion, scope
 from agent_identity.audit import export_tables, query_tables
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 from small_company import DAY, START, work
 
-from agent_identity._reports.answers.incident_report import IncidentReport, incident
-from agent_identity._reports.answers.incident_seed import Seed
-from agent_identity._reports.answers.reading import Evidence
+from agent_identity.answers import Evidence, IncidentReport, Seed, incident
 from agent_identity.audit import Verifier
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError

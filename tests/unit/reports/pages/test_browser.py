@@ -9,11 +9,8 @@ from typing import Final
 import pytest
 from small_company import span, traces, work
 
-from agent_identity._reports.answers.incident_report import incident
-from agent_identity._reports.answers.incident_seed import Seed
-from agent_identity._reports.answers.inventory_report import Inventory, inventory
-from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.pages.rendering import render
+from agent_identity.answers import Evidence, Inventory, Seed, incident, inventory
 
 CHROMIUM: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")

@@ -17,20 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_company import span, traces, work
 
-from agent_identity._reports.answers.coverage_report import coverage
-from agent_identity._reports.answers.data_report import data
-from agent_identity._reports.answers.incident_report import incident
-from agent_identity._reports.answers.incident_seed import Seed
-from agent_identity._reports.answers.inventory_report import inventory
-from agent_identity._reports.answers.reading import Evidence
-from agent_identity._reports.answers.scope_report import scope
-from agent_identity._reports.controls.controls_report import controls
 from agent_identity._reports.pages._layout import code, table
 from agent_identity._reports.pages._markup import names
 from agent_identity._reports.pages._tree_picture import TreeNode, tree_picture
 from agent_identity._reports.pages.rendering import Page, render, render_index, render_tasks
 from agent_identity._reports.pages.tasks_page import Told
-from agent_identity._reports.timelines.builder import story
+from agent_identity.answers import Evidence, Seed, controls, coverage, data, incident, inventory, scope
+from agent_identity.audit import story
 
 MADE: Final = 1_764_000_000 * 10**9
 VOID: Final = frozenset({"meta", "br"})

@@ -13,8 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from plain_records import append
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._reports.timelines import builder as stories_module
 from agent_identity._verify.ledger.erasures import Erasures
@@ -262,7 +261,7 @@ def test_a_story_tells_that_its_keys_were_erased(tmp_path: Path) -> None:
     """Of a task by its id, of a principal by all that began until then; the record stands behind both."""
     clock = FixedClock(START)
     with Enforcer.open(tmp_path, clock=clock, ids=SequentialIds()) as enforcer:
-        ledger, bob = enforcer._point.ledger, Human("bob@example.com")
+        ledger, bob = enforcer._enforcement.ledger, Human("bob@example.com")
         for who in (ALICE, ALICE, bob):
             with enforcer.task("t", principal=who, agent=CLERK, scope=Scope("pay")) as task:
                 if who is ALICE:

@@ -9,12 +9,11 @@ from msgspec import structs
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity._record.codec import decode
-from agent_identity._record.parts import Counts, RecoveredStream
-from agent_identity._verify.ledger import _open_intents as open_intents
-from agent_identity._verify.ledger._calls_check import Calls
-from agent_identity._verify.ledger._open_intents import Call, OpenIntents
+from agent_identity._verify.ledger import _calls_check as calls_check
+from agent_identity._verify.ledger._calls_check import Call, Calls, OpenIntents
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity.canonical import encode_record
+from agent_identity.records import Counts, RecoveredStream
 
 STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
 LEAF = "E" * 43
@@ -167,7 +166,7 @@ def test_an_intent_may_stand_in_another_stream() -> None:
 
 def test_outcomes_that_wait_are_matched_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those beyond what memory holds as well, and none is accused before all streams were read."""
-    monkeypatch.setattr(open_intents, "_NEAR", 2)
+    monkeypatch.setattr(calls_check, "_NEAR_INTENTS", 2)
     reading = Reading(use_of())
     for number in range(7):
         reading.outcome(f"o{number}", f"i{number}", seq=number)
@@ -344,7 +343,7 @@ def test_arguments_that_are_disclosed_are_held_against_their_calls() -> None:
 
 def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order in which they came, each answered by its outcome."""
-    monkeypatch.setattr(open_intents, "_NEAR", 2)
+    monkeypatch.setattr(calls_check, "_NEAR_INTENTS", 2)
     reading = Reading(use_of())
     for number in range(7):
         reading.intent(f"i{number}", seq=number)
@@ -363,7 +362,7 @@ def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("near", [1, 2, 100])
 def test_of_two_intents_with_one_id_the_later_one_waits(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the place of the earlier one, wherever they are."""
-    monkeypatch.setattr(open_intents, "_NEAR", near)
+    monkeypatch.setattr(calls_check, "_NEAR_INTENTS", near)
     waiting = OpenIntents()
     calls = [Call(None, "pay", None, f"i{number}", STREAM, number) for number in (5, 1, 4, 2, 3)]
     for call in calls:

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_writing import append_record
 
+from agent_identity import Scope
 from agent_identity._authority.grants.grants import Chain, issue
-from agent_identity._authority.grants.scope import Scope
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._guard.judging.call_facts import RESOURCES
 from agent_identity._identity.common.encoding import b64url_decode, digest_of
@@ -27,19 +27,18 @@ from agent_identity._ledger.prunable_prefix import read_heads
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.writer import Entry
 from agent_identity._record.codec import decode
-from agent_identity._record.schema import AnyRecord
 from agent_identity._spans.envelope import signed_attributes
 from agent_identity._spans.span_from_record import make_span
 from agent_identity._storage.lines import stream_line, stream_parts
 from agent_identity._verify.grants.grant_usage import GrantUsage
 from agent_identity._verify.inputs.versions import malformed
-from agent_identity._verify.ledger._outer_tasks import OuterTasks
+from agent_identity._verify.ledger._calls_check import OuterTasks
 from agent_identity._verify.proofs.bundle import Choice, collect
 from agent_identity._verify.report.findings import CODES, Findings, Place
 from agent_identity.audit import Problem, Report, Verifier, prove
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger
-from agent_identity.records import read_lines
+from agent_identity.records import AnyRecord, read_lines
 from agent_identity.testing import FixedClock, SequentialIds
 
 NOW = 1_764_000_000
@@ -126,7 +125,7 @@ class Recorder:
     def kill(self, torn: bytes = b"") -> None:
         """End the process as SIGKILL does, perhaps inside the write of a line."""
         stream = self.ledger.stream
-        self.ledger._sealing.abandon()
+        self.ledger.sealing.abandon()
         self.ledger._closed = True
         with (self.path / "ledger" / stream / "entries.jsonl").open("ab") as file:
             file.write(torn)
@@ -494,8 +493,8 @@ def test_circles_of_tasks_are_found_once(outers: dict[int, int]) -> None:
 
 def test_tasks_in_tasks_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than anybody opens is reported as a circle is, and tasks beyond memory are on the disk."""
-    monkeypatch.setattr("agent_identity._verify.ledger._outer_tasks._DEEPEST", 5)
-    monkeypatch.setattr("agent_identity._verify.ledger._outer_tasks._NEAR", 2)
+    monkeypatch.setattr("agent_identity._verify.ledger._calls_check._DEEPEST", 5)
+    monkeypatch.setattr("agent_identity._verify.ledger._calls_check._NEAR_TASKS", 2)
     for depth, found in ((5, 0), (6, 1)):
         findings = Findings("ledger", ["x"] * 8)
         tasks = OuterTasks(findings)

@@ -27,7 +27,7 @@ from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pr
 from agent_identity._ledger.reader import LedgerReader
 from agent_identity._ledger.transparency import checkpoint as checkpoint_module
 from agent_identity._ledger.transparency.log import Head
-from agent_identity._record.codec import decode, encode
+from agent_identity._record.codec import decode
 from agent_identity._spans.span_from_record import EXPORTED_KINDS, make_span
 from agent_identity._storage.layout import segment_name
 from agent_identity._verify._reconcile import Comparison
@@ -45,6 +45,7 @@ from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Durability, Ledger, Segments
+from agent_identity.records import encode
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
@@ -90,7 +91,7 @@ class Room:
                     with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")) as short:
                         self.tasks.append(short.id)
                         pay(amount=number)
-            return enforcer._point.ledger.stream
+            return enforcer._enforcement.ledger.stream
 
     @property
     def key(self) -> SigningKey:
@@ -278,7 +279,7 @@ def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
         enforcer.action("pay"),
     ):
-        ledger = enforcer._point.ledger
+        ledger = enforcer._enforcement.ledger
         stream = ledger.stream
         ledger._stream.rotate_at = 0
         append(ledger, "registration", {"agent": {"id": "clerk", "owner": "o"}})
@@ -305,7 +306,7 @@ def test_a_call_that_runs_on_after_its_task_expired_keeps_its_grant(room: Room) 
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay"), ttl=timedelta(seconds=60)),
         enforcer.action("pay"),
     ):
-        ledger = enforcer._point.ledger
+        ledger = enforcer._enforcement.ledger
         for seconds in (61, 86_400):
             room.clock.advance(seconds)
             ledger._stream.rotate_at = 0
@@ -330,7 +331,7 @@ def test_a_segment_may_end_between_a_grant_and_the_start_of_its_task(room: Room)
             for _ in range(4):
                 with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")), enforcer.action("pay"):
                     pass
-            ledger = enforcer._point.ledger
+            ledger = enforcer._enforcement.ledger
             ledger.seal()
             last = max((room.path / "ledger" / ledger.stream).glob("entries-*")).read_bytes().splitlines()[-1]
             kinds.add(json.loads(last)["record"]["kind"])
@@ -347,7 +348,7 @@ def between(room: Room) -> str:
         ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
     ):
-        ledger = enforcer._point.ledger
+        ledger = enforcer._enforcement.ledger
         ledger._stream.rotate_at = 0
         append(ledger, "registration", {"agent": {"id": "clerk", "owner": "o"}})
         ledger.seal()
@@ -741,7 +742,7 @@ def test_a_bundle_tells_of_keys_that_were_erased(room: Room) -> None:
         for _ in range(2):
             with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")) as task:
                 pass
-        append(enforcer._point.ledger, "erasure", {"erasure": {"key": task.id}})
+        append(enforcer._enforcement.ledger, "erasure", {"erasure": {"key": task.id}})
     told = [(item.task, item.erased) for item in story(room.path)]
     assert [erased for _, erased in told] == [False, True]
     assert [(item.task, item.erased) for item in story(room.bundle())] == told
@@ -1001,7 +1002,7 @@ def test_what_was_pruned_is_not_called_silence(room: Room, left: str) -> None:
         stream = room.record()
         stop_ns = room.clock.wall_ns()
         room.clock.advance(10)
-        alive._point.ledger.seal()
+        alive._enforcement.ledger.seal()
     assert room.check(period=(start_ns, stop_ns)).period.state == "recorded"
     if left == "none":
         room.prune()

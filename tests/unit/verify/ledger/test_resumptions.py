@@ -8,7 +8,7 @@ from msgspec import structs
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._record import schema
 from agent_identity._record.codec import decode
-from agent_identity._verify.ledger._resumptions import Resumptions
+from agent_identity._verify.ledger._flow_check import Resumptions
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity.canonical import encode_record
 

@@ -11,8 +11,6 @@ from agent_identity._ledger.excerpt_starts import Start
 from agent_identity._ledger.reader import Problem, RawLine
 from agent_identity._ledger.transparency.log import Head
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
-from agent_identity._record.codec import encode
-from agent_identity._record.schema import AnyRecord, Registration
 from agent_identity._storage.lines import Block, stream_line
 from agent_identity._verify.grants.chain_check import Delegations
 from agent_identity._verify.ledger import _stream_growth as stream_growth
@@ -23,6 +21,7 @@ from agent_identity._verify.ledger.record_check import CheckedBlock, CheckedReco
 from agent_identity._verify.ledger.stream_check import StreamCheck
 from agent_identity._verify.report.findings import Findings
 from agent_identity.canonical import decode_record, encode_record
+from agent_identity.records import AnyRecord, Registration, encode
 
 STREAM, OTHER = (f"AaIOQ0bYcV-ScJHDCbiHE{letter}" for letter in "AQ")
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}

@@ -16,16 +16,14 @@ from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity import records
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope, records
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._directory.export.export_queue import StreamCopies, count_spans
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import prune
 from agent_identity._ledger.follow import StreamTail
 from agent_identity._ledger.reader import open_ledger
-from agent_identity._record.codec import decode, encode
+from agent_identity._record.codec import decode
 from agent_identity._reports.export.interop import FORMS
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.mac import load_ledger_key
@@ -37,6 +35,7 @@ from agent_identity.constraints import OneOf, Range
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
 from agent_identity.options import Durability, Ledger, Privacy, Pseudonyms, Segments, Telemetry
+from agent_identity.records import encode
 from agent_identity.testing import FixedClock, Records, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -369,7 +368,7 @@ def test_a_process_that_died_is_recovered(history: History) -> None:
             enforcer.action("pay", amount=1),
         ):
             history.refuse(tool, 99)
-            stream = enforcer._point.ledger.stream
+            stream = enforcer._enforcement.ledger.stream
             shutil.copytree(history.path, dead.path)  # As a process leaves it that dies now.
     with (dead.path / "ledger" / stream / "entries.jsonl").open("ab") as file:
         file.write(b'{"mac":"00')

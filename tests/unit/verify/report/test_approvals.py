@@ -12,14 +12,11 @@ import orjson
 import pytest
 from checking import check
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._guard.calls.approval_request import Conditions
 from agent_identity._identity.common import ids
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
-from agent_identity._record.schema import Approval as ApprovalRecord
-from agent_identity._record.schema import Intent, Outcome
 from agent_identity._verify.grants import approvals_check
 from agent_identity._verify.grants.approvals_check import ApprovalsCheck
 from agent_identity._verify.report.findings import Findings, Place
@@ -28,6 +25,8 @@ from agent_identity.canonical import encode_record
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, TrustedKey, TrustStore
 from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.records import Approval as ApprovalRecord
+from agent_identity.records import Intent, Outcome
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")

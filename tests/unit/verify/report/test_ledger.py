@@ -11,8 +11,8 @@ import pytest
 from checking import check
 from plain_records import append
 
-from agent_identity._authority.grants.grants import Chain, Grant, derive, issue
-from agent_identity._authority.grants.scope import Scope
+from agent_identity import Grant, Scope
+from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._identity.common.ids import uuid_of
 from agent_identity._record.codec import decode
 from agent_identity._storage.os_files import Files
@@ -20,8 +20,8 @@ from agent_identity._verify.grants.chain_check import Delegations
 from agent_identity._verify.inputs.sources import directory_of
 from agent_identity._verify.report.findings import CODES, MAX_KEPT, Findings, Place
 from agent_identity._verify.report.periods import unknown_period
-from agent_identity._verify.report.report import EXIT_CODES, Coverage, Signature, Step
-from agent_identity.audit import Problem, Report, verify
+from agent_identity._verify.report.report import EXIT_CODES, Signature
+from agent_identity.audit import Coverage, Problem, Report, Step, verify
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
@@ -405,7 +405,7 @@ def test_an_outcome_may_stand_in_the_stream_of_a_forked_child(recorder: Recorder
 
 def test_outcomes_that_wait_for_another_stream_are_bounded(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many outcomes name intents that are not there, each is found, in bounded memory."""
-    monkeypatch.setattr("agent_identity._verify.ledger._open_intents._NEAR", 2)
+    monkeypatch.setattr("agent_identity._verify.ledger._calls_check._NEAR_INTENTS", 2)
     chain = recorder.grant()
     recorder.open_task(chain)
     for _ in range(5):
@@ -461,7 +461,7 @@ def test_a_crash_is_recovered_and_reported(recorder: Recorder) -> None:
     recorder.open_task(chain)
     intent = recorder.intent(chain)
     stream = recorder.ledger.stream
-    recorder.ledger._sealing.abandon()
+    recorder.ledger.sealing.abandon()
     entries = recorder.path / "ledger" / stream / "entries.jsonl"
     entries.write_bytes(entries.read_bytes() + b'{"mac":"0')
     assert check(recorder.path).exit_code == 2  # Nothing was sealed yet.
@@ -475,7 +475,7 @@ def test_a_crash_is_recovered_and_reported(recorder: Recorder) -> None:
 def test_what_another_wrote_into_a_dead_stream_is_reported(recorder: Recorder) -> None:
     """Lines that the process did not write are not sealed by recovery, and the report says so."""
     stream = recorder.ledger.stream
-    recorder.ledger._sealing.abandon()
+    recorder.ledger.sealing.abandon()
     entries = recorder.path / "ledger" / stream / "entries.jsonl"
     entries.write_bytes(entries.read_bytes() + b"hello\n")
     recorder.ledger = recorder.open()

@@ -120,7 +120,7 @@ def test_time_without_a_process_is_told_apart(room: Room) -> None:
 def test_a_process_that_died_leaves_an_hour_open(room: Room) -> None:
     """For so long it could have lived without a further sign; later it could not."""
     room.live(2)
-    room.ledger._sealing.abandon()
+    room.ledger.sealing.abandon()
     room.ledger._closed = True
     room.clock.advance(5 * 3_600)
     room.ledger = room.open()

@@ -11,13 +11,13 @@ from agent_identity._identity.common import ids
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity._record.codec import decode
-from agent_identity._record.schema import AnyRecord
 from agent_identity._verify.ledger import index as ledger_index
 from agent_identity._verify.ledger.index import HALF, Amiss, LedgerIndex, Proofs, SpanRecord
-from agent_identity._verify.spans import _deduplicator as deduplicator
-from agent_identity._verify.spans._deduplicator import Deduplicator
+from agent_identity._verify.spans import spans_check
+from agent_identity._verify.spans.spans_check import Deduplicator
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
+from agent_identity.records import AnyRecord
 
 A, B = (f"AZq1rUgAcACAAAAAAAAA{letter}A" for letter in "AB")
 SDK = {"name": "x", "version": "1"}
@@ -56,7 +56,7 @@ def test_a_record_is_held_against_its_id_its_place_and_the_one_before(
     near: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each contradiction has its name, the first version stays, and what is not linked is no broken link."""
-    monkeypatch.setattr(deduplicator, "_NEAR", near)
+    monkeypatch.setattr(spans_check, "_NEAR", near)
     seen = Deduplicator()
     expected: list[tuple[AnyRecord, int, tuple[str, ...] | None]] = [
         (placed(1, A, 1), 1, ()),

@@ -20,12 +20,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import test_spans as spans
 from checking import check
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
 from agent_identity._spans.otlp_json import Document
 from agent_identity._verify.grants import chain_check
 from agent_identity._verify.ledger import index as ledger_index
 from agent_identity._verify.spans import _coverage as coverage
-from agent_identity._verify.spans import _deduplicator as deduplicator
 from agent_identity._verify.spans import spans_check
 from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError
@@ -36,7 +35,7 @@ run = spans.run
 
 LIMITS = [
     (spans_check, "_BLOCK"),
-    (deduplicator, "_NEAR"),
+    (spans_check, "_NEAR"),
     (coverage, "_NEAR"),
     (chain_check, "_MAX_NEAR"),
     (ledger_index, "_WAITING"),

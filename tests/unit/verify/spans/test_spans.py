@@ -22,8 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer, Scope
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._record.codec import decode
 from agent_identity._spans.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record

@@ -138,6 +138,7 @@ class Refusal:
         first_ns: When the first one began.
         last_ns: When the last one began.
         record: The record of the first one.
+        opening: It is no call of a tool, but the opening of a task or a delegation.
     """
 
     principal: str
@@ -148,6 +149,7 @@ class Refusal:
     first_ns: int
     last_ns: int
     record: str
+    opening: bool = False
 
     def with_more(self, other: "Refusal") -> "Refusal":
         """Return both together."""
@@ -278,7 +280,8 @@ class IncidentCalls:
         principal = "" if fact.principal is None else fact.principal.id
         agents = tuple(hop.id for hop in fact.chain)
         tool = fact.tool if fact.opened is None else f"{fact.tool} {fact.opened.id}"
-        one = Refusal(principal, agents, tool, reason_of(fact), 1, fact.at_ns, fact.at_ns, fact.where.record)
+        at, record = fact.at_ns, fact.where.record
+        one = Refusal(principal, agents, tool, reason_of(fact), 1, at, at, record, opening=fact.opening)
         key = (principal, agents, tool, one.reason)
         found = self.refusals.get(key)
         if found is not None or len(self.refusals) < _MAX_REFUSALS:

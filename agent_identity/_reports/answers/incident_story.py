@@ -44,26 +44,26 @@ def sentence(found: IncidentReport) -> str:
     """Return what happened in one sentence, such as ``clerk tried pay for alice: refused, suspended 2 s later``."""
     if not (found.calls or found.timeline or found.authority):
         return f"Nothing in the evidence concerns {found.seed}."
-    parties = {(one.principal, one.agents): one for one in reversed(found.refusals)}
+    refusals = [one for one in found.refusals if not one.opening] or found.refusals
+    parties: dict[tuple[str, tuple[str, ...]], list[Refusal]] = {}
+    for one in refusals:
+        parties.setdefault((one.principal, one.agents), []).append(one)
     if not parties:
         return f"{_calls(found)}; none was refused{_stopped(found)}."
     if len(parties) == 1:
-        return f"{tried(found.refusals)}: refused{_stopped(found)}."
-    total = sum(one.count for one in found.refusals)
-    named = sorted(parties, key=lambda key: -sum(one.count for one in _of(found, key)))
-    words = [f"{_who(parties[key])} tried {_tools(_of(found, key))}" for key in named[:_FEW]]
-    more = [f"{len(named) - _FEW:,} other chains of agents"] if len(named) > _FEW else []
-    return f"{counted(total, 'call')} refused: {_several([*words, *more])}{_stopped(found)}."
+        return f"{tried(refusals)}: refused{_stopped(found)}."
+    named = sorted(parties.values(), key=lambda ones: -sum(one.count for one in ones))
+    words = [f"{_who(ones[0])} tried {_tools(ones)}" for ones in named[:_FEW]]
+    more = [f"{len(named) - _FEW:,} more"] if len(named) > _FEW else []
+    total = sum(one.count for one in refusals)
+    stops = f"; {counted(len(found.revocations), 'revocation')}" if found.revocations else ""
+    return f"{counted(total, 'call')} refused: {_several([*words, *more])}{stops}."
 
 
 def tried(refusals: Sequence[Refusal]) -> str:
     """Return what the same parties tried, without what was refused only because they were stopped already."""
     own = [one for one in refusals if one.reason not in _STOPS] or refusals
     return f"{_who(own[0])} tried {_tools(own)}{_for(own[0])}"
-
-
-def _of(found: IncidentReport, key: tuple[str, tuple[str, ...]]) -> list[Refusal]:
-    return [one for one in found.refusals if (one.principal, one.agents) == key]
 
 
 def _who(one: Refusal) -> str:

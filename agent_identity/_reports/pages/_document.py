@@ -142,7 +142,9 @@ def _judged(verdict: str, reports: Sequence[Report]) -> tuple[str, str, str]:
 
 def _header(body: Body) -> Markup:
     heading = element("h1", body.title)
-    return element("header", heading, element("p", body.headline, class_="headline"), _origin_line(body.frame))
+    return element(
+        "header", heading, element("p", text(body.headline, _NOTE), class_="headline"), _origin_line(body.frame)
+    )
 
 
 def _origin_line(frame: Frame) -> Markup:

@@ -322,7 +322,8 @@ def _row(row: TimelineRow) -> Sequence[Content]:
     if row.times > 1:
         at += Markup("<br>") + time_cell(f"to {clock(row.last_ns)}")
     if row.again is not None:
-        what = f"the same {counted(row.steps, 'record')} as at {clock(row.again.at_ns)}, {counted(row.times, 'time')}"
+        often = f", {row.times:,} times" if row.times > 1 else ""
+        what = f"the same {counted(row.steps, 'record')} as at {clock(row.again.at_ns)}{often}"
         which: Content = joined([what, " ", record_code(row.again.record)])
         return (at, "again", one.principal, " → ".join(one.agents), which, "", "", _records(row.records))
     times = f" ({row.times:,} times)" if row.times > 1 else ""

@@ -33,17 +33,14 @@ _TONES: Final = {
 def steps(found: IncidentReport) -> Markup | None:
     """Return the steps, or ``None`` if no call was refused."""
     entries = [entry for entry in found.timeline if entry.kind in _KINDS]
-    first = next((entry for entry in entries if entry.kind == "call" and entry.outcome == "denied"), None)
+    first = _telling(found, entries)
     if first is None:
         return None
     stops = {one.record for one in found.revocations}
-    last_ns = max(entry.at_ns for entry in entries if entry.task == first.task)
-    own = [
-        entry
-        for entry in entries
-        if (entry is first or (entry.task and entry.task == first.task))
-        or (entry.kind == "revocation" and first.at_ns <= entry.at_ns and _belongs(entry, first, stops, last_ns))
-    ]
+    own = [first]
+    if first.task:
+        last_ns = max(entry.at_ns for entry in entries if entry.task == first.task)
+        own = [one for one in entries if one.task == first.task or _belongs(one, first, stops, last_ns)]
     begin = max(0, min(own.index(first) - _BEFORE, len(own) - _MOST))
     shown = own[begin : begin + _MOST]
     left = len(own) - len(shown)
@@ -56,12 +53,32 @@ def steps(found: IncidentReport) -> Markup | None:
     return joined(parts)
 
 
+def _telling(found: IncidentReport, entries: Sequence[Entry]) -> Entry | None:
+    """Return the first refused call of the task that was stopped, or else of the one with the most refused calls."""
+    refused: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.kind == "call" and entry.outcome == "denied":
+            refused.setdefault(entry.task, []).append(entry)
+    stopped = [
+        calls
+        for calls in refused.values()
+        if calls[0].task and any(_names(one.kind, one.name, calls[0]) for one in found.revocations)
+    ]
+    of_tasks = [calls for task, calls in refused.items() if task]
+    best = max(stopped or of_tasks or refused.values(), key=len, default=None)
+    return None if best is None else best[0]
+
+
+def _names(kind: str, name: str, entry: Entry) -> bool:
+    return kind == "everything" or (kind == "agent" and name in entry.agents) or (kind == "task" and name == entry.task)
+
+
 def _belongs(entry: Entry, first: Entry, stops: set[str], last_ns: int) -> bool:
     """Return whether a revocation stopped this task, or was lifted while it went on."""
-    names = {f"agent {agent}" for agent in first.agents} | {f"task {first.task}", "everything"}
-    return (entry.record in stops and entry.at_ns <= last_ns) or (
-        entry.what in names and entry.at_ns <= last_ns + _LONG_NS
-    )
+    if entry.kind != "revocation" or not first.at_ns <= entry.at_ns <= last_ns + _LONG_NS:
+        return False
+    kind, _, name = entry.what.partition(" ")
+    return entry.record in stops or _names(kind, name, first)
 
 
 def _items(shown: Sequence[Entry]) -> Iterator[Markup]:

@@ -101,6 +101,7 @@ margin:.4rem 0;list-style:none}}
 figure{{margin:.6rem 0}}
 figcaption{{color:var(--muted);font-size:.88rem}}
 svg{{display:block;font:12px system-ui,"Segoe UI",Roboto,sans-serif}}
+svg.wide{{max-width:100%;min-width:60rem;height:auto}}
 svg text{{fill:var(--text);unicode-bidi:isolate}}
 svg .b{{font-weight:650}}
 svg .m{{fill:var(--muted)}}
@@ -162,7 +163,7 @@ thead{{display:table-header-group}}
 .filter{{display:none}}
 tr,figure,.figures div,.steps li{{break-inside:avoid}}
 h2,h3,caption{{break-after:avoid}}
-svg{{max-width:100%;max-height:200mm;height:auto}}
+svg,svg.wide{{max-width:100%;min-width:0;max-height:200mm;height:auto}}
 thead th{{max-width:none}}
 }}
 """

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
-from agent_identity._reports.pages._markup import Markup, element, fitted
+from agent_identity._reports.pages._markup import WIDE, Markup, element, fitted
 from agent_identity._reports.pages.words import clock, moment
 
 __all__ = ["Mark", "MarkKind", "time_picture"]
@@ -84,6 +84,7 @@ def time_picture(marks: Sequence[Mark], *, id_: str, title: str, axis: tuple[int
         *(_shape(key, count, first, span, most) for key, count in sorted(bins.items())),
         *_legend({mark.kind for mark in marks}, _TOP + rows * _LANE + 46),
         role="img",
+        class_="wide" if width > WIDE else None,
         aria_labelledby=f"{id_}-title",
         width=width,
         height=height,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal, final
 
-from agent_identity._reports.pages._markup import Markup, element, fitted
+from agent_identity._reports.pages._markup import WIDE, Markup, element, fitted
 
 __all__ = ["MAX_NODES", "TreeNode", "refused_node", "tools_node", "tree_picture"]
 
@@ -99,6 +99,7 @@ def tree_picture(roots: Sequence[TreeNode], *, id_: str, title: str) -> Markup:
         element("title", title, id=f"{id_}-title"),
         *parts,
         role="img",
+        class_="wide" if width > WIDE else None,
         aria_labelledby=f"{id_}-title",
         width=width,
         height=bottom,

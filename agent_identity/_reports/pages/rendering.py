@@ -20,7 +20,7 @@ from agent_identity._reports.pages._document import Rows, document, rows_of, ver
 from agent_identity._reports.pages._incident_page import incident_body
 from agent_identity._reports.pages._inventory_page import inventory_body
 from agent_identity._reports.pages._layout import Body, Section, badge, code, notables, table
-from agent_identity._reports.pages._markup import Content, Markup, element, joined
+from agent_identity._reports.pages._markup import Content, Markup, element, joined, text
 from agent_identity._reports.pages._scope_page import scope_body
 from agent_identity._reports.pages.tasks_page import Told, tasks_body
 from agent_identity._verify.report.plurals import counted
@@ -132,7 +132,7 @@ def _headline(pages: Sequence[Page]) -> str:
 
 def _standing_out(pages: Sequence[Page]) -> Iterator[Markup]:
     """Yield what stands out, by report, each with the link to it."""
-    for page in pages:
+    for page in sorted(pages, key=lambda page: page.file != "incident.html"):
         found = sorted(page.notable, key=lambda one: _WEIGHTS.index(one.weight))
         if not found:
             continue
@@ -147,12 +147,13 @@ def _standing_out(pages: Sequence[Page]) -> Iterator[Markup]:
 
 _WEIGHTS: Final = ("bad", "warn", "note")
 _NOTABLE: Final = 12
+_NOTE: Final = 2_048
 _RANK: Final = ("contradicted", "cannot_tell", "unverified", "incomplete", "verified")
 
 
 def _link(page: Page) -> Sequence[Content]:
     words, tone, _ = verdict_of(page.frame)
-    return (element("a", page.title, href=page.file), page.headline, badge(words, tone))
+    return (element("a", page.title, href=page.file), text(page.headline, _NOTE), badge(words, tone))
 
 
 def _digest(page: Page) -> Sequence[Content]:

@@ -9,7 +9,7 @@ from agent_identity._reports.answers.incident_report import IncidentReport, Revo
 from agent_identity._verify.report.durations import elapsed
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["Notable", "Weight", "notable", "sentence", "tried"]
+__all__ = ["Notable", "Weight", "notable", "sentence"]
 
 Weight: TypeAlias = Literal["bad", "warn", "note"]
 """How much something stands out."""
@@ -45,13 +45,13 @@ def sentence(found: IncidentReport) -> str:
     if not (found.calls or found.timeline or found.authority):
         return f"Nothing in the evidence concerns {found.seed}."
     refusals = [one for one in found.refusals if not one.opening] or found.refusals
-    parties: dict[tuple[str, tuple[str, ...]], list[Refusal]] = {}
+    parties: dict[str, list[Refusal]] = {}
     for one in refusals:
-        parties.setdefault((one.principal, one.agents), []).append(one)
+        parties.setdefault(_who(one), []).append(one)
     if not parties:
         return f"{_calls(found)}; none was refused{_stopped(found)}."
     if len(parties) == 1:
-        return f"{tried(refusals)}: refused{_stopped(found)}."
+        return f"{_tried(refusals)}: refused{_stopped(found)}."
     named = sorted(parties.values(), key=lambda ones: -sum(one.count for one in ones))
     words = [f"{_who(ones[0])} tried {_tools(ones)}" for ones in named[:_FEW]]
     more = [f"{len(named) - _FEW:,} more"] if len(named) > _FEW else []
@@ -60,18 +60,19 @@ def sentence(found: IncidentReport) -> str:
     return f"{counted(total, 'call')} refused: {_several([*words, *more])}{stops}."
 
 
-def tried(refusals: Sequence[Refusal]) -> str:
-    """Return what the same parties tried, without what was refused only because they were stopped already."""
+def _tried(refusals: Sequence[Refusal]) -> str:
+    """Return what the same agent tried, without what was refused only because it was stopped already."""
     own = [one for one in refusals if one.reason not in _STOPS] or refusals
-    return f"{_who(own[0])} tried {_tools(own)}{_for(own[0])}"
+    return f"{_who(own[0])} tried {_tools(own)}{_for(own)}"
 
 
 def _who(one: Refusal) -> str:
     return one.agents[-1] if one.agents else "a caller outside any task"
 
 
-def _for(one: Refusal) -> str:
-    return f" for {one.principal}" if one.principal else ""
+def _for(refusals: Sequence[Refusal]) -> str:
+    principals = list(dict.fromkeys(one.principal for one in refusals if one.principal))
+    return f" for {_named(principals, 'principal')}" if principals else ""
 
 
 def _tools(refusals: Sequence[Refusal]) -> str:
@@ -128,10 +129,14 @@ def _name(one: RevocationEffect) -> str:
 
 def notable(found: IncidentReport) -> Iterator[Notable]:
     """Yield what stands out: refused calls, revocations, unknown outcomes, changed tools, and tasks that go on."""
+    alike: dict[tuple[tuple[str, ...], str, str], list[Refusal]] = {}
     for one in found.refusals:
-        times = f", {one.count:,} times" if one.count > 1 else ""
-        words = f"{_who(one)} tried {one.tool}{_for(one)}{times}: {one.reason}"
-        yield Notable("bad", "refused", words, one.first_ns, (one.record,))
+        alike.setdefault((one.agents, one.tool, one.reason), []).append(one)
+    for ones in alike.values():
+        first, count = ones[0], sum(one.count for one in ones)
+        times = f", {count:,} times" if count > 1 else ""
+        words = f"{_who(first)} tried {first.tool}{_for(ones)}{times}: {first.reason}"
+        yield Notable("bad", "refused", words, first.first_ns, tuple(one.record for one in ones))
     yield from map(_revocation, found.revocations)
     for call in found.open_calls:
         words = f"{call.agent or 'a caller outside any task'} called {call.tool}, and nothing says how that ended"

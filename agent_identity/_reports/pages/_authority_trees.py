@@ -6,13 +6,18 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, final
 
 from agent_identity._reports.answers.incident_report import Authority, IncidentReport
-from agent_identity._reports.pages._tree_picture import TreeNode, refused_node, tools_node
+from agent_identity._reports.pages._tree_picture import MAX_NODES, TreeNode, refused_node, tools_node
 from agent_identity._verify.report.plurals import counted
 
 __all__ = ["authority_trees"]
 
-_PRINCIPALS: Final = 5
-"""Principals with a tree of their own, where there are more; the others share one."""
+_PRINCIPALS: Final = 4
+"""Principals with a tree of their own, where the picture has no room for all; the others share one."""
+
+_AGENTS: Final = 3
+"""Agents below one party, likewise."""
+
+_TOLD: Final = 3
 
 _Key: TypeAlias = tuple[str, ...]
 
@@ -61,6 +66,14 @@ class _Path:
         lines += [f"narrowed: {', '.join(sorted(self.narrowed))}"] if self.narrowed else []
         return TreeNode("agent", name, lines, (), self.leaves())
 
+    def folded(self, name: str) -> TreeNode:
+        """Return the agent as one box that says what it was refused and what it called."""
+        refused = [f"{tool}: {count:,} refused" for tool, count in _ordered(self.refused)[:_TOLD]]
+        calls = [f"{tool}: {count:,}" for tool, count in _ordered(self.calls)[:_TOLD]]
+        left = max(0, len(self.refused) - _TOLD) + max(0, len(self.calls) - _TOLD)
+        more = [f"and {left:,} more, in the table"] if left else []
+        return TreeNode("refused" if refused else "agent", name, [*refused, *calls, *more])
+
     def leaves(self) -> list[TreeNode]:
         """Return what was refused and what was called."""
         refused = {tool: f"{count:,} refused" for tool, count in _ordered(self.refused)}
@@ -72,17 +85,23 @@ def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def authority_trees(found: IncidentReport) -> Sequence[TreeNode]:
-    """Return a tree for each principal: those with refused calls first, then the busiest, and the rest together."""
+    """Return a tree for each principal: those with refused calls first, then the busiest.
+
+    Where there is no room for all, the first parties of each level are there by name, and the rest together.
+    """
     paths = _paths(found)
+    prefixes = {key[:length] for key in paths for length in range(1, len(key) + 1)}
+    leaves = sum(bool(path.calls) + bool(path.refused) for path in paths.values())
+    if len(prefixes) + leaves > MAX_NODES:
+        return _grown(_merged(paths), folded=True)
+    return _grown(paths, folded=False)
+
+
+def _grown(paths: Mapping[_Key, _Path], *, folded: bool) -> Sequence[TreeNode]:
     totals: dict[str, _Path] = {}
     for key, path in paths.items():
         totals.setdefault(key[0], _Path()).add(path)
     order = sorted(totals, key=lambda name: (*totals[name].weight, name))
-    if len(order) > _PRINCIPALS + 1:
-        own = order[:_PRINCIPALS]
-        rest = f"{len(order) - _PRINCIPALS:,} others"
-        paths = _merged(paths, frozenset(own), rest)
-        order = [*own, rest]
     roots = {
         name: TreeNode("principal", name or "outside any task", ("on behalf of",) if name else ()) for name in order
     }
@@ -91,7 +110,7 @@ def authority_trees(found: IncidentReport) -> Sequence[TreeNode]:
         if len(key) == 1:
             roots[key[0]].children += paths[key].leaves()
             continue
-        node = nodes[key] = paths[key].node(key[-1])
+        node = nodes[key] = paths[key].folded(key[-1]) if folded else paths[key].node(key[-1])
         _parent(nodes, key).children.append(node)
     return list(roots.values())
 
@@ -122,8 +141,29 @@ def _paths(found: IncidentReport) -> dict[_Key, _Path]:
     return paths
 
 
-def _merged(paths: Mapping[_Key, _Path], own: frozenset[str], rest: str) -> dict[_Key, _Path]:
-    merged: dict[_Key, _Path] = {}
-    for key, path in paths.items():
-        merged.setdefault(key if key[0] in own else (rest, *key[1:]), _Path()).add(path)
-    return merged
+def _merged(paths: Mapping[_Key, _Path]) -> Mapping[_Key, _Path]:
+    """Return the paths in which, level by level, the parties with least to say are one."""
+    depth = 0
+    while any(len(key) > depth for key in paths):
+        most = _AGENTS if depth else _PRINCIPALS
+        totals: dict[_Key, dict[str, _Path]] = {}
+        for key, path in paths.items():
+            if len(key) > depth:
+                totals.setdefault(key[:depth], {}).setdefault(key[depth], _Path()).add(path)
+        names = {above: _named(below, most) for above, below in totals.items()}
+        merged: dict[_Key, _Path] = {}
+        for key, path in paths.items():
+            there = len(key) > depth
+            new = (*key[:depth], names[key[:depth]][key[depth]], *key[depth + 1 :]) if there else key
+            merged.setdefault(new, _Path()).add(path)
+        paths, depth = merged, depth + 1
+    return paths
+
+
+def _named(below: Mapping[str, _Path], most: int) -> Mapping[str, str]:
+    """Return the name under which each party of a level is drawn."""
+    order = sorted(below, key=lambda name: (*below[name].weight, name))
+    if len(order) <= most + 1:
+        return {name: name for name in order}
+    rest = f"{len(order) - most:,} others"
+    return {name: name if number < most else rest for number, name in enumerate(order)}

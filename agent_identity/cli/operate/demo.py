@@ -132,7 +132,7 @@ class _Place(NamedTuple):
         return self.reports / "incident.html"
 
     @property
-    def index(self) -> Path:
+    def overview(self) -> Path:
         """The index over the pages of all reports."""
         return self.reports / "pages" / "index.html"
 
@@ -193,7 +193,7 @@ def _made(place: _Place) -> float:
     _edit(place)
     place.reports.mkdir()
     _run(place, ("report", "incident", f"--html={place.incident}", *_DAY), "agent:researcher")
-    _run(place, ("report", "all", f"--html={place.index.parent}"))
+    _run(place, ("report", "all", f"--html={place.overview.parent}"))
     place.mark.write_text(json.dumps(_MARK), encoding="utf-8")
     return seconds
 
@@ -267,7 +267,7 @@ def _facts(place: _Place, done: _Done) -> dict[str, object]:
         "folder": str(place.folder),
         "records": done.report.counts["records"],
         "seconds": None if done.seconds is None else round(done.seconds, 3),
-        "pages": [str(place.incident), str(place.index)],
+        "pages": [str(place.incident), str(place.overview)],
         "verdict": done.report.verdict,
         "edited": {"verdict": done.edited.verdict, "codes": _contradictions(done.edited)},
         "reports": {name: one._asdict() for name, one in done.answers.items()},
@@ -319,7 +319,7 @@ def _next(place: _Place) -> Iterator[str]:
 def _to_open(place: _Place) -> Iterator[str]:
     """Yield the pages to open in a browser."""
     yield f"{clean(str(place.incident))}  # what the researcher tried, and when it was stopped"
-    yield f"{clean(str(place.index))}  # all reports, what stands out first"
+    yield f"{clean(str(place.overview))}  # all reports, what stands out first"
 
 
 def _line(*words: str) -> str:

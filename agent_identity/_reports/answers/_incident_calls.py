@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final, NamedTuple, final
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 import msgspec
 
@@ -13,10 +13,16 @@ from agent_identity._record.parts import Hop, Principal, Resource
 from agent_identity._reports.answers.facts import CallFact
 from agent_identity._verify.store.spill_store import SpillStore
 
-__all__ = ["MAX_OPEN", "CallGroup", "CallRow", "IncidentCalls", "Reach"]
+__all__ = ["MAX_OPEN", "CallGroup", "CallRow", "CallState", "IncidentCalls", "PathCalls", "Reach", "Refusal"]
+
+CallState: TypeAlias = Literal["ok", "refused", "open"]
+"""``ok``: it succeeded. ``refused``: it was refused. ``open``: it failed, or nothing says how it ended."""
 
 _BATCH: Final = 10_000  # Calls in memory, of some 200 bytes each.
 _MAX_REACH: Final = 100_000
+_MAX_PATHS: Final = 10_000
+_MAX_REFUSALS: Final = 1_000
+_OTHERS: Final = ("", ())
 
 MAX_OPEN: Final = 1_000
 """Calls without an outcome that are listed, at most."""
@@ -51,6 +57,11 @@ class CallRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def refused(self) -> bool:
         """True if it was refused."""
         return bool(self.state & _REFUSED)
+
+    @property
+    def kind(self) -> CallState:
+        """How it went."""
+        return "refused" if self.refused else "ok" if self.succeeded else "open"
 
 
 class CallGroup(NamedTuple):
@@ -114,6 +125,58 @@ class Reach:
         return Reach(self.count + other.count, first.first_ns, max(self.last_ns, other.last_ns), first.record)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Refused calls of one tool by the same parties, for the same reason.
+
+    Attributes:
+        principal: On whose behalf; empty outside any task.
+        agents: The agents of the chain, root first.
+        tool: The tool, or the opening.
+        reason: The reason, with rule and argument.
+        count: How many.
+        first_ns: When the first one began.
+        last_ns: When the last one began.
+        record: The record of the first one.
+        opening: It is no call of a tool, but the opening of a task or a delegation.
+    """
+
+    principal: str
+    agents: tuple[str, ...]
+    tool: str
+    reason: str
+    count: int
+    first_ns: int
+    last_ns: int
+    record: str
+    opening: bool = False
+
+    def with_more(self, other: "Refusal") -> "Refusal":
+        """Return both together."""
+        first_ns, record = min((self.first_ns, self.record), (other.first_ns, other.record))
+        count, last_ns = self.count + other.count, max(self.last_ns, other.last_ns)
+        return replace(self, count=count, first_ns=first_ns, last_ns=last_ns, record=record)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PathCalls:
+    """What agents of one chain did for one principal, in all tasks.
+
+    Attributes:
+        principal: On whose behalf; empty outside any task.
+        agents: The agents of the chain, root first; the last one acted.
+        calls: Calls whose bodies began, by tool.
+        refused: Refused calls, by tool.
+    """
+
+    principal: str
+    agents: tuple[str, ...]
+    calls: Counter[str] = field(default_factory=Counter[str])
+    refused: Counter[str] = field(default_factory=Counter[str])
+
+
 class _Key(msgspec.Struct, frozen=True, gc=False):
     """What the calls of a group have in common; equal parts of records are mostly the same object."""
 
@@ -143,17 +206,22 @@ class IncidentCalls:
         sources: By leaf grant, the sources of its calls.
         reach: What calls reached, by kind and name.
         open: The first calls without an outcome.
+        paths: The calls by principal and chain; chains without room are together.
+        refusals: The refused calls by parties, tool and reason, as far as there was room.
         omitted: Parties and open calls without room.
+        last_ns: The time of the last call.
     """
 
     def __init__(self) -> None:
-        self.number = self.omitted = 0
+        self.number = self.omitted = self.last_ns = 0
         self.tools: dict[str, list[int]] = {}
         self.under: dict[str, Counter[str]] = {}
         self.refused: Counter[str] = Counter()
         self.sources: dict[str, set[int]] = {}
         self.reach: dict[tuple[str, str], Reach] = {}
         self.open: list[_OpenRow] = []
+        self.paths: dict[tuple[str, tuple[str, ...]], PathCalls] = {}
+        self.refusals: dict[tuple[str, tuple[str, ...], str, str], Refusal] = {}
         self._waiting: dict[_Key, list[CallRow]] = {}
         self._room = _BATCH
         self._batches: SpillStore[_Batch] = SpillStore(_ENCODER.encode, _DECODER.decode, near=1)
@@ -172,6 +240,8 @@ class IncidentCalls:
         calls.append(CallRow(fact.at_ns, where.record, state))
         if fact.outcome == "unknown":
             self._take_open(fact)
+        if fact.refused:
+            self._take_refusal(fact)
         self._room -= 1
         if not self._room:
             self._close()
@@ -207,6 +277,17 @@ class IncidentCalls:
         else:
             self.omitted += 1
 
+    def _take_refusal(self, fact: CallFact) -> None:
+        principal = "" if fact.principal is None else fact.principal.id
+        agents = tuple(hop.id for hop in fact.chain)
+        tool = fact.tool if fact.opened is None else f"{fact.tool} {fact.opened.id}"
+        at, record = fact.at_ns, fact.where.record
+        one = Refusal(principal, agents, tool, reason_of(fact), 1, at, at, record, opening=fact.opening)
+        key = (principal, agents, tool, one.reason)
+        found = self.refusals.get(key)
+        if found is not None or len(self.refusals) < _MAX_REFUSALS:
+            self.refusals[key] = one if found is None else found.with_more(one)
+
     def _close(self) -> None:
         """Count the waiting calls, and put them aside."""
         batch = [_group(key, calls) for key, calls in self._waiting.items()]
@@ -224,6 +305,8 @@ class IncidentCalls:
             counts[0] += len(ran)
             counts[1] += sum(call.succeeded for call in group.calls)
             counts[2] += refused
+        self.last_ns = max(self.last_ns, *(call.at_ns for call in group.calls))
+        self._count_path(group, len(ran), refused)
         if group.grants:
             leaf = group.grants[-1]
             if ran:
@@ -236,12 +319,30 @@ class IncidentCalls:
             for kind, name in _reached(group):
                 self._reach(kind, name, Reach(len(ran), first.at_ns, last, first.record))
 
+    def _count_path(self, group: CallGroup, ran: int, refused: int) -> None:
+        key = (group.principal or "", group.agents)
+        if key not in self.paths and len(self.paths) >= _MAX_PATHS:
+            key = _OTHERS
+        path = self.paths.setdefault(key, PathCalls(*key))
+        if ran and not group.opening:
+            path.calls[group.tool] += ran
+        if refused:
+            path.refused[group.tool] += refused
+
     def _reach(self, kind: str, name: str, more: Reach) -> None:
         found = self.reach.get((kind, name))
         if found is None and len(self.reach) >= _MAX_REACH:
             self.omitted += more.count
         else:
             self.reach[kind, name] = more if found is None else found.with_more(more)
+
+
+def reason_of(fact: CallFact) -> str:
+    """Return why a call was refused: the reason, and the rule or argument that it is about."""
+    decision = fact.decision
+    rule = f", rule {decision.rule}" if decision.rule else ""
+    argument = f", argument {decision.argument}" if decision.argument else ""
+    return f"{decision.reason.replace('_', ' ')}{rule}{argument}"
 
 
 def _group(key: _Key, calls: list[CallRow]) -> CallGroup:

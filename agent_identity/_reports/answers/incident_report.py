@@ -2,14 +2,14 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, final
 
 from agent_identity._common.typed_calls import typed
 from agent_identity._identity.common.ids import id_order
-from agent_identity._reports.answers._incident_calls import MAX_OPEN, CallGroup, CallRow
+from agent_identity._reports.answers._incident_calls import MAX_OPEN, CallGroup, CallRow, CallState, PathCalls, Refusal
 from agent_identity._reports.answers._ledger_order import order_of
 from agent_identity._reports.answers.facts import Tools
 from agent_identity._reports.answers.incident_collecting import MAX_ENTRIES, Entry, GrantRow, IncidentCollector, Revoked
@@ -22,13 +22,15 @@ from agent_identity._reports.answers.incident_seed import (
     refuse_standard_input,
 )
 from agent_identity._reports.answers.reading import Evidence, Reading, read
-from agent_identity._reports.answers.report_frame import Frame, Proof
+from agent_identity._reports.answers.report_frame import FOR_PAGES, Frame, Proof
 from agent_identity._reports.definitions.definition_history import DefinitionChange
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity._verify.report.plurals import counted
 
 __all__ = [
+    "BINS",
     "Authority",
+    "Bin",
     "IncidentQuestion",
     "IncidentReport",
     "OpenCall",
@@ -38,6 +40,10 @@ __all__ = [
     "incident",
 ]
 
+BINS: Final = 100
+"""The parts into which the time of an incident is divided."""
+
+_LANES: Final = 13
 _MAX_HOPS: Final = 1_000
 _MAX_COMMANDS: Final = 50
 _MAX_REASON: Final = 256  # That revocations have.
@@ -191,6 +197,24 @@ class RevocationEffect:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Bin:
+    """Calls of one agent in one part of the time of the incident.
+
+    Attributes:
+        agent: Who acted; the number of the others where they have no lane of their own.
+        number: Which part, from 0.
+        kind: How they went.
+        count: How many.
+    """
+
+    agent: str
+    number: int
+    kind: CallState
+    count: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class IncidentReport:
     """The answer.
 
@@ -213,6 +237,10 @@ class IncidentReport:
         commands: What to run to stop it, ready to be pasted.
         undated: For an issuer key and the moment of its theft: root grants that it signed, that records note before
             that moment and that nothing outside shows to be older; they are not in the answer.
+        refusals: Refused calls by parties, tool and reason, the earliest first.
+        paths: What was called and refused, by principal and chain of agents.
+        ends_ns: The last time of all, that of calls included that the timeline has no room for.
+        bins: All calls in time, by the agent that acted, from the first time to ``ends_ns``.
     """
 
     frame: Frame
@@ -232,6 +260,10 @@ class IncidentReport:
     open_tasks: tuple[str, ...]
     commands: tuple[str, ...]
     undated: int = 0
+    refusals: tuple[Refusal, ...] = field(default=(), metadata=FOR_PAGES)
+    paths: tuple[PathCalls, ...] = field(default=(), metadata=FOR_PAGES)
+    ends_ns: int = field(default=0, metadata=FOR_PAGES)
+    bins: tuple[Bin, ...] = field(default=(), metadata=FOR_PAGES)
 
 
 @typed
@@ -346,12 +378,13 @@ class _Conclusion:
         open_tasks = self._open_tasks()
         effects = tuple(effect.result() for effect in self._effects if effect.concerns)
         times = [entry.at_ns for entry in timeline if entry.kind not in ("policy", "revocation")]
+        first, last = min(times, default=0), max((*times, calls.last_ns))
         omitted = collector.omitted + calls.omitted + collector.definitions.omitted + self._omitted
         return IncidentReport(
             frame=replace(self._frame, not_shown=tuple(_not_shown(self._seed, omitted, recorder=self._recorder))),
             seed=self._seed,
             proof=self._proof(self._rests_on(timeline)),
-            first_ns=min(times, default=0),
+            first_ns=first,
             last_ns=max(times, default=0),
             calls=calls.number,
             timeline=timeline,
@@ -366,6 +399,10 @@ class _Conclusion:
             definitions=definitions,
             open_tasks=open_tasks,
             commands=tuple(self._advice(open_tasks)),
+            refusals=tuple(sorted(calls.refusals.values(), key=lambda one: (one.first_ns, one.record))),
+            paths=tuple(one for one in calls.paths.values() if one.calls or one.refused),
+            ends_ns=last,
+            bins=tuple(_bins(calls.groups(), first, last)),
         )
 
     def _is_concerned(self, change: DefinitionChange) -> bool:
@@ -491,6 +528,24 @@ class _Conclusion:
     def _kinds_of(self, principal: str) -> set[str]:
         groups = self._collector.calls.groups()
         return {one.principal_kind for one in groups if one.principal == principal and one.principal_kind is not None}
+
+
+def _bins(groups: Iterable[CallGroup], first_ns: int, last_ns: int) -> Iterator[Bin]:
+    """Yield the calls in time; the busiest agents and those that were refused have lanes, and the others share one."""
+    span = max(1, last_ns - first_ns + 1)
+    counts: dict[str, Counter[tuple[int, CallState]]] = {}
+    for group in groups:
+        lane = counts.setdefault(group.agents[-1] if group.agents else "", Counter())
+        for call in group.calls:
+            lane[max(0, call.at_ns - first_ns) * BINS // span, call.kind] += 1
+    refused = {agent: sum(n for (_, kind), n in lane.items() if kind == "refused") for agent, lane in counts.items()}
+    order = sorted(counts, key=lambda agent: (-refused[agent], -counts[agent].total(), agent))
+    others = Counter[tuple[int, CallState]]()
+    for agent in order[_LANES:]:
+        others.update(counts.pop(agent))
+    lanes = [*((agent, counts[agent]) for agent in order[:_LANES]), (f"{len(order) - _LANES:,} others", others)]
+    for agent, lane in lanes:
+        yield from (Bin(agent, number, kind, count) for (number, kind), count in sorted(lane.items()))
 
 
 def _in_force(changes: Sequence[Revoked]) -> Iterator[tuple[Revoked, int | None]]:

@@ -11,7 +11,7 @@ from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._verify.report.report import EXIT_CODES, Report, TrustBasis
 from agent_identity.version import VERSION
 
-__all__ = ["NO_KEYS", "UNVERIFIED", "Frame", "Proof", "SourceFrame", "SourceKind", "plain"]
+__all__ = ["FOR_PAGES", "NO_KEYS", "UNVERIFIED", "Frame", "Proof", "SourceFrame", "SourceKind", "plain"]
 
 SourceKind: TypeAlias = Literal["ledger", "bundle", "traces"]
 """The form of a source: an evidence directory, a bundle of one, or files of spans."""
@@ -25,6 +25,9 @@ its evidence was not verified, or does not verify. ``hint``: spans or other unsi
 
 UNVERIFIED: Final = "unverified"
 """The verdict of a report that was made without verification."""
+
+FOR_PAGES: Final[Mapping[str, bool]] = MappingProxyType({"for_pages": True})
+"""The metadata of a member of a report that only pages draw, and no JSON has."""
 
 _UNVERIFIED_NOTE: Final = "nothing was verified: every statement is what the sources say, and no proof"
 _RANK: Final = ("contradicted", "cannot_tell", UNVERIFIED, "incomplete", "verified")
@@ -187,7 +190,8 @@ NO_KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 def plain(value: object, name: str = "") -> object:
     """Return a result in dicts, lists, texts, whole numbers, booleans and ``None``.
 
-    Times in nanoseconds become decimal text, since many readers of JSON have no whole numbers of that size.
+    Members that only pages draw, with the metadata :data:`FOR_PAGES`, are left out. Times in nanoseconds
+    become decimal text, since many readers of JSON have no whole numbers of that size.
 
     Args:
         value: The result, or a part of it.
@@ -196,7 +200,8 @@ def plain(value: object, name: str = "") -> object:
     if isinstance(value, Frame):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name), field.name) for field in fields(value)}
+        shown = (field.name for field in fields(value) if FOR_PAGES.keys().isdisjoint(field.metadata))
+        return {name: plain(getattr(value, name), name) for name in shown}
     if is_mapping(value) or isinstance(value, msgspec.Struct):
         facts = cast("object", msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else value)
         members = cast("Mapping[object, object]", facts)

@@ -1,12 +1,14 @@
 """The page of the share of calls that a human answers for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from agent_identity._reports.answers.coverage_report import CoverageReport, Dimension, Group, OtherCalls, Share
+from agent_identity._reports.answers.incident_story import Notable
 from agent_identity._reports.pages._bar_pictures import MAX_BARS, Bar, stacked_bars
 from agent_identity._reports.pages._layout import Body, Section, badge, code, figure, proof_badge, seen_cell, table
 from agent_identity._reports.pages._markup import Content, Markup, joined
 from agent_identity._reports.pages.words import percent
+from agent_identity._verify.report.plurals import counted
 
 __all__ = ["coverage_body"]
 
@@ -41,7 +43,15 @@ def coverage_body(found: CoverageReport) -> Body:
             ("weight", proof_badge(found.proof)),
         ],
         sections=[*sections, Section("others", "No verified human answers for", others)],
+        notable=list(_notable(found)),
     )
+
+
+def _notable(found: CoverageReport) -> Iterator[Notable]:
+    for one in found.others:
+        if _TONES.get(one.why) == "bad":
+            words = f"{one.tool}: {counted(one.calls, 'call')}, {one.refused:,} refused"
+            yield Notable("bad", one.why, words, one.first_ns)
 
 
 def _by(found: CoverageReport, dimension: Dimension) -> Section:

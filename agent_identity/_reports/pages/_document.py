@@ -1,18 +1,32 @@
 """The document around every page: verdict, what it rests on, content, and what is not shown."""
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from agent_identity._reports.answers.report_frame import Frame, SourceFrame
-from agent_identity._reports.pages._layout import Body, badge, code, definitions, figures, listed, spaced, table
+from agent_identity._reports.pages._layout import (
+    Body,
+    badge,
+    code,
+    definitions,
+    figures,
+    listed,
+    spaced,
+    table,
+)
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, names, text
 from agent_identity._reports.pages._style import POLICY, SCRIPT, STYLE
 from agent_identity._reports.pages.words import VERDICTS, moment, span_of
-from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Report
 
-__all__ = ["document", "verdict_of"]
+__all__ = ["Rows", "document", "rows_of", "verdict_of"]
 
+Rows: TypeAlias = tuple[str, frozenset[str]]
+"""The file of a page, and the ids of the rows of records in it."""
+
+_ROW: Final = re.compile(r' id="(r-[\w-]+)"')
+_LINK: Final = re.compile(r'<a class="r" href="#(r-[\w-]+)">(.*?)</a>', re.DOTALL)
 _LOUD: Final = frozenset({"unverified", "contradicted", "cannot_tell"})
 _FEW: Final = 3
 _KEYS: Final = 8
@@ -38,7 +52,7 @@ _SOURCES: Final = (
 )
 
 
-def document(body: Body, *, made_ns: int | None = None, home: str | None = None) -> bytes:
+def document(body: Body, *, made_ns: int | None = None, home: str | None = None, rows: Rows | None = None) -> bytes:
     """Return a page as one file of HTML.
 
     The same content and time make the same bytes.
@@ -47,6 +61,7 @@ def document(body: Body, *, made_ns: int | None = None, home: str | None = None)
         body: Its content.
         made_ns: The time at which it was made, in nanoseconds since the Unix epoch; it is stated if it is given.
         home: The file of the index that it belongs to.
+        rows: The file of another page, and the ids of the rows of records in it.
     """
     words, tone, sentence = verdict_of(body.frame)
     head = element(
@@ -77,7 +92,34 @@ def document(body: Body, *, made_ns: int | None = None, home: str | None = None)
     ]
     body_element = element("body", *parts, class_=body.frame.verdict if loud else None)
     page = f"<!DOCTYPE html>\n{element('html', head, body_element, lang='en', dir='ltr')}\n"
-    return page.encode("utf-8", "backslashreplace")
+    return _linked(page, rows).encode("utf-8", "backslashreplace")
+
+
+def rows_of(html: bytes) -> frozenset[str]:
+    """Return the ids of the rows of records in a page."""
+    return frozenset(name.decode() for name in re.findall(rb' id="(r-[\w-]+)"', html))
+
+
+def _linked(page: str, rows: Rows | None) -> str:
+    """Return a page in which each id of a record that has a row is a link to it, and each row has its id once.
+
+    Text from evidence cannot look like these elements: it is escaped.
+    """
+    seen: set[str] = set()
+
+    def once(match: re.Match[str]) -> str:
+        again = match[1] in seen
+        seen.add(match[1])
+        return "" if again else match[0]
+
+    def link(match: re.Match[str]) -> str:
+        if match[1] in seen:
+            return match[0]
+        if rows is not None and match[1] in rows[1]:
+            return match[0].replace('href="#', f'href="{rows[0]}#', 1)
+        return match[2]
+
+    return _LINK.sub(link, _ROW.sub(once, page))
 
 
 def verdict_of(frame: Frame) -> tuple[str, str, str]:
@@ -99,12 +141,24 @@ def _judged(verdict: str, reports: Sequence[Report]) -> tuple[str, str, str]:
 
 
 def _header(body: Body) -> Markup:
-    return element("header", element("h1", body.title), element("p", body.headline, class_="headline"))
+    heading = element("h1", body.title)
+    return element(
+        "header", heading, element("p", text(body.headline, _NOTE), class_="headline"), _origin_line(body.frame)
+    )
+
+
+def _origin_line(frame: Frame) -> Markup:
+    """Return the provenance of the evidence in one line."""
+    times = [time for source in frame.sources for time in (source.first_ns, source.last_ns) if time]
+    parts: list[Content] = [_places(frame.sources)]
+    parts += [f"; {span_of(min(times), max(times))} UTC"] if times else []
+    parts += ["; keys ", joined((text(line, _NOTE) for line in _origins(frame.sources)), ", ")]
+    return element("p", *parts, ". ", element("a", "Evidence and keys in full", href="#basis"), class_="origin")
 
 
 def _navigation(body: Body, home: str | None) -> Markup:
-    links = [("basis", "Evidence and keys"), *((part.id, part.title) for part in body.sections)]
-    links.append(("not-shown", "Not shown"))
+    links = [(part.id, part.title) for part in body.sections]
+    links += [("not-shown", "Not shown"), ("basis", "Evidence and keys")]
     items = [element("li", element("a", title, href=f"#{name}")) for name, title in links]
     if home is not None:
         items.insert(0, element("li", element("a", "Index", href=home)))
@@ -113,27 +167,26 @@ def _navigation(body: Body, home: str | None) -> Markup:
 
 def _content(body: Body, made_ns: int | None) -> Iterator[Markup]:
     yield figures(body.figures)
-    yield element("section", *_basis(body, made_ns), aria_labelledby="basis")
     for part in body.sections:
         yield element("section", element("h2", part.title, id=part.id), part.content, aria_labelledby=part.id)
     heading = element("h2", "Not shown", id="not-shown")
     yield element(
         "section", heading, listed(text(note, _NOTE) for note in body.frame.notes), aria_labelledby="not-shown"
     )
+    yield element("section", *_basis(body, made_ns), aria_labelledby="basis")
 
 
 def _basis(body: Body, made_ns: int | None) -> Iterator[Markup]:
     frame = body.frame
     yield element("h2", "Evidence and keys", id="basis")
     yield definitions(_statements(frame, made_ns))
-    rows = table(
+    yield table(
         "Sources",
         _SOURCES,
         frame.sources,
         lambda source: _source(source, counts=body.counted),
         nothing="there are none",
     )
-    yield element("details", element("summary", f"{counted(len(frame.sources), 'source')} in full"), rows)
 
 
 def _statements(frame: Frame, made_ns: int | None) -> Iterator[tuple[str, Content]]:

@@ -1,14 +1,16 @@
 """Parts of pages: sections, tables with bounded rows, figures, badges, lists."""
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar, final
 
+from agent_identity._reports.answers.incident_story import Notable
 from agent_identity._reports.answers.report_frame import Frame
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, text
-from agent_identity._reports.pages.words import span_of
+from agent_identity._reports.pages.words import clock, span_of
 
 __all__ = [
     "Body",
@@ -20,8 +22,11 @@ __all__ = [
     "figures",
     "findings",
     "listed",
+    "notables",
     "proof_badge",
     "record_code",
+    "record_row",
+    "row_id",
     "scrolled",
     "seen_cell",
     "spaced",
@@ -32,6 +37,8 @@ __all__ = [
 
 _FORMULA: Final = re.compile(r"((?:<[^>]*>)*)([=+@-].*)", re.DOTALL)
 _ID: Final = 64
+_PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RECORDS: Final = 5
 _FIRST: Final = 15
 _SLACK: Final = 5
 _MOST: Final = 1_000
@@ -68,6 +75,7 @@ class Body:
         frame: What it rests on.
         figures: Numbers, each with its label.
         sections: Its sections.
+        notable: What stands out in it, for the index.
         counted: The records of the sources were counted.
     """
 
@@ -77,6 +85,7 @@ class Body:
     frame: Frame
     figures: Sequence[tuple[str, Content]]
     sections: Sequence[Section]
+    notable: Sequence[Notable] = ()
     counted: bool = True
 
 
@@ -95,9 +104,20 @@ def code(value: str) -> Markup:
     return element("code", text(value, 4_096))
 
 
+def row_id(record: str) -> str:
+    """Return the id that the row of a record has in a page."""
+    plain = _PLAIN_ID.fullmatch(record)
+    return f"r-{record}" if plain else f"r-{hashlib.sha256(record.encode('utf-8', 'replace')).hexdigest()[:22]}"
+
+
 def record_code(value: str) -> Markup:
-    """Return the id of a record, on one line."""
-    return element("code", text(value, _ID), class_="t")
+    """Return the id of a record, on one line, as a link to its row; the document takes the link away without a row."""
+    return element("a", element("code", text(value, _ID), class_="t"), class_="r", href=f"#{row_id(value)}")
+
+
+def record_row(value: str) -> Markup:
+    """Return the id of a record where it has no row of its own, as what links to it lead to."""
+    return element("code", text(value, _ID), class_="t", id=row_id(value))
 
 
 def seen_cell(first_ns: int, last_ns: int) -> Markup:
@@ -142,6 +162,24 @@ def findings(items: Sequence[tuple[str, str, Content]], nothing: str) -> Markup:
     return element("ul", *lines, class_="findings")
 
 
+def notables(items: Iterable[Notable]) -> Markup:
+    """Return what stands out, each with its time and records."""
+    return element("ul", *(element("li", *_notable(one)) for one in items), class_="findings")
+
+
+def _notable(one: Notable) -> Iterator[Content]:
+    yield badge(one.label, one.weight)
+    yield Markup(" ")
+    if one.at_ns:
+        yield element("span", clock(one.at_ns), class_="t m")
+        yield Markup(" ")
+    yield one.words
+    for record in one.records[:_RECORDS]:
+        yield Markup(" ") + record_code(record)
+    if len(one.records) > _RECORDS:
+        yield f" and {len(one.records) - _RECORDS:,} more records"
+
+
 def scrolled(content: Markup, label: str, *, css: str = "scroll") -> Markup:
     """Return content that may be wider than the window, in a part that scrolls by itself and can get the focus."""
     return element("div", content, class_=css, tabindex=0, role="region", aria_label=label)
@@ -165,6 +203,7 @@ def table(
     first: int = _FIRST,
     most: int = _MOST,
     nothing: str = "none",
+    mark: Callable[[_Item], tuple[str | None, str | None]] = lambda _: (None, None),
 ) -> Markup:
     """Return a table with bounded rows: the first ones open, more of them folded, and the rest counted.
 
@@ -176,17 +215,24 @@ def table(
         first: Rows that are not folded; a few more are not either where folding would hide next to nothing.
         most: Rows on the page.
         nothing: What is said if there are no items.
+        mark: Returns the id and the class of the row of an item.
     """
     if not items:
         return element("p", f"{caption}: {nothing}")
     shown = min(len(items), most)
     head = _head(columns, row(items[0]))
+
+    def made(item: _Item) -> Markup:
+        return _row(columns, row(item), *mark(item))
+
     if shown <= first + _SLACK:
         first = shown
-    parts = [_grid(f"{caption} ({len(items):,})", head, map(row, islice(items, first)))]
+    parts = [_grid(f"{caption} ({len(items):,})", head, map(made, islice(items, first)))]
     if shown > first:
-        rest = _grid(f"{caption}, from {first + 1:,} to {shown:,}", head, map(row, islice(items, first, shown)))
-        parts.append(element("details", element("summary", f"{shown - first:,} more rows"), rest))
+        rest = _grid(f"{caption}, from {first + 1:,} to {shown:,}", head, map(made, islice(items, first, shown)))
+        unprinted = element("span", ", which are not printed: open them first, or use --json", class_="paper")
+        summary = element("summary", f"{shown - first:,} more rows", unprinted)
+        parts.append(element("details", summary, rest))
     if len(items) > shown:
         left = f"{len(items) - shown:,} more rows are not on this page; --json and --csv have all"
         parts.append(element("p", left, class_="more"))
@@ -201,18 +247,18 @@ def _head(columns: Sequence[str], cells: Sequence[Content]) -> Markup:
     )
 
 
-def _grid(caption: str, head: Markup, rows: Iterable[Sequence[Content]]) -> Markup:
-    body = element("tbody", *(_row(cells) for cells in rows))
-    return scrolled(element("table", element("caption", caption), head, body), caption)
+def _grid(caption: str, head: Markup, rows: Iterable[Markup]) -> Markup:
+    return scrolled(element("table", element("caption", caption), head, element("tbody", *rows)), caption)
 
 
-def _row(cells: Sequence[Content]) -> Markup:
+def _row(columns: Sequence[str], cells: Sequence[Content], id_: str | None, css: str | None) -> Markup:
     first = element("th", _cell(cells[0]), scope="row")
-    return element("tr", first, *(_data(cell) for cell in cells[1:]))
+    others = zip(columns[1:], cells[1:], strict=True)
+    return element("tr", first, *(_data(name, cell) for name, cell in others), id=id_, class_=css)
 
 
-def _data(cell: Content) -> Markup:
-    return element("td", _cell(cell), class_=_css(cell))
+def _data(column: str, cell: Content) -> Markup:
+    return element("td", _cell(cell), class_=_css(cell), data_of=column)
 
 
 def _css(cell: Content) -> str | None:

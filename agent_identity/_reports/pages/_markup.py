@@ -5,10 +5,13 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias, final
 
-__all__ = ["Content", "Markup", "element", "fitted", "joined", "names", "text"]
+__all__ = ["WIDE", "Content", "Markup", "element", "fitted", "joined", "names", "text"]
 
 LONGEST: Final = 256
 """Characters of a text from evidence that are shown."""
+
+WIDE: Final = 960
+"""The width of a picture, in pixels, down to which a wider one may shrink with the window."""
 
 _MARKS: Final = 2
 """Combining marks after one another that are shown; more of them paint over other lines."""

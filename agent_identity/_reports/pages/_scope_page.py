@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from agent_identity._reports.answers.incident_story import Notable, Weight
 from agent_identity._reports.answers.scope_report import (
     Event,
     RateChange,
@@ -31,6 +32,7 @@ from agent_identity._verify.report.plurals import counted
 
 __all__ = ["scope_body"]
 
+_FEW = 4
 _NAMED = 12
 _SUGGESTED = 50
 _PARTS = ("used by the agent", "by descendants only", "never used", "called without a grant")
@@ -77,16 +79,29 @@ def scope_body(found: ScopeReport) -> Body:
             ("refused calls", refused),
         ],
         sections=sections,
+        notable=list(_notable(found)),
     )
 
 
 def _gaps(found: ScopeReport) -> Markup:
-    lines: list[tuple[str, str, Content]] = []
+    lines: list[tuple[str, str, Content]] = [
+        (tone, f"{words} ({len(named):,})", names(named, _NAMED)) for words, tone, named in _named_gaps(found)
+    ]
+    return findings(lines, "No gaps.")
+
+
+def _named_gaps(found: ScopeReport) -> Iterator[tuple[str, Weight, list[str]]]:
     for key, (words, tone) in GAPS.items():
         named = [f"{gap.agent} {gap.tool}" for gap in found.gaps if gap.code == key]
         if named:
-            lines.append((tone, f"{words} ({len(named):,})", names(named, _NAMED)))
-    return findings(lines, "No gaps.")
+            yield words, tone, named
+
+
+def _notable(found: ScopeReport) -> Iterator[Notable]:
+    for words, tone, named in _named_gaps(found):
+        if tone != "note":
+            more = f" and {len(named) - _FEW:,} more" if len(named) > _FEW else ""
+            yield Notable(tone, words, f"{', '.join(named[:_FEW])}{more}")
 
 
 def _rows(found: ScopeReport) -> Markup:

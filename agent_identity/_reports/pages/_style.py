@@ -35,7 +35,7 @@ code{{font:.88em ui-monospace,"Cascadia Mono",Menlo,Consolas,monospace;overflow-
 :focus-visible{{outline:3px solid var(--accent);outline-offset:2px}}
 .skip{{position:absolute;left:-99rem}}
 .skip:focus{{left:1rem;top:1rem;background:var(--bg);padding:.5rem;z-index:9}}
-.headline{{font-size:1.05rem;color:var(--muted);margin:0 0 .8rem}}
+.headline{{font-size:1.15rem;margin:0 0 .5rem}}
 .verdict{{padding:.55rem 1.25rem;border-bottom:2px solid currentColor}}
 .verdict p{{max-width:77.5rem;margin:0 auto}}
 .verdict strong{{letter-spacing:.02em;margin-right:.5rem}}
@@ -79,42 +79,66 @@ summary{{cursor:pointer;padding:.3rem 0}}
 .filter{{display:flex;flex-wrap:wrap;gap:.5rem;align-items:center;font-size:.9rem;margin:.3rem 0}}
 .filter input{{font:inherit;padding:.25rem .5rem;border:1px solid var(--muted);border-radius:.3rem;
 background:var(--bg);color:var(--text);max-width:100%}}
+.origin{{color:var(--muted);font-size:.88rem;margin:0 0 .4rem}}
+.m{{color:var(--muted)}}
+.r{{color:inherit;text-decoration-color:var(--line)}}
+.paper{{display:none}}
+tr.denied{{background:var(--bad-bg)}}
+:target{{outline:3px solid var(--accent);outline-offset:-2px}}
+.steps{{list-style:none;margin:.5rem 0;padding:0 0 0 .9rem;border-left:3px solid var(--line)}}
+.steps li{{position:relative;padding:.22rem .5rem;background:none;color:var(--text);overflow-wrap:anywhere}}
+.steps li::before{{content:"";position:absolute;left:-1.32rem;top:.6rem;width:.7rem;height:.7rem;border-radius:50%;
+background:currentColor;border:2px solid var(--bg)}}
+.steps li.good::before{{background:var(--good)}}
+.steps li.warn::before{{background:var(--warn);border-radius:0;transform:rotate(45deg)}}
+.steps li.bad{{background:var(--bad-bg)}}
+.steps li.bad::before{{background:var(--bad);border-radius:0}}
+.steps li.gap{{color:var(--muted);font-size:.86rem}}
+.steps li.gap::before{{content:none}}
 .commands{{background:var(--panel);border:1px solid var(--line);border-radius:.5rem;padding:.6rem 1rem;
 margin:.4rem 0;list-style:none}}
 .commands li{{margin:.25rem 0}}
 figure{{margin:.6rem 0}}
 figcaption{{color:var(--muted);font-size:.88rem}}
 svg{{display:block;font:12px system-ui,"Segoe UI",Roboto,sans-serif}}
+svg.wide{{max-width:100%;min-width:60rem;height:auto}}
 svg text{{fill:var(--text);unicode-bidi:isolate}}
 svg .b{{font-weight:650}}
 svg .m{{fill:var(--muted)}}
-svg .lost{{fill:var(--bad)}}
+svg .denied{{fill:var(--bad-bg);stroke:var(--bad);stroke-width:2}}
 svg .box{{fill:var(--panel);stroke:var(--muted)}}
 svg .principal{{fill:var(--note-bg);stroke:var(--note)}}
 svg .tool{{fill:var(--bg);stroke:var(--accent)}}
 svg .resource{{fill:var(--bg);stroke:var(--good)}}
 svg .edge{{fill:none;stroke:var(--muted);stroke-width:1.4}}
+svg .no{{stroke:var(--bad);stroke-width:2}}
 svg .axis{{stroke:var(--line)}}
 svg .f0{{fill:var(--accent);stroke:var(--accent)}}
 svg .f1{{stroke:var(--accent)}}
 svg .f2{{fill:var(--note-bg);stroke:var(--note)}}
-svg .f3{{fill:none;stroke:var(--bad);stroke-dasharray:3 2}}
+svg .f3{{fill:var(--bad-bg);stroke:var(--bad);stroke-dasharray:3 2}}
 svg .hatch{{stroke:var(--accent);stroke-width:2}}
 svg .ok{{fill:var(--accent)}}
 svg .refused{{stroke:var(--bad);stroke-width:2;fill:none}}
 svg .open{{stroke:var(--warn);stroke-width:1.6;fill:var(--bg)}}
-svg .change{{fill:var(--bad)}}
-svg .state{{stroke:var(--muted);stroke-width:1.6;fill:none}}
+svg .change{{fill:var(--warn)}}
 footer{{margin-top:2.5rem;padding-bottom:2rem;color:var(--muted);font-size:.88rem;overflow-wrap:anywhere}}
-@media (max-width:40rem){{
+@media screen and (max-width:40rem){{
 body{{font-size:14px}}
 header,nav,main,footer{{padding-left:.8rem;padding-right:.8rem}}
 .verdict{{padding-left:.8rem;padding-right:.8rem}}
 .about{{grid-template-columns:minmax(0,1fr)}}
 .about dd{{margin-bottom:.35rem}}
 .figures div{{flex:1 1 7rem;min-width:7rem}}
-table{{max-width:none;min-width:100%}}
-th,td{{max-width:15rem}}
+.scroll:not(.picture){{overflow:visible}}
+table,tbody,caption{{display:block;width:100%;max-width:none;min-width:0}}
+thead{{position:absolute;left:-99rem}}
+tr{{display:block;border:1px solid var(--line);border-radius:.5rem;padding:.35rem .6rem;margin:.45rem 0}}
+th,td{{display:block;max-width:none;min-width:0;border:0;padding:.12rem 0;overflow-wrap:anywhere}}
+td:empty{{display:none}}
+td[data-of]::before{{content:attr(data-of) ": ";color:var(--muted);font-size:.86em}}
+.n{{text-align:left}}
+.t{{white-space:normal;overflow-wrap:anywhere}}
 }}
 @media print{{
 @page{{margin:16mm 12mm 14mm}}
@@ -135,18 +159,21 @@ nav,.filter,.skip{{display:none}}
 table{{font-size:7.5pt}}
 th,td{{min-width:0;padding:.15rem .3rem}}
 thead{{display:table-header-group}}
-tr,figure,.figures div{{break-inside:avoid}}
+.paper{{display:inline}}
+.filter{{display:none}}
+tr,figure,.figures div,.steps li{{break-inside:avoid}}
 h2,h3,caption{{break-after:avoid}}
-svg{{max-width:100%;max-height:200mm;height:auto}}
+svg,svg.wide{{max-width:100%;min-width:0;max-height:200mm;height:auto}}
 thead th{{max-width:none}}
-details::details-content{{content-visibility:visible;block-size:auto}}
 }}
 """
 """The style sheet."""
 
 SCRIPT: Final = """
 "use strict";
-addEventListener("beforeprint",()=>{for(const one of document.querySelectorAll("details"))one.open=true});
+const reveal=()=>{let one=document.getElementById(decodeURIComponent(location.hash.slice(1)));
+for(const to=one;one;one=one.parentElement)if(one.tagName==="DETAILS"){one.open=true;to.scrollIntoView()}};
+addEventListener("hashchange",reveal);reveal();
 for(const part of document.querySelectorAll("[data-filter]")){
 const rows=[...part.querySelectorAll("tbody tr")];
 if(rows.length<8)continue;
@@ -165,7 +192,7 @@ row.hidden=!fits;shown+=fits}
 if(words.length)for(const one of part.querySelectorAll("details"))one.open=true;
 count.textContent=words.length?`${shown} of ${rows.length}`:""})}
 """
-"""Filters tables and opens folded parts before printing; a page has all its content without it."""
+"""Filters tables, and opens the folded part that a link leads into; a page has all its content without it."""
 
 
 def _hash(content: str) -> str:

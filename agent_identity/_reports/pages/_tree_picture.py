@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal, final
 
-from agent_identity._reports.pages._markup import Markup, element, fitted
+from agent_identity._reports.pages._markup import WIDE, Markup, element, fitted
 
-__all__ = ["MAX_NODES", "TreeNode", "tools_node", "tree_picture"]
+__all__ = ["MAX_NODES", "TreeNode", "refused_node", "tools_node", "tree_picture"]
 
 MAX_NODES: Final = 30
 """Nodes of a picture; the others are folded, with their number."""
@@ -24,14 +24,14 @@ class TreeNode:
     """A principal, an agent or a tool, and what is below it.
 
     Attributes:
-        kind: What it is; ``more`` stands for folded nodes.
+        kind: What it is; ``refused`` stands for refused calls of tools, and ``more`` for folded nodes.
         name: Its name.
         lines: Lines about it.
         losses: Lines about what was lost on the way to it.
         children: The nodes below it.
     """
 
-    kind: Literal["principal", "agent", "tool", "more"]
+    kind: Literal["principal", "agent", "tool", "refused", "more"]
     name: str
     lines: Sequence[str] = ()
     losses: Sequence[str] = ()
@@ -59,6 +59,22 @@ def tools_node(calls: Mapping[str, str]) -> list[TreeNode]:
     return [TreeNode("tool", f"{len(calls):,} tools, and calls of each", lines)]
 
 
+def refused_node(calls: Mapping[str, str]) -> list[TreeNode]:
+    """Return one node for the tools whose calls were refused, or none.
+
+    Args:
+        calls: The tools, most important first, each with what is said of its refused calls.
+    """
+    if not calls:
+        return []
+    if len(calls) == 1:
+        return [TreeNode("refused", tool, [words]) for tool, words in calls.items()]
+    lines = [f"{fitted(tool, _COLUMNS - len(words) - 2)}: {words}" for tool, words in islice(calls.items(), _TOOLS)]
+    if len(calls) > _TOOLS:
+        lines.append(f"and {len(calls) - _TOOLS:,} more, in the table")
+    return [TreeNode("refused", f"tried: {len(calls):,} tools", lines)]
+
+
 def tree_picture(roots: Sequence[TreeNode], *, id_: str, title: str) -> Markup:
     """Return the picture of trees, or nothing if there are none.
 
@@ -83,6 +99,7 @@ def tree_picture(roots: Sequence[TreeNode], *, id_: str, title: str) -> Markup:
         element("title", title, id=f"{id_}-title"),
         *parts,
         role="img",
+        class_="wide" if width > WIDE else None,
         aria_labelledby=f"{id_}-title",
         width=width,
         height=bottom,
@@ -136,20 +153,20 @@ def _placed(node: TreeNode, depth: int, top: int) -> tuple[list[Markup], int, in
     y, deepest = top, depth
     for child in node.children:
         inner, height, depth_of_child = _placed(child, depth + 1, y)
-        parts.append(_edge(x + _WIDTH, top + node.height // 2, x + _WIDTH + _GAP, y + child.height // 2))
+        parts.append(_edge(x + _WIDTH, top + node.height // 2, x + _WIDTH + _GAP, y + child.height // 2, child.kind))
         parts += inner
         y += height + _ROW
         deepest = max(deepest, depth_of_child)
     return parts, max(node.height, y - top - _ROW), deepest
 
 
-def _edge(x1: int, y1: int, x2: int, y2: int) -> Markup:
+def _edge(x1: int, y1: int, x2: int, y2: int, kind: str) -> Markup:
     middle = (x1 + x2) // 2
     path = f"M{x1} {y1} C{middle} {y1} {middle} {y2} {x2 - 6} {y2} m-5 -4 l6 4 l-6 4"
-    return element("path", d=path, class_="edge")
+    return element("path", d=path, class_="edge no" if kind == "refused" else "edge")
 
 
-_CLASSES: Final = {"principal": "principal", "agent": "box", "tool": "tool", "more": "edge"}
+_CLASSES: Final = {"principal": "principal", "agent": "box", "tool": "tool", "refused": "denied", "more": "edge"}
 
 
 def _box(node: TreeNode, x: int, y: int) -> Iterator[Markup]:
@@ -159,15 +176,11 @@ def _box(node: TreeNode, x: int, y: int) -> Iterator[Markup]:
         y=y,
         width=_WIDTH,
         height=node.height,
-        rx=node.height // 2
-        if node.kind == "tool" and not (node.lines or node.losses)
-        else 12
-        if node.kind == "tool"
-        else 4,
-        class_=_CLASSES[node.kind] if node.kind != "more" else "edge",
+        rx=12 if node.kind in ("tool", "refused") else 4,
+        class_=_CLASSES[node.kind],
     )
     lines = [(node.name, "b" if node.kind != "more" else "m")]
-    lines += [*((line, "m") for line in node.lines), *((line, "lost") for line in node.losses)]
+    lines += [*((line, "m") for line in node.lines), *((line, "m") for line in node.losses)]
     texts = [
         element("text", fitted(line, _COLUMNS), x=x + 10, y=y + 17 + _LINE * number, class_=css)
         for number, (line, css) in enumerate(lines)

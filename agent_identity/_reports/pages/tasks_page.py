@@ -6,10 +6,20 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from agent_identity._reports.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind
-from agent_identity._reports.pages._layout import Body, Section, badge, code, figure, record_code, table, time_cell
+from agent_identity._reports.pages._layout import (
+    Body,
+    Section,
+    badge,
+    code,
+    figure,
+    record_code,
+    row_id,
+    table,
+    time_cell,
+)
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, names, text
 from agent_identity._reports.pages._time_picture import Mark, MarkKind, time_picture
-from agent_identity._reports.pages._tree_picture import TreeNode, tools_node, tree_picture
+from agent_identity._reports.pages._tree_picture import TreeNode, refused_node, tools_node, tree_picture
 from agent_identity._reports.pages.words import clock, moment
 from agent_identity._reports.timelines.builder import Action, TaskTimeline
 from agent_identity._verify.report.plurals import counted
@@ -166,21 +176,24 @@ def _trees(summary: _Summary) -> Sequence[TreeNode]:
                 nodes[key] = TreeNode("agent", key[-1])
                 above.children.append(nodes[key])
             above = nodes[key]
-        above.children[:0] = _tools(summary.paths[path])
+        above.children[:0] = [*_refused(summary.paths[path]), *_tools(summary.paths[path])]
     return list(roots.values())
 
 
 def _tools(calls: Counter[tuple[str, str]]) -> list[TreeNode]:
-    tools: dict[str, Counter[str]] = {}
+    return tools_node(_by_tool(calls, refused=False))
+
+
+def _refused(calls: Counter[tuple[str, str]]) -> list[TreeNode]:
+    return refused_node({tool: f"{count} refused" for tool, count in _by_tool(calls, refused=True).items()})
+
+
+def _by_tool(calls: Counter[tuple[str, str]], *, refused: bool) -> dict[str, str]:
+    tools: Counter[str] = Counter()
     for (tool, kind), count in calls.items():
-        tools.setdefault(tool, Counter())[kind] += count
-    order = sorted(tools.items(), key=lambda item: (-item[1].total(), item[0]))
-    return tools_node({tool: _counts(counts) for tool, counts in order})
-
-
-def _counts(counts: Counter[str]) -> str:
-    refused = f", {counts['refused']:,} refused" if counts["refused"] else ""
-    return f"{counts.total():,}{refused}"
+        if (kind == "refused") is refused:
+            tools[tool] += count
+    return {tool: f"{count:,}" for tool, count in sorted(tools.items(), key=lambda item: (-item[1], item[0]))}
 
 
 def _task(task: TaskTimeline, room: int, *, opened: bool) -> Markup:
@@ -197,7 +210,7 @@ def _task(task: TaskTimeline, room: int, *, opened: bool) -> Markup:
         task.actions,
         _action,
         most=min(1_000, room),
-        nothing="none",
+        mark=lambda action: (row_id(action.record), "denied" if _mark(action) == "refused" else None),
     )
     more = element("p", f"{task.omitted:,} more calls were only counted", class_="more") if task.omitted else Markup()
     return element(

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
+from agent_identity._reports.answers.incident_story import Weight
+
 __all__ = ["DIFFERENCES", "GAPS", "KIND_NAMES", "VERDICTS", "clock", "moment", "percent", "span_of"]
 
 VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
@@ -26,7 +28,7 @@ VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
 )
 """By verdict: the words, the tone, and one sentence."""
 
-DIFFERENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+DIFFERENCES: Final[Mapping[str, tuple[str, Weight]]] = MappingProxyType(
     {
         "traced_not_guarded": ("traced, and not guarded", "bad"),
         "configured_not_guarded": ("configured, and not guarded", "bad"),
@@ -40,7 +42,7 @@ DIFFERENCES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 """The noteworthy states of an inventory, each with its words and tone."""
 
-GAPS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+GAPS: Final[Mapping[str, tuple[str, Weight]]] = MappingProxyType(
     {
         "beyond_maximum": ("granted beyond the registered maximum", "bad"),
         "never_granted": ("called, and never granted", "bad"),

@@ -27,7 +27,11 @@ def run(chosen: argparse.Namespace) -> int:
     since = None if chosen.since is None else moment_ns(chosen.since)
     found = answered(chosen, lambda evidence: overview(evidence, since_ns=since))
     answers = list(_answers(chosen, found))
-    pages = [render(answer, made_ns=made, home=INDEX) for answer in answers]
+    timeline = next(render(one, made_ns=made, home=INDEX) for one in answers if one.frame.question == "incident")
+    pages = [
+        timeline if answer.frame.question == "incident" else render(answer, made_ns=made, home=INDEX, timeline=timeline)
+        for answer in answers
+    ]
     _write(Path(chosen.html), [*pages, render_index(pages, command=command, made_ns=made)])
     return min((answer.frame.exit_code for answer in answers), key=_RANK.index)
 

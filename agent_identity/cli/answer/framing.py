@@ -19,7 +19,7 @@ from agent_identity._reports.answers.report_frame import Frame, SourceFrame, pla
 from agent_identity._reports.incident_exports.inert_text import inert
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
-from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table
+from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table, width
 from agent_identity.cli.terminal.times import moment_ns
 
 if TYPE_CHECKING:
@@ -266,12 +266,18 @@ def heading(frame: Frame, style: Style, room: int | None) -> Iterator[str]:
         stop = "the end" if frame.until_ns is None else moment(frame.until_ns)
         yield f"  period   {start} until {stop}"
     if frame.command is not None:
-        yield f"  command  {clean(frame.command)}"
+        yield f"  command  {hanging(clean(frame.command), 11, room)}"
 
 
 def _source(source: SourceFrame, style: Style, room: int | None) -> Iterator[str]:
     words, color = ("nothing to verify: hints", "dim") if source.only_hints else _VERDICTS[source.verdict]
-    yield f"  source   {clean(source.place)}  {style.paint(words, color)}  ({_content(source)})"
+    place, content = clean(source.place), f"({_content(source)})"
+    begin = 15 + width(place) + width(words)
+    if room is not None and begin + width(content) > room:
+        yield f"  source   {place}  {style.paint(words, color)}"
+        yield f"           {hanging(content, 11, room)}"
+    else:
+        yield f"  source   {place}  {style.paint(words, color)}  {content}"
     report = source.report
     if report is None or source.only_hints:
         return

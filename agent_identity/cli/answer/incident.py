@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from agent_identity._reports.answers.constraint_words import bounds_in_words
 from agent_identity._reports.answers.incident_collecting import Entry
 from agent_identity._reports.answers.incident_report import (
     Authority,
@@ -20,9 +21,8 @@ from agent_identity._reports.incident_exports.ocsf_events import ocsf_incident
 from agent_identity._reports.incident_exports.timesketch_lines import timesketch_events
 from agent_identity._verify.report.durations import elapsed
 from agent_identity._verify.report.plurals import counted
-from agent_identity.canonical import encode
 from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines, times
-from agent_identity.cli.terminal.style import Style, clean, moment
+from agent_identity.cli.terminal.style import Style, clean, hanging, moment
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
@@ -65,11 +65,11 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _text(found: IncidentReport, style: Style, room: int | None) -> Iterator[str]:
-    yield style.paint(clean(_summary(found)), "bold")
+    yield style.paint(hanging(clean(_summary(found)), 2, room), "bold")
     if not _any(found):
         return
     for revoked in found.revocations:
-        yield style.paint(clean(_revoked(revoked)), "red" if revoked.after else "green")
+        yield style.paint(hanging(clean(_revoked(revoked)), 2, room), "red" if revoked.after else "green")
     for title, rows, most in _tables(found):
         if len(rows) > 1:
             yield ""
@@ -155,7 +155,7 @@ def _hop(one: Authority, block: tuple[str, ...]) -> Sequence[str]:
 
 def _permits(one: Authority) -> str:
     named = [
-        f"{tool} {encode(arguments).decode()}" if arguments else f"{tool} (any)"
+        f"{tool} ({bounds_in_words(arguments)})" if arguments else f"{tool} (any)"
         for tool, arguments in sorted(one.tools.items())
     ]
     return cut(named, _NAMED)

@@ -10,7 +10,7 @@ from agent_identity._reports.answers.inventory_report import KINDS, Inventory, I
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.answer.framing import Cell, answered, cut, emit, emit_document, table_lines, times
 from agent_identity.cli.answer.scanned import hints_of
-from agent_identity.cli.terminal.style import Style, clean
+from agent_identity.cli.terminal.style import Style, clean, hanging
 from agent_identity.cli.terminal.times import moment_ns
 
 __all__ = ["run"]
@@ -48,7 +48,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _text(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
-    yield from _differences(found, style)
+    yield from _differences(found, style, room)
     for kind in KINDS:
         items = [item for item in found.items if item.kind == kind]
         if items:
@@ -60,13 +60,14 @@ def _text(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
         yield "nothing found"
 
 
-def _differences(found: Inventory, style: Style) -> Iterator[str]:
+def _differences(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
     for code, (words, color) in _WORDS.items():
         named = [one for one in found.differences if one.code == code]
         names = [f"{one.kind} {_named(one.service, one.name)}" for one in named]
         unknown = dict(_unknown(found, code))
         if named:
-            yield f"{style.paint(words, color, 'bold')} ({len(named):,}): {cut(names, _NAMED)}{_rest(unknown)}"
+            line = hanging(f"{words} ({len(named):,}): {cut(names, _NAMED)}{_rest(unknown)}", 2, room)
+            yield style.paint(words, color, "bold") + line.removeprefix(words)
         elif code in _PARTS and len(unknown) == _PARTS[code]:
             yield f"{words}: not known, {' and '.join(unknown.values())}"
         elif code in _PARTS:

@@ -7,7 +7,7 @@ from typing import Final
 from agent_identity._reports.answers.scope_report import RateChange, Refusals, ScopeReport, ScopeRow, Suggestion, scope
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.answer.framing import Cell, answered, cut, emit, rows_of, table_lines, times
-from agent_identity.cli.terminal.style import Style, clean, moment
+from agent_identity.cli.terminal.style import Style, clean, hanging, moment, width
 from agent_identity.cli.terminal.times import moment_ns
 
 __all__ = ["run"]
@@ -40,13 +40,14 @@ def _text(found: ScopeReport, style: Style, room: int | None) -> Iterator[str]:
     for code, (words, color) in _WORDS.items():
         named = [f"{gap.agent} {gap.tool}" for gap in found.gaps if gap.code == code]
         if named:
-            yield f"{style.paint(words, color, 'bold')} ({len(named):,}): {cut(named, _NAMED)}"
+            line = hanging(f"{words} ({len(named):,}): {cut(named, _NAMED)}", 2, room)
+            yield style.paint(words, color, "bold") + line.removeprefix(words)
     yield ""
     yield style.paint("granted and used", "bold")
     yield from table_lines([_COLUMNS, *map(_row, found.rows)], room)
     for suggestion in found.suggestions:
         yield ""
-        yield from _suggestion(suggestion, style)
+        yield from _suggestion(suggestion, style, room)
     yield from _changes(found, style, room)
 
 
@@ -73,7 +74,7 @@ def _reason(one: Refusals) -> str:
     return f"{one.reason}{rule}{argument}: {one.count:,}"
 
 
-def _suggestion(found: Suggestion, style: Style) -> Iterator[str]:
+def _suggestion(found: Suggestion, style: Style, room: int | None) -> Iterator[str]:
     words = f"{counted(found.grants, 'grant')} over {counted(found.days, 'day')}, {found.proof}"
     yield style.paint(f"suggested scope of {clean(found.agent)}", "bold") + f"  confidence {found.confidence} ({words})"
     for line in found.tools:
@@ -81,7 +82,8 @@ def _suggestion(found: Suggestion, style: Style) -> Iterator[str]:
         counts = f"{line.why}; used under {line.used:,} of {counted(line.grants, 'grant')}"
         ids = f"; records {', '.join(line.records)}" if line.records else ""
         bounds = "" if line.constraints is None else " with any arguments" if not line.constraints else ""
-        yield f"  {style.paint(f'{mark} {clean(line.tool)}{bounds}', color)}  {clean(counts + ids)}"
+        named = f"{mark} {clean(line.tool)}{bounds}"
+        yield f"  {style.paint(named, color)}  {hanging(clean(counts + ids), width(named) + 4, room)}"
     if any(line.change == "drop" for line in found.tools):
         refused = f" ({', '.join(found.refused_records)})" if found.refused_records else ""
         yield f"  it would have refused {counted(found.would_refuse, 'call')}{clean(refused)}"
@@ -91,7 +93,8 @@ def _changes(found: ScopeReport, style: Style, room: int | None) -> Iterator[str
     for change in found.versions:
         yield ""
         yield style.paint(f"{clean(change.agent)} {clean(change.version)} after {clean(change.before)}", "bold")
-        yield f"  new: {cut(change.added, _NAMED) or 'nothing'}; gone: {cut(change.gone, _NAMED) or 'nothing'}"
+        words = f"new: {cut(change.added, _NAMED) or 'nothing'}; gone: {cut(change.gone, _NAMED) or 'nothing'}"
+        yield f"  {hanging(words, 2, room)}"
     if found.rates:
         yield ""
         yield style.paint("far more often than in the same hour of earlier weeks", "bold")

@@ -86,8 +86,8 @@ def _erase(parser: ArgumentParser) -> None:
 
 
 def _demo(parser: ArgumentParser) -> None:
-    text = "a new folder for evidence, reports and trust file (default: agent-identity-demo)"
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", default=None, help=text)
+    text = "the folder for evidence, reports and trust file, made once and then reused (default: agent-identity-demo)"
+    parser.add_argument("--keep", metavar="DIR", help=text)
     parser.add_argument("--evidence", metavar="DIR", help="only write the evidence, into this new directory")
     add_json(parser)
 
@@ -276,7 +276,8 @@ OPERATE: Final = (
         "agent_identity.cli.operate.demo",
         description=(
             "Let five agents of a small company work for a month with the real enforcer and a clock of its own, verify "
-            "their evidence, change one byte in a copy, which the verification finds, and write reports. Ids, times "
+            "their evidence, change one byte in a copy, which the verification finds, and write reports as text and "
+            "as pages for a browser. The folder is made once; later runs look at it again. Ids, times "
             "and signing keys are the same in each demo: look at it, and do not work with it. Exit code 1 if anything "
             "is not as it should be."
         ),

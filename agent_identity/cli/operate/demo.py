@@ -24,12 +24,15 @@ from agent_identity.cli.terminal.parsing import chosen as parsed
 from agent_identity.cli.terminal.style import Style, clean, columns
 from agent_identity.cli.verify.verify import lines
 from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.version import VERSION
 
 __all__ = ["run"]
 
 _FOLDER: Final = "agent-identity-demo"
 _WARNING: Final = "Its keys are the same in each demo and known to everybody: look at it, and do not work with it."
 _THEFT: Final = "2026-10-21T03:00:00Z"
+_DAY: Final = ("--from", "2026-10-13", "--until", "2026-10-14")
+_MARK: Final = {"demo": VERSION}
 _WAS: Final = b'"id":"alice@example.com"'
 _IS: Final = b'"id":"alise@example.com"'
 
@@ -61,7 +64,7 @@ _LOOKS: Final = (
         "page",
         "A page gave orders to the researcher: what it tried then was refused, and somebody suspended it",
         ("show",),
-        ("--agent", "researcher", "--from", "2026-10-13", "--until", "2026-10-14"),
+        ("--agent", "researcher", *_DAY),
         verified=False,
         part=0,
     ),
@@ -84,9 +87,9 @@ class _Answer(NamedTuple):
 
 
 class _Done(NamedTuple):
-    """A demo that was made: seconds to write the evidence, both verifications, and the answers."""
+    """A demo: seconds to write the evidence, ``None`` if it was there, both verifications, and the answers."""
 
-    seconds: float
+    seconds: float | None
     report: Report
     edited: Report
     answers: Mapping[str, _Answer]
@@ -124,6 +127,21 @@ class _Place(NamedTuple):
         return self.folder / "reports"
 
     @property
+    def incident(self) -> Path:
+        """The page of the day on which a page gave orders to the researcher."""
+        return self.reports / "incident.html"
+
+    @property
+    def overview(self) -> Path:
+        """The index over the pages of all reports."""
+        return self.reports / "pages" / "index.html"
+
+    @property
+    def mark(self) -> Path:
+        """The file that says that the folder is finished."""
+        return self.folder / "demo.json"
+
+    @property
     def trust(self) -> Path:
         """The public keys, kept apart."""
         return self.folder / "trust.json"
@@ -132,21 +150,52 @@ class _Place(NamedTuple):
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if chosen.evidence is not None:
-        if chosen.folder is not None:
-            chosen.misused("--evidence names the directory already; leave FOLDER out")
+        if chosen.keep is not None:
+            chosen.misused("--evidence names the directory already; leave --keep out")
         return _only_evidence(chosen)
-    place = _Place(Path(chosen.folder or _FOLDER))
-    if os.path.lexists(place.folder):
-        raise ConfigurationError(f"{str(place.folder)!r} exists already; remove it, or name another folder")
-    seconds = _written(place.evidence)
-    shutil.copy(place.evidence / "trust.json", place.trust)
-    done = _Done(seconds, _verified(place, place.evidence), _edited(place), _asked(place))
+    place = _Place(Path(chosen.keep or _FOLDER))
+    seconds = None if _is_made(place) else _made(place)
+    place.reports.mkdir(exist_ok=True)
+    answers = {look.name: _answer(place, look) for look in _LOOKS}
+    done = _Done(seconds, _verified(place, place.evidence), _verified(place, place.edited), answers)
     if chosen.json:
         print(json.dumps(_facts(place, done)))
     else:
         for line in _tour(place, done, Style(sys.stdout), columns(sys.stdout)):
             print(line)  # Never broken here, so that a command can be copied.
     return 0 if done.as_expected else 1
+
+
+def _is_made(place: _Place) -> bool:
+    """Return whether an earlier run made the folder.
+
+    Raises:
+        ConfigurationError: Something else is there, or an earlier run was interrupted or of another version.
+    """
+    if not os.path.lexists(place.folder):
+        return False
+    try:
+        made = json.loads(place.mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        made = None
+    if made == _MARK:
+        return True
+    raise ConfigurationError(
+        f"{str(place.folder)!r} exists already, and no demo of this version finished it; remove it, or name another "
+        "folder with --keep"
+    )
+
+
+def _made(place: _Place) -> float:
+    """Make the folder, and return the seconds that the evidence took."""
+    seconds = _written(place.evidence)
+    shutil.copy(place.evidence / "trust.json", place.trust)
+    _edit(place)
+    place.reports.mkdir()
+    _run(place, ("report", "incident", f"--html={place.incident}", *_DAY), "agent:researcher")
+    _run(place, ("report", "all", f"--html={place.overview.parent}"))
+    place.mark.write_text(json.dumps(_MARK), encoding="utf-8")
+    return seconds
 
 
 def _only_evidence(chosen: argparse.Namespace) -> int:
@@ -170,8 +219,8 @@ def _verified(place: _Place, directory: Path) -> Report:
     return Verifier(place.trust, processes=1).ledger(directory)
 
 
-def _edited(place: _Place) -> Report:
-    """Verify a copy of the evidence, without private keys, in which one byte of one record is another one.
+def _edit(place: _Place) -> None:
+    """Copy the evidence, without private keys, and change one byte of one record in the copy.
 
     Raises:
         EvidenceError: No record has what is to be changed.
@@ -181,32 +230,44 @@ def _edited(place: _Place) -> Report:
         content = path.read_bytes()
         if _WAS in content:
             path.write_bytes(content.replace(_WAS, _IS, 1))
-            return _verified(place, place.edited)
+            return
     raise EvidenceError("no uncompressed record names Alice, so that the demo has nothing to change")
 
 
-def _asked(place: _Place) -> dict[str, _Answer]:
-    """Write the answers into files, and return them."""
-    place.reports.mkdir()
-    return {look.name: _answer(place, look) for look in _LOOKS}
-
-
 def _answer(place: _Place, look: _Look) -> _Answer:
+    """Write an answer into its file, and return it."""
     words = (*look.before, str(place.evidence), *look.after, *(place.trusted if look.verified else ()))
+    code, text = _printed(words)
+    (place.reports / f"{look.name}.txt").write_text(text, encoding="utf-8")
+    return _Answer(_line(*words), code, text.split("\n\n")[look.part])
+
+
+def _run(place: _Place, before: tuple[str, ...], *seed: str) -> None:
+    """Write a page, or a folder of them.
+
+    Raises:
+        EvidenceError: The evidence does not verify.
+    """
+    code, _ = _printed((*before, *place.trusted, *seed, str(place.evidence)))
+    if code:
+        raise EvidenceError(f"the pages were made of evidence that does not verify: exit code {code}")
+
+
+def _printed(words: tuple[str, ...]) -> tuple[int, str]:
+    """Run a command, and return its exit code and what it prints."""
     found = parsed({"Look": LOOK, "Answer": ANSWER}, words)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         code = loaded(found.work)(found)
-    text = printed.getvalue()
-    (place.reports / f"{look.name}.txt").write_text(text, encoding="utf-8")
-    return _Answer(_line(*words), code, text.split("\n\n")[look.part])
+    return code, printed.getvalue()
 
 
 def _facts(place: _Place, done: _Done) -> dict[str, object]:
     return {
         "folder": str(place.folder),
         "records": done.report.counts["records"],
-        "seconds": round(done.seconds, 3),
+        "seconds": None if done.seconds is None else round(done.seconds, 3),
+        "pages": [str(place.incident), str(place.overview)],
         "verdict": done.report.verdict,
         "edited": {"verdict": done.edited.verdict, "codes": _contradictions(done.edited)},
         "reports": {name: one._asdict() for name, one in done.answers.items()},
@@ -220,7 +281,8 @@ def _contradictions(report: Report) -> list[str]:
 def _tour(place: _Place, done: _Done, style: Style, room: int | None) -> Iterator[str]:
     """Yield the lines for people."""
     evidence, records = str(place.evidence), counted(done.report.counts["records"], "record")
-    yield f"five agents worked for a month: {records} in {clean(evidence)}, written in {done.seconds:.1f} s"
+    written = "made by an earlier run" if done.seconds is None else f"written in {done.seconds:.1f} s"
+    yield f"five agents worked for a month: {records} in {clean(evidence)}, {written}"
     yield _WARNING
     yield from ("", style.paint("Verify it, with public keys that are kept elsewhere", "bold"))
     yield from (f"$ {_line('verify', evidence, *place.trusted)}", *list(lines(done.report, style, room))[:4])
@@ -235,6 +297,8 @@ def _tour(place: _Place, done: _Done, style: Style, room: int | None) -> Iterato
         yield from done.answers[look.name].summary.splitlines()
     yield from ("", style.paint("What to type next", "bold"))
     yield from (f"  {line}" for line in _next(place))
+    yield from ("", style.paint("Open in a browser", "bold"))
+    yield from (f"  {line}" for line in _to_open(place))
 
 
 def _next(place: _Place) -> Iterator[str]:
@@ -250,6 +314,12 @@ def _next(place: _Place) -> Iterator[str]:
     ):
         yield f"{_line(*words)}  # {why}"
     yield f"the reports in full: {clean(str(place.reports))}"
+
+
+def _to_open(place: _Place) -> Iterator[str]:
+    """Yield the pages to open in a browser."""
+    yield f"{clean(str(place.incident))}  # what the researcher tried, and when it was stopped"
+    yield f"{clean(str(place.overview))}  # all reports, what stands out first"
 
 
 def _line(*words: str) -> str:

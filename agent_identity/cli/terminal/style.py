@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TextIO, final
 
@@ -98,19 +98,87 @@ def table(rows: Sequence[Sequence[str]], indent: str = "  ", room: int | None = 
     Args:
         rows: The rows.
         indent: The prefix of each line.
-        room: Columns of the terminal; a last cell that does not fit continues on further lines.
+        room: Columns of the terminal. Where the table is wider, cells are broken at spaces as far as no word is; where
+            that is not enough, each row takes several lines, with the columns of each line aligned.
     """
     widths = [max(map(width, cells)) for cells in zip(*rows, strict=True)]
-    return [_row(row, widths, indent, room) for row in rows]
+    if room is None or not widths or _taken(widths[:-1], indent) + min(widths[-1], _NARROW) <= room:
+        return [_line(row, widths, indent, room) for row in rows]
+    words = [max(width(word) for cell in cells for word in cell.split() or [""]) for cells in zip(*rows, strict=True)]
+    least = [max(one, min(most, _COLUMN)) for one, most in zip(words, widths, strict=True)]
+    if _taken(least, indent) - _GAP <= room:
+        shrunk = _shrunk(widths, least, room - len(indent) - _GAP * (len(widths) - 1))
+        return [_broken(row, shrunk, indent) for row in rows]
+    groups = list(_groups(widths, indent, room))
+    return ["\n".join(_folded(row, groups, widths, indent, room)) for row in rows]
 
 
-def _row(row: Sequence[str], widths: Sequence[int], indent: str, room: int | None) -> str:
+_GAP: Final = 2
+_COLUMN: Final = 16  # Columns to which a cell is broken at least.
+
+
+def _taken(widths: Sequence[int], indent: str) -> int:
+    """Return the columns that cells take, the gap after each included."""
+    return len(indent) + sum(widths) + _GAP * len(widths)
+
+
+def _line(row: Sequence[str], widths: Sequence[int], indent: str, room: int | None) -> str:
     cells = zip(row[:-1], widths, strict=False)
-    head = indent + "".join(cell + " " * (most - width(cell) + 2) for cell, most in cells)
-    if room is not None and width(head) + width(row[-1]) > room and room - width(head) < _NARROW:
-        head = f"{head.rstrip()}\n{indent}    "
-        return head + hanging(row[-1], len(indent) + 4, room)
+    head = indent + "".join(cell + " " * (most - width(cell) + _GAP) for cell, most in cells)
     return (head + hanging(row[-1], width(head), room)).rstrip()
+
+
+def _shrunk(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Return the widths of columns that fit, the widest of which lost the most."""
+    shrunk = list(widths)
+    while sum(shrunk) > room:
+        widest = max((most, number) for number, most in enumerate(shrunk) if most > least[number])[1]
+        shrunk[widest] -= 1
+    return shrunk
+
+
+def _broken(row: Sequence[str], widths: Sequence[int], indent: str) -> str:
+    """Return a row whose cells are broken at spaces to the widths of their columns."""
+    cells = [_words_in(cell, most) for cell, most in zip(row, widths, strict=True)]
+    lines: list[str] = []
+    for number in range(max(map(len, cells))):
+        parts = [(cell[number] if number < len(cell) else "", most) for cell, most in zip(cells, widths, strict=True)]
+        lines.append((indent + "".join(part + " " * (most - width(part) + _GAP) for part, most in parts)).rstrip())
+    return "\n".join(lines)
+
+
+def _words_in(cell: str, most: int) -> list[str]:
+    if width(cell) <= most:
+        return [cell]
+    lines: list[str] = []
+    for word in cell.split():
+        if lines and width(lines[-1]) + 1 + width(word) <= most:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _groups(widths: Sequence[int], indent: str, room: int) -> Iterator[slice]:
+    """Yield the columns that stand in one line."""
+    begin = 0
+    for end in range(1, len(widths) + 1):
+        margin = indent if not begin else f"{indent}    "
+        last = end == len(widths)
+        if last or _taken(widths[begin:end], margin) + min(widths[end], _NARROW) > room:
+            yield slice(begin, end)
+            begin = end
+
+
+def _folded(
+    row: Sequence[str], groups: Sequence[slice], widths: Sequence[int], indent: str, room: int
+) -> Iterator[str]:
+    """Yield the lines of a row; those after the first are further in, and empty ones are left out."""
+    for number, columns_of_line in enumerate(groups):
+        margin = indent if not number else f"{indent}    "
+        line = _line(row[columns_of_line], widths[columns_of_line], margin, room)
+        if not number or line:
+            yield line
 
 
 def moment(ns: int) -> str:

@@ -44,7 +44,7 @@ SCENES: dict[str, str] = {
     "hooks install": "home --file hooks.json",
     "hooks status": "--file hooks.json",
     "hooks remove": "--file hooks.json",
-    "demo": "demonstration",
+    "demo": "--keep demonstration",
     "archive": "evidence --to out",
     "prune": "home --older-than 365d",
     "keys new": "out.pem",

@@ -52,9 +52,32 @@ def test_the_program_shows_a_month_that_verifies_and_an_edit_that_is_found(
     assert found.verdict == "contradicted"
     assert {"changed_record", "head_mismatch"} <= {problem.code for problem in found.findings}
     assert all(f"  contradicted  {code}:" in done.out for code in ("changed_record", "head_mismatch"))
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "reports").iterdir()}
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "reports").glob("*.txt")}
     assert texts.keys() == {"inventory", "scope", "page", "stolen-key", "coverage"}
     assert all("VERIFIED  report" in text for name, text in texts.items() if name != "page")
+    lines = done.out.partition("Open in a browser\n")[2].splitlines()
+    opened = [line.split()[0] for line in lines]
+    assert opened == [f"agent-identity-demo/reports/{name}" for name in ("incident.html", "pages/index.html")]
+    first, index = ((tmp_path / path).read_text(encoding="utf-8") for path in opened)
+    assert "researcher tried pay_invoice and send_mail for carol@example.com: refused, suspended 2 s later" in first
+    assert index.index("What stands out") < index.index("incident.html")
+
+
+def test_the_folder_is_made_once_and_reused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run asks the same evidence again and writes no page anew; --keep names another folder."""
+    monkeypatch.chdir(tmp_path)
+    first = run("demo", "--keep", "mine", "--json")
+    page = tmp_path / "mine" / "reports" / "incident.html"
+    before = (page.stat().st_mtime_ns, sorted(path.name for path in (tmp_path / "mine" / "evidence").rglob("*")))
+    again = run("demo", "--keep", "mine", "--json")
+    assert (first.code, again.code) == (0, 0)
+    made, reused = json.loads(first.out), json.loads(again.out)
+    assert made.pop("seconds") > 0
+    assert reused.pop("seconds") is None
+    assert made == reused
+    after = (page.stat().st_mtime_ns, sorted(path.name for path in (tmp_path / "mine" / "evidence").rglob("*")))
+    assert before == after
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_each_line_has_the_published_schema(month: Path) -> None:
@@ -73,7 +96,7 @@ def test_one_byte_is_changed_in_a_copy_without_private_keys(
 ) -> None:
     """All other files of the copy are those of the evidence, and none of them is a key."""
     monkeypatch.chdir(tmp_path)
-    done = run("demo", "here", "--json")
+    done = run("demo", "--keep", "here", "--json")
     facts = json.loads(done.out)
     assert (done.code, facts["verdict"], facts["edited"]["verdict"]) == (0, "verified", "contradicted")
     assert facts["reports"]["scope"]["code"] == 0
@@ -141,7 +164,7 @@ def test_nothing_is_written_over(run: Run, month: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "agent-identity-demo").mkdir()
     before = sorted(month.rglob("*"))
-    for words in (("demo",), ("demo", "--evidence", month), ("demo", "here", "--evidence", "there")):
+    for words in (("demo",), ("demo", "--evidence", month), ("demo", "--keep", "here", "--evidence", "there")):
         assert run(*words).code == 2
     assert sorted(month.rglob("*")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["agent-identity-demo"]

@@ -130,6 +130,44 @@ def test_a_long_last_cell_moves_below_a_long_row() -> None:
     assert line.splitlines() == ["  " + "a" * 30, "      one two three four five six"]
 
 
+def test_a_wide_table_breaks_its_cells() -> None:
+    """Where the words have room, the widest columns are broken at spaces, and no line is too long."""
+    rows = [("NAME", "WHAT", "WHY"), ("clerk", "reads many invoices of the day", "because it was asked to do it")]
+    _, row = table(rows, room=50)
+    assert all(width(line) <= 50 for line in row.splitlines())
+    assert row.split() == [
+        "clerk",
+        "reads",
+        "many",
+        "invoices",
+        "because",
+        "it",
+        "was",
+        "asked",
+        "of",
+        "the",
+        "day",
+        "to",
+        "do",
+        "it",
+    ]
+
+
+@pytest.mark.parametrize("room", [80, 120])
+def test_a_table_of_ids_takes_several_lines(room: int) -> None:
+    """Where words are too long to be broken, a row takes several lines with aligned columns; ids stay whole."""
+    rows = [
+        tuple(f"COLUMN-{number}" for number in range(8)),
+        *(tuple("x" * 22 + str(row) for _ in range(8)) for row in range(3)),
+    ]
+    lines = table(rows, room=room)
+    assert all(width(line) <= room for entry in lines for line in entry.splitlines())
+    assert lines[1].split() == ["x" * 22 + "0"] * 8
+    starts = [[line.index(line.split()[0]) for line in entry.splitlines()] for entry in lines]
+    assert starts == [starts[0]] * 4
+    assert starts[0][0] < starts[0][1]
+
+
 def test_no_rows_make_no_table() -> None:
     """An empty table is empty."""
     assert table([]) == []

@@ -196,7 +196,7 @@ def test_a_page_loads_nothing_and_admits_only_its_own_style_and_script(
         assert not any(key.startswith("on") or key in {"style", "src", "srcset", "action"} for key in attributes)
         assert tag not in {"link", "img", "iframe", "object", "embed", "form", "base"}
         link = attributes.get("href", "#content")
-        assert link[1:] in ids if link.startswith("#") else re.fullmatch(r"[a-z]+\.html", link)
+        assert link[1:] in ids if link.startswith("#") else re.fullmatch(r"[a-z]+\.html(#r-[\w-]+)?", link)
     assert b"@import" not in raw
 
 
@@ -328,7 +328,9 @@ def test_a_hundred_thousand_calls_stay_usable(answers: dict[str, Any], name: str
         "scope": lambda: {"rows": many(answer.rows, 100_000, agent=lambda one: f"agent-{one}")},
         "data": lambda: {"rows": many(answer.rows, 100_000, name=lambda one: f"row-{one}")},
         "incident": lambda: {
-            "timeline": many(answer.timeline, 100_000, at_ns=lambda one: MADE + one * 10**9),
+            "timeline": many(
+                answer.timeline, 100_000, at_ns=lambda one: MADE + one * 10**9, what=lambda one: f"grant-{one}"
+            ),
             "authority": many(answer.authority, 1_000, grant=lambda one: f"{one}", agent=lambda one: f"a{one}"),
         },
         "coverage": lambda: {"others": many(answer.others, 100_000, tool=lambda one: f"tool-{one}")},

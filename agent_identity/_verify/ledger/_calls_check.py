@@ -1,6 +1,8 @@
 """Checks intents and outcomes, tasks, and allowed calls, record by record (steps 5 and 6)."""
 
 from collections import Counter
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, final
 
 from agent_identity._record.parts import RecoveredStream
@@ -36,6 +38,14 @@ _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
 _CALLS: Final = (Intent, Outcome)
 _RAN: Final = frozenset({"success", "error", "cancelled", "routed", "suspended"})
+_LETS: Final = frozenset({"allow", "modify"})
+_NOTES: Final = frozenset({"allow", "audit"})
+_ENFORCED: Final[Mapping[str, Mapping[str, AbstractSet[str]]]] = {
+    "enforce": {"allow": _LETS, "warn": _LETS, "route": _LETS | {"escalate"}},
+    "monitor": {"allow": _NOTES, "warn": _NOTES, "block": {"audit"}, "route": {"audit"}},
+}
+"""By mode and effect, what is enforced where a call ran, or a route took it over."""
+
 _AS_DECIDED: Final = frozenset({"success", "error", "cancelled"})
 
 
@@ -92,7 +102,9 @@ class Calls:
         call: Call | None = None
         if isinstance(record, _CALLS):
             grant = None if record.chain is None else record.chain[-1].grant
-            call = Call(grant, record.action.tool, record.action.args, record.id, stream, seq, _decided(record))
+            returned = isinstance(record, Outcome) and record.outcome == "success"
+            said = record.action.tool, record.action.args, record.id, stream, seq
+            call = Call(grant, *said, _decided(record), returned, record.decision.mode)
         place = Place(record.id, stream, seq) if call is None else call
         self._take_flow(record, place.place(), detail)
         self._order.take(record, place.place())
@@ -181,8 +193,8 @@ class Calls:
             use.count(concluded=isinstance(record, Outcome))
             if spent:
                 use.spend(call.tool, spent)
+        self._check_effect(record, call)
         if record.decision.effect == "block":
-            self._check_block(record, call)
             return
         if use is not None:
             use.allow(call.tool, int(record.time.start), call)
@@ -190,12 +202,25 @@ class Calls:
             message = "a call outside any task was allowed"
             self._findings.add(_GRANTS, "allowed_without_task", message, call.place())
 
-    def _check_block(self, record: Intent | Outcome, call: Call) -> None:
-        """Check that a blocked call did not run; monitor mode runs what it would block."""
-        ran = isinstance(record, Intent) or (record.intent is not None and record.outcome in _RAN)
-        if ran and record.decision.mode == "enforce":
+    def _check_effect(self, record: Intent | Outcome, call: Call) -> None:
+        """Check that a call that was blocked or handed to a route did not run; monitor mode runs what it would block.
+
+        The handler of a route may raise, but what returns is then no body.
+        """
+        if isinstance(record, Outcome) and (record.intent is None or record.outcome not in _RAN):
+            return
+        decision = record.decision
+        effect, enforced = decision.effect, decision.enforced
+        ruled = decision.approval is not None and enforced == "modify"
+        if decision.mode == "enforce" and effect == "block":
             message = "a call ran that was blocked"
-            self._findings.add(_GRANTS, "blocked_but_ran", message, call.place())
+        elif enforced not in _ENFORCED[decision.mode].get(effect, ()):
+            message = f"a call ran that was not let through: {effect!a} was enforced as {enforced!a}"
+        elif call.returned and effect == "route" and enforced in {"escalate", "modify"} and not ruled:
+            message = "a call ran that was handed to a route"
+        else:
+            return
+        self._findings.add(_GRANTS, "blocked_but_ran", message, call.place())
 
     def _conclude(self, call: Call, record: Outcome) -> None:
         outcome, decision = record.outcome, record.decision
@@ -232,7 +257,7 @@ class Calls:
             message = "an outcome stands before the intent that it names"
             self._findings.add(_LINKS, "outcome_before_intent", message, outcome.place())
         elif not outcome.fits(intent):
-            message = "grant, tool, arguments or decision of the outcome differ from its intent"
+            message = "grant, tool, arguments, mode or decision of the outcome differ from its intent"
             self._findings.add(_LINKS, "intent_mismatch", message, outcome.place())
 
 

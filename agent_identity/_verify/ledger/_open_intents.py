@@ -25,6 +25,8 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         stream: Its stream.
         seq: Its place.
         decided: Effect, enforced effect, mode and approval by which the call runs; ``None`` if it did not.
+        returned: Whether the body returned.
+        mode: The mode of the enforcer.
     """
 
     grant: str | None
@@ -34,6 +36,8 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stream: str
     seq: int
     decided: tuple[str, str, str, str | None] | None = None
+    returned: bool = False
+    mode: str | None = None
 
     def place(self) -> Place:
         """Return the place of the record."""
@@ -49,17 +53,24 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return msgspec.json.decode(data, type=cls)
 
     def fits(self, intent: "Call") -> bool:
-        """Return whether grant, tool and arguments are those of an intent, and a call that ran was decided as there.
+        """Return whether grant, tool, arguments and mode are those of an intent, and what ran was decided as there.
 
-        What inspectors and rules find in a result may turn ``allow`` into ``warn``, or change the result.
+        What inspectors and rules find in a result may turn ``allow`` into ``warn``, or change the result. The body of
+        a call that was handed to a route does not return, whatever becomes of the result of the route.
         """
-        if (self.grant, self.tool, self.arguments) != (intent.grant, intent.tool, intent.arguments):
+        if (self.grant, self.tool, self.arguments, self.mode) != (
+            intent.grant,
+            intent.tool,
+            intent.arguments,
+            intent.mode,
+        ):
             return False
         ran, allowed = self.decided, intent.decided
         if ran is None or allowed is None or ran == allowed:
             return True
         if ran[1] == "modify":
-            return ran[2:] == allowed[2:]
+            handed = allowed[0] == "route" and allowed[3] is None
+            return ran[2:] == allowed[2:] and not (handed and self.returned)
         return ran[0] == "warn" and allowed[0] == "allow" and ran[1:] == allowed[1:]
 
 

@@ -13,6 +13,7 @@ __all__ = ["OrderCheck"]
 _LINKS: Final = 5
 _NEAR: Final = 4_096
 _MAX_DOUBTS: Final = 100_000
+_SEVERAL: Final = 2
 _AFTER_END: Final = "call_after_task_end", "a call begins after the end of its task"
 _LATE_START: Final = "opening_after_call", "a task starts after its first call"
 _LATE_GRANT: Final = "opening_after_call", "a grant is recorded after the task that starts under it"
@@ -34,12 +35,24 @@ class _Hop(NamedTuple):
     called: bool = False
 
 
+class _Openings(NamedTuple):
+    """The records that open a hop, over all streams.
+
+    Attributes:
+        stream: Their stream; the empty name stands for several.
+        starts: The number of starts among them.
+    """
+
+    stream: str
+    starts: int
+
+
 @final
 class OrderCheck:
     """The order of the records of each hop, stream after stream.
 
-    A hop that has a grant or a start in two streams is not judged: it went on in a forked process, in a stream that was
-    begun after a fault, or was taken up in several processes.
+    A hop that started more than once, and has a grant or a start in two streams, is not judged: it was taken up in
+    several processes, or again in a stream that was begun after a fault. There a grant may be recorded again.
 
     Args:
         findings: Takes what is found.
@@ -48,7 +61,7 @@ class OrderCheck:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._hops = self._new()
-        self._streams = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
+        self._openings = SpillStore(orjson.dumps, lambda data: _Openings(*orjson.loads(data)), near=_NEAR)
         self._doubts: dict[str, tuple[tuple[str, str], Place]] = {}
 
     @staticmethod
@@ -73,7 +86,7 @@ class OrderCheck:
         elif isinstance(record, TaskEnd):
             hop = hop._replace(ended=hop.ended + 1)
         else:
-            self._note(name, place.stream or "")
+            self._note(name, place.stream or "", starts=isinstance(record, TaskStart))
             if isinstance(record, TaskStart):
                 if hop.called and not hop.started:
                     self._doubt(name, _LATE_START, place)
@@ -96,14 +109,15 @@ class OrderCheck:
             partial: Records were left out or pruned, so that nothing can be said.
         """
         for hop, ((code, message), place) in () if partial else self._doubts.items():
-            if self._streams.get(hop.encode()) != "":
+            openings = self._openings.get(hop.encode())
+            once = openings is None or openings.starts < _SEVERAL
+            if openings is None or openings.stream or (once and (code, message) != _LATE_GRANT):
                 self._findings.add(_LINKS, code, message, place)
 
-    def _note(self, hop: str, stream: str) -> None:
-        """Note the stream in which a hop is opened; the empty name stands for several."""
-        known = self._streams.get(hop.encode())
-        if known is None or known not in ("", stream):
-            self._streams.put(hop.encode(), stream if known is None else "")
+    def _note(self, hop: str, stream: str, *, starts: bool) -> None:
+        """Note the stream in which a hop is opened, the empty name for several, and whether it starts again."""
+        known, number = self._openings.get(hop.encode()) or (stream, 0)
+        self._openings.put(hop.encode(), _Openings(known if known == stream else "", number + starts))
 
     def _doubt(self, hop: str, what: tuple[str, str], place: Place) -> None:
         if len(self._doubts) < _MAX_DOUBTS:

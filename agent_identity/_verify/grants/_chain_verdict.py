@@ -31,12 +31,14 @@ class Asked(NamedTuple):
         tokens: The grants, from the root on, or ``None`` if one is missing.
         proved: Whether the first record under it is proved to be what it says, its time included.
         wanted: Whether the leaf grant is to be returned.
+        due: Whether its grants are here whatever else is not.
     """
 
     usage: GrantUsage
     tokens: Sequence[str] | None
     proved: bool
     wanted: bool = False
+    due: bool = False
 
 
 class Judged(NamedTuple):
@@ -79,9 +81,9 @@ def _judge(request: Asked, trust: TrustStore | None, absent: str | None, add: _A
     use, tokens = request.usage, request.tokens
     _compare_counts(use, add)
     if tokens is None:
-        if absent is None:
+        if absent is None or request.due:
             message = "a grant of the chain is not in the evidence"
-            add("unknown_grant", message, use.place)
+            add("unknown_grant", message, use.ran or use.place)
         else:
             add("chain_not_checked", f"the chain was not checked: {absent}", use.place)
         return None

@@ -112,6 +112,7 @@ class Delegations:
         self,
         *,
         absent: str | None,
+        kept: bool = False,
         proved: Callable[[Place], bool] = lambda _: True,
         executor: Executor = in_process,
     ) -> None:
@@ -119,11 +120,12 @@ class Delegations:
 
         Args:
             absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
+            kept: Those under which a call was allowed may not: they were kept.
             proved: Returns whether the record at a place is proved to be what it says, its time included.
             executor: Runs the work.
         """
         judged = unjudged = 0
-        for verdict in executor(partial(judge_all, trust=self._trust, absent=absent), self._batches(proved)):
+        for verdict in executor(partial(judge_all, trust=self._trust, absent=absent), self._batches(proved, kept=kept)):
             judged, unjudged = judged + (verdict.holds is True), unjudged + (verdict.holds is None)
             if verdict.leaf is not None:
                 self._leaves[verdict.grant] = verdict.leaf
@@ -172,12 +174,13 @@ class Delegations:
             size += len(token)
         return tokens
 
-    def _batches(self, proved: Callable[[Place], bool]) -> Iterator[list[Asked]]:
+    def _batches(self, proved: Callable[[Place], bool], *, kept: bool) -> Iterator[list[Asked]]:
         batch: list[Asked] = []
         size = 0
         for usage in self._usages.values():
             tokens = self._tokens_of([hop.grant for hop in usage.said.chain])
-            batch.append(Asked(usage, tokens, proved(usage.place), usage.grant in self._leaves))
+            due = kept and usage.ran is not None
+            batch.append(Asked(usage, tokens, proved(usage.place), usage.grant in self._leaves, due))
             size += sum(map(len, tokens or ()))
             if len(batch) == _BATCH or size >= _BATCH_BYTES:
                 yield batch

@@ -198,6 +198,8 @@ class Calls:
             return
         if use is not None:
             use.allow(call.tool, int(record.time.start), call)
+            if isinstance(record, Intent):
+                use.ran = use.ran or call.place()
         else:
             message = "a call outside any task was allowed"
             self._findings.add(_GRANTS, "allowed_without_task", message, call.place())

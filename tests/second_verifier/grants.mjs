@@ -29,7 +29,7 @@ function isUnder(grant, parent) { // whether a grant stands under its parent (st
   return (grant.header.kid ?? kid) === kid && jwsSignedBy(grant, holder) && areClaims(c) && c.iss === URI + kid &&
     c.par_hash === parent.hash && c.del_depth === p.del_depth + 1 && c.del_depth <= p.del_max_depth &&
     c.del_max_depth <= p.del_max_depth && c.iat >= p.iat && c.exp <= p.exp && c.txn === p.txn &&
-    same(c.principal, p.principal) && same(c.limits, p.limits) && (!has(p, "aud") || c.aud === p.aud) &&
+    same(c.principal, p.principal) && same(c.limits, p.limits) &&
     scopeInside(toolsOf(p), toolsOf(c));
 }
 /** Verifies a chain of tokens, root first, at the time of its root: { code } or { grants, issuer } (record 16). */
@@ -48,6 +48,7 @@ export function verifyChain(tokens, trust) {
     if (!same(grant.claims.act, history(grants.slice(0, i + 1)))) return bad;
   }
   if (new Set(grants.map((g) => g.claims.jti)).size < grants.length) return bad;
+  if (new Set(grants.map((g) => g.claims.aud).filter(Boolean)).size > 1) return bad;
   const issuer = trust.mayIssue(kid, root.claims.iss, root.claims.iat, [root.claims.principal.kind]);
   return issuer.code ? { code: issuer.code === "unknown_issuer" ? "unknown_issuer" : "bad_grant" } : { grants, issuer };
 }

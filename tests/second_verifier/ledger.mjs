@@ -1,35 +1,50 @@
 // Files of a directory: log, checkpoint, streams (ledger.md; record.md, rules 1 to 7).
 import { lstatSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { constants, gunzipSync } from "node:zlib";
+import { constants, crc32, inflateRawSync } from "node:zlib";
 import { MEMBER, has, isDigest, isExcerpt, isId, isObject, isStatement, readCanonical, readDetail, readEntry, readJson,
   readRecord } from "./form.mjs";
 import { Range, b64u, cosigned, fromB64, fromB64u, leafHash, noteSigners, readNote, sha256 } from "./crypto.mjs";
 import { NS } from "./trust.mjs";
-export class Denied extends Error {} // the system denies the permission
+const isDenied = (error) => ["EACCES", "EPERM"].includes(error.code);
+/** Whether the system permits to read what this reads; otherwise that is `unreadable`. */
+export function mayRead(e, read, at) {
+  try { read(); return true; } catch (error) {
+    if (!isDenied(error)) throw error;
+    e.report("unreadable", at);
+    return false;
+  }
+}
 function attempt(f) { // undefined: there is none
   try { return f(); } catch (error) {
-    if (["EACCES", "EPERM"].includes(error.code)) throw new Denied(error.message);
     if (["ENOENT", "ENOTDIR"].includes(error.code)) return undefined;
     throw error;
   }
 }
 const list = (...path) => (attempt(() => readdirSync(join(...path))) ?? []).sort();
+/** The content of the first gzip member (RFC 1952) as { bytes, damaged }: damaged if it is not whole, or not alone. */
+function expand(raw) {
+  const flags = raw[3];
+  let at = flags & 4 ? 12 + raw.readUInt16LE(10) : 10;
+  for (const text of [8, 16]) if (flags & text) at = raw.indexOf(0, at) + 1; // name and comment
+  if (flags & 2) at += 2;
+  const how = { info: true, maxOutputLength: 2 ** 32 - 1, finishFlush: constants.Z_SYNC_FLUSH };
+  const { buffer: bytes, engine } = inflateRawSync(raw.subarray(at), how), end = at + engine.bytesWritten;
+  const whole = raw.length === end + 8 && raw.readUInt32LE(end) === crc32(bytes) &&
+    raw.readUInt32LE(end + 4) === bytes.length;
+  return { bytes, damaged: !whole || raw.readUIntBE(0, 3) !== 0x1f8b08 };
+}
 /** A file as { bytes, damaged }, as far as it can be read; undefined if there is none. */
 export function readFile(...path) {
-  const at = join(...path), found = attempt(() => lstatSync(at));
+  const at = join(...path), found = attempt(() => lstatSync(at)), nothing = { bytes: Buffer.alloc(0), damaged: true };
   if (!found) return undefined;
-  if (!found.isFile()) return { bytes: Buffer.alloc(0), damaged: true, irregular: true };
-  const expand = (bytes, how) => gunzipSync(bytes, { maxOutputLength: 2 ** 32 - 1, ...how });
-  let raw = Buffer.alloc(0);
+  if (!found.isFile()) return { ...nothing, irregular: true };
   try {
-    raw = attempt(() => readFileSync(at));
-    return { bytes: at.endsWith(".gz") ? expand(raw) : raw, damaged: false };
+    const bytes = attempt(() => readFileSync(at));
+    return at.endsWith(".gz") ? expand(bytes) : { bytes, damaged: false };
   } catch (error) {
-    if (error instanceof Denied) throw error;
-    try { return { bytes: expand(raw, { finishFlush: constants.Z_SYNC_FLUSH }), damaged: true };
-      } catch { /* nothing of it */ }
-    return { bytes: Buffer.alloc(0), damaged: true };
+    if (isDenied(error)) throw error;
+    return nothing;
   }
 }
 function split(bytes) { // lines of a file, several blank ones as one, and what stands after the last newline
@@ -44,11 +59,10 @@ function split(bytes) { // lines of a file, several blank ones as one, and what 
 function frame(line, withholds) {
   const s = line.length <= MEMBER ? line.toString("latin1") : "", withheld = /^\{"leaf":"([^"]{43})"\}$/.exec(s)?.[1];
   if (withheld) return withholds && isDigest(withheld) ? { leaf: fromB64u(withheld) } : {};
-  // after the detail
-  const end = s.startsWith('{"detail":{') ? s.indexOf('},"mac":"') + 1 : 0, begin = end ? end + 1 : 1;
-  if (s.slice(begin, begin + 7) !== '"mac":"' || !isDigest(s.slice(begin + 7, begin + 50))) return {};
-  if (s.slice(begin + 50, begin + 62) !== '","record":{' || !s.endsWith("}}") || s.length < begin + 64) return {};
-  const record = line.subarray(begin + 61, line.length - 1);
+  const end = s.startsWith('{"detail":{') ? s.indexOf('},"mac":"') + 1 : 0; // of the detail
+  const m = /^\{"mac":"([^"]{43})","record":(\{.*\})\}$/s.exec(end ? "{" + s.slice(end + 1) : s);
+  if (!m || !isDigest(m[1])) return {};
+  const record = Buffer.from(m[2], "latin1");
   return { record, leaf: leafHash(record), detail: end ? line.subarray(10, end) : undefined };
 }
 export function readLog(e) { // the entries of the log: null for a line that is none
@@ -85,17 +99,12 @@ export function readCheckpoint(e) { // ledger 2
 }
 export function readWitnesses(e) { // Ledger 6: cosignatures by witnesses, as states of the log that others know
   const folder = join(e.folder, "log", "witnesses"), witnesses = e.trust.witnesses();
-  const all = e.trust.of("witness").length;
-  let files = [];
-  try {
+  const all = e.trust.of("witness").length, notes = [e.checkpoint];
+  mayRead(e, () => {
     const names = list(folder).filter((name) => /^[0-9a-f]{16}\.checkpoint$/.test(name));
-    files = names.map((name) => readFile(folder, name).bytes);
-  } catch (error) {
-    if (!(error instanceof Denied)) throw error;
-    e.report("unreadable");
-  }
+    notes.push(...names.map((name) => parseCheckpoint(readFile(folder, name).bytes)));
+  });
   if (!e.checkpoint || !all) return; // e.seen: seconds in which witnesses saw the whole log
-  const notes = [e.checkpoint, ...files.map(parseCheckpoint)];
   const quorum = e.trust.file.quorum ?? all, whole = new Set(), part = new Set();
   for (const one of notes.filter((n) => n?.origin === e.checkpoint.origin)) {
     for (const w of witnesses.filter((k) => !e.checkpoint.keys.some((r) => r.x === k.x))) {
@@ -157,13 +166,11 @@ export function readExcerpt(e) { // ledger 14
 export function readStreams(e) {
   for (const id of list(e.folder, "ledger").filter(isId)) {
     if (!attempt(() => statSync(join(e.folder, "ledger", id)))?.isDirectory()) continue;
-    const stream = { id, lines: [], records: [], torn: 0, damaged: false, statement: undefined };
+    const stream = { id, lines: [], records: [], torn: 0, damaged: false, begun: false, statement: undefined };
     e.streams.set(id, stream);
-    try { readStream(e, stream); } catch (error) {
-      if (!(error instanceof Denied)) throw error;
-      Object.assign(stream, { lines: [], denied: true }); e.denied = e.partial = true;
-      e.report("unreadable", { stream: id });
-    }
+    if (mayRead(e, () => readStream(e, stream), { stream: id })) continue;
+    Object.assign(stream, { lines: [], denied: true });
+    e.denied = e.partial = true;
   }
 }
 function readStream(e, stream) { // ledger.md, "Segments"
@@ -187,7 +194,8 @@ function readStream(e, stream) { // ledger.md, "Segments"
     }
     rest = torn; before = name;
   }
-  stream.torn = rest.length;
+  stream.begun = stream.lines.length > 0 || rest.length > 0;
+  stream.torn = stream.damaged ? 0 : rest.length;
 }
 /** Ledger 12 and 13: the statement about pruned records, if it says where the stream begins. */
 function judgeStatement(e, stream) {
@@ -236,9 +244,11 @@ function beginning(e, stream) {
   return { size, last: start.last, peaks: start.peaks.map(fromB64u) };
 }
 export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
-  const heads = e.heads.get(stream.id) ?? [], lastHead = heads.at(-1)?.size ?? 0n, at = { stream: stream.id };
-  if (stream.damaged && (heads.length || stream.lines.length || stream.torn)) e.report("unreadable", at);
-  const start = beginning(e, stream), tree = new Range(start.size, start.peaks), part = e.excerpt?.[stream.id];
+  const at = { stream: stream.id }, part = e.excerpt?.[stream.id], known = e.heads.get(stream.id) ?? [];
+  const end = part && BigInt(part.end), heads = known.filter((h) => !part || h.size <= end);
+  const lastHead = heads.at(-1)?.size ?? 0n;
+  if (stream.damaged && (known.length || stream.begun)) e.report("unreadable", at);
+  const start = beginning(e, stream), tree = new Range(start.size, start.peaks);
   const wanted = new Map(heads.map((h) => [h.size, h.root])), foreign = [];
   let led = 0n, broken = false, mismatch = false, place = start.size, count = start.size, before = start.last, placed,
     ended = false;
@@ -276,11 +286,11 @@ export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
     const v = readJson(record)?.v, later = typeof v === "string" && v !== "1" && !(seq <= lastHead && seq > led);
     e.report(later ? "unknown_record" : "malformed_record", { ...at, seq });
   }
-  if (count < lastHead && !part) e.report("records_cut", at); // ledger 7
-  if (part && (led !== BigInt(part.end) || count !== led)) e.report("bad_excerpt", at); // ledger 14
-  if (!heads.length && stream.lines.length) e.report("stream_unknown", at); // ledger 8
-  else if (count > lastHead) e.report("tail_unsealed", at);
-  Object.assign(stream, { ended, headed: heads.length > 0 });
+  if (count < lastHead) e.report("records_cut", at); // ledger 7
+  else if (part && !(wanted.has(led) && led === end)) e.report("bad_excerpt", at); // ledger 14
+  if (!known.length && stream.lines.length) e.report("stream_unknown", at); // ledger 8
+  else if (count > (end ?? lastHead)) e.report("tail_unsealed", at); // what `end` is worth, rule 14 says
+  Object.assign(stream, { ended, headed: known.length > 0 });
 }
 function judgeDetail(e, r, bytes, at) { // record 3
   const committed = r.kind === "outcome" ? r.detail : undefined, detail = bytes && readDetail(bytes);

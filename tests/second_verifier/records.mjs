@@ -8,10 +8,8 @@ export function group(items, key) {
   const map = new Map();
   for (const one of items) {
     const k = key(one);
-    if (!map.has(k)) map.set(k, []);
-    map.get(k).push(one);
+    if (k !== undefined) map.set(k, map.get(k) ?? []).get(k).push(one);
   }
-  map.delete(undefined);
   return map;
 }
 const without = (o, key) => pick(o, ...Object.keys(o).filter((k) => k !== key));

@@ -6,9 +6,10 @@
 import { readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
 import { has } from "./form.mjs";
 import { NS, readTrust } from "./trust.mjs";
-import { Denied, judgeEnds, judgeLog, readCheckpoint, readExcerpt, readLog, readStreams, readWitnesses,
+import { judgeEnds, judgeLog, mayRead, readCheckpoint, readExcerpt, readLog, readStreams, readWitnesses,
   walkStream } from "./ledger.mjs";
 import { judgeRecords } from "./records.mjs";
 import { judgeFlow } from "./flow.mjs";
@@ -70,11 +71,12 @@ function judgeKeys(e) { // keys under the checkpoint, at the times of the record
   const late = (k) => has(k, "revoked_since") && latest >= BigInt(k.revoked_since) * NS;
   const certified = keys.every((k) => k.certified);
   const older = keys.some((k) => has(k, "revoked_since") && !late(k) && seenBefore(k.revoked_since));
-  if (!sound.length && !older) e.report(keys.every(late) ? "signed_after_revocation" : "key_revoked");
+  const doubted = !sound.length && !older;
+  if (doubted) e.report(keys.every(late) ? "signed_after_revocation" : "key_revoked");
   if (older) e.sound = e.proved;
   const valid = (ks, ns) => ks.some((k) => e.trust.valid(k, ns));
   if (!(valid(keys, latest) && (!certified || valid(e.trust.recorders(), first)))) e.report("key_not_valid_then");
-  if (certified && !e.seen.some((time) => valid(keys, time * NS))) e.report("valid_by_own_clock");
+  if (certified && !doubted && !e.seen.some((time) => valid(keys, time * NS))) e.report("valid_by_own_clock");
 }
 function judgeExtent(e) { // Ledger 1: whether there is anything to verify
   const lines = [...e.streams.values()].some((s) => s.lines.length || s.denied);
@@ -90,22 +92,15 @@ export function verify(folder, trustPath) {
   const e = new Evidence(folder);
   loadTrust(e, trustPath);
   if (e.void) return { exit: 4, verdict: "none", findings: e.findings };
-  try {
+  const read = mayRead(e, () => {
     readLog(e);
-    let whole = true;
-    try { readExcerpt(e); readStreams(e); } catch (error) {
-      if (!(error instanceof Denied)) throw error;
-      whole = false; e.report("unreadable");
-    }
+    const whole = mayRead(e, () => { readExcerpt(e); readStreams(e); });
     loadCertificates(e); readCheckpoint(e);
     if (e.trust) readWitnesses(e);
     judgeLog(e);
     if (whole) judgeStreams(e);
-  } catch (error) {
-    if (!(error instanceof Denied)) throw error;
-    e.findings = []; // ledger.md, "What cannot be read": nothing is checked
-    e.report("unreadable");
-  }
+  });
+  if (!read) e.findings.splice(0, e.findings.length - 1); // ledger.md, "What cannot be read": nothing is checked
   const worst = Object.keys(EXITS).find((s) => e.findings.some((f) => f.severity === s));
   return { exit: EXITS[worst] ?? 0, verdict: worst ?? "verified", findings: e.findings };
 }
@@ -116,19 +111,13 @@ function judgeStreams(e) {
   judgeExtent(e); judgeEnds(e); judgeKeys(e); judgeRecords(e); judgeFlow(e, order);
 }
 function main(args) {
-  const json = args.includes("--json"), at = args.indexOf("--trust"), trust = at < 0 ? undefined : args[at + 1];
-  const [folder, ...more] = args.filter((a, i) => a !== "--json" && a !== "--trust" && (at < 0 || i !== at + 1));
-  if (!folder || more.length || (at >= 0 && !trust) || folder.startsWith("--")) {
-    console.error("usage: node verifier.mjs FOLDER [--trust trust.json] [--json]");
-    return 4;
-  }
-  const report = verify(folder, trust);
-  if (json) console.log(JSON.stringify(report, null, 1));
-  else {
-    const shown = (f) => [f.severity, f.code, f.stream, f.seq, f.record].filter(Boolean).join(" ");
-    for (const f of report.findings) console.log(shown(f));
-    console.log(`${report.verdict}: exit ${report.exit}`);
-  }
+  const options = { trust: { type: "string" }, json: { type: "boolean" } };
+  const { values, positionals: [folder, ...more] } = parseArgs({ args, options, allowPositionals: true });
+  if (!folder || more.length) throw new Error("usage: node verifier.mjs FOLDER [--trust trust.json] [--json]");
+  const report = verify(folder, values.trust);
+  const texts = report.findings.map((f) => [f.severity, f.code, f.stream, f.seq, f.record].filter(Boolean).join(" "));
+  if (values.json) console.log(JSON.stringify(report, null, 1));
+  else console.log([...texts, `${report.verdict}: exit ${report.exit}`].join("\n"));
   return report.exit;
 }
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {

@@ -8,11 +8,13 @@ import clean_cases
 from case_form import Case, Cases, World
 from insider import (
     ALLOWED,
+    AUDITED,
     BEGIN,
     BLOCKED,
     BOB,
     HOLDERS,
     ISSUER,
+    RULED,
     STRANGER,
     Hop,
     Ledger,
@@ -51,6 +53,13 @@ def put(world: World, line: Line, before: Line) -> None:
     world.close.record["end"]["size"] = str(len(world.stream))
 
 
+def _beside(world: World, *lines: Line) -> None:
+    """Have a second stream open the task as well."""
+    stream = world.ledger.stream()
+    stream += [copied(line, world.ledger.id()) for line in lines]
+    world.ledger.close(stream)
+
+
 def more(world: World, act: Callable[[Hop], object]) -> None:
     """Let more happen before the end of the task."""
     drop(world, world.end, world.close)
@@ -78,6 +87,24 @@ ORDER: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "A call begins after the end of its task.",
         "call_after_task_end",
         lambda w: (w.stream.move(w.read), w.stream.move(w.out)),
+    ),
+    (
+        "call-after-task-end-granted-twice",
+        "A call begins after the end of its task, whose grant stands in a second stream as well.",
+        "call_after_task_end",
+        lambda w: (w.stream.move(w.read), w.stream.move(w.out), _beside(w, w.grant)),
+    ),
+    (
+        "start-after-call-granted-twice",
+        "A task starts after its first call, and its grant stands in a second stream as well.",
+        "opening_after_call",
+        lambda w: (w.stream.move(w.start, before=w.end), _beside(w, w.grant)),
+    ),
+    (
+        "call-after-task-end-taken-up-twice",
+        "A call begins after an end of its task, which another process took up as well: the end may be of that.",
+        "",
+        lambda w: (w.stream.move(w.read), w.stream.move(w.out), _beside(w, w.grant, w.start)),
     ),
     (
         "outcome-after-task-end",
@@ -126,6 +153,76 @@ ORDER: Final[tuple[tuple[str, str, str, Edit], ...]] = (
         "The outcome of a call that was allowed says that it was blocked, and that a route took it over.",
         "blocked_but_ran",
         lambda w: w.out.record.update(decision=dict(BLOCKED), outcome="routed"),
+    ),
+    (
+        "route-ran",
+        "A call that was handed to a route has a body that returned.",
+        "blocked_but_ran",
+        lambda w: both(w, lambda r: r.update(decision={**RULED, "enforced": "escalate"})),
+    ),
+    (
+        "route-failed",
+        "The handler of a route raised.",
+        "",
+        lambda w: (
+            both(w, lambda r: r.update(decision={**RULED, "enforced": "escalate"})),
+            w.out.record.update(outcome="error", error="LookupError"),
+        ),
+    ),
+    (
+        "route-changed-ran",
+        "A call that was handed to a route has a body that returned, and a changed result.",
+        "intent_mismatch",
+        lambda w: (
+            w.read.record.update(decision={**RULED, "enforced": "escalate"}),
+            w.out.record["decision"].update(enforced="modify"),
+        ),
+    ),
+    (
+        "route-changed-and-routed",
+        "The result of a route was changed.",
+        "",
+        lambda w: (
+            w.read.record.update(decision={**RULED, "enforced": "escalate"}),
+            w.out.record["decision"].update(enforced="modify"),
+            w.out.record.update(outcome="routed"),
+        ),
+    ),
+    (
+        "route-modified-ran",
+        "A call that a policy hands to a route ran with changed arguments, and names no approval.",
+        "blocked_but_ran",
+        lambda w: both(w, lambda r: r.update(decision={**RULED, "enforced": "modify"})),
+    ),
+    (
+        "outcome-of-another-mode",
+        "A call that monitor mode would have blocked has the outcome of a call that was allowed.",
+        "intent_mismatch",
+        lambda w: w.read.record.update(decision=dict(AUDITED)),
+    ),
+    (
+        "allowed-and-blocked",
+        "A call that was allowed and blocked at once ran.",
+        "blocked_but_ran blocked_but_ran",
+        lambda w: both(w, lambda r: r["decision"].update(enforced="block")),
+    ),
+    (
+        "allowed-and-audited",
+        "A call ran in enforce mode that was only recorded.",
+        "blocked_but_ran blocked_but_ran",
+        lambda w: both(w, lambda r: r["decision"].update(enforced="audit")),
+    ),
+    (
+        "monitored-and-blocked",
+        "A call ran in monitor mode that was blocked.",
+        "blocked_but_ran blocked_but_ran",
+        lambda w: both(w, lambda r: r.update(decision={**AUDITED, "enforced": "block"})),
+    ),
+    (
+        "monitored-and-allowed",
+        "A call that a policy blocks is recorded in monitor mode as let through.",
+        "blocked_but_ran blocked_but_ran",
+        lambda w: both(w, lambda r: r.update(decision={**AUDITED, "enforced": "allow"})),
     ),
     (
         "withheld",

@@ -11,6 +11,7 @@ from typing import Any, Final
 import clean_cases
 from case_form import USUAL, Case, Cases, World
 from insider import (
+    ALLOWED,
     BEGIN,
     FILE,
     ISSUER,
@@ -20,6 +21,7 @@ from insider import (
     STRANGER,
     Content,
     Ledger,
+    Line,
     canonical,
     digest,
 )
@@ -329,6 +331,26 @@ def pruned(signer: SigningKey = RECORDER, **changes: Any) -> World:
     return cut(world, 4, signer, **{"open": (world.read.id,), **changes})
 
 
+def beside_pruned(*, call: bool) -> World:
+    """Return a pruned stream beside another one, which has a record under a grant that is nowhere.
+
+    Args:
+        call: It is a call, and otherwise the end of one that began before a fork.
+    """
+    world = clean_cases.small()
+    stream = world.ledger.stream()
+    task = world.ledger.task(stream, "read", signer=STRANGER)
+    if call:
+        task.call("read")
+        world.ledger.close(stream)
+        return cut(world, 4, open=(world.read.id,))
+    begun = Line({**task.said(), "id": world.ledger.id(), "action": {"tool": "read", "kind": "function"}})
+    begun.record.update(decision=dict(ALLOWED), time={"start": str(world.ledger.ns)})
+    task.outcome(begun)
+    world.ledger.close(stream)
+    return cut(world, 4, open=(world.read.id, begun.id))
+
+
 def approved(*, before: bool) -> World:
     """Return a pruned stream with a call by an approval that is not there.
 
@@ -632,6 +654,18 @@ def _partial(cases: Cases, small: Case) -> None:
             "A call of a task that began after the pruned records names an approval that is not there.",
             "pruned approval_missing",
             approved(before=False),
+        ),
+        (
+            "pruned-beside-invented-grant",
+            "Beside a pruned stream, a call ran under a grant that is nowhere, and that a pruning would have kept.",
+            "pruned unknown_grant",
+            beside_pruned(call=True),
+        ),
+        (
+            "pruned-beside-fork",
+            "Beside a pruned stream, a forked child ended a call whose intent and grant were pruned.",
+            "pruned chain_not_checked",
+            beside_pruned(call=False),
         ),
         (
             "pruned-by-stranger",

@@ -44,12 +44,14 @@ class Asked(NamedTuple):
         tokens: The grants, from the root on, or ``None`` if one is missing.
         proved: Whether the first record under it is proved to be what it says, its time included.
         wanted: Whether the leaf grant is to be returned.
+        due: Whether its grants are here whatever else is not.
     """
 
     usage: GrantUsage
     tokens: Sequence[str] | None
     proved: bool
     wanted: bool = False
+    due: bool = False
 
 
 class Judged(NamedTuple):
@@ -92,9 +94,9 @@ def _judge(request: Asked, trust: TrustStore | None, absent: str | None, add: _A
     use, tokens = request.usage, request.tokens
     _compare_counts(use, add)
     if tokens is None:
-        if absent is None:
+        if absent is None or request.due:
             message = "a grant of the chain is not in the evidence"
-            add("unknown_grant", message, use.place)
+            add("unknown_grant", message, use.ran or use.place)
         else:
             add("chain_not_checked", f"the chain was not checked: {absent}", use.place)
         return None
@@ -289,6 +291,7 @@ class Delegations:
         self,
         *,
         absent: str | None,
+        kept: bool = False,
         proved: Callable[[Place], bool] = lambda _: True,
         executor: Executor = in_process,
     ) -> None:
@@ -296,11 +299,12 @@ class Delegations:
 
         Args:
             absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
+            kept: Those under which a call was allowed may not: they were kept.
             proved: Returns whether the record at a place is proved to be what it says, its time included.
             executor: Runs the work.
         """
         judged = unjudged = 0
-        for verdict in executor(partial(judge_all, trust=self._trust, absent=absent), self._batches(proved)):
+        for verdict in executor(partial(judge_all, trust=self._trust, absent=absent), self._batches(proved, kept=kept)):
             judged, unjudged = judged + (verdict.holds is True), unjudged + (verdict.holds is None)
             if verdict.leaf is not None:
                 self._leaves[verdict.grant] = verdict.leaf
@@ -349,12 +353,13 @@ class Delegations:
             size += len(token)
         return tokens
 
-    def _batches(self, proved: Callable[[Place], bool]) -> Iterator[list[Asked]]:
+    def _batches(self, proved: Callable[[Place], bool], *, kept: bool) -> Iterator[list[Asked]]:
         batch: list[Asked] = []
         size = 0
         for usage in self._usages.values():
             tokens = self._tokens_of([hop.grant for hop in usage.said.chain])
-            batch.append(Asked(usage, tokens, proved(usage.place), usage.grant in self._leaves))
+            due = kept and usage.ran is not None
+            batch.append(Asked(usage, tokens, proved(usage.place), usage.grant in self._leaves, due))
             size += sum(map(len, tokens or ()))
             if len(batch) == _BATCH or size >= _BATCH_BYTES:
                 yield batch

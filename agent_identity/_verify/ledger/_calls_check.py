@@ -1,7 +1,8 @@
 """Checks intents and outcomes, tasks, and allowed calls, record by record (steps 5 and 6)."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import msgspec
@@ -36,6 +37,7 @@ _DEEPEST: Final = 10_000  # Tasks within tasks; no one opens as many, and each i
 
 _NEAR_HOPS: Final = 4_096
 _MAX_DOUBTS: Final = 100_000
+_SEVERAL: Final = 2
 _AFTER_END: Final = "call_after_task_end", "a call begins after the end of its task"
 _LATE_START: Final = "opening_after_call", "a task starts after its first call"
 _LATE_GRANT: Final = "opening_after_call", "a grant is recorded after the task that starts under it"
@@ -47,6 +49,14 @@ _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
 _CALLS: Final = (Intent, Outcome)
 _RAN: Final = frozenset({"success", "error", "cancelled", "routed", "suspended"})
+_LETS: Final = frozenset({"allow", "modify"})
+_NOTES: Final = frozenset({"allow", "audit"})
+_ENFORCED: Final[Mapping[str, Mapping[str, AbstractSet[str]]]] = {
+    "enforce": {"allow": _LETS, "warn": _LETS, "route": _LETS | {"escalate"}},
+    "monitor": {"allow": _NOTES, "warn": _NOTES, "block": {"audit"}, "route": {"audit"}},
+}
+"""By mode and effect, what is enforced where a call ran, or a route took it over."""
+
 _AS_DECIDED: Final = frozenset({"success", "error", "cancelled"})
 
 
@@ -156,12 +166,24 @@ class _Hop(NamedTuple):
     called: bool = False
 
 
+class _Openings(NamedTuple):
+    """The records that open a hop, over all streams.
+
+    Attributes:
+        stream: Their stream; the empty name stands for several.
+        starts: The number of starts among them.
+    """
+
+    stream: str
+    starts: int
+
+
 @final
 class OrderCheck:
     """The order of the records of each hop, stream after stream.
 
-    A hop that has a grant or a start in two streams is not judged: it went on in a forked process, in a stream that was
-    begun after a fault, or was taken up in several processes.
+    A hop that started more than once, and has a grant or a start in two streams, is not judged: it was taken up in
+    several processes, or again in a stream that was begun after a fault. There a grant may be recorded again.
 
     Args:
         findings: Takes what is found.
@@ -170,7 +192,7 @@ class OrderCheck:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._hops = self._new()
-        self._streams = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR_HOPS)
+        self._openings = SpillStore(orjson.dumps, lambda data: _Openings(*orjson.loads(data)), near=_NEAR_HOPS)
         self._doubts: dict[str, tuple[tuple[str, str], Place]] = {}
 
     @staticmethod
@@ -195,7 +217,7 @@ class OrderCheck:
         elif isinstance(record, TaskEnd):
             hop = hop._replace(ended=hop.ended + 1)
         else:
-            self._note(name, place.stream or "")
+            self._note(name, place.stream or "", starts=isinstance(record, TaskStart))
             if isinstance(record, TaskStart):
                 if hop.called and not hop.started:
                     self._doubt(name, _LATE_START, place)
@@ -218,14 +240,15 @@ class OrderCheck:
             partial: Records were left out or pruned, so that nothing can be said.
         """
         for hop, ((code, message), place) in () if partial else self._doubts.items():
-            if self._streams.get(hop.encode()) != "":
+            openings = self._openings.get(hop.encode())
+            once = openings is None or openings.starts < _SEVERAL
+            if openings is None or openings.stream or (once and (code, message) != _LATE_GRANT):
                 self._findings.add(_LINKS, code, message, place)
 
-    def _note(self, hop: str, stream: str) -> None:
-        """Note the stream in which a hop is opened; the empty name stands for several."""
-        known = self._streams.get(hop.encode())
-        if known is None or known not in ("", stream):
-            self._streams.put(hop.encode(), stream if known is None else "")
+    def _note(self, hop: str, stream: str, *, starts: bool) -> None:
+        """Note the stream in which a hop is opened, the empty name for several, and whether it starts again."""
+        known, number = self._openings.get(hop.encode()) or (stream, 0)
+        self._openings.put(hop.encode(), _Openings(known if known == stream else "", number + starts))
 
     def _doubt(self, hop: str, what: tuple[str, str], place: Place) -> None:
         if len(self._doubts) < _MAX_DOUBTS:
@@ -244,6 +267,8 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         stream: Its stream.
         seq: Its place.
         decided: Effect, enforced effect, mode and approval by which the call runs; ``None`` if it did not.
+        returned: Whether the body returned.
+        mode: The mode of the enforcer.
     """
 
     grant: str | None
@@ -253,6 +278,8 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stream: str
     seq: int
     decided: tuple[str, str, str, str | None] | None = None
+    returned: bool = False
+    mode: str | None = None
 
     def place(self) -> Place:
         """Return the place of the record."""
@@ -268,17 +295,24 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return msgspec.json.decode(data, type=cls)
 
     def fits(self, intent: "Call") -> bool:
-        """Return whether grant, tool and arguments are those of an intent, and a call that ran was decided as there.
+        """Return whether grant, tool, arguments and mode are those of an intent, and what ran was decided as there.
 
-        What inspectors and rules find in a result may turn ``allow`` into ``warn``, or change the result.
+        What inspectors and rules find in a result may turn ``allow`` into ``warn``, or change the result. The body of
+        a call that was handed to a route does not return, whatever becomes of the result of the route.
         """
-        if (self.grant, self.tool, self.arguments) != (intent.grant, intent.tool, intent.arguments):
+        if (self.grant, self.tool, self.arguments, self.mode) != (
+            intent.grant,
+            intent.tool,
+            intent.arguments,
+            intent.mode,
+        ):
             return False
         ran, allowed = self.decided, intent.decided
         if ran is None or allowed is None or ran == allowed:
             return True
         if ran[1] == "modify":
-            return ran[2:] == allowed[2:]
+            handed = allowed[0] == "route" and allowed[3] is None
+            return ran[2:] == allowed[2:] and not (handed and self.returned)
         return ran[0] == "warn" and allowed[0] == "allow" and ran[1:] == allowed[1:]
 
 
@@ -380,7 +414,9 @@ class Calls:
         call: Call | None = None
         if isinstance(record, _CALLS):
             grant = None if record.chain is None else record.chain[-1].grant
-            call = Call(grant, record.action.tool, record.action.args, record.id, stream, seq, _decided(record))
+            returned = isinstance(record, Outcome) and record.outcome == "success"
+            said = record.action.tool, record.action.args, record.id, stream, seq
+            call = Call(grant, *said, _decided(record), returned, record.decision.mode)
         place = Place(record.id, stream, seq) if call is None else call
         self._take_flow(record, place.place(), detail)
         self._order.take(record, place.place())
@@ -469,21 +505,36 @@ class Calls:
             use.count(concluded=isinstance(record, Outcome))
             if spent:
                 use.spend(call.tool, spent)
+        self._check_effect(record, call)
         if record.decision.effect == "block":
-            self._check_block(record, call)
             return
         if use is not None:
             use.allow(call.tool, int(record.time.start), call)
+            if isinstance(record, Intent):
+                use.ran = use.ran or call.place()
         else:
             message = "a call outside any task was allowed"
             self._findings.add(_GRANTS, "allowed_without_task", message, call.place())
 
-    def _check_block(self, record: Intent | Outcome, call: Call) -> None:
-        """Check that a blocked call did not run; monitor mode runs what it would block."""
-        ran = isinstance(record, Intent) or (record.intent is not None and record.outcome in _RAN)
-        if ran and record.decision.mode == "enforce":
+    def _check_effect(self, record: Intent | Outcome, call: Call) -> None:
+        """Check that a call that was blocked or handed to a route did not run; monitor mode runs what it would block.
+
+        The handler of a route may raise, but what returns is then no body.
+        """
+        if isinstance(record, Outcome) and (record.intent is None or record.outcome not in _RAN):
+            return
+        decision = record.decision
+        effect, enforced = decision.effect, decision.enforced
+        ruled = decision.approval is not None and enforced == "modify"
+        if decision.mode == "enforce" and effect == "block":
             message = "a call ran that was blocked"
-            self._findings.add(_GRANTS, "blocked_but_ran", message, call.place())
+        elif enforced not in _ENFORCED[decision.mode].get(effect, ()):
+            message = f"a call ran that was not let through: {effect!a} was enforced as {enforced!a}"
+        elif call.returned and effect == "route" and enforced in {"escalate", "modify"} and not ruled:
+            message = "a call ran that was handed to a route"
+        else:
+            return
+        self._findings.add(_GRANTS, "blocked_but_ran", message, call.place())
 
     def _conclude(self, call: Call, record: Outcome) -> None:
         outcome, decision = record.outcome, record.decision
@@ -520,7 +571,7 @@ class Calls:
             message = "an outcome stands before the intent that it names"
             self._findings.add(_LINKS, "outcome_before_intent", message, outcome.place())
         elif not outcome.fits(intent):
-            message = "grant, tool, arguments or decision of the outcome differ from its intent"
+            message = "grant, tool, arguments, mode or decision of the outcome differ from its intent"
             self._findings.add(_LINKS, "intent_mismatch", message, outcome.place())
 
 

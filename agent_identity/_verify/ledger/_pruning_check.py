@@ -86,8 +86,8 @@ def find_pruned(
 
 def find_kept(
     reader: LedgerReader, statements: Iterable[PruneStatement], trust: TrustStore | None, findings: Findings
-) -> Iterator[str]:
-    """Return the grants that were kept at each pruning: those that its statement names, all of them or none.
+) -> Iterator[str | None]:
+    """Return the grants that were kept at each pruning: those that its statement names, or ``None`` for all of them.
 
     A statement without a trusted key that counts gives no grants: anyone may have written it, and the file of grants
     beside it.
@@ -104,12 +104,15 @@ def find_kept(
         try:
             stated, signers = open_pruned(reader.pruned(pruned.stream) or b"", known)
             if stated != pruned or not any(key.key in signers and _counts(key, pruned) for key in sound):
+                yield None
                 continue
         except VerificationError:  # find_pruned reported it.
+            yield None
             continue
         tokens, state = reader.kept_grants(pruned)
         if state != "named":
             findings.add(_ALL, *_KEPT[state], Place(stream=pruned.stream))
+            yield None
         yield from tokens
 
 

@@ -47,6 +47,7 @@ LEDGER_STEPS: Final = (
 )
 _TRUST, _HEADS, _RECORDS, _GRANTS, _ALL, _ARGUMENTS = 1, 3, 4, 6, 7, 8
 _NS: Final = 1_000_000_000
+_PRUNED: Final = "it was pruned"
 
 
 @final
@@ -97,6 +98,7 @@ class LedgerCheck:
         self._denied: AbstractSet[str] = frozenset()
         self._visit: Visit | None = None
         self._excerpt = False
+        self._kept = True
         self._endless = 0
         self._delegations = Delegations(findings, _GRANTS, trust)
         self._approvals = ApprovalsCheck(findings, trust)
@@ -226,7 +228,10 @@ class LedgerCheck:
         if pruned:
             self._calls.gone = {intent for statement in pruned.values() for intent in statement.open}
         for token in find_kept(self._reader, pruned.values(), trust, self._findings):
-            self._delegations.add_kept(token)  # Before the records that need it.
+            if token is None:
+                self._kept = False
+            else:
+                self._delegations.add_kept(token)  # Before the records that need it.
         excerpt = find_excerpt(self._reader, names, self._findings)
         self._excerpt = excerpt is not None
         self._calls.partial = self._excerpt or bool(self._denied)
@@ -278,7 +283,9 @@ class LedgerCheck:
         self._calls.finish()
         self._conclude_doubts(log)
         absent = self._why_absent(missing)
-        self._delegations.settle(absent=absent, proved=_proof(log), executor=self._executor)
+        # A pruning keeps every grant under which a call may follow it.
+        kept = self._kept and absent == _PRUNED
+        self._delegations.settle(absent=absent, kept=kept, proved=_proof(log), executor=self._executor)
         self._conclude_approvals(log, absent)
         self._conclude_arguments()
         latest_ns = max((stream.latest_ns for stream in streams.values()), default=0)
@@ -293,7 +300,7 @@ class LedgerCheck:
             return "it is not in this excerpt"
         if self._denied:
             return "a stream cannot be read"
-        return "it was pruned" if self._findings.counts["pruned"] else None
+        return _PRUNED if self._findings.counts["pruned"] else None
 
     def _conclude_arguments(self) -> None:
         if self._disclosures is not None:

@@ -26,7 +26,7 @@ OF_TASK = {
 DIGESTS = {"a": "M" * 43, "b": "Q" * 43}
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
 MISSING = "the intent that the outcome names is missing, or has another outcome"
-MISMATCH = "grant, tool, arguments or decision of the outcome differ from its intent"
+MISMATCH = "grant, tool, arguments, mode or decision of the outcome differ from its intent"
 WITHOUT = "the outcome of a call that ran names no intent"
 OUTSIDE = "a call outside any task was allowed"
 
@@ -195,7 +195,7 @@ WARN, PERSON = {**ALLOW, "effect": "warn"}, {**ALLOW, "approval": STREAM}
         (PERSON, ALLOW, "success", False),
         (ALLOW, {**ALLOW, "effect": "route", "enforced": "escalate"}, "routed", True),
         (PERSON, {**ALLOW, "effect": "block", "enforced": "block"}, "denied", True),
-        (ALLOW, {**ALLOW, "mode": "monitor"}, "success", True),
+        (ALLOW, {**ALLOW, "mode": "monitor"}, "success", False),
     ],
 )
 def test_a_call_that_ran_was_decided_as_its_intent_says(
@@ -265,7 +265,7 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     """At its time, and where it stands; what is blocked is not, and outside any task nothing is."""
     use = use_of()
     reading = Reading(use).intent("i", seq=3)
-    call = Call(LEAF, "pay", DIGESTS["a"], id_of("i"), STREAM, 3, ("allow", "allow", "enforce", None))
+    call = Call(LEAF, "pay", DIGESTS["a"], id_of("i"), STREAM, 3, ("allow", "allow", "enforce", None), mode="enforce")
     assert use.said[:2] == [("count", ("concluded", False)), ("allow", "pay", 70, call)]
     use.said.clear()
     blocked = {**ALLOW, "effect": "block"}
@@ -449,6 +449,13 @@ def test_records_of_one_hop_out_of_order_contradict(stream: list[dict[str, Any]]
 def test_the_order_of_a_hop_in_several_streams_is_not_judged(streams: tuple[list[dict[str, Any]], ...]) -> None:
     """It went on in a fork, after a fault, or was taken up by several processes."""
     assert codes_of(*streams) == []
+
+
+def test_a_hop_that_starts_once_is_judged_wherever_its_grant_stands() -> None:
+    """What is taken up once has one order: a copy of its grant in another stream excuses nothing."""
+    again = [{**GRANT, "name": "again"}]
+    assert codes_of([GRANT, START, END, CALL, DONE], again) == [("call_after_task_end", "i")]
+    assert codes_of(again, [GRANT, CALL, DONE, START, END]) == [("opening_after_call", "task_start")]
 
 
 def test_what_monitor_mode_runs_after_the_end_is_no_contradiction() -> None:

@@ -254,7 +254,7 @@ def test_what_the_log_proves_is_concluded(monkeypatch: pytest.MonkeyPatch) -> No
     detail = "993 of 1,003 records in 2 streams"
     assert steps(findings) == {3: ("passed", detail), 4: ("passed", "1,002 records"), 8: ("not_checked", DIGESTS)}
     proof = ("proof", (key,))
-    settle = ("settle", ("absent", None), ("proved", proof), ("executor", in_process))
+    settle = ("settle", ("absent", None), ("kept", False), ("proved", proof), ("executor", in_process))
     assert said.said == [("finish",), settle, ("settle", proof, ("absent", None))]
 
 

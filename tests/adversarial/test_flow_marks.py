@@ -308,12 +308,12 @@ def test_a_disk_that_fails_after_the_write_gives_a_call_no_second_outcome(
 
 def test_an_outcome_that_no_ledger_can_hold_hides_no_result(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is recorded short, with its mark, and the result is delivered as that of any other act."""
-    read, told = flow.reads(office, EVIL, returns="untrusted"), guards.Description.outcome
+    read, told = flow.reads(office, EVIL, returns="untrusted"), guards.RecordBuilder.outcome
 
     def unfit(self: Any, *arguments: Any, **more: Any) -> Any:
         return partial(told(self, *arguments, **more), error="\ud800")
 
-    monkeypatch.setattr(guards.Description, "outcome", unfit)
+    monkeypatch.setattr(guards.RecordBuilder, "outcome", unfit)
     with office.task(EVERYTHING, request=REQUEST):
         assert read() == EVIL
     assert flow.marks(office)[-1] == ("result", "untrusted")
@@ -338,7 +338,7 @@ def test_a_mark_does_not_depend_on_the_outcome(office: Any, where: str, broken: 
         if where == "ended elsewhere":
             patch.setattr(Call, "conclude", lambda _: False)
         else:
-            patch.setattr(guards.Description, "outcome", lambda *_, **__: 1 / 0)
+            patch.setattr(guards.RecordBuilder, "outcome", lambda *_, **__: 1 / 0)
         if broken:
             failed.append(True)
             with pytest.raises(ContentBlocked) as caught:

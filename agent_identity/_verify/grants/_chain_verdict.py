@@ -83,7 +83,7 @@ def _judge(request: Asked, trust: TrustStore | None, absent: str | None, add: _A
     if tokens is None:
         if absent is None or request.due:
             message = "a grant of the chain is not in the evidence"
-            add("unknown_grant", message, use.ran or use.place)
+            add("unknown_grant", message, use.place)
         else:
             add("chain_not_checked", f"the chain was not checked: {absent}", use.place)
         return None

@@ -179,7 +179,7 @@ class Delegations:
         size = 0
         for usage in self._usages.values():
             tokens = self._tokens_of([hop.grant for hop in usage.said.chain])
-            due = kept and usage.ran is not None
+            due = kept and usage.ran
             batch.append(Asked(usage, tokens, proved(usage.place), usage.grant in self._leaves, due))
             size += sum(map(len, tokens or ()))
             if len(batch) == _BATCH or size >= _BATCH_BYTES:

@@ -926,6 +926,29 @@ def test_a_call_whose_body_asks_itself_keeps_its_mark(office: Any) -> None:
     assert desk.verdict() == set()
 
 
+def test_one_suspension_that_is_resumed_twice_accuses_nobody(office: Any) -> None:
+    """A run that goes back to a checkpoint goes on from it once more: two calls name one outcome, and all verifies."""
+    desk = office(guard="protect")
+
+    def send(to: str) -> str:
+        """Send after a question of its own."""
+        desk.sent.append(f"{to} {interrupt('sure?')}")
+        return "sent"
+
+    desk.tools = lambda: [protect(StructuredTool.from_function(send), desk.enforcer, labels=[], returns="trusted")]
+    graph = desk.graph(SEND)
+    desk.ask(graph)
+    at = graph.get_state(THREAD).config
+    for _ in range(2):
+        with desk.task():
+            graph.invoke(Command(resume="yes"), at)
+    assert desk.sent == [f"{EVIL} yes"] * 2
+    first, *_ = (one for one in records.read(desk.directory) if getattr(one, "outcome", None) == "suspended")
+    resumed = [one.resumes for one in records.read(desk.directory) if isinstance(one, records.Intent)]
+    assert resumed == [None, first.id, first.id]
+    assert desk.verdict() == set()
+
+
 SECOND: str = """
 import json, sys
 from pathlib import Path

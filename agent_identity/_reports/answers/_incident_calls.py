@@ -308,16 +308,18 @@ class IncidentCalls:
         self.last_ns = max(self.last_ns, *(call.at_ns for call in group.calls))
         self._count_path(group, len(ran), refused)
         if group.grants:
-            leaf = group.grants[-1]
-            if ran:
-                self.under.setdefault(leaf, Counter())[group.tool] += len(ran)
-            self.refused[leaf] += refused
-            self.sources.setdefault(leaf, set()).add(group.source)
+            self._count_authority(group, group.grants[-1], len(ran), refused)
         if ran:
             first = min(ran, key=lambda call: (call.at_ns, id_order(call.record)))
             last = max(call.at_ns for call in ran)
             for kind, name in _reached(group):
                 self._reach(kind, name, Reach(len(ran), first.at_ns, last, first.record))
+
+    def _count_authority(self, group: CallGroup, leaf: str, ran: int, refused: int) -> None:
+        if ran:
+            self.under.setdefault(leaf, Counter())[group.tool] += ran
+        self.refused[leaf] += refused
+        self.sources.setdefault(leaf, set()).add(group.source)
 
     def _count_path(self, group: CallGroup, ran: int, refused: int) -> None:
         key = (group.principal or "", group.agents)

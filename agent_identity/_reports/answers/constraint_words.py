@@ -58,16 +58,21 @@ def _several(values: object, between: str = " or ") -> str:
 
 
 def _value(value: object) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(value).lower() if value is not None else "null"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, int | float):
         return f"{value:,}"
     if is_array(value):
         return f"a list of {_several(value, ' and ')}" if value else "an empty list"
     if is_mapping(value):
         return f"an object with {_several([str(key) for key in value], ' and ')}" if value else "an empty object"
-    text = str(value)
-    return text if text and not any(character.isspace() for character in text) else f"“{text}”"
+    return _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    return text if text and not any(map(str.isspace, text)) else f"“{text}”"
 
 
 _CLAUSES: Final[Mapping[str, str]] = {"all": " and ", "any": " or "}

@@ -52,11 +52,16 @@ def sentence(found: IncidentReport) -> str:
         return f"{_calls(found)}; none was refused{_stopped(found)}."
     if len(parties) == 1:
         return f"{_tried(refusals)}: refused{_stopped(found)}."
-    named = sorted(parties.values(), key=lambda ones: -sum(one.count for one in ones))
+    return _crowd(list(parties.values()), len(found.revocations))
+
+
+def _crowd(parties: Sequence[Sequence[Refusal]], revocations: int) -> str:
+    """Return what several agents tried, those with the most refusals first."""
+    named = sorted(parties, key=lambda ones: -sum(one.count for one in ones))
     words = [f"{_who(ones[0])} tried {_tools(ones)}" for ones in named[:_FEW]]
     more = [f"{len(named) - _FEW:,} more"] if len(named) > _FEW else []
-    total = sum(one.count for one in refusals)
-    stops = f"; {counted(len(found.revocations), 'revocation')}" if found.revocations else ""
+    total = sum(one.count for ones in parties for one in ones)
+    stops = f"; {counted(revocations, 'revocation')}" if revocations else ""
     return f"{counted(total, 'call')} refused: {_several([*words, *more])}{stops}."
 
 

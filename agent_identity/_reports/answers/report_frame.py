@@ -1,7 +1,7 @@
 """The frame of every report: the sources, the verdicts, the keys, the period, and what is not shown."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import Field, dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, cast, final
 
@@ -187,6 +187,10 @@ NO_KEYS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 """The keys of a source that was read without any."""
 
 
+def _shown(members: Iterable[Field[object]]) -> list[str]:
+    return [member.name for member in members if FOR_PAGES.keys().isdisjoint(member.metadata)]
+
+
 def plain(value: object, name: str = "") -> object:
     """Return a result in dicts, lists, texts, whole numbers, booleans and ``None``.
 
@@ -200,12 +204,11 @@ def plain(value: object, name: str = "") -> object:
     if isinstance(value, Frame):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
-        shown = (field.name for field in fields(value) if FOR_PAGES.keys().isdisjoint(field.metadata))
-        return {name: plain(getattr(value, name), name) for name in shown}
-    if is_mapping(value) or isinstance(value, msgspec.Struct):
-        facts = cast("object", msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else value)
-        members = cast("Mapping[object, object]", facts)
-        return {str(key): plain(item, str(key)) for key, item in members.items()}
+        return {one: plain(getattr(value, one), one) for one in _shown(fields(value))}
+    if isinstance(value, msgspec.Struct):
+        return plain(cast("object", msgspec.to_builtins(value)), name)
+    if is_mapping(value):
+        return {str(key): plain(item, str(key)) for key, item in value.items()}
     if is_array(value):
         return [plain(item) for item in value]
     return str(value) if type(value) is int and name.endswith("_ns") else value

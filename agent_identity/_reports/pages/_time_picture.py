@@ -67,11 +67,7 @@ def time_picture(marks: Sequence[Mark], *, id_: str, title: str, axis: tuple[int
     first, last = axis or (min(mark.at_ns for mark in marks), max(mark.at_ns for mark in marks))
     lanes = _lanes(marks)
     span = max(1, last - first)
-    bins: Counter[tuple[int, int, MarkKind]] = Counter()
-    for mark in marks:
-        lane = lanes.get(mark.lane, _MAX_LANES - 1)
-        number = _BINS + 1 if mark.at_ns > last else max(0, mark.at_ns - first) * _BINS // span
-        bins[lane, number, mark.kind] += mark.count
+    bins = _binned(marks, lanes, first, last)
     rows = min(len({mark.lane for mark in marks}), _MAX_LANES)
     height = _TOP + rows * _LANE + 62
     width = _LEFT + _WIDTH + _RIGHT
@@ -90,6 +86,18 @@ def time_picture(marks: Sequence[Mark], *, id_: str, title: str, axis: tuple[int
         height=height,
         viewBox=f"0 0 {width} {height}",
     )
+
+
+def _binned(
+    marks: Iterable[Mark], lanes: Mapping[str, int], first: int, last: int
+) -> Counter[tuple[int, int, MarkKind]]:
+    """Return the marks by lane, place on the axis and kind."""
+    bins: Counter[tuple[int, int, MarkKind]] = Counter()
+    for mark in marks:
+        lane = lanes.get(mark.lane, _MAX_LANES - 1)
+        number = _BINS + 1 if mark.at_ns > last else max(0, mark.at_ns - first) * _BINS // max(1, last - first)
+        bins[lane, number, mark.kind] += mark.count
+    return bins
 
 
 def _lanes(marks: Iterable[Mark]) -> Mapping[str, int]:

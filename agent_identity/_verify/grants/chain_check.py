@@ -96,7 +96,7 @@ def _judge(request: Asked, trust: TrustStore | None, absent: str | None, add: _A
     if tokens is None:
         if absent is None or request.due:
             message = "a grant of the chain is not in the evidence"
-            add("unknown_grant", message, use.ran or use.place)
+            add("unknown_grant", message, use.place)
         else:
             add("chain_not_checked", f"the chain was not checked: {absent}", use.place)
         return None
@@ -358,7 +358,7 @@ class Delegations:
         size = 0
         for usage in self._usages.values():
             tokens = self._tokens_of([hop.grant for hop in usage.said.chain])
-            due = kept and usage.ran is not None
+            due = kept and usage.ran
             batch.append(Asked(usage, tokens, proved(usage.place), usage.grant in self._leaves, due))
             size += sum(map(len, tokens or ()))
             if len(batch) == _BATCH or size >= _BATCH_BYTES:

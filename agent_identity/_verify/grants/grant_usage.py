@@ -40,7 +40,7 @@ class GrantUsage:
         stated_intents: The number of intents that the ends of the task state.
         stated_outcomes: The number of outcomes that the ends of the task state.
         end: Where the task ended.
-        ran: The first intent of an allowed call.
+        ran: Whether an intent of an allowed call is under it.
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class GrantUsage:
         self.last: Placed = place
         self.intents = self.outcomes = self.stated_intents = self.stated_outcomes = 0
         self.end: Place | None = None
-        self.ran: Place | None = None
+        self.ran = False
         self._stream: str | None = None
         self._begun = 0
         self._stated = (0, 0)
@@ -92,7 +92,7 @@ class GrantUsage:
         # Sums of stated counts may exceed the integers that JSON can hold.
         counts = (self.intents, self.outcomes, str(self.stated_intents), str(self.stated_outcomes))
         begun = (self._stream, self._begun, *map(str, self._stated), self.end and tuple(self.end))
-        return orjson.dumps((said, done, counts, begun, self.ran and tuple(self.ran)))
+        return orjson.dumps((said, done, counts, begun, self.ran))
 
     @classmethod
     def unpacked(cls, data: bytes) -> "GrantUsage":
@@ -108,7 +108,7 @@ class GrantUsage:
         usage.stated_intents, usage.stated_outcomes = map(int, counts[2:])
         usage._stream, usage._begun, usage._stated = stream, begun, (int(intents), int(outcomes))
         usage.end = None if end is None else Place(*end)
-        usage.ran = None if ran is None else Place(*ran)
+        usage.ran = ran
         return usage
 
     def count(self, *, concluded: bool) -> None:

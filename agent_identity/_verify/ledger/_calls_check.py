@@ -510,8 +510,7 @@ class Calls:
             return
         if use is not None:
             use.allow(call.tool, int(record.time.start), call)
-            if isinstance(record, Intent):
-                use.ran = use.ran or call.place()
+            use.ran = use.ran or isinstance(record, Intent)
         else:
             message = "a call outside any task was allowed"
             self._findings.add(_GRANTS, "allowed_without_task", message, call.place())

@@ -104,8 +104,7 @@ def table(rows: Sequence[Sequence[str]], indent: str = "  ", room: int | None = 
     widths = [max(map(width, cells)) for cells in zip(*rows, strict=True)]
     if room is None or not widths or _taken(widths[:-1], indent) + min(widths[-1], _NARROW) <= room:
         return [_line(row, widths, indent, room) for row in rows]
-    words = [max(width(word) for cell in cells for word in cell.split() or [""]) for cells in zip(*rows, strict=True)]
-    least = [max(one, min(most, _COLUMN)) for one, most in zip(words, widths, strict=True)]
+    least = _least(rows, widths)
     if _taken(least, indent) - _GAP <= room:
         shrunk = _shrunk(widths, least, room - len(indent) - _GAP * (len(widths) - 1))
         return [_broken(row, shrunk, indent) for row in rows]
@@ -115,6 +114,12 @@ def table(rows: Sequence[Sequence[str]], indent: str = "  ", room: int | None = 
 
 _GAP: Final = 2
 _COLUMN: Final = 16  # Columns to which a cell is broken at least.
+
+
+def _least(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> list[int]:
+    """Return the columns that each cell of a column takes at least, so that no word is broken."""
+    words = [max(width(word) for cell in cells for word in cell.split() or [""]) for cells in zip(*rows, strict=True)]
+    return [max(one, min(most, _COLUMN)) for one, most in zip(words, widths, strict=True)]
 
 
 def _taken(widths: Sequence[int], indent: str) -> int:

@@ -159,7 +159,7 @@ export function readExcerpt(e) { // ledger 14
   const file = readFile(e.folder, "excerpt.json"), small = file?.bytes.length <= 2 ** 24;
   const parts = small ? readCanonical(file.bytes) : undefined;
   if (!file) return;
-  e.report("excerpt"); e.partial = true;
+  e.report("excerpt"); e.partial = e.excerpted = true;
   if (isExcerpt(parts)) e.excerpt = parts.streams;
   else e.report("bad_excerpt");
 }
@@ -205,6 +205,7 @@ function judgeStatement(e, stream) {
   const { good, bad } = note && e.trust ? noteSigners(note, origin, e.trust.recorders()) : {};
   if (!note || note.lines.length !== 2 || note.lines[0] !== "agent-identity pruned v1" || !isStatement(s) || bad ||
     s.stream !== stream.id || s.origin !== origin || BigInt(s.size) > last) return e.report("bad_pruning", at);
+  e.keptLacks++; // one statement more whose grants are not here, until they are taken
   if (!e.trust) return s;
   const own = good.filter((k) => e.trust.signsFor(k, origin)), sound = own.filter((k) => !has(k, "revoked_since"));
   if (!own.length) e.report("unknown_key", at);
@@ -214,7 +215,9 @@ function judgeStatement(e, stream) {
     if (sound.every((k) => k.certified)) e.report("valid_by_own_clock", at);
     const kept = readFile(e.folder, "ledger", stream.id, `grants-${s.grants.digest}.jsonl`)?.bytes ?? Buffer.alloc(0);
     const tokens = kept.toString("latin1").split("\n").slice(0, -1), count = Number(s.grants.count);
-    if (b64u(sha256(kept)) === s.grants.digest && tokens.length === count) e.keptGrants.push(...tokens);
+    if (b64u(sha256(kept)) === s.grants.digest && tokens.length === count) {
+      e.keptGrants.push(...tokens); e.keptLacks--;
+    }
     else e.report(tokens.length < count ? "kept_grants_missing" : "kept_grants_changed", at);
   }
   return s;

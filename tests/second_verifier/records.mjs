@@ -16,6 +16,14 @@ const without = (o, key) => pick(o, ...Object.keys(o).filter((k) => k !== key));
 export const hopOf = (r) => r.chain?.at(-1).grant;
 const isAllowed = (r) => (r.kind === "intent" || r.kind === "outcome") && r.decision.effect !== "block";
 const enforced = (r) => r.decision.mode === "enforce";
+/** Whether a decision lets a call run, or hands it over (record 12). */
+const letsRun = ({ mode, effect, enforced: by }) => (mode === "enforce" ?
+  (["allow", "warn", "route"].includes(effect) && ["allow", "modify"].includes(by)) ||
+    (effect === "route" && by === "escalate") :
+  by === "audit" || (["allow", "warn"].includes(effect) && by === "allow"));
+/** Whether a policy handed the call to a route, so that its body does not return (record 12). */
+const handedOver = ({ effect, enforced: by, approval }) => effect === "route" &&
+  (by === "escalate" || (by === "modify" && approval === undefined));
 const passed = (d) => d.effect === "route" && d.enforced === "allow";
 export function judgeRecords(e) {
   const kinds = group(e.records, (one) => one.r.kind), of = (kind) => kinds.get(kind) ?? [];
@@ -53,13 +61,14 @@ function pairCalls(e) { // rule 10: which outcome takes which intent
 function judgeCalls(e, of) { // Rules 9 to 12
   pairCalls(e);
   for (const one of of("outcome")) {
-    const { r } = one, { approval, effect } = r.decision;
+    const { r } = one, { approval } = r.decision;
     if (r.intent === undefined) {
       const refused = ["denied", "routed"].includes(r.outcome) || (r.outcome === "suspended" && approval);
       if (!refused) e.report(enforced(r) ? "outcome_without_intent" : "unrecorded_intent", one); // record 9
       continue;
     }
-    if (effect === "block" && enforced(r) && r.outcome !== "denied") e.report("blocked_but_ran", one); // record 12
+    const wrong = r.outcome === "success" && handedOver(r.decision); // record 12
+    if (r.outcome !== "denied" && (wrong || !letsRun(r.decision))) e.report("blocked_but_ran", one);
     const intent = e.intentOf.get(one), hidden = e.excerpt || e.denied || e.open.has(r.intent);
     if (!intent) { if (!hidden) e.report("intent_missing", one); }
     else if (intent.stream === one.stream && intent.place > one.place) e.report("outcome_before_intent", one);
@@ -67,18 +76,19 @@ function judgeCalls(e, of) { // Rules 9 to 12
   }
   for (const one of of("intent")) {
     if (!e.outcomeOf.has(one) && !e.doubled.has(one)) e.report("unknown_outcome", one); // record 11
-    if (one.r.decision.effect === "block" && enforced(one.r)) e.report("blocked_but_ran", one); // record 12
+    if (!letsRun(one.r.decision)) e.report("blocked_but_ran", one); // record 12
   }
 }
 function isPair(intent, r) { // record 10
   const [a, b] = [intent.decision, r.decision];
   if (hopOf(intent) !== hopOf(r) || intent.action.tool !== r.action.tool ||
-    intent.action.args !== r.action.args) return false;
-  if (!enforced(intent) || !enforced(r) || [a, b].some((d) => d.effect === "block") ||
+    intent.action.args !== r.action.args || a.mode !== b.mode) return false;
+  if (!enforced(r) || [a, b].some((d) => d.effect === "block") ||
     !RAN.includes(r.outcome)) return true;
-  const alike = b.enforced === "modify" || (a.enforced === b.enforced &&
-    (a.effect === b.effect || (a.effect === "allow" && b.effect === "warn")));
-  return alike && a.approval === b.approval;
+  const alike = a.enforced === b.enforced && (a.effect === b.effect || (a.effect === "allow" && b.effect === "warn"));
+  const routed = r.outcome === "success" && a.effect === "route" && a.approval === undefined;
+  const changed = b.enforced === "modify" && !routed; // a result that a policy changed
+  return (alike || changed) && a.approval === b.approval;
 }
 function judgeChains(e, of) { // Rules 15 to 18: what records say of their grants
   const tokens = new Map([...e.keptGrants, ...of("grant").map(({ r }) => r.grant.token)].map((t) => [tokenHash(t), t]));
@@ -87,7 +97,7 @@ function judgeChains(e, of) { // Rules 15 to 18: what records say of their grant
   for (const [, all] of e.hops) {
     const [first] = all, chain = first.r.chain.map((c) => tokens.get(c.grant));
     let grants;
-    if (chain.includes(undefined)) e.report(e.partial || e.missing ? "chain_not_checked" : "unknown_grant", first);
+    if (chain.includes(undefined)) e.report(mayBeElsewhere(e, all) ? "chain_not_checked" : "unknown_grant", first);
     else if (e.trust) {
       const result = verifyChain(chain, e.trust);
       grants = result.grants;
@@ -105,6 +115,12 @@ function judgeChains(e, of) { // Rules 15 to 18: what records say of their grant
     if (isAllowed(one.r) && !one.r.task) e.report("allowed_without_task", one);
   }
   judgeUses(e, of("outcome"));
+}
+/** Whether a grant of a hop that is not here may be one that the evidence lacks by right (record 16). */
+function mayBeElsewhere(e, all) {
+  if (e.missing || e.excerpted || e.denied || e.keptLacks) return true;
+  return e.partial && !all.some(({ r }) => r.kind === "intent" && isAllowed(r) &&
+    r.chain.some((c) => e.token(c.grant) === undefined));
 }
 /** A key that signed at `iat`: revoked, or certified (record 16 and 22). */
 function judgeIssuer(e, issuer, iat, one, first) {
@@ -150,14 +166,15 @@ function judgeHop(e, all) { // Rules 13 and 14: numbers and order of a hop
   const sum = { intents: 0, outcomes: 0 }, most = { intents: 0, outcomes: 0 };
   const streams = group(all, (one) => one.stream);
   const opened = [...streams.values()].filter((own) => own.some((one) => ["grant", "task_start"].includes(one.r.kind)));
-  let found = e.partial || opened.length > 1;
+  const starts = all.filter((one) => one.r.kind === "task_start").length, twice = opened.length > 1;
+  let found = e.partial || (twice && starts > 1);
   for (const [, own] of streams) {
     const n = { task_start: 0, task_end: 0, grant: 0, intent: 0, taken: 0 };
     for (const one of own) {
       const { kind } = one.r, ended = n.task_start && n.task_end >= n.task_start;
       let wrong = kind === "intent" && enforced(one.r) && ended ? "call_after_task_end" : undefined;
       if (kind === "task_start" && !n.task_start && n.intent) wrong = "opening_after_call";
-      if (kind === "grant" && !n.grant && n.task_start) wrong = "opening_after_call";
+      if (kind === "grant" && !n.grant && n.task_start && !twice) wrong = "opening_after_call";
       if (wrong && !found) { found = true; e.report(wrong, one); }
       if (kind === "task_end") {
         const takes = n.taken < n.task_start;

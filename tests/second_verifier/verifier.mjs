@@ -29,7 +29,8 @@ class Evidence {
   constructor(folder) {
     Object.assign(this, { folder, findings: [], streams: new Map(), heads: new Map(), states: [], records: [] });
     Object.assign(this, { seen: [], keptGrants: [], open: new Set(), checkpoint: null, trust: null });
-    Object.assign(this, { partial: false, denied: false, missing: false, proved: false });
+    Object.assign(this, { partial: false, excerpted: false, denied: false, missing: false, proved: false,
+      keptLacks: 0 });
   }
   report(code, at = {}) { // `at`: a placed record, or { stream, seq, record }
     const { stream, seq, record } = at.r ? { stream: at.stream.id, seq: at.place, record: at.r.id } : at;

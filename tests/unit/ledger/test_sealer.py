@@ -689,7 +689,7 @@ def test_a_thread_that_works_breathes_and_tells(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_thread_is_a_daemon_with_a_name(opened: Open) -> None:
     """It keeps no process alive, and whoever looks at a process sees whose it is; there is one at a time."""
-    sealing = opened()._sealing
+    sealing = opened().sealing
     thread = sealing._thread
     assert (thread.name, thread.daemon, thread.is_alive()) == ("agent-identity-sealing", True, True)
     sealing.start()

@@ -57,7 +57,7 @@ FRAMEWORKS: Final = (
     Framework("google_adk", "google.adk", "google-adk", "2.5", "2.13.0", "Runner"),
     Framework("claude_agent", "claude_agent_sdk", "claude-agent-sdk", "0.2.189", "0.2.189", "ClaudeAgentOptions"),
     Framework("crewai", "crewai", "crewai", "1.15.29", "1.15.30", "Crew"),
-    Framework("strands", "strands", "strands-agents", "1.50", "1.62.0", "ToolContext"),
+    Framework("strands", "strands", "strands-agents", "1.62", "1.62.0", "ToolContext"),
     Framework(
         "agent_framework", "agent_framework", "agent-framework-core", "1.13", "1.23.0", "FunctionInvocationContext"
     ),

@@ -230,8 +230,6 @@ class Approvals:
         try:
             self._check(call, task, channel, ruling)
             self._check_first(call, ruling)
-            wall = self._clock.wall_ns()
-            _check_time(call, ruling, wall // _NS)  # Again: the shared state may have taken longer than it has left.
         except Denied as denied:
             self._forget(held.name)
             if denied.code == "approval_rejected":
@@ -239,7 +237,7 @@ class Approvals:
             elif denied.code == "approval_expired":
                 self._record(call, channel, "expired", held)
             raise
-        self._record(call, channel, "approved", held, wall)
+        self._record(call, channel, "approved", held)
         call.approved_by(principal_fact(ruling.approver).id)
         self._forget(held.name)
 
@@ -499,7 +497,8 @@ class Approvals:
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""
             raise Denied(f"{call.tool}: rejected by {approver.id}{why}", code="approval_rejected")
-        _check_time(call, ruling, self._now())
+        if not ruling.decided_at - SKEW <= self._now() < ruling.expires_at:
+            raise refused.expired(call.tool)
 
     def _check_first(self, call: Call, ruling: Ruling) -> None:
         now, last = self._now(), ruling.expires_at
@@ -513,16 +512,8 @@ class Approvals:
         if not first:
             raise Denied(f"{call.tool}: the approval was used before; ask again", code="approval_used")
 
-    def _record(
-        self,
-        call: Call,
-        channel: Approval,
-        status: ApprovalStatus,
-        about: ApprovalRequest | Held,
-        wall: int | None = None,
-    ) -> None:
-        facts = cast("Task", call.task).facts._asdict()
-        time = Time.at(self._clock.wall_ns() if wall is None else wall)
+    def _record(self, call: Call, channel: Approval, status: ApprovalStatus, about: ApprovalRequest | Held) -> None:
+        facts, time = cast("Task", call.task).facts._asdict(), Time.at(self._clock.wall_ns())
         state = approval_state(status, about, channel)
         self._ledger.append(partial(records.Approval, **facts, time=time, action=call.action, approval=state))
 
@@ -542,9 +533,3 @@ class Approvals:
 
     def _now(self) -> int:
         return self._clock.wall_ns() // _NS
-
-
-def _check_time(call: Call, ruling: Ruling, now: int) -> None:
-    """Refuse a ruling outside its validity."""
-    if not ruling.decided_at - SKEW <= now < ruling.expires_at:
-        raise refused.expired(call.tool)

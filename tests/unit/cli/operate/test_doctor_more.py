@@ -372,8 +372,8 @@ tools = [AgentTool("pay"), AgentTool("read")]
 @pytest.mark.parametrize(
     ("version", "detail"),
     [
-        ("1.60.1", "which its adapter was tested with"),
-        ("1.49", "older than 1.50, the lowest that its adapter was tested with"),
+        ("1.62.0", "which its adapter was tested with"),
+        ("1.60.1", "older than 1.62, the lowest that its adapter was tested with"),
         ("99.0", "newer than 1.62.0, the newest that its adapter was tested with"),
     ],
 )

@@ -3,8 +3,8 @@
 from dataclasses import fields
 from typing import Any
 
+from agent_identity import Report, Verifier
 from agent_identity._verify.inputs.sources import directory_of, is_bundle
-from agent_identity.audit import Report, Verifier
 
 _SHARED = {field.name for field in fields(Verifier)} - {"trust"}
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity import Scope
+from agent_identity import Report, Scope
 from agent_identity._identity.common.ids import id_of
-from agent_identity.audit import Report, prove, story
+from agent_identity.audit import prove, story
 from agent_identity.cli import main, program
 from agent_identity.cli.terminal import signing
 from agent_identity.errors import ConfigurationError

@@ -7,9 +7,8 @@ import pytest
 from checking import check
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._ledger import sealer as sealing
-from agent_identity.identity import Agent, Human
 from agent_identity.options import Telemetry
 
 

@@ -21,9 +21,8 @@ import pytest
 from checking import check
 
 import agent_identity
-from agent_identity import Enforcer
+from agent_identity import Enforcer, Report
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.audit import Report
 from agent_identity.options import DigestKeys
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope
 from agent_identity._directory.rotation import rotate
+from agent_identity._identity.common.ids import Ids
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.audit import Report
-from agent_identity.identity import Agent, Human, Ids, RandomIds
+from agent_identity.identity import RandomIds
 from agent_identity.options import Durability, Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -10,11 +10,11 @@ import pytest
 from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._directory.open import prepare
 from agent_identity.delegation import Peer
 from agent_identity.errors import Routed, StateError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
 from agent_identity.options import Telemetry

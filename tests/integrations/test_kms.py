@@ -9,9 +9,9 @@ import pytest
 from checking import check
 from securesystemslib.signer import CryptoSigner
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustedKey, TrustStore
+from agent_identity.identity import RandomIds, SystemClock, TrustedKey, TrustStore
 from agent_identity.integrations.keys.securesystemslib import SecuresystemslibSigner
 from agent_identity.options import DigestKeys, Ledger
 

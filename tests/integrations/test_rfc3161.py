@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
-from agent_identity.identity import Agent, Human
 from agent_identity.integrations.rfc3161 import Anchor, Authority
 from agent_identity.options import Transparency
 from agent_identity.testing import FixedClock

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._directory.open import prepare
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
 PATH = os.pathsep.join(path for path in sys.path if path)

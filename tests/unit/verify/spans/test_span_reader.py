@@ -20,13 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import test_spans as spans
 from checking import check
 
-from agent_identity import Enforcer
+from agent_identity import Enforcer, Report
 from agent_identity._spans.otlp_json import Document
 from agent_identity._verify.grants import chain_check
 from agent_identity._verify.ledger import index as ledger_index
 from agent_identity._verify.spans import _coverage as coverage
 from agent_identity._verify.spans import spans_check
-from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey
 from agent_identity.options import Telemetry

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent_identity._inspection.phrases import Canaries, InjectionHints, Markers
     from agent_identity._inspection.running import Selected
     from agent_identity._inspection.secret_tokens import Secrets
+    from agent_identity._inspection.stream_windows import Progress
     from agent_identity._inspection.urls import Urls
 else:
     from agent_identity._common.lazy import lazily
@@ -32,6 +33,7 @@ else:
             "agent_identity._inspection.phrases": ("Canaries", "InjectionHints", "Markers"),
             "agent_identity._inspection.running": ("Selected",),
             "agent_identity._inspection.secret_tokens": ("Secrets",),
+            "agent_identity._inspection.stream_windows": ("Progress",),
             "agent_identity._inspection.urls": ("Urls",),
         },
     )
@@ -46,6 +48,7 @@ __all__ = [
     "Markers",
     "Match",
     "PersonalData",
+    "Progress",
     "Secrets",
     "Selected",
     "TextInspector",

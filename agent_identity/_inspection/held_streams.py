@@ -7,10 +7,10 @@ from itertools import chain, takewhile
 from typing import Final, NamedTuple, final
 
 from agent_identity._common.narrowing import is_dict
-from agent_identity._inspection._stream_windows import InspectorStream
 from agent_identity._inspection._texts import tail_of
 from agent_identity._inspection.document import MAX_DEPTH, members_of
 from agent_identity._inspection.running import Inspection
+from agent_identity._inspection.stream_windows import InspectorStream
 from agent_identity._inspection.transform import (
     Edits,
     Piece,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic, Literal, TypeVar, final
 
-from agent_identity._inspection._stream_windows import InspectorStream, Progress, StreamInspector, StreamWindow
 from agent_identity._inspection.document import MAX_CHARACTERS
 from agent_identity._inspection.inspector import TextInspector, inspect_texts
+from agent_identity._inspection.stream_windows import InspectorStream, Progress, StreamInspector, StreamWindow
 from agent_identity._policy.decision.patterns import check_patterns, matches
 from agent_identity._policy.decision.places import Problem
 from agent_identity._policy.decision.request import Content, Direction, Finding, Inspector

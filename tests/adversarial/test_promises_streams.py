@@ -11,9 +11,8 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 
 from agent_identity import Effect, Finding, Rule, RuleSet, Scope
-from agent_identity._inspection import _stream_windows as stream_windows
 from agent_identity._inspection import _texts as texts
-from agent_identity._inspection._stream_windows import Progress
+from agent_identity._inspection import stream_windows
 from agent_identity._inspection.inspector import inspect_texts
 from agent_identity.constraints import Contains
 from agent_identity.errors import ContentBlocked, Denied
@@ -24,6 +23,7 @@ from agent_identity.inspection import (
     Markers,
     Match,
     PersonalData,
+    Progress,
     Secrets,
     Selected,
     TextInspector,

@@ -16,8 +16,6 @@ from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.store.workers import executor
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Doubted", "find_doubted"]
-
 Doubted: TypeAlias = Callable[[str, int], bool]
 """Returns whether the record of a stream at a place, from 1, is in doubt."""
 

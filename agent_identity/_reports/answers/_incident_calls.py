@@ -13,8 +13,6 @@ from agent_identity._record.parts import Hop, Principal, Resource
 from agent_identity._reports.answers.facts import CallFact
 from agent_identity._verify.store.spill_store import SpillStore
 
-__all__ = ["MAX_OPEN", "CallGroup", "CallRow", "CallState", "IncidentCalls", "PathCalls", "Reach", "Refusal"]
-
 CallState: TypeAlias = Literal["ok", "refused", "open"]
 """``ok``: it succeeded. ``refused``: it was refused. ``open``: it failed, or nothing says how it ended."""
 
@@ -282,7 +280,7 @@ class IncidentCalls:
         agents = tuple(hop.id for hop in fact.chain)
         tool = fact.tool if fact.opened is None else f"{fact.tool} {fact.opened.id}"
         at, record = fact.at_ns, fact.where.record
-        one = Refusal(principal, agents, tool, reason_of(fact), 1, at, at, record, opening=fact.opening)
+        one = Refusal(principal, agents, tool, _reason_of(fact), 1, at, at, record, opening=fact.opening)
         key = (principal, agents, tool, one.reason)
         found = self.refusals.get(key)
         if found is not None or len(self.refusals) < _MAX_REFUSALS:
@@ -339,7 +337,7 @@ class IncidentCalls:
             self.reach[kind, name] = more if found is None else found.with_more(more)
 
 
-def reason_of(fact: CallFact) -> str:
+def _reason_of(fact: CallFact) -> str:
     """Return why a call was refused: the reason, and the rule or argument that it is about."""
     decision = fact.decision
     rule = f", rule {decision.rule}" if decision.rule else ""

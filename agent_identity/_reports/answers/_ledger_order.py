@@ -9,8 +9,6 @@ from agent_identity._ledger.transparency.log import Head
 from agent_identity._reports.answers.places import Place
 from agent_identity._verify.inputs.sources import directory_of, is_bundle
 
-__all__ = ["LedgerOrder", "order_of"]
-
 _LAST: Final = 2**63
 
 

@@ -20,8 +20,6 @@ from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import VerificationError
 
-__all__ = ["compare_logs"]
-
 _Problems: TypeAlias = dict[int, list[tuple[str, str]]]
 
 _CHANGED: Final = "one of the two was rewritten, or went on from a restored copy"

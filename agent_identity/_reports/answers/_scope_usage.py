@@ -14,9 +14,7 @@ from agent_identity._reports.rates.hourly_rates import HourlyRates, hour_of_week
 from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity.canonical import encode
 
-__all__ = ["EventKey", "FirstSeen", "ScopeUsage", "ToolUsage"]
-
-MAX_ROWS: Final = 100_000
+_MAX_ROWS: Final = 100_000
 _NEAR: Final = 4_096
 _MAX_REASONS: Final = 256
 _MAX_PRINCIPALS: Final = 1_000
@@ -165,11 +163,11 @@ class ScopeUsage:
             if not fact.opening:
                 self._take_call(fact)
         elif isinstance(fact, RevocationFact):
-            if fact.change.kind == "key" and (fact.change.name in self._keys or len(self._keys) < MAX_ROWS):
+            if fact.change.kind == "key" and (fact.change.name in self._keys or len(self._keys) < _MAX_ROWS):
                 changed = (fact.at_ns, fact.change.status != "reinstated")
                 self._keys[fact.change.name] = max(changed, self._keys.get(fact.change.name, changed))
         elif isinstance(fact, ServerFact):
-            if fact.server.name in self._servers or len(self._servers) < MAX_ROWS:
+            if fact.server.name in self._servers or len(self._servers) < _MAX_ROWS:
                 self._servers.add(fact.server.name)
             for tool in fact.tools:
                 key = ("offers", fact.server.name, f"{tool.name} {tool.offered or tool.pinned or '(no digest)'}")
@@ -182,7 +180,7 @@ class ScopeUsage:
     def _row(self, agent: str, tool: str, source: int) -> ToolUsage | None:
         row = self.rows.get((agent, tool))
         if row is None:
-            if len(self.rows) >= MAX_ROWS:
+            if len(self.rows) >= _MAX_ROWS:
                 self.omitted += 1
                 return None
             row = self.rows[agent, tool] = ToolUsage()
@@ -217,7 +215,7 @@ class ScopeUsage:
         self._see_parties(fact, agent.id)
         if agent.version is not None:
             first, tools = self.versions.get((agent.id, agent.version), (fact.at_ns, set()))
-            if (agent.id, agent.version) in self.versions or len(self.versions) < MAX_ROWS:
+            if (agent.id, agent.version) in self.versions or len(self.versions) < _MAX_ROWS:
                 tools.add(fact.tool)
                 self.versions[agent.id, agent.version] = (min(first, fact.at_ns), tools)
 
@@ -275,7 +273,7 @@ class ScopeUsage:
     def _event(self, key: EventKey, at_ns: int, record: str, source: int) -> None:
         seen = self.events.get(key)
         if seen is None:
-            if len(self.events) >= MAX_ROWS:
+            if len(self.events) >= _MAX_ROWS:
                 self.omitted += 1
                 return
             seen = self.events[key] = FirstSeen(at_ns, record)

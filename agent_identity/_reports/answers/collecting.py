@@ -21,8 +21,6 @@ from agent_identity._reports.answers.facts import (
 )
 from agent_identity._verify.store.spill_store import SpillStore
 
-__all__ = ["MAX_ITEMS", "CodeHint", "CollectedItem", "ItemCollector", "ItemKind", "Key", "SightingKey"]
-
 ItemKind: TypeAlias = Literal["agent", "principal", "tool", "server", "model", "host", "data"]
 """The kind of an item."""
 

@@ -18,18 +18,6 @@ from agent_identity._reports.answers.report_frame import Frame, Proof
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.store.spill_store import SpillStore
 
-__all__ = [
-    "CoverageQuestion",
-    "CoverageReport",
-    "CoverageTable",
-    "Dimension",
-    "Group",
-    "OtherCalls",
-    "Share",
-    "Why",
-    "coverage",
-]
-
 Dimension: TypeAlias = Literal["agent", "service", "week"]
 """Key by which calls are grouped."""
 

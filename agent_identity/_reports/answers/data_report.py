@@ -13,8 +13,6 @@ from agent_identity._reports.answers.report_frame import Frame, Proof
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.store.spill_store import SpillStore
 
-__all__ = ["Basis", "DataHint", "DataQuestion", "DataReport", "DataRow", "SilentTool", "TouchedBy", "data"]
-
 Basis: TypeAlias = Literal["declared", "observed"]
 """``declared``: the owner of the tool says so. ``observed``: it was seen while the call ran."""
 

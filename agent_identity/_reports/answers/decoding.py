@@ -51,8 +51,6 @@ from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = ["CallJoiner", "Decoder", "Period", "SplitCalls"]
-
 _Ended: TypeAlias = tuple[Outcome, Detail | None]
 _Item = TypeVar("_Item")
 _NS: Final = 1_000_000_000

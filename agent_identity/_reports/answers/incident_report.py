@@ -27,19 +27,6 @@ from agent_identity._reports.definitions.definition_history import DefinitionCha
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity._verify.report.plurals import counted
 
-__all__ = [
-    "BINS",
-    "Authority",
-    "Bin",
-    "IncidentQuestion",
-    "IncidentReport",
-    "OpenCall",
-    "Reached",
-    "RevocationEffect",
-    "ToolReach",
-    "incident",
-]
-
 BINS: Final = 100
 """The parts into which the time of an incident is divided."""
 

@@ -32,17 +32,6 @@ from agent_identity._verify.inputs.trust_argument import to_trust
 from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "SEEDS",
-    "Resolver",
-    "Seed",
-    "SeedKind",
-    "Selection",
-    "in_doubt",
-    "key_commands",
-    "refuse_standard_input",
-]
-
 SeedKind: TypeAlias = Literal[
     "record",
     "span",

@@ -9,8 +9,6 @@ from agent_identity._reports.answers.incident_report import IncidentReport, Revo
 from agent_identity._verify.report.durations import elapsed
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["Notable", "Weight", "notable", "sentence"]
-
 Weight: TypeAlias = Literal["bad", "warn", "note"]
 """How much something stands out."""
 

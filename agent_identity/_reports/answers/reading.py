@@ -35,8 +35,6 @@ from agent_identity._verify.spans.attestations import ATTESTATION
 from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["Consumer", "Distributor", "Evidence", "Reading", "read"]
-
 _MAX_KEYS: Final = 100
 _NEAR: Final = 50_000
 

@@ -16,22 +16,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity.canonical import JSON, decode
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "Confidence",
-    "Event",
-    "Gap",
-    "GapCode",
-    "RateChange",
-    "Refusals",
-    "ScopeQuestion",
-    "ScopeReport",
-    "ScopeRow",
-    "SuggestedTool",
-    "Suggestion",
-    "VersionChange",
-    "scope",
-]
-
 Confidence: TypeAlias = Literal["high", "medium", "low", "not judged"]
 """Confidence of a suggestion. ``high``: from 30 grants over 30 days, and all records are there; ``medium``: from 10
 grants; ``low``: fewer; ``not judged``: the evidence covers less than 7 days."""

@@ -24,16 +24,6 @@ from agent_identity._verify.inputs.sources import PathLike, directory_of, whole
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "FORMS",
-    "Form",
-    "audit_log_bytes",
-    "export",
-    "to_audit_log",
-    "to_cloudevent",
-    "to_ocsf",
-]
-
 Form: TypeAlias = Literal["ocsf", "cloudevents", "otel-audit"]
 """A format for exported records."""
 

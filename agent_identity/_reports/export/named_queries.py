@@ -13,8 +13,6 @@ from agent_identity._reports.export._parquet_files import connected, duckdb_modu
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["named_queries", "query_tables"]
-
 _PACKAGE: Final = "agent_identity._reports.export"
 _PATTERN: Final = re.compile(r"[*?\[{]")
 _TABLES: Final = ("records", *FACTS)

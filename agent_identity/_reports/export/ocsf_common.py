@@ -5,8 +5,6 @@ from typing import Final
 from agent_identity.canonical import JSON
 from agent_identity.version import VERSION
 
-__all__ = ["OCSF_VERSION", "ocsf_product"]
-
 OCSF_VERSION: Final = "1.9.0"
 """The version of OCSF that events follow."""
 

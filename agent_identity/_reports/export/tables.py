@@ -34,8 +34,6 @@ from agent_identity.version import VERSION
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["COLUMNS", "Written", "export_tables"]
-
 COLUMNS: Final[Mapping[str, str]] = {
     "id": "VARCHAR",
     "kind": "VARCHAR",

@@ -8,8 +8,6 @@ from agent_identity._reports.answers.report_frame import Frame
 from agent_identity._reports.incident_exports.inert_text import inert
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["headline_of", "message_of", "sources_of"]
-
 
 def message_of(entry: Entry) -> str:
     """Return who did what on whose behalf, how it ended, and why."""

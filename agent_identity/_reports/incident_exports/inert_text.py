@@ -4,8 +4,6 @@ from typing import Final
 
 from agent_identity._common.printing import escaped
 
-__all__ = ["inert"]
-
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")  # Wide ones as well.
 
 

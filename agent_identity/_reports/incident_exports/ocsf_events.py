@@ -11,8 +11,6 @@ from agent_identity._reports.incident_exports._entry_text import headline_of, me
 from agent_identity._reports.incident_exports.inert_text import inert
 from agent_identity.canonical import JSON
 
-__all__ = ["ocsf_incident"]
-
 _MS: Final = 1_000_000
 _FINDING: Final = 2004
 _ACTIVITY: Final = 6003

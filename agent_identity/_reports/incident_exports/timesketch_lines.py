@@ -9,8 +9,6 @@ from agent_identity._reports.answers.incident_report import IncidentReport
 from agent_identity._reports.incident_exports._entry_text import headline_of, message_of, sources_of
 from agent_identity._reports.incident_exports.inert_text import inert
 
-__all__ = ["timesketch_events"]
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _KIND: Final = "agent_identity:incident"
 _TIMES: Final[Mapping[str, str]] = {

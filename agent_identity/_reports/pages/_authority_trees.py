@@ -9,8 +9,6 @@ from agent_identity._reports.answers.incident_report import Authority, IncidentR
 from agent_identity._reports.pages._tree_picture import MAX_NODES, TreeNode, refused_node, tools_node
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["authority_trees"]
-
 _PRINCIPALS: Final = 4
 """Principals with a tree of their own, where the picture has no room for all; the others share one."""
 

@@ -20,8 +20,6 @@ from agent_identity._reports.pages._layout import (
 from agent_identity._reports.pages._markup import Content, joined, names
 from agent_identity._reports.pages.words import moment, percent
 
-__all__ = ["data_body"]
-
 _HEADS = ("on behalf of", "agent", "tool", "resource")
 _COLUMNS = (
     "Agent",

@@ -20,8 +20,6 @@ from agent_identity._reports.pages._style import POLICY, SCRIPT, STYLE
 from agent_identity._reports.pages.words import VERDICTS, moment, span_of
 from agent_identity._verify.report.report import Report
 
-__all__ = ["Rows", "document", "rows_of", "verdict_of"]
-
 Rows: TypeAlias = tuple[str, frozenset[str]]
 """The file of a page, and the ids of the rows of records in it."""
 

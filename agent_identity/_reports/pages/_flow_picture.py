@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity._reports.pages._markup import Markup, element, fitted
 
-__all__ = ["flow_picture"]
-
 _ROWS: Final = 15
 _WIDTH, _GAP, _ROW, _HEIGHT, _TOP = 232, 64, 36, 26, 28
 _CLASSES: Final = ("principal", "box", "tool", "resource")

@@ -45,8 +45,6 @@ from agent_identity._reports.pages.words import clock, moment, span_of
 from agent_identity._verify.report.durations import elapsed
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["incident_body"]
-
 _NAMED: Final = 6
 _OPEN_TOOLS: Final = 12
 _TASKS: Final = 3

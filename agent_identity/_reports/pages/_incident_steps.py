@@ -11,8 +11,6 @@ from agent_identity._reports.pages.words import clock, moment
 from agent_identity._verify.report.durations import elapsed
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["steps"]
-
 _MOST: Final = 16
 _BEFORE: Final = 5
 _LONG_NS: Final = 60 * 10**9

@@ -9,8 +9,6 @@ from agent_identity._reports.pages._markup import Content, Markup, joined, names
 from agent_identity._reports.pages.words import DIFFERENCES, KIND_NAMES
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["inventory_body"]
-
 _NAMED = 12
 _FEW = 4
 _TONES = {"registered": "good", "observed": "good"}

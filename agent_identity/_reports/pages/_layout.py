@@ -12,29 +12,6 @@ from agent_identity._reports.answers.report_frame import Frame
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, text
 from agent_identity._reports.pages.words import clock, span_of
 
-__all__ = [
-    "Body",
-    "Section",
-    "badge",
-    "code",
-    "definitions",
-    "figure",
-    "figures",
-    "findings",
-    "listed",
-    "notables",
-    "proof_badge",
-    "record_code",
-    "record_row",
-    "row_id",
-    "scrolled",
-    "seen_cell",
-    "spaced",
-    "stacked",
-    "table",
-    "time_cell",
-]
-
 _FORMULA: Final = re.compile(r"((?:<[^>]*>)*)([=+@-].*)", re.DOTALL)
 _ID: Final = 64
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")

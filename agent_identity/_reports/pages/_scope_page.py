@@ -30,8 +30,6 @@ from agent_identity._reports.pages._markup import Content, Markup, element, join
 from agent_identity._reports.pages.words import GAPS, moment
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["scope_body"]
-
 _FEW = 4
 _NAMED = 12
 _SUGGESTED = 50

@@ -4,8 +4,6 @@ import base64
 import hashlib
 from typing import Final
 
-__all__ = ["POLICY", "SCRIPT", "STYLE"]
-
 _LIGHT: Final = (
     "--bg:#fff;--panel:#f5f6f8;--line:#d3d8de;--text:#1a1d21;--muted:#545b64;--accent:#0b57a4;--good:#12602f;"
     "--good-bg:#e2f5e8;--warn:#6b4900;--warn-bg:#fff2cc;--bad:#9b1c1c;--bad-bg:#fde8e8;--note:#3d4c63;"

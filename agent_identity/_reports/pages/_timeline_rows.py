@@ -7,8 +7,6 @@ from typing import Final, TypeAlias, final
 
 from agent_identity._reports.answers.incident_collecting import Entry
 
-__all__ = ["TimelineRow", "timeline_rows"]
-
 _ODD: Final = frozenset({"denied", "error", "unknown", "cancelled", "rejected"})
 _SHOWN: Final = 3
 """Times that tasks with a refusal or an error are shown in full, before they count as repeated."""

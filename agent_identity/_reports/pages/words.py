@@ -7,8 +7,6 @@ from typing import Final
 
 from agent_identity._reports.answers.incident_story import Weight
 
-__all__ = ["DIFFERENCES", "GAPS", "KIND_NAMES", "VERDICTS", "clock", "moment", "percent", "span_of"]
-
 VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     {
         "verified": ("VERIFIED", "good", "The evidence verifies."),

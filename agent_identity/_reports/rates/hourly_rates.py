@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, TypeAlias, final
 
-__all__ = ["BUSY", "MIN_WEEKS", "WEEKS", "Burst", "HourlyRates", "RateKey", "hour_of_week"]
-
 WEEKS: Final = 8
 """Earlier weeks that a baseline looks at."""
 

@@ -7,8 +7,6 @@ from typing import Final, final
 from agent_identity._record.parts import ArgumentOrigin
 from agent_identity._record.schema import Intent, Mark, Record
 
-__all__ = ["Destination", "Inputs"]
-
 _MAX_INPUTS: Final = 10_000
 
 

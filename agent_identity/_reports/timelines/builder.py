@@ -36,8 +36,6 @@ from agent_identity._verify.inputs.sources import Source, directory_of, is_bundl
 from agent_identity._verify.ledger.erasures import Erasures
 from agent_identity.errors import VerificationError
 
-__all__ = ["MAX_ACTIONS", "Action", "Delegation", "TaskTimeline", "story"]
-
 MAX_ACTIONS: Final = 1_000
 """Number of calls in a story; further calls are only counted."""
 

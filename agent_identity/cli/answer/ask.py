@@ -14,8 +14,6 @@ from agent_identity.cli.terminal.parsing import chosen as parsed
 from agent_identity.cli.terminal.style import Style, columns, hanging
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["answer", "command_of", "run"]
-
 _FLAGS: Final = ("unverified", "json", "csv")
 _VALUES: Final = {
     "trust": "trust",

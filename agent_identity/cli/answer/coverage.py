@@ -9,8 +9,6 @@ from agent_identity._reports.pages.words import percent
 from agent_identity.cli.answer.framing import Cell, answered, emit, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean
 
-__all__ = ["run"]
-
 _HEAD: Final = ("CALLS", "ATTRIBUTED", "TO A HUMAN", "TO A VERIFIED HUMAN", "REFUSED")
 _SHOWN: Final = 50
 

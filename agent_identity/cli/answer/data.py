@@ -8,8 +8,6 @@ from agent_identity._reports.answers.data_report import DataReport, DataRow, Tou
 from agent_identity.cli.answer.framing import answered, cut, emit, rows_of, table_lines, times
 from agent_identity.cli.terminal.style import Style, clean, moment
 
-__all__ = ["run"]
-
 _HEAD: Final = (
     "AGENT",
     "ACCESS",

@@ -13,8 +13,6 @@ from agent_identity.cli.terminal.saving import made_ns, refuse_existing
 from agent_identity.cli.terminal.style import clean
 from agent_identity.cli.terminal.times import moment_ns
 
-__all__ = ["run"]
-
 _SUMS: Final = "SHA256SUMS"
 _RANK: Final = (1, 2, 3, 0)
 """Exit codes, the worst first."""

@@ -28,23 +28,6 @@ if TYPE_CHECKING:
     from agent_identity._reports.pages.rendering import Answer
     from agent_identity.cli.answer.examining import Examiner
 
-__all__ = [
-    "Cell",
-    "answered",
-    "command_of",
-    "cut",
-    "emit",
-    "emit_document",
-    "evidence_of",
-    "heading",
-    "not_shown",
-    "plain_markdown",
-    "print_csv",
-    "rows_of",
-    "table_lines",
-    "times",
-]
-
 _SELDOM: Final = (100_000, 50, 100)
 """Thresholds of the cycle collector: a pass makes next to no cycles, and millions of small objects."""
 

@@ -26,8 +26,6 @@ from agent_identity.cli.terminal.style import Style, clean, hanging, moment
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
-
 _NAMED: Final = 12
 _HOPS: Final = 50
 _FEW: Final = 3

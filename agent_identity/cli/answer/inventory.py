@@ -13,8 +13,6 @@ from agent_identity.cli.answer.scanned import hints_of
 from agent_identity.cli.terminal.style import Style, clean, hanging
 from agent_identity.cli.terminal.times import moment_ns
 
-__all__ = ["run"]
-
 _WORDS: Final = {
     "traced_not_guarded": ("traced, and not guarded", "red"),
     "configured_not_guarded": ("configured, and not guarded", "red"),

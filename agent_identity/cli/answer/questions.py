@@ -2,8 +2,6 @@
 
 from typing import Final, NamedTuple
 
-__all__ = ["OF", "QUESTIONS", "SINCE", "Question"]
-
 OF: Final = "{of}"
 """Stands for the value of ``--of`` among the words of a command."""
 

@@ -16,8 +16,6 @@ from agent_identity._scan.scanner import scan
 from agent_identity.cli.terminal.style import Style, clean, columns, table
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
-
 _PLURALS: Final = {
     "agent": "agents",
     "orchestrator": "orchestrators",

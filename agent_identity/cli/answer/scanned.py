@@ -11,8 +11,6 @@ from agent_identity._scan.json_form import json_of
 from agent_identity._scan.scanner import scan
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["hints_of"]
-
 _KINDS: Final[Mapping[str, ItemKind]] = {
     "agent": "agent",
     "orchestrator": "agent",

@@ -10,8 +10,6 @@ from agent_identity.cli.answer.framing import Cell, answered, cut, emit, rows_of
 from agent_identity.cli.terminal.style import Style, clean, hanging, moment, width
 from agent_identity.cli.terminal.times import moment_ns
 
-__all__ = ["run"]
-
 _WORDS: Final = {
     "beyond_maximum": ("granted beyond the registered maximum", "red"),
     "never_granted": ("called, and never granted", "red"),

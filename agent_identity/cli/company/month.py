@@ -38,8 +38,6 @@ from agent_identity.cli.company.tools import POLICY, ROUTES, PageInspector, Tool
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.testing import FixedClock, SequentialIds
 
-__all__ = ["STOLEN", "write_month"]
-
 STOLEN: Final = key_of("night")
 """The issuer key of the nightly job, which is stolen on the 21st."""
 

@@ -10,23 +10,6 @@ from agent_identity._constraints.literals import Range, Wildcard
 from agent_identity._identity.keys.keys import SigningKey
 from agent_identity._identity.principals.principals import Agent, Human, Service
 
-__all__ = [
-    "ALICE",
-    "BOB",
-    "CAROL",
-    "CLERK",
-    "INVOICES",
-    "NIGHTLY",
-    "OFFICE",
-    "PAYER",
-    "REGISTRATIONS",
-    "RESEARCH",
-    "RESEARCHER",
-    "UPGRADED",
-    "key_of",
-    "paying",
-]
-
 _LOGIN: Final = "https://login.example.com"
 ALICE: Final = Human("alice@example.com", issuer=_LOGIN)
 """Has the invoices paid."""

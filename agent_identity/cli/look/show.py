@@ -17,8 +17,6 @@ from agent_identity.cli.terminal.style import Style, clean, columns, moment, tab
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
-
 _COLORS: Final = {"allow": "green", "warn": "yellow", "block": "red", "route": "blue"}
 _REFUSED: Final = "denied"
 _MIN_END: Final = 6

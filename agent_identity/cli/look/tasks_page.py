@@ -14,8 +14,6 @@ from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_pa
 from agent_identity.cli.terminal.sources import is_directory
 from agent_identity.cli.terminal.times import moment_ns
 
-__all__ = ["write_tasks"]
-
 _OPTIONS: Final = {"task": "task", "start": "from", "stop": "until"}
 _LISTS: Final = ("agent", "principal", "tool", "effect")
 _NAMED: Final = 3

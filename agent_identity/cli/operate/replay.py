@@ -21,8 +21,6 @@ from agent_identity.cli.terminal.style import Progress, Style
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
-
 _FOLLOW: Final = 1.0
 
 

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
-__all__ = ["holds"]
-
 _File: TypeAlias = tuple[int, int]
 """Device and inode."""
 

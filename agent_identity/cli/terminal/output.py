@@ -4,8 +4,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["print_list"]
-
 
 def print_list(name: str, items: Iterable[object], rest: Callable[[], Mapping[str, object]] = dict) -> None:
     """Print one JSON object with a list, item by item, so that memory does not grow with it.

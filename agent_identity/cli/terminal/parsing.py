@@ -10,8 +10,6 @@ from agent_identity.cli.terminal.command import Command
 from agent_identity.cli.terminal.style import clean
 from agent_identity.version import VERSION
 
-__all__ = ["chosen"]
-
 _CHOICE: Final = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 _Formatter: Final = argparse.RawDescriptionHelpFormatter
 _PROGRAM: Final = "agent-identity"

@@ -21,8 +21,6 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from agent_identity.integrations.keys.pkcs11 import Pkcs11Token
 
-__all__ = ["PIN", "keys_of", "refuse_inside", "signing"]
-
 _NS: Final = 1_000_000_000
 
 PIN: Final = "AGENT_IDENTITY_PIN"

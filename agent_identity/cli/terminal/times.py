@@ -4,8 +4,6 @@ from datetime import UTC, datetime
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["moment_ns"]
-
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._reports.export.interop import export
-    from agent_identity._reports.export.named_queries import named_queries, query_tables
-    from agent_identity._reports.export.tables import export_tables
+    from agent_identity._reports.export.tables import export_tables, named_queries, query_tables
     from agent_identity._reports.timelines.builder import Action, Delegation, TaskTimeline, story
     from agent_identity._verify.api import Verifier, verify
     from agent_identity._verify.inputs.sources import Source
@@ -24,8 +23,7 @@ else:
         __name__,
         {
             "agent_identity._reports.export.interop": ("export",),
-            "agent_identity._reports.export.named_queries": ("named_queries", "query_tables"),
-            "agent_identity._reports.export.tables": ("export_tables",),
+            "agent_identity._reports.export.tables": ("export_tables", "named_queries", "query_tables"),
             "agent_identity._reports.timelines.builder": ("Action", "Delegation", "TaskTimeline", "story"),
             "agent_identity._verify.api": ("Verifier", "verify"),
             "agent_identity._verify.inputs.sources": ("Source",),

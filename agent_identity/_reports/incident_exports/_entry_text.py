@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from agent_identity._common.printing import inert
 from agent_identity._reports.answers.incident_collecting import Entry
 from agent_identity._reports.answers.incident_report import IncidentReport
 from agent_identity._reports.answers.report_frame import Frame
-from agent_identity._reports.incident_exports.inert_text import inert
 from agent_identity._verify.report.plurals import counted
 
 

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
+from agent_identity._common.printing import inert
 from agent_identity._reports.answers.incident_collecting import Entry
 from agent_identity._reports.answers.incident_report import IncidentReport
 from agent_identity._reports.export.ocsf_common import OCSF_VERSION, ocsf_product
 from agent_identity._reports.incident_exports._entry_text import headline_of, message_of, sources_of
-from agent_identity._reports.incident_exports.inert_text import inert
 from agent_identity.canonical import JSON
 
 _MS: Final = 1_000_000

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from agent_identity._common.printing import inert
 from agent_identity._reports.answers.incident_collecting import Entry
 from agent_identity._reports.answers.incident_report import IncidentReport
 from agent_identity._reports.incident_exports._entry_text import headline_of, message_of, sources_of
-from agent_identity._reports.incident_exports.inert_text import inert
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _KIND: Final = "agent_identity:incident"

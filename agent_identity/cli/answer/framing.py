@@ -13,10 +13,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from agent_identity._common.narrowing import is_array, is_mapping
+from agent_identity._common.printing import inert
 from agent_identity._reports.answers.hosts import Hosts
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.answers.report_frame import Frame, SourceFrame, plain
-from agent_identity._reports.incident_exports.inert_text import inert
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table, width

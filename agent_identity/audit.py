@@ -7,8 +7,7 @@ if TYPE_CHECKING:
     from agent_identity._reports.export.tables import export_tables, named_queries, query_tables
     from agent_identity._reports.timelines.builder import Action, Delegation, TaskTimeline, story
     from agent_identity._verify.api import Verifier, verify
-    from agent_identity._verify.inputs.sources import Source
-    from agent_identity._verify.inputs.trust_argument import Trust
+    from agent_identity._verify.inputs.sources import Source, Trust
     from agent_identity._verify.ledger.ledger_check import Progress
     from agent_identity._verify.proofs.disclosing import disclose
     from agent_identity._verify.proofs.disclosure_check import Shown
@@ -26,8 +25,7 @@ else:
             "agent_identity._reports.export.tables": ("export_tables", "named_queries", "query_tables"),
             "agent_identity._reports.timelines.builder": ("Action", "Delegation", "TaskTimeline", "story"),
             "agent_identity._verify.api": ("Verifier", "verify"),
-            "agent_identity._verify.inputs.sources": ("Source",),
-            "agent_identity._verify.inputs.trust_argument": ("Trust",),
+            "agent_identity._verify.inputs.sources": ("Source", "Trust"),
             "agent_identity._verify.ledger.ledger_check": ("Progress",),
             "agent_identity._verify.proofs.disclosing": ("disclose",),
             "agent_identity._verify.proofs.disclosure_check": ("Shown",),

@@ -2,7 +2,9 @@
 
 import os
 import shlex
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 
@@ -13,9 +15,9 @@ from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._identity.common.tool_names import is_of_server
 from agent_identity._identity.trust.entries import TrustedKey
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.reader import LedgerReader, open_ledger
+from agent_identity._ledger.transparency.log import Head
 from agent_identity._record.parts import Principal
-from agent_identity._reports.answers._ledger_order import LedgerOrder
 from agent_identity._reports.answers.facts import (
     ApprovalFact,
     CallFact,
@@ -29,8 +31,7 @@ from agent_identity._reports.answers.facts import (
 from agent_identity._reports.answers.places import STANDARD_INPUT, Place, find_places, own_trust
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.definitions.definition_history import DefinitionChange, DefinitionHistory
-from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle, size_of_ledger
-from agent_identity._verify.inputs.trust_argument import to_trust
+from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle, size_of_ledger, to_trust
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
 from agent_identity._verify.report.findings import Findings
@@ -38,6 +39,40 @@ from agent_identity._verify.report.findings import Place as RecordPlace
 from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity._verify.store.workers import executor
 from agent_identity.errors import ConfigurationError
+
+
+@final
+class LedgerOrder:
+    """The places of records in the log of a ledger.
+
+    Args:
+        reader: The ledger; whether its log is genuine, its verification says.
+        moment_ns: The moment that matters, in nanoseconds since the Unix epoch.
+
+    Attributes:
+        alive: The number of the first entry that states a time from that moment on.
+    """
+
+    def __init__(self, reader: LedgerReader, moment_ns: int) -> None:
+        self._sizes: dict[str, list[int]] = {}
+        self._numbers: dict[str, list[int]] = {}
+        self.alive = _LAST
+        for number, line in enumerate(reader.log_entries()):
+            with suppress(ValueError):
+                head = Head.from_entry(line.record or b"")[0]
+                if head.time_ns >= moment_ns:
+                    self.alive = min(self.alive, number)
+                sizes = self._sizes.setdefault(head.stream, [])
+                if not sizes or head.size > sizes[-1]:
+                    sizes.append(head.size)
+                    self._numbers.setdefault(head.stream, []).append(number)
+
+    def entry(self, stream: str, seq: int) -> int:
+        """Return the number of the first entry that commits to a record; a number after all others without one."""
+        at = bisect_left(self._sizes.get(stream, ()), seq)
+        numbers = self._numbers.get(stream, ())
+        return numbers[at] if at < len(numbers) else _LAST
+
 
 Doubted: TypeAlias = Callable[[str, int], bool]
 """Returns whether the record of a stream at a place, from 1, is in doubt."""
@@ -493,3 +528,21 @@ def _revoked(trust: TrustStore | None, thumbprint: str | None, since: int) -> Tr
 
 def _since(key: TrustedKey, since: int) -> TrustedKey:
     return replace(key, revoked_since=since if key.revoked_since is None else min(since, key.revoked_since))
+
+
+def order_of(place: Place, moment_ns: int) -> LedgerOrder | None:
+    """Return the order of a source, or nothing for spans, which nothing orders.
+
+    Args:
+        place: The source.
+        moment_ns: As for :class:`LedgerOrder`.
+    """
+    if place.kind == "traces":
+        return None
+    if is_bundle(place.paths[0]):
+        from agent_identity._verify.proofs.bundle import unpacked
+
+        with unpacked(place.paths[0]) as directory:
+            return LedgerOrder(open_ledger(directory), moment_ns)
+    found = directory_of(place.paths[0])
+    return None if found is None else LedgerOrder(open_ledger(found), moment_ns)

@@ -33,8 +33,16 @@ from agent_identity._spans.envelope import Attestation
 from agent_identity._spans.otlp_json import SpanData
 from agent_identity._spans.otlp_reader import read_spans
 from agent_identity._verify.api import check_visited, check_visited_spans
-from agent_identity._verify.inputs.sources import PathLike, directory_of, opened, size_of_files, size_of_ledger, whole
-from agent_identity._verify.inputs.trust_argument import Trust, to_trust
+from agent_identity._verify.inputs.sources import (
+    PathLike,
+    Trust,
+    directory_of,
+    opened,
+    size_of_files,
+    size_of_ledger,
+    to_trust,
+    whole,
+)
 from agent_identity._verify.ledger.certificates_check import certificates_of, sound_signers, with_certificates
 from agent_identity._verify.ledger.ledger_check import Progress
 from agent_identity._verify.ledger.log_check import open_checkpoint

@@ -28,8 +28,7 @@ from agent_identity._reports.answers.decoding import Decoder, Period
 from agent_identity._reports.export._fact_tables import FACTS, FactTables
 from agent_identity._reports.export._parquet_files import ParquetTable, Row, connected, duckdb_module, literal
 from agent_identity._verify.api import Verifier
-from agent_identity._verify.inputs.sources import PathLike, directory_of, whole
-from agent_identity._verify.inputs.trust_argument import Trust
+from agent_identity._verify.inputs.sources import PathLike, Trust, directory_of, whole
 from agent_identity._verify.report.report import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION

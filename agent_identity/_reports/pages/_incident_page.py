@@ -40,8 +40,7 @@ from agent_identity._reports.pages._markup import Content, Markup, element, join
 from agent_identity._reports.pages._time_picture import Mark, time_picture
 from agent_identity._reports.pages._tree_picture import MAX_NODES, TreeNode, refused_node, tools_node, tree_picture
 from agent_identity._reports.pages.words import clock, moment, span_of
-from agent_identity._verify.report.durations import elapsed
-from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.report.plurals import counted, elapsed
 
 _PRINCIPALS: Final = 4
 """Principals with a tree of their own, where the picture has no room for all; the others share one."""

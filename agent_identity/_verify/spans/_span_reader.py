@@ -26,8 +26,7 @@ from agent_identity._verify.ledger.index import HALF, Proofs
 from agent_identity._verify.ledger.record_check import CheckedRecord
 from agent_identity._verify.report.findings import NOWHERE, Place
 from agent_identity._verify.spans._coverage import ToolCall
-from agent_identity._verify.spans._span_facts import SpanFacts
-from agent_identity._verify.spans._span_grants import grants_on
+from agent_identity._verify.spans._span_facts import SpanFacts, grants_on
 from agent_identity._verify.spans.attestations import ATTESTATION, OURS, attestation_on, record_in, signed_body
 from agent_identity.errors import VerificationError
 

@@ -18,9 +18,9 @@ from agent_identity._reports.answers.hosts import Hosts
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.answers.report_frame import Frame, SourceFrame, plain
 from agent_identity._verify.report.plurals import counted
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table, width
-from agent_identity.cli.terminal.times import moment_ns
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -17,13 +17,11 @@ from agent_identity._reports.answers.incident_report import (
 )
 from agent_identity._reports.answers.incident_seed import Seed
 from agent_identity._reports.definitions.definition_history import DefinitionChange
-from agent_identity._reports.incident_exports.ocsf_events import ocsf_incident
-from agent_identity._reports.incident_exports.timesketch_lines import timesketch_events
-from agent_identity._verify.report.durations import elapsed
-from agent_identity._verify.report.plurals import counted
+from agent_identity._reports.incident_exports.incident_events import ocsf_incident, timesketch_events
+from agent_identity._verify.report.plurals import counted, elapsed
 from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines, times
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.style import Style, clean, hanging, moment
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
 _NAMED: Final = 12

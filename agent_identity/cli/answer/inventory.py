@@ -10,12 +10,12 @@ from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._reports.answers.collecting import CodeHint, CodeStatus, ItemKind
 from agent_identity._reports.answers.cyclonedx_document import cyclonedx
 from agent_identity._reports.answers.inventory_report import KINDS, Inventory, Item, inventory
-from agent_identity._scan.json_form import json_of
+from agent_identity._scan.forms import json_of
 from agent_identity._scan.scanner import scan
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.answer.framing import Cell, answered, cut, emit, emit_document, table_lines, times
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.style import Style, clean, hanging
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
 _KINDS: Final[Mapping[str, ItemKind]] = {

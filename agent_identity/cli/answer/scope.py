@@ -7,8 +7,8 @@ from typing import Final
 from agent_identity._reports.answers.scope_report import RateChange, Refusals, ScopeReport, ScopeRow, Suggestion, scope
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.answer.framing import Cell, answered, cut, emit, rows_of, table_lines, times
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.style import Style, clean, hanging, moment, width
-from agent_identity.cli.terminal.times import moment_ns
 
 _WORDS: Final = {
     "beyond_maximum": ("granted beyond the registered maximum", "red"),

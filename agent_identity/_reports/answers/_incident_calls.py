@@ -11,7 +11,7 @@ from agent_identity._identity.common.ids import id_order
 from agent_identity._identity.common.tool_names import server_of
 from agent_identity._record.parts import Hop, Principal, Resource
 from agent_identity._reports.answers.facts import CallFact
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.store.spill_store import spilled
 
 CallState: TypeAlias = Literal["ok", "refused", "open"]
 """``ok``: it succeeded. ``refused``: it was refused. ``open``: it failed, or nothing says how it ended."""
@@ -188,8 +188,6 @@ class _Key(msgspec.Struct, frozen=True, gc=False):
 
 
 _Batch = list[CallGroup]
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(_Batch)
 
 
 @final
@@ -222,7 +220,7 @@ class IncidentCalls:
         self.refusals: dict[tuple[str, tuple[str, ...], str, str], Refusal] = {}
         self._waiting: dict[_Key, list[CallRow]] = {}
         self._room = _BATCH
-        self._batches: SpillStore[_Batch] = SpillStore(_ENCODER.encode, _DECODER.decode, near=1)
+        self._batches = spilled(_Batch, near=1)
         self._batch = 0
 
     def take(self, fact: CallFact) -> None:

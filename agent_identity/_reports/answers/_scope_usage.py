@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
-from typing import Final, TypeAlias, TypeVar, cast, final
-
-import orjson
+from typing import Final, NamedTuple, TypeAlias, TypeVar, final
 
 from agent_identity._identity.common.tool_names import server_of
 from agent_identity._reports.answers.facts import CallFact, Fact, GrantFact, RevocationFact, ServerFact
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.store.spill_store import spilled
 from agent_identity.canonical import encode
 
 WEEKS: Final = 8
@@ -107,14 +105,20 @@ _T = TypeVar("_T", tuple[int, str], tuple[int, str, str])
 EventKey: TypeAlias = tuple[str, str, str]
 """Key of parties seen together: the relation, the agent or server, and the other party."""
 
-_Grant: TypeAlias = tuple[str, dict[str, str], int, int, int, str, str | None]
-"""Agent, constraints by tool as JSON, depth, begin, source, root, and the issuer key of a root."""
-
-_Use: TypeAlias = tuple[str, dict[str, list[int]]]
-"""The holder; by tool, the numbers of :data:`_UNUSED`, and the sources."""
-
 _UNUSED: Final = (0,) * 8
 """Uses of the holder and of descendants; of these, the successful ones; calls of both that ran; first and last time."""
+
+
+class _Grant(NamedTuple):
+    """A grant; the constraints by tool are JSON, and a root has an issuer key."""
+
+    agent: str
+    tools: dict[str, str]
+    depth: int
+    issued_ns: int
+    source: int
+    root: str
+    kid: str | None
 
 
 @final
@@ -229,8 +233,9 @@ class ScopeUsage:
         self.versions: dict[tuple[str, str], tuple[int, set[str]]] = {}
         self.first_ns = self.last_ns = self.omitted = self.ungranted = 0
         self.rates = HourlyRates()
-        self._grants: SpillStore[_Grant] = SpillStore(orjson.dumps, _unpack_grant, near=_NEAR)
-        self._uses: SpillStore[_Use] = SpillStore(orjson.dumps, _unpack_use, near=_NEAR)
+        self._grants = spilled(_Grant, near=_NEAR)
+        # The holder; by tool, the numbers of _UNUSED, and the sources.
+        self._uses = spilled(tuple[str, dict[str, list[int]]], near=_NEAR)
         self._keys: dict[str, tuple[int, bool]] = {}
         self._servers: set[str] = set()
 
@@ -270,13 +275,11 @@ class ScopeUsage:
 
     def _take_grant(self, fact: GrantFact) -> None:
         spelled = {tool: encode(arguments).decode() if arguments else "" for tool, arguments in fact.tools.items()}
-        grant: _Grant = (
-            *(fact.agent.id, spelled, fact.depth, fact.issued_ns, fact.where.source),
-            *(fact.root, fact.kid),
-        )
+        source = fact.where.source
+        grant = _Grant(fact.agent.id, spelled, fact.depth, fact.issued_ns, source, fact.root, fact.kid)
         self._grants.put(fact.hash.encode(), grant)
         if len(fact.chain) > 1:
-            self._event(("delegates to", fact.chain[-2].id, fact.agent.id), fact.issued_ns, fact.where.record, grant[4])
+            self._event(("delegates to", fact.chain[-2].id, fact.agent.id), fact.issued_ns, fact.where.record, source)
 
     def _take_call(self, fact: CallFact) -> None:
         agent, source = fact.agent, fact.where.source
@@ -376,7 +379,7 @@ class ScopeUsage:
         for key, (holder, used) in self._uses.items():
             grant = self._grants.get(key)
             self.ungranted += 0 if grant is not None else sum(counts[0] for counts in used.values())
-            revoked = grant is not None and self._is_revoked(*grant[5:])
+            revoked = grant is not None and self._is_revoked(grant.root, grant.kid)
             for tool, counts in used.items():
                 self._live(self.rows.get((holder, tool)), counts, revoked=revoked)
         for row in self.rows.values():
@@ -396,14 +399,14 @@ class ScopeUsage:
 
     def _is_revoked_root(self, root: str) -> bool:
         grant = self._grants.get(root.encode())
-        return grant is not None and self._is_revoked(*grant[5:])
+        return grant is not None and self._is_revoked(grant.root, grant.kid)
 
     def _is_revoked(self, root: str, kid: str | None) -> bool:
         """Return whether the issuer key of a root grant is revoked at the end; calls under it show no need."""
         if not self._keys:
             return False
         above = self._grants.get(root.encode()) if kid is None else None
-        return self._keys.get((above[6] if above is not None else kid) or "", (0, False))[1]
+        return self._keys.get((above.kid if above is not None else kid) or "", (0, False))[1]
 
     @staticmethod
     def _live(row: ToolUsage | None, counts: Sequence[int], *, revoked: bool) -> None:
@@ -458,14 +461,6 @@ def _keep(calls: list[_T], call: _T, most: int) -> None:
     elif call < calls[-1]:
         calls[-1] = call
         calls.sort()
-
-
-def _unpack_grant(data: bytes) -> _Grant:
-    return cast("_Grant", tuple(orjson.loads(data)))
-
-
-def _unpack_use(data: bytes) -> _Use:
-    return cast("_Use", tuple(orjson.loads(data)))
 
 
 def hour_of_week(at_ns: int) -> str:

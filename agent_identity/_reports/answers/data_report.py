@@ -310,7 +310,7 @@ class _Table:
         self.calls = self.declaring = self.omitted = 0
         self.erased: set[int] = set()
         self._resource = resource
-        self._distinct: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        self._distinct = SpillStore(bytes, bytes, near=_NEAR)
 
     def take(self, fact: Fact) -> None:
         """Take a fact."""

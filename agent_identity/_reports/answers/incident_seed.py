@@ -6,9 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias, cast, final, get_args
-
-import orjson
+from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._identity.common.private_files import read_public_file
@@ -36,7 +34,7 @@ from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
 from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.report.findings import Place as RecordPlace
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.store.spill_store import SpillStore, spilled
 from agent_identity._verify.store.workers import executor
 from agent_identity.errors import ConfigurationError
 
@@ -192,12 +190,12 @@ class Resolver:
         self.outside: Mapping[int, Doubted] = {}
         self.strict = False
         self.undated = 0
-        self._earlier: SpillStore[tuple[int, str, int]] = SpillStore(orjson.dumps, _unpack_place, near=_NEAR)
+        self._earlier = spilled(tuple[int, str, int], near=_NEAR)
         self._late: dict[tuple[int, str], int] = {}
         self.definitions = DefinitionHistory()
         self.tasks: set[str] = set()
         self.calls: set[str] = set()
-        self.grants: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        self.grants = SpillStore(bytes, bytes, near=_NEAR)
 
     def take(self, fact: Fact) -> None:
         """Take a fact."""
@@ -286,11 +284,6 @@ def refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
         raise ConfigurationError(
             f"a seed {seed.kind}: reads the evidence twice, and standard input can be read once; write it into a file"
         )
-
-
-def _unpack_place(data: bytes) -> tuple[int, str, int]:
-    source, stream, seq = cast("tuple[int, str, int]", orjson.loads(data))
-    return source, stream, seq
 
 
 def in_doubt(

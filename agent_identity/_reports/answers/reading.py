@@ -363,7 +363,7 @@ class _Source:
         if not evidence.unverified:
             return check_visited_spans(paths, self._trust, visit=self._visit_span, progress=progress)
         total, done = size_of_files(paths), 0
-        again: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        again = SpillStore(bytes, bytes, near=_NEAR)
         for path in paths:
             with opened(path) as file:
                 for item in read_spans(file):

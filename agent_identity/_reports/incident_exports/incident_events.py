@@ -12,7 +12,7 @@ from agent_identity._common.printing import inert
 from agent_identity._reports.answers.incident_collecting import Entry
 from agent_identity._reports.answers.incident_report import IncidentReport
 from agent_identity._reports.answers.report_frame import Frame
-from agent_identity._reports.export.ocsf_common import OCSF_VERSION, ocsf_product
+from agent_identity._reports.export.ocsf_common import OCSF_VERSION, ocsf_activity, ocsf_product, ocsf_stream
 from agent_identity._verify.report.plurals import counted
 from agent_identity.canonical import JSON
 
@@ -31,8 +31,6 @@ _TIMES: Final[Mapping[str, str]] = {
 
 _MS: Final = 1_000_000
 _FINDING: Final = 2004
-_ACTIVITY: Final = 6003
-_OTHER: Final = 99
 _STATUS: Final[Mapping[str, tuple[int, str]]] = {
     "success": (1, "Success"),
     "routed": (1, "Success"),
@@ -113,14 +111,7 @@ def _activity(entry: Entry, report: IncidentReport, uid: str) -> _Json:
     metadata |= {"correlation_uid": inert(entry.task)} if entry.task else {}
     called = inert(entry.what) if entry.kind == "call" else f"agent_identity.{entry.kind}"
     event: _Json = {
-        "class_uid": _ACTIVITY,
-        "class_name": "API Activity",
-        "category_uid": 6,
-        "category_name": "Application Activity",
-        "activity_id": _OTHER,
-        "activity_name": entry.kind,
-        "type_uid": _ACTIVITY * 100 + _OTHER,
-        "type_name": "API Activity: Other",
+        **ocsf_activity(entry.kind),
         "time": entry.at_ns // _MS,
         "status_id": status,
         "status": status_name,
@@ -128,7 +119,7 @@ def _activity(entry: Entry, report: IncidentReport, uid: str) -> _Json:
         "message": inert(message_of(entry)),
         "metadata": metadata,
         "actor": _actor(entry),
-        "src_endpoint": {"uid": entry.stream, "type_id": _OTHER, "type": "stream of records"},
+        "src_endpoint": ocsf_stream(entry.stream),
         "api": {"operation": called, "request": {"uid": entry.record}},
         "unmapped": {"finding": uid, "verdict": report.frame.verdict, "proof": report.proof},
     }

@@ -10,10 +10,11 @@ from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._reports.answers.collecting import CodeHint, CodeStatus, ItemKind
 from agent_identity._reports.answers.cyclonedx_document import cyclonedx
 from agent_identity._reports.answers.inventory_report import KINDS, Inventory, Item, inventory
+from agent_identity._reports.pages.words import DIFFERENCES, KIND_NAMES, span_of
 from agent_identity._scan.forms import json_of
 from agent_identity._scan.scanner import scan
 from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.answer.framing import Cell, answered, cut, emit, emit_document, table_lines, times
+from agent_identity.cli.answer.framing import TONES, Cell, answered, cut, emit, emit_document, table_lines
 from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.style import Style, clean, hanging
 from agent_identity.errors import ConfigurationError
@@ -33,25 +34,6 @@ _LARGEST: Final = 64 * 1024 * 1024
 _MAX_HINTS: Final = 100_000
 
 
-_WORDS: Final = {
-    "traced_not_guarded": ("traced, and not guarded", "red"),
-    "configured_not_guarded": ("configured, and not guarded", "red"),
-    "declared_not_observed": ("declared, and never observed", "dim"),
-    "observed_not_registered": ("observed, and not registered", "yellow"),
-    "registered_idle": ("registered, and idle", "yellow"),
-    "no_owner": ("without an owner", "yellow"),
-    "new": ("new", "blue"),
-    "gone": ("gone", "dim"),
-}
-_HEADINGS: Final = {
-    "agent": "agents",
-    "principal": "principals",
-    "tool": "tools",
-    "server": "MCP servers",
-    "model": "models",
-    "host": "hosts",
-    "data": "data",
-}
 _NAMED: Final = 12
 
 
@@ -71,7 +53,7 @@ def _text(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
         items = [item for item in found.items if item.kind == kind]
         if items:
             yield ""
-            yield style.paint(f"{_HEADINGS[kind]} ({len(items):,})", "bold")
+            yield style.paint(f"{KIND_NAMES[kind]} ({len(items):,})", "bold")
             rows = [_HEAD[kind in _OWNED], *(_row(item) for item in items)]
             yield from table_lines(rows, room)
     if not found.items:
@@ -79,13 +61,13 @@ def _text(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
 
 
 def _differences(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
-    for code, (words, color) in _WORDS.items():
+    for code, (words, tone) in DIFFERENCES.items():
         named = [one for one in found.differences if one.code == code]
         names = [f"{one.kind} {_named(one.service, one.name)}" for one in named]
         unknown = dict(_unknown(found, code))
         if named:
             line = hanging(f"{words} ({len(named):,}): {cut(names, _NAMED)}{_rest(unknown)}", 2, room)
-            yield style.paint(words, color, "bold") + line.removeprefix(words)
+            yield style.paint(words, TONES[tone], "bold") + line.removeprefix(words)
         elif code in _PARTS and len(unknown) == _PARTS[code]:
             yield f"{words}: not known, {' and '.join(unknown.values())}"
         elif code in _PARTS:
@@ -121,7 +103,7 @@ _HEAD: Final[dict[bool, Sequence[str]]] = {
 def _row(item: Item) -> Sequence[str]:
     owner = (cut(item.owners, 2) or "none",) if item.kind in _OWNED else ()
     numbers = (f"{item.calls:,}", f"{item.refused:,}", f"{item.spans:,}")
-    seen = times(item.first_ns, item.last_ns) or "never"
+    seen = span_of(item.first_ns, item.last_ns) or "never"
     more = "; ".join(_more(item))
     return (clean(_named(item.service, item.name)), *owner, ", ".join(item.statuses), item.proof, *numbers, seen, more)
 

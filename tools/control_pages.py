@@ -24,28 +24,25 @@ def rows(framework: str) -> str:
 def queries() -> str:
     """Return the part of a page that holds the queries, which every row names one of."""
     asked = {row.query for table in standard_tables() for row in table.rows}
-    found = (f"| `{name}` | {query.asks} |" for name, query in QUERIES.items() if name in asked)
-    return "\n".join([_BEGIN, "", "| query | asks the records |", "|---|---|", *found, "", _END])
+    found = (f"- `{name}`: {query.asks}" for name, query in QUERIES.items() if name in asked)
+    return "\n".join([_BEGIN, "", *found, "", _END])
 
 
 def _table(table: ControlTable) -> Iterator[str]:
     yield f"\n## {table.title}\n"
     yield f"Edition: {table.version}. In force: {table.applies_from}. Rows of {table.dated}; [source]({table.source})."
     yield f"Read for them: {table.read}\n"
-    yield "| clause | [query](queries.md) | at best | you show yourself |"
-    yield "|---|---|---|---|"
     yield from (_row(row, table) for row in table.rows)
     yield ""
 
 
 def _row(row: ControlRow, table: ControlTable) -> str:
     edition = "" if row.version == table.version else f" ({row.version})"
-    force = "" if row.applies_from == table.applies_from else f"; in force: {row.applies_from}"
     days = "" if row.days is None else f" over {row.days} days"
-    asked = "none" if row.query is None else f"`{row.query}`{days}"
-    best = "out of scope" if row.query is None else row.at_most
-    cells = (f"**{row.clause}** {row.title}{edition}", asked + force, best, "; ".join(row.not_shown))
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    best = "" if row.at_most == "partly" or row.query is None else f", {row.at_most}"
+    asked = "out of scope" if row.query is None else f"`{row.query}`{days}{best}"
+    force = "" if row.applies_from == table.applies_from else f"; in force: {row.applies_from}"
+    return f"- **{row.clause}** {row.title}{edition} ({asked}{force}): {'; '.join(row.not_shown)}"
 
 
 def main(*, check: bool) -> int:

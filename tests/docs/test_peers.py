@@ -18,7 +18,8 @@ def test_every_script_is_a_peer_and_every_peer_has_a_script() -> None:
 
 def test_every_peer_has_a_row_with_the_version_that_is_installed() -> None:
     """Each peer has a row, with its package in the version that run.py names, or the reason why it has no numbers."""
-    rows = dict(re.findall(r"^\| ([a-z-]+) \| (.*) \|$", (ROOT / "benchmarks" / "README.md").read_text("utf-8"), re.M))
+    page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([a-z-]+) \| (.*) \|$", page, re.MULTILINE))
     assert set(rows) >= set(INSTALLED)
     for name in INSTALLED.keys() - {"ours"}:
         named = re.match(r"`([\w-]+)` (\S+) \|", rows[name])

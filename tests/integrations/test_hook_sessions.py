@@ -12,6 +12,7 @@ from checking import check
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity._ledger.reader import open_ledger
+from agent_identity.adapters import ToolGuards
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import ConfigurationError
@@ -23,7 +24,6 @@ from agent_identity.integrations.frameworks.coding_agents.sessions import (
     PROBE_DENIED,
     HookSessions,
 )
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.limits import Limit
 from agent_identity.testing import FixedClock, SequentialIds
 

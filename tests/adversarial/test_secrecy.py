@@ -42,10 +42,10 @@ from agent_identity.constraints import Range
 from agent_identity.delegation import Peer
 from agent_identity.errors import Denied, EvidenceError, OutOfScope
 from agent_identity.identity import Agent, Human
-from agent_identity.integrations.span_enrichment import stamp_spans
 from agent_identity.limits import Limit
 from agent_identity.options import Privacy
 from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
+from agent_identity.telemetry import stamp_spans
 
 OPEN = Scope("tool")
 

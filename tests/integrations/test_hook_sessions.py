@@ -11,6 +11,7 @@ import pytest
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._ledger.reader import open_ledger
+from agent_identity.adapters import ToolGuards
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import ConfigurationError
@@ -22,7 +23,6 @@ from agent_identity.integrations.frameworks.coding_agents.sessions import (
     PROBE_DENIED,
     HookSessions,
 )
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.limits import Limit
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -25,8 +25,8 @@ from agent_identity import Enforcer, Scope, Verifier
 from agent_identity._guard.telemetry.providers import when_provided
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Agent, Human, Service
-from agent_identity.integrations.span_enrichment import AgentIdentitySpanProcessor, stamp_spans
 from agent_identity.options import Privacy, Telemetry
+from agent_identity.telemetry import AgentIdentitySpanProcessor, stamp_spans
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
@@ -272,7 +272,7 @@ def test_the_global_provider_may_be_set_before_or_after(order: str, tmp_path: Pa
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
         from agent_identity import Agent, Enforcer, Human, Scope
-        from agent_identity.integrations.span_enrichment import stamp_spans
+        from agent_identity.telemetry import stamp_spans
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         early = trace.get_tracer("early.library")

@@ -12,8 +12,6 @@ from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Host", "Hosts"]
-
 _MAX_TABLE: Final = 1 << 20
 _MAX_HOSTS: Final = 10_000
 _KNOWN: Final = 4_096

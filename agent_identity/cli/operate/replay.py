@@ -17,11 +17,9 @@ from agent_identity._identity.trust.socket_signer import SocketSigner
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._record.schema import AnyRecord, Intent, OfTask, Outcome
 from agent_identity._verify.report.plurals import counted
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.style import Progress, Style
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["run"]
 
 _FOLLOW: Final = 1.0
 

@@ -33,8 +33,8 @@ from agent_identity._directory.export import ledger_exporter as exporting
 from agent_identity._directory.export import sender as shipping
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.cli import main
-from agent_identity.integrations.metrics import measure
 from agent_identity.options import Telemetry
+from agent_identity.telemetry import measure
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")

@@ -17,12 +17,12 @@ import pytest
 from claude_code import Script, StandIn, environment, outcomes, say, use
 
 import agent_identity as ai
+from agent_identity.adapters import ToolGuards
 from agent_identity.audit import Verifier
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError
 from agent_identity.inspection import Canaries, PersonalData
 from agent_identity.integrations.frameworks import claude_agent
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.policy import Obligation
 
 ALICE = ai.Human("alice@example.com")

@@ -359,7 +359,7 @@ async def test_instrument_guards_every_tool_and_is_undone(open_office: Any) -> N
 
 async def test_a_guard_that_fails_lets_nothing_run(open_office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """LlamaIndex makes an error of it, and the run goes on."""
-    from agent_identity.integrations.frameworks.tool_guards import ToolGuards
+    from agent_identity.adapters import ToolGuards
 
     office = open_office()
 

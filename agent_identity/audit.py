@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_identity._ledger.transparency.timestamp_folder import TimestampFolder
     from agent_identity._reports.export.interop import export
-    from agent_identity._reports.export.named_queries import named_queries, query_tables
-    from agent_identity._reports.export.tables import export_tables
+    from agent_identity._reports.export.tables import export_tables, named_queries, query_tables
     from agent_identity._reports.timelines.builder import story
     from agent_identity._verify.proofs.disclosing import disclose
     from agent_identity._verify.proofs.proving import prove, prove_growth
@@ -19,8 +18,7 @@ else:
         {
             "agent_identity._ledger.transparency.timestamp_folder": ("TimestampFolder",),
             "agent_identity._reports.export.interop": ("export",),
-            "agent_identity._reports.export.named_queries": ("named_queries", "query_tables"),
-            "agent_identity._reports.export.tables": ("export_tables",),
+            "agent_identity._reports.export.tables": ("export_tables", "named_queries", "query_tables"),
             "agent_identity._reports.timelines.builder": ("story",),
             "agent_identity._verify.proofs.disclosing": ("disclose",),
             "agent_identity._verify.proofs.proving": ("prove", "prove_growth"),

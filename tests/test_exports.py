@@ -62,8 +62,8 @@ PUBLIC = {
     "Registration Signer SigningKey SocketSigner SpiffeBundle SystemClock TrustStore TrustedKey Witnesses "
     "appended certified merged read_inbound register_agents signed_trust trust_conflicts "
     "trusted_certificate",
-    "inspection": "Canaries Classifier HiddenText HttpModel InjectionHints Label Markers Match PersonalData Progress Secrets "
-    "Selected TextInspector Urls Windows",
+    "inspection": "Canaries Classifier HiddenText HttpModel InjectionHints Label Markers Match PersonalData "
+    "Progress Secrets Selected TextInspector Urls Windows",
     "limits": "Limit",
     "options": "DigestKeys Durability Ledger Privacy Restores Returns Segments Telemetry ToolOptions Touches "
     "Transparency",

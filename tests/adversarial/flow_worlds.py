@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from checking import check
 from mark_changes import marks_among
 
-from agent_identity import Human, Report, records
+from agent_identity import Human, Report, Verifier, records
 from agent_identity._record.schema import Detail
 from agent_identity._storage.os_files import Files
 from agent_identity.approvals import Approval, ApprovalRequest
@@ -103,7 +102,7 @@ def paid(world: Any) -> list[object]:
 def verified(world: Any) -> Report:
     """Close a world, and return what the verifier says of it."""
     world.enforcer.close()
-    return check(world.directory)
+    return Verifier().ledger(world.directory)
 
 
 def codes(report: Report) -> set[str]:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Agent, Enforcer, Human, RuleSet, Scope, records
+from agent_identity import Agent, Enforcer, Human, RuleSet, Scope, Verifier, records
 from agent_identity._guard.tasks.judged import Judged
 from agent_identity._guard.tasks.kept_marks import HopMarks
 from agent_identity._guard.tasks.task_flow import TaskFlow
@@ -59,7 +58,7 @@ class Office:
         """Close all, and return what the verifier finds."""
         self.child.close()
         self.enforcer.close()
-        return flow.codes(check(self.directory))
+        return flow.codes(Verifier().ledger(self.directory))
 
 
 @pytest.fixture

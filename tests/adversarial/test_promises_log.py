@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from checking import check
 from plain_records import append
 
-from agent_identity import Report
+from agent_identity import Report, Verifier
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.log import loss_entry
 from agent_identity._storage.lines import log_line
@@ -71,7 +70,7 @@ class Room:
 
     def report(self) -> Report:
         """Verify the directory."""
-        return check(self.path, TRUST)
+        return Verifier(TRUST).ledger(self.path)
 
     def codes(self) -> set[str]:
         """Return the findings but for notices."""

@@ -1,4 +1,4 @@
-"""Guards of the tools that a framework calls; shared by the adapters of all frameworks.
+"""Guards of the tools that a framework calls; shared by the adapters in this folder but for A2A.
 
 An adapter installs itself at the outermost hook of its framework, describes each call as a :class:`ToolCall`, and
 answers a refusal in the framework's own form. The steps of a call are those of

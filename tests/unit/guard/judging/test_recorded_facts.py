@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
 from agent_identity import (
     Agent,
@@ -25,6 +24,7 @@ from agent_identity import (
     RuleSet,
     Scope,
     Service,
+    Verifier,
     records,
 )
 from agent_identity._directory import rotation
@@ -758,4 +758,4 @@ def test_every_kind_of_call_is_recorded(opened: Callable[..., Any]) -> None:
             call.result = 2
     world.enforcer.close()
     assert [one.outcome for one in read(world, records.Outcome)] == ["success", "routed", "error", "success"]
-    assert check(world.directory, world.directory / "trust.json").findings == ()
+    assert Verifier(world.directory / "trust.json").ledger(world.directory).findings == ()

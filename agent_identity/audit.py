@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent_identity._ledger.transparency.timestamp_folder import TimestampFolder
     from agent_identity._reports.export.interop import export
     from agent_identity._reports.export.tables import export_tables, named_queries, query_tables
     from agent_identity._reports.timelines.builder import Action, Delegation, TaskTimeline, story
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from agent_identity._verify.proofs.proving import prove, prove_growth
     from agent_identity._verify.report.periods import Period
     from agent_identity._verify.report.report import Coverage, Problem, Report, Severity, Step
+    from agent_identity._verify.store.workers import Executor
 else:
     from agent_identity._common.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "agent_identity._ledger.transparency.timestamp_folder": ("TimestampFolder",),
             "agent_identity._reports.export.interop": ("export",),
             "agent_identity._reports.export.tables": ("export_tables", "named_queries", "query_tables"),
             "agent_identity._reports.timelines.builder": ("Action", "Delegation", "TaskTimeline", "story"),
@@ -33,6 +36,7 @@ else:
             "agent_identity._verify.proofs.proving": ("prove", "prove_growth"),
             "agent_identity._verify.report.periods": ("Period",),
             "agent_identity._verify.report.report": ("Coverage", "Problem", "Report", "Severity", "Step"),
+            "agent_identity._verify.store.workers": ("Executor",),
         },
     )
 
@@ -41,6 +45,7 @@ __all__ = [
     "Checked",
     "Coverage",
     "Delegation",
+    "Executor",
     "Period",
     "Problem",
     "Progress",
@@ -50,6 +55,7 @@ __all__ = [
     "Source",
     "Step",
     "TaskTimeline",
+    "TimestampFolder",
     "Trust",
     "Verifier",
     "disclose",

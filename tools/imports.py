@@ -47,7 +47,8 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "msgspec": (
         *(
             "_scan._tables",
-            "_reports.controls._signals",
+            # Tables are read by their types.
+            *("_scan._tables", "_reports.controls._signals", "_reports.export._fact_tables", "cli.answer.ask"),
             "_reports.export._fact_tables",
         ),  # Tables are read by their types.
         *("_reports.answers", "_verify.ledger._calls_check", "_record", "_ledger", "_spans", "_identity.trust._file"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, TypeVar, 
 
 from agent_identity._common.narrowing import is_array, is_object
 from agent_identity._identity.common.names import check_id
-from agent_identity.canonical import RecordValue
+from agent_identity._identity.common.record_bytes import RecordValue
 from agent_identity.errors import TokenError
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final, cast
 
+from agent_identity._record.schema import OfTask
 from agent_identity._verify.api import Verifier
 from agent_identity._verify.proofs.proof_check import Checked
 from agent_identity._verify.proofs.proving import prove, prove_growth
@@ -17,7 +18,7 @@ from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
 from agent_identity.cli.verify.verify import VERDICTS, report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
-from agent_identity.records import AnyRecord, Approval, Intent, OfTask, Outcome, Registration, TaskEnd
+from agent_identity.records import AnyRecord, Approval, Intent, Outcome, Registration, TaskEnd
 
 KEPT: Final = "kept/trust.json"
 """Path of the verifier's trust file in printed hints."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent_identity._reports.controls._queries import QUERIES
+from agent_identity._reports.controls._signals import QUERIES
 from agent_identity._reports.controls.control_rows import FRAMEWORKS, ControlRow, ControlTable, standard_tables
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference" / "controls"

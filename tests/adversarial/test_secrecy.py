@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import baggage, propagate
@@ -633,7 +632,7 @@ def test_ac_105_after_erasure_the_directory_does_not_help(open_world: Any, discl
     (record,) = world.records("erasure")
     assert (record["id"], record["erasure"]) == (erased.record, {"key": task.id, "by": "dpo@example.com"})
     world.enforcer.close()
-    assert check(world.directory, world.directory / "trust.json").verdict == "verified"
+    assert Verifier(world.directory / "trust.json").ledger(world.directory).verdict == "verified"
 
 
 def test_ac_105_a_shown_argument_opens_no_other(open_world: Any) -> None:

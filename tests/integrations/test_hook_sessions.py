@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.adapters import ToolGuards
 from agent_identity.approvals import Approval, ApprovalRequest
@@ -83,7 +82,7 @@ class Desk:
     def verified(self) -> None:
         """Close, and check that the evidence is complete."""
         self.close()
-        report = check(self.folder, self.folder / "trust.json")
+        report = Verifier(self.folder / "trust.json").ledger(self.folder)
         assert (report.integrity, report.completeness) == ("verified", "complete"), report
 
 

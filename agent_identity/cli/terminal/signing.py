@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent_identity._directory.open import check_keys, keys_for, take_trust
 from agent_identity._guard.common.followed_trust import announce, announced
@@ -73,12 +73,12 @@ def keys_of(chosen: argparse.Namespace) -> Generator[str | tuple[Signer, Signer]
     """
     if chosen.pkcs11 is not None:
         with contextlib.closing(_token(chosen)) as token:
-            issuer, _, recorder = cast("str", chosen.labels).partition(",")
+            issuer, _, recorder = chosen.labels.partition(",")
             yield token.signer(issuer), token.signer(recorder or issuer)
     elif chosen.keys is None or _is_own(chosen):
         yield None
     elif chosen.keys.startswith("unix:"):
-        yield cast("str", chosen.keys)
+        yield chosen.keys
     else:
         yield _of_directory(Path(chosen.directory), Path(chosen.keys))
 

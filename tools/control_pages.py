@@ -53,7 +53,7 @@ def _clause(row: ControlRow, table: ControlTable) -> str:
 
 def main(*, check: bool) -> int:
     """Compare or write the pages; return the exit status."""
-    parts = {"queries": queries(), **{framework: rows(framework) for framework in FRAMEWORKS}}
+    parts: dict[str, str] = {"queries": queries(), **{framework: rows(framework) for framework in FRAMEWORKS}}
     old: list[str] = []
     for name, part in parts.items():
         page = FOLDER / f"{name}.md"

@@ -49,7 +49,7 @@ PUBLIC = {
     "Overview PolicyFact Proof Reading RegistrationFact RevocationFact RowResult ScopeReport Seed ServerFact "
     "SourceFrame SpanFact StreamFact Suggestion TaskFact Where controls coverage data incident inventory overview "
     "plain read scope",
-    "approvals": "Answer Approval ApprovalRequest Approvals ask_in_the_terminal",
+    "approvals": "Answer Approval ApprovalRequest Approvals Approvers ask_in_the_terminal",
     "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step "
     "TaskTimeline Trust Verifier disclose export export_tables named_queries prove prove_growth "
     "query_tables story verify",

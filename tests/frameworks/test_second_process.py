@@ -21,6 +21,7 @@ from checking import check
 
 import agent_identity as ai
 from agent_identity import records
+from agent_identity.approvals import Approvers
 from agent_identity.options import ToolOptions
 from agent_identity.policy import Flow
 from agent_identity.state import MemoryState
@@ -119,7 +120,7 @@ class OpenAi(Way):
     def channel(self) -> Any:
         from agent_identity.integrations.frameworks.openai_agents import approval_by_interruption
 
-        return approval_by_interruption(ttl=HOUR)
+        return approval_by_interruption(Approvers(ttl=HOUR))
 
     async def ask(self, enforcer: ai.Enforcer, name: str, to: str) -> Any:
         from agents import Runner
@@ -172,7 +173,7 @@ class PydanticAi(Way):
     def channel(self) -> Any:
         from agent_identity.integrations.frameworks.pydantic_ai import approval_by_deferral
 
-        return approval_by_deferral(ttl=HOUR)
+        return approval_by_deferral(Approvers(ttl=HOUR))
 
     async def ask(self, enforcer: ai.Enforcer, name: str, to: str) -> Any:
         from frameworks.pydantic_ai.conftest import call
@@ -229,7 +230,7 @@ class Strands(Way):
     def channel(self) -> Any:
         from agent_identity.integrations.frameworks.strands import approval_by_interrupt
 
-        return approval_by_interrupt(ttl=HOUR)
+        return approval_by_interrupt(Approvers(ttl=HOUR))
 
     async def ask(self, enforcer: ai.Enforcer, name: str, to: str) -> Any:
         from strands_doubles import use

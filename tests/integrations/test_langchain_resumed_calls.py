@@ -29,6 +29,7 @@ from msgspec import structs
 from agent_identity import Agent, Enforcer, Human, Scope, records
 from agent_identity._guard.tasks import _shared_mark as shared_mark
 from agent_identity._record import schema
+from agent_identity.approvals import Approvers
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
@@ -76,7 +77,7 @@ class Office:
 
     def __init__(self, directory: Path, guard: str = "protect", saver: Any = None, **options: Any) -> None:
         self.directory, self.sent, self.clock = directory, list[str](), options.pop("clock", None) or FixedClock()
-        channel = options.pop("channel", None) or approval_by_interrupt(approvers=(BOB.id,))
+        channel = options.pop("channel", None) or approval_by_interrupt(Approvers(people=(BOB.id,)))
         given = {"policy": Flow(), "routes": {"person": channel}, **options}
         self.enforcer = Enforcer.open(directory, clock=self.clock, ids=given.pop("ids", None), **given)
         self.saver = saver or InMemorySaver()
@@ -302,7 +303,7 @@ def test_a_question_that_is_asked_again_takes_either_answer(office: Any) -> None
 
 def test_an_approval_that_was_used_or_has_expired_permits_nothing_more(office: Any) -> None:
     """A graph that is rewound to the question is refused, and one whose answer is late."""
-    desk = office(channel=approval_by_interrupt(ttl=timedelta(hours=1)))
+    desk = office(channel=approval_by_interrupt(Approvers(ttl=timedelta(hours=1))))
     graph = desk.graph(READ, SEND)
     command = ruling(desk, desk.ask(graph))
     before = graph.get_state(THREAD).config

@@ -25,7 +25,7 @@ from agent_identity import (
     verify,
 )
 from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
-from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers, ask_in_the_terminal
 from agent_identity.audit import Checked
 from agent_identity.audit import Shown as Disclosed
 from agent_identity.constraints import OneOf, PathWithin, Range
@@ -207,7 +207,7 @@ def approving(enforcer: Enforcer) -> Approval:
     assert_type(enforcer.approvals.approve(waiting[0], by=Human("bob")), str)
     agent = Agent("a", owner="o")
     enforcer.approvals.approve("id", by=agent)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    Approval(ask=lambda request: request.approve(by=Human("bob")), roles=("finance",))
+    Approval(ask=lambda request: request.approve(by=Human("bob")), approvers=Approvers(roles=("finance",)))
     Enforcer.open("evidence", routes={"desk": Approval(ask=ask), "sandbox": handler})
     return Approval(ask=ask_in_the_terminal(Human("bob")))
 

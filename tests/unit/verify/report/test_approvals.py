@@ -20,7 +20,7 @@ from agent_identity._record.codec import decode
 from agent_identity._verify.grants import approvals_check
 from agent_identity._verify.grants.approvals_check import ApprovalsCheck
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvals
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvals, Approvers
 from agent_identity.canonical import encode_record
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, TrustedKey, TrustStore
@@ -43,7 +43,7 @@ def _yes(request: ApprovalRequest) -> Answer:
 
 def _run(directory: Path, ask: Callable[[ApprovalRequest], object] = _yes, calls: tuple[int, ...] = (1,)) -> None:
     options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds(), "policy": POLICY}
-    routes = {"desk": Approval(ask=ask, ttl=timedelta(seconds=60))}
+    routes = {"desk": Approval(ask=ask, approvers=Approvers(ttl=timedelta(seconds=60)))}
     with Enforcer.open(directory, routes=routes, **options) as enforcer:
 
         @enforcer.tool

@@ -11,9 +11,10 @@
 3
 """
 
+from agent_identity._common.typed_calls import typed_calls
 from agent_identity._guard.calls.call import Call, CallRequest, Shown
 from agent_identity._guard.judging.span_facts import SpanOptions
 from agent_identity._guard.judging.tool_flow import DeclaredFlow
 from agent_identity._guard.lifecycle.guarded_call import GuardedCall
 
-__all__ = ["Call", "CallRequest", "DeclaredFlow", "GuardedCall", "Shown", "SpanOptions"]
+__all__ = ["Call", "CallRequest", "DeclaredFlow", "GuardedCall", "Shown", "SpanOptions", "typed_calls"]

@@ -42,7 +42,7 @@ ROOT_NAMES = (
     "verify",
 )
 PUBLIC = {
-    "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown SpanOptions",
+    "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown SpanOptions typed_calls",
     "answers": "ApprovalFact CallFact CallSpanFact CodeHint Consumer ControlRow ControlTable ControlsReport "
     "CoverageReport "
     "DataReport Difference ErasureFact Evidence Fact Frame GrantFact Hosts IncidentReport Inventory Item Observation "

@@ -1,12 +1,12 @@
 """Approvals that a framework carries: requests leave with a suspended run, and rulings come back to resume it."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final, TypeVar, cast
 
 from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest, Approvers, Ask
+from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest, Approvers
 from agent_identity._identity.principals.principals import Human
 from agent_identity.errors import ConfigurationError
 
@@ -17,7 +17,11 @@ _Id = TypeVar("_Id", bound=Hashable)
 
 
 def carried_approval(
-    ask: Ask, approvers: Approvers, suspends: type[BaseException], *, channel: str | None = None
+    ask: Callable[[ApprovalRequest], str | Awaitable[str]],
+    approvers: Approvers,
+    suspends: type[BaseException],
+    *,
+    channel: str | None = None,
 ) -> Approval:
     """Return the approval channel of a framework that carries the request; by default a request lives for a week.
 

@@ -33,6 +33,7 @@ from agent_identity.errors import AgentIdentityError, Denied, TokenError
 from agent_identity.identity import Agent, Clock, Human, RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http.binding import CHAIN, NEXT, PROOF, request_arguments
 from agent_identity.integrations.http.client import delegation_headers
+from agent_identity.integrations.http.server import Gate
 from agent_identity.integrations.http.wsgi import DelegationMiddleware
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
@@ -71,7 +72,8 @@ class Services:
             return [read(path="a").encode()]
 
         self.read = read
-        self.app = DelegationMiddleware(app, self.b, audience="service-b", base_url=BASE, holder=KEY, agent=DESK)
+        gate = Gate(audience="service-b", base_url=BASE, holder=KEY, agent=DESK)
+        self.app = DelegationMiddleware(app, self.b, gate)
 
     def task(self, scope: Scope = SCOPE, **options: object) -> object:
         """Return a task of alice and the clerk at a."""

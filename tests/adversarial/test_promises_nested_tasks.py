@@ -27,6 +27,7 @@ from agent_identity.errors import AttenuationError, ConfigurationError, LimitExc
 from agent_identity.identity import Service
 from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
+from agent_identity.integrations.http.server import Gate
 from agent_identity.limits import Limit
 from agent_identity.policy import Content, Finding
 
@@ -785,7 +786,7 @@ async def _asgi(world: Any, handle: Callable[[], str], *, delegated: bool, requi
 
 
 async def _asgi_app(world: Any, app: Any, *, delegated: bool, required: bool) -> str:
-    served = asgi.DelegationMiddleware(app, world.enforcer, audience="b", base_url=BASE, required=required)
+    served = asgi.DelegationMiddleware(app, world.enforcer, Gate(audience="b", base_url=BASE, required=required))
     transport: Any = httpx.ASGITransport(served)
     if delegated:
         transport = AsyncDelegationTransport(world.enforcer, {"b.example.com": Peer("b")}, transport)
@@ -798,7 +799,7 @@ async def _wsgi(world: Any, handle: Callable[[], str], *, delegated: bool, requi
         start_response("200 OK", [])
         return [handle().encode()]
 
-    served = wsgi.DelegationMiddleware(app, world.enforcer, audience="b", base_url=BASE, required=required)
+    served = wsgi.DelegationMiddleware(app, world.enforcer, Gate(audience="b", base_url=BASE, required=required))
     transport: Any = httpx.WSGITransport(served)
     if delegated:
         transport = DelegationTransport(world.enforcer, {"b.example.com": Peer("b")}, transport)

@@ -17,6 +17,7 @@ from plain_records import error_type
 
 from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
+from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._identity.common.ids import id_of
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers
@@ -116,6 +117,30 @@ def test_ac_64_an_approval_for_one_call_does_not_let_another_run(open_world: Cal
             _refused(world, "approval_pending", lambda: body(1, y="a"))
         assert body(1, y="a") == 1
     assert len(world.ran) == 1
+    assert _verdict(world) == "verified"
+
+
+def test_an_approval_that_ends_while_the_store_answers_is_not_used(open_world: Callable[..., object]) -> None:
+    """The call is refused, and a verifier accuses nobody of a late use."""
+
+    class Slow(MemoryState):
+        def insert(self, key: str, *, now: int, expires_at: int) -> bool:
+            if key.startswith("approval:"):
+                world.clock.advance(seconds=5)
+            return super().insert(key, now=now, expires_at=expires_at)
+
+    Slow.__slots__ = ()
+
+    def ask(request: ApprovalRequest) -> Answer:
+        answer = _yes(request)
+        world.clock.advance(seconds=8)
+        return answer
+
+    routes = {"desk": Approval(ask=ask, ttl=timedelta(seconds=10))}
+    world = open_world(policy=POLICY, routes=routes, state=Slow())
+    body = world.tool()
+    with world.task(Scope("tool")):
+        _refused(world, "approval_expired", lambda: body(1))
     assert _verdict(world) == "verified"
 
 

@@ -62,7 +62,7 @@ PUBLIC = {
     "inspection": "Canaries Classifier Detection Document HiddenText HttpModel InjectionHints InspectorStream Label "
     "Markers Match PersonalData Progress Secrets Selected StreamInspector TaskMark TextInspector Urls Windows",
     "limits": "Limit",
-    "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry ToolOptions Transparency",
+    "options": "DigestKeys Durability Ledger Privacy Segments Sources Telemetry ToolOptions Transparency",
     "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "
     "RuleSet Tool Touch file_touches http_touches mail_touches mcp_resource_touches sql_touches vector_touches",
     "records": "EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
@@ -83,10 +83,10 @@ PUBLIC = {
 SIGNATURES = {
     Enforcer.open: "directory, *, policy=None, inspectors=(), routes=None, agents='any', mode='enforce', nested=(), "
     "state=None, keys=None, trust_root=None, durability=Durability(), privacy=Privacy(), telemetry=Telemetry(), "
-    "transparency=Transparency(), tokens=None, clock=None, ids=None",
-    Enforcer: "*, issuer, recorder, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
+    "transparency=Transparency(), tokens=None, sources=Sources()",
+    Enforcer: "*, keys, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
     "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "
-    "pseudonyms=None, exporter=None, tokens=None, new_key=generate, clock=None, ids=None",
+    "tokens=None, sources=Sources()",
     Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=(), request=None",
     Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None, isolated=False",
     Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None",
@@ -111,6 +111,7 @@ SIGNATURES = {
     options.Durability: "*, sync='process', segments=<factory>",
     options.Segments: "*, max_bytes=67108864, max_seconds=86400.0, compression='gzip'",
     options.Privacy: "*, disclosable=False, pseudonyms=False",
+    options.Sources: "*, clock=None, ids=None, new_key=generate",
     options.Telemetry: "*, tracer_provider=None, spans='auto', sealing='background', otlp=None, on_record=()",
     options.Transparency: "*, witnesses=<factory>, checkpoints=()",
     options.ToolOptions: "*, labels=None, data=None, lazy=None, touches=None, returns=None, destination=None, "

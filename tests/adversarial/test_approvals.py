@@ -25,6 +25,7 @@ from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, ConfigurationError, PolicyBlocked
 from agent_identity.identity import SigningKey
 from agent_identity.limits import Limit
+from agent_identity.options import Sources
 from agent_identity.policy import Decision, Request
 from agent_identity.testing import FixedClock
 
@@ -474,7 +475,7 @@ def test_ac_64_what_a_killed_process_left_is_cleared_away(open_world: Callable[.
         path.write_bytes(left)
         clock = FixedClock()
         clock.advance(moment)
-        Enforcer.open(world.directory, clock=clock, policy=POLICY, routes={"desk": Approval()}).close()
+        Enforcer.open(world.directory, sources=Sources(clock=clock), policy=POLICY, routes={"desk": Approval()}).close()
         assert path.exists() is there
     path.touch(0o600)
     Enforcer.open(world.directory, policy=POLICY, routes={"desk": Approval()}).close()

@@ -29,6 +29,7 @@ from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
 from agent_identity.integrations.http.server import Gate
 from agent_identity.limits import Limit
+from agent_identity.options import Sources
 from agent_identity.policy import Content, Finding
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
@@ -390,7 +391,7 @@ def test_an_enforcer_that_the_body_opens_is_no_way_round(world: Any, tmp_path: P
 
     def inspected() -> None:
         carried = world.enforcer.current_task.export()
-        side = Enforcer.open(world.directory, inspectors=[Side()], clock=world.clock)
+        side = Enforcer.open(world.directory, inspectors=[Side()], sources=Sources(clock=world.clock))
         with side as own, own.accept(carried), pytest.raises(Denied):
             own.tool(name="read")(lambda: None)()
 

@@ -115,6 +115,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "Durability": Case(options.Durability),
         "Segments": Case(options.Segments),
         "Privacy": Case(options.Privacy),
+        "Sources": Case(options.Sources),
         "Telemetry": Case(options.Telemetry),
         "Transparency": Case(options.Transparency),
         "ToolOptions": Case(options.ToolOptions),
@@ -201,7 +202,7 @@ NOT_CALLED = frozenset(
             "Approvals",
         ),
         *("instrument", "uninstrument"),  # They patch the process: see test_instrumentation.py.
-        *("DigestKeys", "Ledger", "Pseudonyms"),  # Parts of an enforcer, which check what they get themselves.
+        *("DigestKeys", "Ledger"),  # Parts of an enforcer, which check what they get themselves.
         *("Claims", "DownstreamToken", "Reply", "RecordedCall", "TokenOrder"),  # Made by us, and handed to users.
         *(
             "AllOf",

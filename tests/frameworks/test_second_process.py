@@ -22,7 +22,7 @@ from checking import check
 import agent_identity as ai
 from agent_identity import records
 from agent_identity.approvals import Approvers
-from agent_identity.options import ToolOptions
+from agent_identity.options import Sources, ToolOptions
 from agent_identity.policy import Flow
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
@@ -280,7 +280,9 @@ SUSPENDED = {"missing": (("suspended", None),)}
 def opened(way: Way, clock: FixedClock, **options: Any) -> ai.Enforcer:
     """Open the enforcer of a folder."""
     routes = {"person": way.channel()}
-    return ai.Enforcer.open(way.folder / "evidence", policy=Flow(), routes=routes, clock=clock, **options)
+    return ai.Enforcer.open(
+        way.folder / "evidence", policy=Flow(), routes=routes, sources=Sources(clock=clock), **options
+    )
 
 
 def task(enforcer: ai.Enforcer, request: str | None, principal: ai.Human = ALICE) -> Any:

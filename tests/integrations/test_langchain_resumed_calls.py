@@ -34,7 +34,7 @@ from agent_identity.errors import Denied
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
-from agent_identity.options import Ledger
+from agent_identity.options import Ledger, Sources
 from agent_identity.policy import Effect, Flow, Rule, RuleSet
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
@@ -79,7 +79,7 @@ class Office:
         self.directory, self.sent, self.clock = directory, list[str](), options.pop("clock", None) or FixedClock()
         channel = options.pop("channel", None) or approval_by_interrupt(Approvers(people=(BOB.id,)))
         given = {"policy": Flow(), "routes": {"person": channel}, **options}
-        self.enforcer = Enforcer.open(directory, clock=self.clock, ids=given.pop("ids", None), **given)
+        self.enforcer = Enforcer.open(directory, sources=Sources(clock=self.clock, ids=given.pop("ids", None)), **given)
         self.saver = saver or InMemorySaver()
         self.guard = guard
 

@@ -14,7 +14,7 @@ from agent_identity._directory.agents_file import register_agents
 from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.inventory.server_inventory import InventoryFile, accept, inventory_path
 from agent_identity._directory.open import prepare
-from agent_identity._directory.options import Telemetry
+from agent_identity._directory.options import Sources, Telemetry
 from agent_identity._guard.tasks.delegation_bundle import Grants
 from agent_identity._identity.common.ids import uuid_of
 from agent_identity._identity.trust.entries import TrustedKey
@@ -75,8 +75,7 @@ def write_month(directory: str | os.PathLike[str]) -> None:
             inspectors=[PageInspector()],
             agents="registered",
             telemetry=telemetry,
-            clock=clock,
-            ids=ids,
+            sources=Sources(clock=clock, ids=ids),
         ) as enforcer:
             month = _Month(root, enforcer, clock, ids)
             for day in days:

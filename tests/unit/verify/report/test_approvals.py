@@ -24,6 +24,7 @@ from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approval
 from agent_identity.canonical import encode_record
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, TrustedKey, TrustStore
+from agent_identity.options import Sources
 from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.records import Approval as ApprovalRecord
 from agent_identity.records import Intent, Outcome
@@ -42,9 +43,9 @@ def _yes(request: ApprovalRequest) -> Answer:
 
 
 def _run(directory: Path, ask: Callable[[ApprovalRequest], object] = _yes, calls: tuple[int, ...] = (1,)) -> None:
-    options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds(), "policy": POLICY}
+    sources = Sources(clock=FixedClock(START * 10**9), ids=SequentialIds())
     routes = {"desk": Approval(ask=ask, approvers=Approvers(ttl=timedelta(seconds=60)))}
-    with Enforcer.open(directory, routes=routes, **options) as enforcer:
+    with Enforcer.open(directory, policy=POLICY, routes=routes, sources=sources) as enforcer:
 
         @enforcer.tool
         def pay(amount: int) -> int:

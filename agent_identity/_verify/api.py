@@ -19,13 +19,14 @@ from agent_identity._verify.inputs.sources import (
     STANDARD_INPUT,
     PathLike,
     Source,
+    Trust,
     directory_of,
     is_bundle,
     opened,
     size_of_files,
     size_of_ledger,
+    to_trust,
 )
-from agent_identity._verify.inputs.trust_argument import Trust, to_trust
 from agent_identity._verify.ledger.certificates_check import with_certificates
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence, Timestamps
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck, Progress

@@ -5,9 +5,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final, TypeVar, cast
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest, Approvers
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["carried_approval", "request_from", "rulings"]

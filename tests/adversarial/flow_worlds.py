@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from checking import check
 from mark_changes import marks_among
 
-from agent_identity import records
+from agent_identity import Verifier, records
 from agent_identity._storage.os_files import Files
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.audit import Report
@@ -104,7 +103,7 @@ def paid(world: Any) -> list[object]:
 def verified(world: Any) -> Report:
     """Close a world, and return what the verifier says of it."""
     world.enforcer.close()
-    return check(world.directory)
+    return Verifier().ledger(world.directory)
 
 
 def codes(report: Report) -> set[str]:

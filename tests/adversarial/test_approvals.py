@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from checking import check
 from plain_records import error_type
 
-from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._identity.common.ids import id_of
@@ -63,7 +62,7 @@ def _approve_all(world: object, by: Human = BOB) -> list[str]:
 
 def _verdict(world: object) -> str:
     world.enforcer.close()
-    return check(world.directory).verdict
+    return Verifier().ledger(world.directory).verdict
 
 
 def test_an_approved_call_runs_once_and_the_records_say_who_approved_it(open_world: Callable[..., object]) -> None:
@@ -612,7 +611,7 @@ def test_ac_64_two_processes_that_race_with_one_approval(tmp_path: Path, monkeyp
             for process in processes:
                 process.join(60)
     assert found == ["approval_used", "ran 1"]
-    assert check(tmp_path / "evidence").verdict == "verified"
+    assert Verifier().ledger(tmp_path / "evidence").verdict == "verified"
 
 
 def test_ac_64_a_rejected_call_does_not_run_and_the_reason_reaches_the_agent(

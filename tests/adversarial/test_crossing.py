@@ -15,11 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Scope, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import derive, issue
 from agent_identity._authority.stores.protocol import GRACE
@@ -128,7 +127,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     found.a.close()
     found.b.close()
     for name in ("a", "b"):
-        report = check(tmp_path / name, tmp_path / name / "trust.json")
+        report = Verifier(tmp_path / name / "trust.json").ledger(tmp_path / name)
         assert (report.verdict, report.findings) == ("verified", ())
 
 
@@ -489,7 +488,7 @@ def test_ac_34_and_ac_39_children_act_for_the_same_human_in_the_scope_they_were_
     assert found["environment"] == [worked, False]
     assert found["waits"] == ["1 for alice@example.com", "task_ended"]
     assert found["late"] == "task_ended"
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert report.integrity == "verified"
     assert {"counts_disagree", "unknown_grant"}.isdisjoint(problem.code for problem in report.findings)
     (told, *_) = (each for each in story(tmp_path / "evidence") if each.task)

@@ -9,10 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Enforcer, Scope, Verifier, records
 from agent_identity._authority.grants.signed_marks import SignedMark, sign_mark, verify_mark
 from agent_identity._guard.tasks.task_flow import Flows
 from agent_identity.delegation import DelegationBundle, Grants, Peer
@@ -68,7 +67,7 @@ class Office:
         """Close all, and return what the verifier finds."""
         self.child.close()
         self.enforcer.close()
-        return flow.codes(check(self.directory))
+        return flow.codes(Verifier().ledger(self.directory))
 
 
 @pytest.fixture

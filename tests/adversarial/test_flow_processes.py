@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Enforcer, Scope, Verifier, records
 from agent_identity._guard.tasks.judged import Judged
 from agent_identity._guard.tasks.kept_marks import HopMarks
 from agent_identity._guard.tasks.task_flow import TaskFlow
@@ -58,7 +57,7 @@ class Office:
         """Close all, and return what the verifier finds."""
         self.child.close()
         self.enforcer.close()
-        return flow.codes(check(self.directory))
+        return flow.codes(Verifier().ledger(self.directory))
 
 
 @pytest.fixture

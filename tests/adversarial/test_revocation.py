@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Enforcer, Human, Scope, Service
+from agent_identity import Agent, Enforcer, Human, Scope, Service, Verifier
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._identity.principals.principals import principal_from_claim
@@ -208,7 +207,7 @@ def test_another_process_of_the_directory_revokes(tmp_path: Path) -> None:
                 tool(2)
     assert refused.value.code == "revoked"
     assert ran == [1]
-    assert check(str(tmp_path), TrustStore.load(tmp_path / "trust.json")).exit_code == 0
+    assert Verifier(TrustStore.load(tmp_path / "trust.json")).ledger(str(tmp_path)).exit_code == 0
 
 
 def test_ac_18_a_revocation_survives_a_restart(open_world: Any, tmp_path: Path) -> None:

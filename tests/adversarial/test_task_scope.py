@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -28,7 +27,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from plain_records import check_record
 
 import agent_identity
-from agent_identity import Scope
+from agent_identity import Scope, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._guard.lifecycle.bound_streams import bind_stream
@@ -1001,7 +1000,7 @@ def test_ac_34_a_fork_inside_a_body_has_one_outcome(tmp_path: Path, mode: str) -
         (intent,) = [record["id"] for record in records if record["kind"] == "intent"]
         assert [record["intent"] for record in records if "intent" in record] == [intent]
         assert len([record for record in records if record["kind"] == "task_end"]) == (way != "outside")
-        report = check(tmp_path / way)
+        report = Verifier().ledger(tmp_path / way)
         assert {p.code for p in report.findings} <= ({"allowed_without_task"} if way == "outside" else set())
 
 

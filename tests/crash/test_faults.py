@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import context as otel
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Scope, Verifier
 from agent_identity._guard.sessions import opening
 from agent_identity._ledger import sealer as sealing_module
 from agent_identity._ledger.reader import open_ledger
@@ -231,7 +230,7 @@ def held(life: Life) -> None:
     again.live()
     assert again.errors == []
     assert again.ran == again.returned == [10, 11, 12, 20, 21, 22]
-    report = check(life.directory, TRUST)
+    report = Verifier(TRUST).ledger(life.directory)
     assert report.integrity == "verified", report.findings[:3]
     assert report.counts["unsealed"] == 0
     assert report.counts["verified"] == report.counts["records"]

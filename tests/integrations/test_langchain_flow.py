@@ -7,7 +7,6 @@ from itertools import repeat
 from typing import Any, Literal
 
 import pytest
-from checking import check
 from langchain.agents import create_agent
 from langchain.agents.middleware import SummarizationMiddleware
 from langchain.tools import ToolRuntime
@@ -17,7 +16,7 @@ from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.types import Command
 from mark_changes import marks_among
 
-from agent_identity import Scope, records
+from agent_identity import Scope, Verifier, records
 from agent_identity.errors import ConfigurationError, Routed
 from agent_identity.identity import Agent, Human
 from agent_identity.inspection import InjectionHints, Label, PersonalData
@@ -72,7 +71,7 @@ def open_task(desk: Any, request: str | None = REQUEST) -> Any:
 def verdict(desk: Any) -> set[str]:
     """Return what the verifier finds in what was written so far."""
     desk.enforcer.close()
-    return {problem.code for problem in check(desk.directory).findings}
+    return {problem.code for problem in Verifier().ledger(desk.directory).findings}
 
 
 def test_protected_tools_declare_their_flow(desk: Any) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from checking import check
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
     AgentMiddleware,
@@ -30,7 +29,7 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 from pydantic import BaseModel, PrivateAttr
 
-from agent_identity import Scope, records
+from agent_identity import Scope, Verifier, records
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human
@@ -95,7 +94,7 @@ def marks(desk: Any) -> list[tuple[str, str]]:
 def verdict(desk: Any) -> set[str]:
     """Return what the verifier finds in what was written so far."""
     desk.enforcer.close()
-    return {problem.code for problem in check(desk.directory).findings}
+    return {problem.code for problem in Verifier().ledger(desk.directory).findings}
 
 
 @pytest.fixture

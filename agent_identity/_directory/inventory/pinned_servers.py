@@ -7,7 +7,7 @@ new connection, nor a tool that disappears and returns.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias, final
+from typing import ClassVar, Final, Literal, TypeAlias, final
 
 from agent_identity._identity.common.encoding import digest_of
 from agent_identity._identity.common.ids import is_digest
@@ -33,13 +33,6 @@ MAX_TEXT: Final = 1_048_576
 """Maximum size of the stored definitions of one server, in bytes; of further ones only digests are stored.
 
 So one server cannot fill the shared file; several can, and then all keep less text."""
-
-INSTRUCTIONS: Final = ":instructions"
-"""The entry for a server's instructions among its tools; no tool name begins with a colon."""
-
-ONE_BY_ONE: Final = (":prompt/", ":template/")
-"""Prefixes of prompts and resource templates among the tools: each is pinned when first seen, since a person chooses
-them, and no model acts on a new one by itself."""
 
 _LONGEST: Final = 32_768
 _LONGEST_PLACE: Final = 256  # As long as a name in a record.
@@ -93,8 +86,17 @@ class Observation:
         place: The URL, or the SHA-256 of the command that starts it (:func:`place_of`); empty if unknown.
         title: The server's own name; empty if unknown.
         version: The server's version; empty if unknown.
-        tools: Its tools, all of them at first sight, and the entries whose names begin with a colon.
+        tools: Its tools, all of them at first sight, and the entries whose names begin with a colon, as no name of a
+            tool does.
+        INSTRUCTIONS: The entry of the server's instructions, which is pinned like a tool.
+        PROMPT: How the entry of a prompt begins. Each is pinned when first seen, since a person chooses them, and no
+            model acts on a new one by itself.
+        TEMPLATE: How the entry of a resource template begins; likewise.
     """
+
+    INSTRUCTIONS: ClassVar[str] = ":instructions"
+    PROMPT: ClassVar[str] = ":prompt/"
+    TEMPLATE: ClassVar[str] = ":template/"
 
     name: str
     transport: Transport
@@ -255,7 +257,7 @@ def sighted(book: ServerInventory, seen: Observation, *, now: int, pin: bool) ->
     else:
         tools = dict(known.tools)
         for name, of in seen.tools.items():
-            if pin and name not in tools and name.startswith(ONE_BY_ONE):
+            if pin and name not in tools and name.startswith((Observation.PROMPT, Observation.TEMPLATE)):
                 tools[name] = OfferedTool(of, since=now)
             else:
                 tools[name] = _seen_again(tools.get(name), of)

@@ -26,8 +26,6 @@ from agent_identity.cli.terminal.sources import STANDARD_INPUT
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Examiner", "examiner_of"]
-
 _LONGEST: Final = 160
 """Characters of a question that are recorded; the digest of the sources comes after them."""
 _CHUNK: Final = 1 << 20

@@ -20,8 +20,6 @@ from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Progress
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["run_archive", "run_prune"]
-
 _AGE: Final = re.compile(r"(0|[1-9][0-9]{0,5})([hdw])")
 _SECONDS: Final = {"h": 3_600, "d": 86_400, "w": 604_800}
 _NS: Final = 1_000_000_000

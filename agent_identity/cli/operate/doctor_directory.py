@@ -31,9 +31,7 @@ from agent_identity._storage.os_files import Files
 from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import ConfigurationError, StateError, TokenError, VerificationError
 
-__all__ = ["examine_directory", "failed"]
-
-LOW_DISK: Final = 100 * 1024 * 1024
+_LOW_DISK: Final = 100 * 1024 * 1024
 """Bytes of free space below which the ledger is likely to stop soon."""
 
 _LONGEST: Final = 1_900  # Characters of a record on a span.
@@ -329,6 +327,6 @@ def _copies(root: Path) -> Iterator[Check]:
 
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(root).free
-    if free < LOW_DISK:
+    if free < _LOW_DISK:
         return Check("disk", "warn", f"{free >> 20} MiB free", "free some space: without evidence nothing runs")
     return Check("disk", "ok", f"{free >> 30} GiB free" if free >> 30 else f"{free >> 20} MiB free")

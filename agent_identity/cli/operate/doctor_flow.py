@@ -20,8 +20,6 @@ from agent_identity._policy.rule_set import RuleSet
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.style import Style, clean, table
 
-__all__ = ["Doubt", "FlowRow", "examine_flow", "flow_json", "flow_lines", "flow_rows"]
-
 _NAMED: Final = 10  # Names that a finding lists.
 _URL: Final = re.compile(r"(^|_)(url|uri|link|href|endpoint|webhook|domain|host)s?($|_)")
 _BY_NAME: Final[Mapping[str, re.Pattern[str]]] = {

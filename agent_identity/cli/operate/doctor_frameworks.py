@@ -11,8 +11,6 @@ from agent_identity._guard.telemetry.diagnosis import Check
 from agent_identity._verify.report.plurals import counted
 from agent_identity.integrations.instrumentation import FRAMEWORKS, Framework, instrumented
 
-__all__ = ["examine_frameworks"]
-
 _ADAPTERS: Final = "agent_identity.integrations.frameworks"
 _NAMED: Final = 10  # Names that a finding lists.
 

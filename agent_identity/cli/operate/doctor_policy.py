@@ -19,8 +19,6 @@ from agent_identity._policy.rules.review import (
 from agent_identity._policy.rules.rule import Rule
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["examine_policies"]
-
 _NAMED = 10  # Names that a finding lists.
 
 

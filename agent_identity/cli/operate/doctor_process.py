@@ -18,8 +18,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import StateError
 from agent_identity.integrations.instrumentation import instrumented
 
-__all__ = ["examine_enforcers", "examine_store", "examine_tools"]
-
 _NAMED: Final = 10  # Names that a finding lists.
 _PROVIDED: Final = re.compile(
     r"(web_search|web_fetch|file_search|code_interpreter|code_execution|computer|computer_use|image_generation|mcp|bash"

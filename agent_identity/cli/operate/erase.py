@@ -17,8 +17,6 @@ from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
-
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""

@@ -13,8 +13,6 @@ from typing import BinaryIO, Final
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["STANDARD_INPUT", "gathered", "is_directory", "named"]
-
 STANDARD_INPUT: Final = "-"
 
 _PARTS: Final = ("ledger", "log", "keys", "trust.json")

@@ -13,8 +13,8 @@ from agent_identity._identity.keys.keys import Signer, SigningKey
 from agent_identity._reports.export.interop import export
 from agent_identity._reports.export.tables import export_tables
 from agent_identity._verify.api import check_shown
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.sources import is_directory, named
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError, VerificationError
 
 

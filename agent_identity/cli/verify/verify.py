@@ -17,9 +17,9 @@ from agent_identity._verify.ledger.external_evidence import Timestamps
 from agent_identity._verify.report.periods import Period
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Coverage, Problem, Report, Step
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.sources import gathered, is_directory, named
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
 SHOWN: Final = 20

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from agent_identity._guard.sessions.propagation import Presentation
-from agent_identity._identity.common.encoding import digest_of
+from agent_identity.adapters import digest_of
+from agent_identity.delegation import Presentation
 from agent_identity.errors import TokenError
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "NEXT",
     "PROOF",
     "TOOL",
+    "TRACEPARENT",
     "absolute_url",
     "origin_of",
     "presentation_of",
@@ -36,6 +37,9 @@ NEXT: Final = "Agent-Delegation-Next"
 MARK: Final = "Agent-Delegation-Mark"
 HEADERS: Final = frozenset(name.lower() for name in (CHAIN, PROOF, NEXT, MARK))
 """Our header names in lower case."""
+
+TRACEPARENT: Final = "traceparent"
+"""The name of the header of W3C Trace Context."""
 
 TOOL: Final = "http.request"
 """The name of a request in proofs and records."""

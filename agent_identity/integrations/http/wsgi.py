@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from contextvars import Context, copy_context
 from typing import Final, Protocol, TypeAlias, cast, final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.sessions.opening import Opening
+from agent_identity import Enforcer
+from agent_identity.adapters import Opening
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.integrations.http.binding import HEADERS
 from agent_identity.integrations.http.server import Arriving, Gate, RequestAdmission

@@ -6,9 +6,8 @@ Needs LangGraph, which comes with the ``langchain`` distribution.
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest, Approvers
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
 
 try:

@@ -13,19 +13,26 @@ from typing import Final, TypeVar, cast, final
 from mcp import ClientSession, types
 from opentelemetry import context as otel
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._directory.inventory.pinned_servers import Definition, Observation, PinnedServer
-from agent_identity._flow.choices import properties_of
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import error_type
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.judging.known_tools import annotated, claims_from
-from agent_identity._guard.judging.tool_flow import DeclaredFlow
-from agent_identity._guard.tasks.task_context import Attachment, marked_as_here
-from agent_identity._guard.tasks.trace_context import TRACEPARENT, traceparent
-from agent_identity._identity.common.names import check_id
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity import Enforcer
+from agent_identity.adapters import (
+    Call,
+    CallRequest,
+    DeclaredFlow,
+    Definition,
+    Observation,
+    PinnedServer,
+    Shown,
+    account,
+    check_id,
+    claims_from,
+    error_type,
+    off_loop,
+    resumed,
+    tool_name,
+    traceparent,
+)
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
+from agent_identity.integrations.http.binding import TRACEPARENT
 from agent_identity.integrations.mcp.answers import Answers
 from agent_identity.integrations.mcp.binding import (
     MARK,
@@ -52,7 +59,6 @@ from agent_identity.integrations.mcp.sdk import (
 from agent_identity.integrations.mcp.server import shown
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.integrations.mcp.texts import LISTINGS, Texts, definitions
-from agent_identity.integrations.prompts import account
 
 __all__ = ["guard_session", "protect_session", "protected_session"]
 
@@ -190,7 +196,7 @@ class _ServerCalls:
         "_listed",
         "_listing",
         "_more",
-        "_named",
+        "_schemas",
         "_server",
         "_session",
         "_spoken",
@@ -218,12 +224,12 @@ class _ServerCalls:
         self._session = session
         self._listed: dict[str, set[str]] = {}  # All digests under a name, over the pages since the first.
         self._claimed: dict[str, set[str]] = {}  # The server's warnings under a name, over the same pages.
-        self._named: dict[str, Mapping[str, object] | None] = {}  # The arguments of tools, by name.
+        self._schemas: dict[str, Mapping[str, object]] = {}  # Of the arguments of tools, by name.
         self._more = False  # Some pages of this listing have not been read.
         self._title = ""
         self._version = ""
         self._spoken = spoken
-        self._texts = Texts(enforcer.inventory, enforcer.mode, server, self._sighting)
+        self._texts = Texts(enforcer, server, self._sighting)
 
     async def send(self, request: object, forward: _Forward) -> object:
         """Send a request; guard it if it is for a tool, resource, prompt or completion."""
@@ -426,15 +432,16 @@ class _ServerCalls:
     def _take_in(self, listed: Mapping[str, set[Definition]], tools: Sequence[object], *, first: bool) -> None:
         """Keep the listed definitions and the warnings in annotations, and declare the tools."""
         if first:
-            self._listed, self._claimed, self._named = {}, {}, {}
+            self._listed, self._claimed, self._schemas = {}, {}, {}
         for name, several in listed.items():
             self._listed.setdefault(name, set()).update(of.digest for of in several)
         for tool in map(plain, tools):
             own = tool.get("name")
             if isinstance(own, str):
                 claimed = self._claimed.setdefault(own, set())
-                claimed.update(annotated(tool.get("annotations")))
-                self._named[own] = properties_of(members(tool.get("inputSchema")))
+                warns = claims_from(annotations=tool.get("annotations"))
+                claimed.update(() if warns is None else warns.labels)
+                self._schemas[own] = members(tool.get("inputSchema"))
                 with suppress(ValueError):  # No tool name.
                     full = check_id(tool_name(self._server.name, own), "name")
                     claims = claims_from(sorted(claimed))
@@ -443,7 +450,7 @@ class _ServerCalls:
 
     def _flow(self, tool: str) -> DeclaredFlow:
         """Return the statements about the flow of a tool with the names that its definition gives to arguments."""
-        return (self._server.flow.get(tool) or DeclaredFlow()).of_tool(self._named.get(tool), {})
+        return (self._server.flow.get(tool) or DeclaredFlow()).of_arguments(self._schemas.get(tool))
 
     async def _everything(self) -> Sequence[object]:
         pages: list[object] = []
@@ -486,11 +493,8 @@ def _as_here(callback: _Progress) -> _Progress:
     here = otel.get_current()
 
     async def called(*progress: object) -> None:
-        around = Attachment(marked_as_here(here))
-        try:
+        with resumed(here):
             await callback(*progress)
-        finally:
-            around.release()
 
     return called
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-from checking import check
 from mcp import ClientSession, StdioServerParameters, types
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -18,7 +17,7 @@ from mcp.shared.memory import create_client_server_memory_streams
 from opentelemetry.sdk.trace import TracerProvider
 from plain_records import check_record
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.canonical import decode_record
@@ -257,7 +256,7 @@ class Pair:
         """Close the enforcers; their ledgers verify, each under its own trust file."""
         self._stack.close()
         for name in ("a", "b"):
-            report = check(self.folder / name, TrustStore.load(self.folder / name / "trust.json"))
+            report = Verifier(TrustStore.load(self.folder / name / "trust.json")).ledger(self.folder / name)
             found = {problem.code for problem in report.findings if problem.severity != "notice"}
             elsewhere = name in self.outer_elsewhere
             assert (report.verdict, found) == (

@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checking import check
 
 import agent_identity
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Scope, Verifier
 from agent_identity._directory import rotation
 from agent_identity._directory.open import prepare
 from agent_identity._directory.rotation import finish_rotation, revoke, rotate
@@ -239,7 +238,7 @@ def test_a_rotation_may_die_at_any_step(directory: Path, tmp_path: Path, purpose
         again = rotate(copy, purposes, now=NOW + 101, overlap=60)
         assert [one.new.purpose for one in again] == list(purposes)
         assert not list((copy / "keys").glob("*.next.pem"))
-        assert check(copy, copy / "trust.json").verdict == "verified"
+        assert Verifier(copy / "trust.json").ledger(copy).verdict == "verified"
     assert exchanged == {True, False}
 
 

@@ -12,9 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Scope, Verifier
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
 from agent_identity._authority.grants.proof_of_possession import prove
 from agent_identity._directory import signer_service
@@ -327,7 +326,7 @@ def test_an_enforcer_works_without_any_key_of_its_own(place: Place, tmp_path: Pa
             with enforcer.task("t", **given), enforcer.action("read"):
                 pass
     place.stop()
-    assert check(evidence, place.trust).verdict == "verified"
+    assert Verifier(place.trust).ledger(evidence).verdict == "verified"
     assert sorted(path.name for path in (evidence / "keys").iterdir()) == [".gitignore", "digests.jsonl", "ledger.key"]
     assert (evidence / "trust.json").read_bytes() == (place.root / "trust.json").read_bytes()
     assert place.said == []

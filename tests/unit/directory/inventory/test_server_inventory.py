@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer
+from agent_identity import Enforcer, Verifier
 from agent_identity._authority.registries.server_inventories import INVENTORY_TYPE
 from agent_identity._directory.inventory import server_inventory as module
 from agent_identity._directory.inventory.pinned_servers import (
@@ -143,7 +142,7 @@ def test_a_place_without_a_short_text_is_a_digest(world: Any, address: Any) -> N
     assert place == digest_of(encode(address))
     inventory_of(world).sight(sighting(place, read=A), pin=True)
     world.enforcer.close()
-    report = check(world.directory, world.directory / "trust.json")
+    report = Verifier(world.directory / "trust.json").ledger(world.directory)
     assert (report.verdict, report.findings) == ("verified", ())
 
 
@@ -183,7 +182,7 @@ def test_servers_and_tools_stand_in_the_ledger_once_for_each_change(world: Any) 
         ),
     ]
     world.enforcer.close()
-    assert check(world.directory, TrustStore.load(world.directory / "trust.json")).verdict == "verified"
+    assert Verifier(TrustStore.load(world.directory / "trust.json")).ledger(world.directory).verdict == "verified"
     assert list(story(world.directory)) == []
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, records
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, Verifier, records
 from agent_identity._directory import rotation
 from agent_identity._directory.erasure import erase
 from agent_identity._guard.calls import process_facts
@@ -751,4 +750,4 @@ def test_every_kind_of_call_is_recorded(opened: Callable[..., Any]) -> None:
             call.result = 2
     world.enforcer.close()
     assert [one.outcome for one in read(world, records.Outcome)] == ["success", "routed", "error", "success"]
-    assert check(world.directory, world.directory / "trust.json").findings == ()
+    assert Verifier(world.directory / "trust.json").ledger(world.directory).findings == ()

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from plain_records import error_type
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Scope, Verifier
 from agent_identity._directory.agents_file import register, registry_path
 from agent_identity._directory.open import prepare
 from agent_identity._storage.os_files import Files
@@ -358,7 +357,7 @@ def test_monitor_mode_records_what_would_have_been_refused(start: Callable[..., 
         assert (record["outcome"], "error" in record) == ("success", False)
         assert record["decision"] == {"effect": "block", "enforced": "audit", "mode": "monitor", "reason": code}
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
     assert [end["counts"] for end in world.records("task_end")][1] == {"intents": "1", "outcomes": "1", "open": "0"}
 
 
@@ -458,7 +457,7 @@ def test_evidence_with_registrations_and_refusals_verifies_and_is_told(start: Ca
     with pytest.raises(Denied), world.task(**helping):
         pass
     world.enforcer.close()
-    report = check(world.directory)
+    report = Verifier().ledger(world.directory)
     assert (report.verdict, report.findings) == ("verified", ())
     task, outside = story(world.directory)
     (record,) = world.records("registration")

@@ -9,13 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity._guard.tasks.delegation_bundle import ENVIRONMENT
 from agent_identity._guard.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
@@ -67,7 +66,7 @@ class Pair:
         for enforcer in self.opened:
             enforcer.close()
         for name in ("a", "b"):
-            report = check(self.folder / name, self.folder / name / "trust.json")
+            report = Verifier(self.folder / name / "trust.json").ledger(self.folder / name)
             assert (report.verdict, report.findings) == ("verified", ())
 
 
@@ -276,7 +275,7 @@ def test_a_grant_is_resumed_many_times_and_every_end_counts(pair: Pair) -> None:
                     read(path="a")
     for enforcer in pair.opened:
         enforcer.close()
-    report = check(pair.folder / "a")
+    report = Verifier().ledger(pair.folder / "a")
     assert (report.verdict, report.counts["success"]) == ("verified", 4)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,7 +185,7 @@ def test_another_type_in_a_ledger_ends_in_a_verdict(
     evidence = shutil.copytree(EVIDENCE, room / "evidence")
     path, content, same = change
     (evidence / path).write_bytes(content)
-    assert same or check(evidence, TRUST).verdict != "verified"
+    assert same or Verifier(TRUST).ledger(evidence).verdict != "verified"
     choice = data.draw(st.sampled_from([Choice(), Choice(from_ns=0), Choice(task=TASK)]))
     with suppress(AgentIdentityError):
         list(story(evidence))
@@ -196,4 +195,4 @@ def test_another_type_in_a_ledger_ends_in_a_verdict(
     with suppress(AgentIdentityError):
         collect(evidence, room / "staged", choice)
         pack(room / "b.zip", room / "staged", {})
-        assert same or check(room / "b.zip", TRUST).verdict != "verified"
+        assert same or Verifier(TRUST).ledger(room / "b.zip").verdict != "verified"

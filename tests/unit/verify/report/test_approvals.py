@@ -10,9 +10,8 @@ from typing import Any
 
 import orjson
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Scope, Verifier
 from agent_identity._guard.calls.approval_request import Conditions
 from agent_identity._identity.common import ids
 from agent_identity._ledger.reader import open_ledger
@@ -57,13 +56,13 @@ def _run(directory: Path, ask: Callable[[ApprovalRequest], object] = _yes, calls
 
 
 def _codes(directory: Path) -> set[str]:
-    return {problem.code for problem in check(directory).findings}
+    return {problem.code for problem in Verifier().ledger(directory).findings}
 
 
 def test_sound_approvals_are_counted_and_say_nothing(tmp_path: Path) -> None:
     """Three approved calls, two of them alike, are three approvals and no finding."""
     _run(tmp_path / "e", calls=(1, 1, 2))
-    report = check(tmp_path / "e")
+    report = Verifier().ledger(tmp_path / "e")
     assert (report.verdict, report.counts["approvals"], report.kinds["approval"]) == ("verified", 3, 6)
 
 
@@ -90,7 +89,7 @@ def test_a_call_that_had_to_be_approved_and_names_no_approval_is_a_contradiction
 
     monkeypatch.setattr(Approvals, "take_up", forget)
     _run(tmp_path / "e", calls=(1, 1))
-    report = check(tmp_path / "e")
+    report = Verifier().ledger(tmp_path / "e")
     assert [problem.code for problem in report.findings] == ["approval_missing"] * 4
 
 
@@ -487,7 +486,7 @@ def test_a_refused_call_needs_no_approval(tmp_path: Path) -> None:
     """Rejected and pending ones name a request, and nothing is wrong with that."""
     with pytest.raises(Denied):
         _run(tmp_path / "e", lambda request: request.reject(by=BOB))
-    assert check(tmp_path / "e").verdict == "verified"
+    assert Verifier().ledger(tmp_path / "e").verdict == "verified"
 
 
 def test_many_calls_under_one_approval_are_not_compared_in_pairs(

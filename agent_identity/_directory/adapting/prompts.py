@@ -1,17 +1,16 @@
 """Accounting for prompts: parts that no guard delivered lower the mark of the task."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter
 
 from agent_identity._flow.labels import UNKNOWN, UNTRUSTED
 from agent_identity._guard.tasks.task import Task
+from agent_identity._guard.tasks.task_context import tasks_in
 from agent_identity._guard.tasks.task_flow import TaskFlow
 from agent_identity.errors import Denied
-
-__all__ = ["Part", "account", "join_prompt"]
 
 _PROMPT: Final = "prompt"
 _ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
@@ -65,6 +64,31 @@ def join_prompt(task: Task | None, parts: Iterable[Part], *, are_principals: boo
     if unknown or is_provided:
         label = UNTRUSTED if is_provided else UNKNOWN
         task.flow.join(label, intent=None, name=_PROMPT, cause=_PROMPT)
+
+
+def is_accounted(task: Task | None, content: object) -> bool:
+    """Return whether the labels of a content count in the mark of a task already, or the task has none.
+
+    Args:
+        task: The task that is open.
+        content: The content, in its form in a prompt.
+    """
+    return task is None or task.flow is None or _is_accounted(task.flow, content)
+
+
+def resume_run(run: str, parts: Callable[[], Iterable[Part]]) -> None:
+    """Lower the marks of the open tasks that have not seen a run begin, for what its messages bring along.
+
+    Args:
+        run: What was told to :func:`~agent_identity.adapters.saw_calls` when the run began; empty if unknown.
+        parts: Returns the parts of its messages.
+
+    Raises:
+        EvidenceError: A mark could not be recorded; the model must not be asked.
+    """
+    for task in tasks_in():
+        if task.flow is not None and not task.flow.shared.has_seen(run):
+            join_prompt(task, parts(), are_principals=False)
 
 
 def _is_accounted(flow: TaskFlow, content: object) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_identity._verify.report.durations import elapsed
+from agent_identity._verify.report.plurals import elapsed
 
 MINUTE = 60
 HOUR = 60 * MINUTE

@@ -10,7 +10,6 @@ from unittest.mock import ANY as ANYTHING
 
 import msgspec
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 from record_writing import append_record
@@ -134,7 +133,7 @@ class Recorder:
     def report(self, **options: Any) -> Report:
         """Close the ledger and verify it."""
         self.ledger.close()
-        return check(self.path, self.path / "trust.json", **options)
+        return Verifier(self.path / "trust.json").ledger(self.path, **options)
 
 
 def claims_of(chain: Chain) -> dict[str, Any]:
@@ -317,7 +316,7 @@ def excerpt(recorder: Recorder, target: Path, wanted: Callable[[AnyRecord], bool
         lines = excerpt_lines(reader, stream, start, lambda data: wanted(decode(data)))
         (folder / "entries.jsonl").write_bytes(b"".join(lines))
     (target / "excerpt.json").write_bytes(Excerpt(streams).to_bytes())
-    return check(target, recorder.path / "trust.json")
+    return Verifier(recorder.path / "trust.json").ledger(target)
 
 
 @pytest.mark.parametrize(("kind", "details", "counted"), [("outcome", 0, "unknown"), ("intent", 2, "intents_withheld")])
@@ -342,7 +341,7 @@ def test_the_bundle_of_a_task_has_its_details(recorder: Recorder, chain: Chain, 
     recorder.ledger.close()
     (tmp_path / "all").mkdir()
     collect(recorder.path, tmp_path / "all", Choice(task=chain.leaf.task_id))
-    report = check(tmp_path / "all", recorder.path / "trust.json")
+    report = Verifier(recorder.path / "trust.json").ledger(tmp_path / "all")
     assert (report.exit_code, codes(report)) == (3, {"excerpt"})
     found = [detail.workflow for _, detail in read_lines(tmp_path / "all") if detail is not None]
     assert found == ["w"]
@@ -567,7 +566,7 @@ def spans_of(recorder: Recorder, *entries: Entry, grants: str | None = None, **c
 
 def spans_report(recorder: Recorder, *entries: Entry, **options: Any) -> Report:
     """Verify the spans of records."""
-    return check(spans_of(recorder, *entries, **options), recorder.path / "trust.json")
+    return Verifier(recorder.path / "trust.json").traces(spans_of(recorder, *entries, **options))
 
 
 def refusal(recorder: Recorder, chain: Chain, **more: Any) -> Entry:

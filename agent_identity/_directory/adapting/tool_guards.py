@@ -1,4 +1,4 @@
-"""Guards of the tools that a framework calls; shared by the adapters of all frameworks.
+"""Guards of the tools that a framework calls; shared by the adapters in this folder but for A2A.
 
 An adapter installs itself at the outermost hook of its framework, describes each call as a :class:`ToolCall`, and
 answers a refusal in the framework's own form. The steps of a call are those of
@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity._authority.grants.scope import Scope
+from agent_identity._directory.adapting.prompts import Part, account, join_prompt
 from agent_identity._directory.enforcer import Enforcer
 from agent_identity._guard.calls.call import Call, CallRequest, Shown
 from agent_identity._guard.common.failures import refusal, safe_message
@@ -28,18 +29,6 @@ from agent_identity._identity.common.tool_names import tool_name
 from agent_identity._identity.principals.principals import Agent
 from agent_identity._inspection.document import is_readable
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
-from agent_identity.integrations.prompts import Part, account, join_prompt
-
-__all__ = [
-    "Acting",
-    "Declared",
-    "Part",
-    "Prompt",
-    "ToolCall",
-    "ToolGuards",
-    "account",
-    "shown",
-]
 
 Acting = Mapping[str, Agent | tuple[Agent, Scope]]
 """The governed agent for each name that a framework gives to its agents, with a scope if it is to have less."""

@@ -24,8 +24,6 @@ from agent_identity._guard.telemetry.foreign_spans import is_ours
 from agent_identity._guard.telemetry.providers import when_provided
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["AgentIdentitySpanProcessor", "stamp_spans"]
-
 _LOG: Final = logging.getLogger("agent_identity")
 _PREFIX: Final = "agent_identity_stamp."
 _TASK: Final = _PREFIX + "task.id"

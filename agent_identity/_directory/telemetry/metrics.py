@@ -18,6 +18,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 from opentelemetry.trace import Span, set_span_in_context
 
 from agent_identity._directory.enforcer import Enforcer, Running, running
+from agent_identity._directory.telemetry._operation_metrics import Invocations, Operations
 from agent_identity._guard.calls.call import Call
 from agent_identity._guard.common.failures import error_type
 from agent_identity._guard.telemetry.foreign_spans import SCOPE, AdoptedSpan
@@ -26,10 +27,7 @@ from agent_identity._record.parts import Ending
 from agent_identity._record.schema import Intent, Outcome, TaskEnd
 from agent_identity._spans.span_from_record import SCHEMA_URL
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.operation_metrics import Invocations, Operations
 from agent_identity.version import VERSION
-
-__all__ = ["measure"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000

@@ -1,13 +1,15 @@
-"""CycloneDX 1.7: agents, tools, models and dependencies as components, MCP ends as services."""
+"""Forms of a scan for other programs: JSON, SARIF and CycloneDX."""
 
 import hashlib
 import re
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Final
 from urllib.parse import quote
 
+from agent_identity._scan.hosts import Contacts
 from agent_identity._scan.results import Edge, Item, Scan
 from agent_identity.canonical import encode
 from agent_identity.version import VERSION
@@ -24,6 +26,86 @@ _SERVICES: Final = ("mcp_client", "mcp_server")
 _EXACT: Final = re.compile(r"(?:==\s*)?(\d[\w.+-]*)")
 _NPM: Final = ("package.json", "package-lock.json", "yarn.lock", "pnpm-lock.yaml")
 _Group = tuple[str, str, str]
+
+
+_RULES: Final[Mapping[str, str]] = {
+    "agent": "Agent declared",
+    "orchestrator": "Orchestrator of agents declared",
+    "tool": "Tool declared",
+    "mcp_client": "MCP server in use",
+    "mcp_server": "MCP server offered",
+    "agent_card": "Agent card published",
+    "unguarded": "Tool declared without a guard in the scanned code",
+}
+
+
+def json_of(found: Scan, met: Contacts | None = None) -> dict[str, object]:
+    """Return a scan as one JSON object; file names that are not text have lone surrogates, which JSON escapes.
+
+    Args:
+        found: The scan.
+        met: The contacts in logs, if there are any.
+    """
+    return {
+        "version": VERSION,
+        "items": [asdict(item) for item in found.items],
+        "edges": [asdict(edge) for edge in found.edges],
+        "files_read": found.files_read,
+        "files_other": found.files_other,
+        "typescript_files": found.typescript_files,
+        "unread": [asdict(one) for one in found.unread],
+        "truncated": found.truncated,
+        "instrumented": found.instrumented,
+        **({} if met is None else {"logs": asdict(met)}),
+    }
+
+
+def sarif_of(found: Scan) -> dict[str, object]:
+    """Return a scan in SARIF: a note for each declaration, a warning for each tool without a guard."""
+    results = [_result(item) for item in found.items if item.kind in _RULES]
+    rules = [
+        {"id": f"agent-identity/{name}", "shortDescription": {"text": text}, "name": name}
+        for name, text in _RULES.items()
+    ]
+    notes = [
+        {"level": "note", "message": {"text": f"not read: {one.reason}"}, "locations": [_location(one.file, 1)]}
+        for one in found.unread
+        if one.reason not in ("left_out", "link")
+    ]
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": {"name": "agent-identity scan", "version": VERSION, "rules": rules}},
+                "columnKind": "unicodeCodePoints",
+                "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": notes}],
+                "results": results,
+            }
+        ],
+    }
+
+
+def _result(item: Item) -> dict[str, object]:
+    bare = item.kind == "tool" and item.guarded is False
+    rule = "unguarded" if bare else item.kind
+    name = _printable(item.name) or "(dynamic)"
+    return {
+        "ruleId": f"agent-identity/{rule}",
+        "level": "warning" if bare else "note",
+        "message": {"text": f"{_RULES[rule]}: {name} ({item.source})"},
+        "locations": [_location(item.file, item.line)],
+        "partialFingerprints": {"agentIdentity/v1": _printable(f"{item.kind}:{item.source}:{item.name}")},
+    }
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _location(file: str, line: int) -> dict[str, object]:
+    uri = quote(file.encode("utf-8", "surrogateescape"))
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": line}}}
 
 
 def cyclonedx_of(found: Scan) -> dict[str, object]:

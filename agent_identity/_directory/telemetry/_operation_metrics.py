@@ -13,8 +13,6 @@ from agent_identity._record.parts import Time
 from agent_identity._record.schema import AnyRecord, Intent, Outcome, TaskEnd, TaskStart
 from agent_identity._spans.span_attributes import error_of
 
-__all__ = ["Invocations", "Operations"]
-
 _NS: Final = 1_000_000_000
 _NO_TOOLS: Final = frozenset({"model", "streamed_model", "prompt", "agent", "handoff"})
 """Kinds of guarded calls that are no tools."""

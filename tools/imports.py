@@ -58,6 +58,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "opentelemetry.proto": ("_directory.export", "_spans._otlp_protobuf"),
     "orjson": (
         "canonical",
+        "_identity.common.record_bytes",
         "_record",
         "_ledger",
         "_spans",

@@ -14,7 +14,20 @@ from typing import cast
 import pytest
 from plain_records import error_type
 
-from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope, Verifier
+from agent_identity import (
+    Agent,
+    Decision,
+    Denied,
+    Effect,
+    Enforcer,
+    EvidenceError,
+    Human,
+    Request,
+    Rule,
+    RuleSet,
+    Scope,
+    Verifier,
+)
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._identity.common.ids import id_of
@@ -25,7 +38,6 @@ from agent_identity.errors import AgentIdentityError, ConfigurationError, Policy
 from agent_identity.identity import SigningKey
 from agent_identity.limits import Limit
 from agent_identity.options import Sources
-from agent_identity.policy import Decision, Request
 from agent_identity.testing import FixedClock
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com", roles=("finance",))
@@ -136,7 +148,7 @@ def test_an_approval_that_ends_while_the_store_answers_is_not_used(open_world: C
         world.clock.advance(seconds=8)
         return answer
 
-    routes = {"desk": Approval(ask=ask, ttl=timedelta(seconds=10))}
+    routes = {"desk": Approval(ask=ask, approvers=Approvers(ttl=timedelta(seconds=10)))}
     world = open_world(policy=POLICY, routes=routes, state=Slow())
     body = world.tool()
     with world.task(Scope("tool")):

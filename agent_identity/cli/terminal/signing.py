@@ -21,6 +21,7 @@ from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.ids import RandomIds
 from agent_identity._identity.keys.keys import Signer, SigningKey
 from agent_identity._identity.trust.store import TrustStore
+from agent_identity._ledger.ledger import Ledger
 from agent_identity.errors import ConfigurationError
 
 _File: TypeAlias = tuple[int, int]
@@ -91,6 +92,11 @@ def signing(chosen: argparse.Namespace) -> Generator[tuple[Signer, Signer, Trust
         issuer, recorder, trust = keys_for(chosen.directory, keys, clock, RandomIds())
         check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
         yield issuer, recorder, trust
+
+
+def opened_ledger(directory: str, recorder: Signer, trust: TrustStore) -> Ledger:
+    """Return the ledger of a directory, opened to write into."""
+    return Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())
 
 
 def _of_directory(directory: Path, root: Path) -> tuple[Signer, Signer]:

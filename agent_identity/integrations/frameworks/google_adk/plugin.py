@@ -35,7 +35,7 @@ from agent_identity.integrations.frameworks.google_adk.tools import (
     failed,
     mark_tools,
 )
-from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.method_patch import Installed, MethodPatch
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 __all__ = ["AgentIdentityPlugin", "instrument"]
@@ -192,36 +192,19 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 
 
 @final
-class _Runners:
-    """Binds the streams of guarded runners to the task in which they are made.
-
-    Attributes:
-        everywhere: The plugin of runners without one.
-    """
+class _Runners(Installed[AgentIdentityPlugin]):
+    """Binds the streams of guarded runners to the task in which they are made."""
 
     def __init__(self) -> None:
-        self.everywhere: AgentIdentityPlugin | None = None
+        super().__init__(MethodPatch(Runner, {"run_async": self._bound, "run_live": self._bound}))
         self._managers = WeakSet[PluginManager]()
-        self._plugins = WeakSet[AgentIdentityPlugin]()
-        self._patch = MethodPatch(Runner, {"run_async": self._bound, "run_live": self._bound})
 
-    def bind(self, plugin: AgentIdentityPlugin) -> None:
-        """Wrap the methods of runners that make streams, once, while there is a plugin."""
-        self._plugins.add(plugin)
-        self._patch.apply()
-
-    def leave(self, plugin: AgentIdentityPlugin) -> None:
-        """Take a plugin out of all runners; the last one restores them where nobody else has patched them since."""
-        self._plugins.discard(plugin)
-        if not self._plugins:
-            self._patch.undo()
-        if self.everywhere is plugin:
-            self.everywhere = None
+    def leave(self, guard: AgentIdentityPlugin) -> None:
+        """Take a plugin out of all runners as well."""
+        super().leave(guard)
         for manager in list(self._managers):
             manager.plugins = [
-                one
-                for one in manager.plugins
-                if one is not plugin and not (type(one) is _First and one.plugin is plugin)
+                one for one in manager.plugins if one is not guard and not (type(one) is _First and one.plugin is guard)
             ]
 
     def _bound(self, bare: _Run) -> _Run:

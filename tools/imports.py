@@ -45,7 +45,8 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "mcp": ("integrations.mcp",),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "msgspec": (
-        "_scan._tables",
+        # Tables are read by their types.
+        *("_scan._tables", "_reports.controls._signals", "_reports.export._fact_tables", "cli.answer.ask"),
         *("_reports.answers", "_verify.ledger._calls_check", "_record", "_ledger", "_spans", "_identity.trust._file"),
         *("_verify.grants.approvals_check", "_verify.store.spill_store"),  # Records wait in a file.
         # Made for each call.

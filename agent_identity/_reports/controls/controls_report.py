@@ -10,9 +10,8 @@ from agent_identity._reports.answers.incident_report import IncidentQuestion, In
 from agent_identity._reports.answers.incident_seed import Seed
 from agent_identity._reports.answers.reading import Distributor, Evidence, Reading, read
 from agent_identity._reports.answers.report_frame import Frame, SourceFrame
-from agent_identity._reports.controls._queries import QUERIES, Query
 from agent_identity._reports.controls._signal_collecting import OUTSIDE, SignalCollector
-from agent_identity._reports.controls._signals import Signal, Signals
+from agent_identity._reports.controls._signals import QUERIES, Query, Signal, Signals
 from agent_identity._reports.controls.control_rows import (
     FRAMEWORKS,
     ControlRow,

@@ -5,8 +5,10 @@ A column has what the fact has, so that a query over the tables and a report ove
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pkgutil import get_data
 from typing import TYPE_CHECKING, Final, final
 
+import msgspec
 import orjson
 
 from agent_identity._record.parts import Principal, Resource
@@ -27,108 +29,20 @@ from agent_identity.canonical import encode
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_WHERE: Final = {"record": "VARCHAR", "stream": "VARCHAR", "seq": "UBIGINT", "time_ns": "UBIGINT"}
-_PARTIES: Final = {
-    "task": "VARCHAR",
-    "principal": "VARCHAR",
-    "principal_kind": "VARCHAR",
-    "principal_provenance": "VARCHAR",
-    "principal_issuer": "VARCHAR",
-    "via": "VARCHAR[]",
-    "agent": "VARCHAR",
-    "agent_owner": "VARCHAR",
-    "agent_version": "VARCHAR",
-    "chain": "VARCHAR[]",
-    "grants": "VARCHAR[]",
-    "tool": "VARCHAR",
-}
+_TABLES: Final = msgspec.toml.decode(get_data(__name__, "tables.toml") or b"", type=dict[str, dict[str, str]])
+_GROUPS: Final = ("where", "parties")
+
+RECORDS, MEMBERS = _TABLES.pop("records"), _TABLES.pop("members")
+"""The columns of the table of records with their types, and the places of those that come from nested members."""
+
+
+def _columns(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, kind in table.items():
+        yield from _TABLES[name].items() if kind == "*" else ((name, kind),)
+
 
 FACTS: Final[Mapping[str, Mapping[str, str]]] = {
-    "grants": {
-        **_WHERE,
-        "hash": "VARCHAR",
-        "parent": "VARCHAR",
-        "root": "VARCHAR",
-        "outer_task": "VARCHAR",
-        "depth": "UBIGINT",
-        "issuer": "VARCHAR",
-        "issuer_kid": "VARCHAR",
-        "expires_ns": "UBIGINT",
-        "noted_ns": "UBIGINT",
-        **_PARTIES,
-        "argument": "VARCHAR",
-        "constraint_type": "VARCHAR",
-        "constraint": "VARCHAR",
-    },
-    "calls": {
-        **_WHERE,
-        "intent": "VARCHAR",
-        "begun": "BOOLEAN",
-        "end_ns": "UBIGINT",
-        "duration_ns": "UBIGINT",
-        "service": "VARCHAR",
-        "workflow": "VARCHAR",
-        **_PARTIES,
-        "tool_kind": "VARCHAR",
-        "stage": "VARCHAR",
-        "call": "VARCHAR",
-        "arguments": "VARCHAR[]",
-        "opened": "VARCHAR",
-        "model": "VARCHAR",
-        "model_provider": "VARCHAR",
-        "labels": "VARCHAR[]",
-        "effect": "VARCHAR",
-        "enforced": "VARCHAR",
-        "mode": "VARCHAR",
-        "reason": "VARCHAR",
-        "rule": "VARCHAR",
-        "argument": "VARCHAR",
-        "approval": "VARCHAR",
-        "approver": "VARCHAR",
-        "outcome": "VARCHAR",
-        "error": "VARCHAR",
-        "findings": "VARCHAR[]",
-        "opening": "BOOLEAN",
-        "of_model": "BOOLEAN",
-        "ran": "BOOLEAN",
-        "refused": "BOOLEAN",
-        "would_be_refused": "BOOLEAN",
-        "resources": "VARCHAR",
-        "observed": "VARCHAR",
-        "trace": "VARCHAR",
-        "span": "VARCHAR",
-    },
-    "approvals": {
-        **_WHERE,
-        "approval": "VARCHAR",
-        "status": "VARCHAR",
-        "approver": "VARCHAR",
-        "approver_provenance": "VARCHAR",
-        "expires_ns": "UBIGINT",
-        "reason": "VARCHAR",
-        "channel": "VARCHAR",
-        **_PARTIES,
-    },
-    "servers": {
-        **_WHERE,
-        "server": "VARCHAR",
-        "transport": "VARCHAR",
-        "status": "VARCHAR",
-        "place": "VARCHAR",
-        "version": "VARCHAR",
-        "reason": "VARCHAR",
-        "tool": "VARCHAR",
-        "tool_status": "VARCHAR",
-        "pinned": "VARCHAR",
-        "offered": "VARCHAR",
-    },
-    "revocations": {
-        **_WHERE,
-        "kind": "VARCHAR",
-        "name": "VARCHAR",
-        "status": "VARCHAR",
-        "reason": "VARCHAR",
-    },
+    name: dict(_columns(table)) for name, table in _TABLES.items() if name not in _GROUPS
 }
 """The columns of each table, with their DuckDB types; ``time`` and ``day`` come from ``time_ns``.
 

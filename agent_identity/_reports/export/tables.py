@@ -25,7 +25,7 @@ from agent_identity._record.details import detail_of
 from agent_identity._record.parts import ApprovalState
 from agent_identity._record.schema import AnyRecord, Approval, Detail, Intent, OfTask, Outcome
 from agent_identity._reports.answers.decoding import Decoder, Period
-from agent_identity._reports.export._fact_tables import FACTS, FactTables
+from agent_identity._reports.export._fact_tables import FACTS, MEMBERS, RECORDS, FactTables
 from agent_identity._reports.export._parquet_files import ParquetTable, Row, connected, duckdb_module, literal
 from agent_identity._verify.api import Verifier
 from agent_identity._verify.inputs.sources import PathLike, Trust, directory_of, whole
@@ -36,86 +36,11 @@ from agent_identity.version import VERSION
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-COLUMNS: Final[Mapping[str, str]] = {
-    "id": "VARCHAR",
-    "kind": "VARCHAR",
-    "stream": "VARCHAR",
-    "seq": "UBIGINT",
-    "prev": "VARCHAR",
-    "time_ns": "UBIGINT",
-    "end_ns": "UBIGINT",
-    "task": "VARCHAR",
-    "purpose": "VARCHAR",
-    "principal": "VARCHAR",
-    "principal_kind": "VARCHAR",
-    "principal_provenance": "VARCHAR",
-    "principal_issuer": "VARCHAR",
-    "via": "VARCHAR[]",
-    "agent": "VARCHAR",
-    "agent_owner": "VARCHAR",
-    "agent_version": "VARCHAR",
-    "chain": "VARCHAR[]",
-    "grants": "VARCHAR[]",
-    "tool": "VARCHAR",
-    "tool_kind": "VARCHAR",
-    "call": "VARCHAR",
-    "args": "VARCHAR",
-    "result": "VARCHAR",
-    "intent": "VARCHAR",
-    "outcome": "VARCHAR",
-    "error": "VARCHAR",
-    "effect": "VARCHAR",
-    "enforced": "VARCHAR",
-    "mode": "VARCHAR",
-    "reason": "VARCHAR",
-    "rule": "VARCHAR",
-    "argument": "VARCHAR",
-    "approval": "VARCHAR",
-    "approver": "VARCHAR",
-    "findings": "VARCHAR[]",
-    "policy": "VARCHAR",
-    "policy_version": "VARCHAR",
-    "policy_digest": "VARCHAR",
-    "trace": "VARCHAR",
-    "span": "VARCHAR",
-    "sha256": "VARCHAR",
-    "record": "VARCHAR",
-}
+COLUMNS: Final[Mapping[str, str]] = RECORDS
 """The columns and their DuckDB types; ``time`` (UTC, whole microseconds) and ``day`` come from
 ``time_ns``. ``record`` has the canonical bytes, so nothing is lost."""
 
-# Columns that come from a nested member of a record.
-_PLACES: Final[Mapping[str, tuple[str, str]]] = {
-    "stream": ("stream", "id"),
-    "prev": ("stream", "prev"),
-    "task": ("task", "id"),
-    "purpose": ("task", "purpose"),
-    "principal": ("principal", "id"),
-    "principal_kind": ("principal", "kind"),
-    "principal_provenance": ("principal", "provenance"),
-    "principal_issuer": ("principal", "issuer"),
-    "via": ("principal", "via"),
-    "agent": ("agent", "id"),
-    "agent_owner": ("agent", "owner"),
-    "agent_version": ("agent", "version"),
-    "tool": ("action", "tool"),
-    "tool_kind": ("action", "kind"),
-    "call": ("action", "call"),
-    "args": ("action", "args"),
-    "result": ("action", "result"),
-    "effect": ("decision", "effect"),
-    "enforced": ("decision", "enforced"),
-    "mode": ("decision", "mode"),
-    "reason": ("decision", "reason"),
-    "rule": ("decision", "rule"),
-    "argument": ("decision", "argument"),
-    "approval": ("decision", "approval"),
-    "policy": ("decision", "policy"),
-    "policy_version": ("decision", "version"),
-    "policy_digest": ("decision", "digest"),
-    "trace": ("trace", "trace"),
-    "span": ("trace", "span"),
-}
+_PLACES: Final = {name: (part, member) for name, place in MEMBERS.items() for part, member in (place.split("."),)}
 _TOP: Final = ("id", "kind", "intent", "outcome", "error")
 
 _NOTE: Final = "A copy of records. Queries over it are answers and no proof: verify the ledger that it was made from."

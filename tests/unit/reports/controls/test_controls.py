@@ -20,9 +20,8 @@ from agent_identity._reports.answers.incident_report import IncidentQuestion
 from agent_identity._reports.answers.reading import Distributor, Reading, read
 from agent_identity._reports.answers.report_frame import SourceFrame
 from agent_identity._reports.controls import _signal_collecting as signal_collecting
-from agent_identity._reports.controls._queries import QUERIES
 from agent_identity._reports.controls._signal_collecting import SignalCollector
-from agent_identity._reports.controls._signals import SIGNALS, Signals
+from agent_identity._reports.controls._signals import QUERIES, SIGNALS, Signals
 from agent_identity._reports.controls.control_rows import ControlRow, standard_tables
 from agent_identity._reports.controls.controls_report import ControlsQuestion, ControlsReport, RowResult
 from agent_identity._verify.report.report import Signature

@@ -23,7 +23,7 @@ from google.adk.tools.base_toolset import BaseToolset
 from google.adk.tools.tool_context import ToolContext
 
 from agent_identity import Enforcer
-from agent_identity.adapters import Acting, Declared, ToolGuards, bind_stream
+from agent_identity.adapters import Acting, Declared, ToolGuards, bind_stream, guard_failed
 from agent_identity.integrations.frameworks.google_adk.instructions import filled_instructions
 from agent_identity.integrations.frameworks.google_adk.models import GuardedModels, refused
 from agent_identity.integrations.frameworks.google_adk.tools import (
@@ -32,7 +32,6 @@ from agent_identity.integrations.frameworks.google_adk.tools import (
     SuspendedError,
     current_call,
     current_tools,
-    failed,
     mark_tools,
 )
 from agent_identity.integrations.method_patch import Installed, MethodPatch
@@ -120,7 +119,7 @@ class AgentIdentityPlugin(BasePlugin):
         try:
             return await self.tools.guard(tool, tool_args, tool_context)
         except Exception as error:  # noqa: BLE001 - The run goes on, without the tool.
-            return {"error": failed(tool.name, error)}
+            return {"error": guard_failed(tool.name, error)}
 
     async def on_tool_error_callback(
         self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext, error: Exception
@@ -139,7 +138,7 @@ class AgentIdentityPlugin(BasePlugin):
                 return None
             return await self._models.guard(run.agent, _spoken(run), filled_instructions(run, llm_request))
         except Exception as error:  # noqa: BLE001 - The run goes on, without the model.
-            return refused(failed("a model", error))
+            return refused(guard_failed("a model", error))
 
     def _name_provided(self, agent: object, request: LlmRequest) -> None:
         """Note the tools that nobody can guard."""

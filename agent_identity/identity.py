@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent_identity._identity.principals.delegated_tokens import read_inbound
     from agent_identity._identity.principals.principals import Principal
     from agent_identity._identity.trust.approvers import Approver
-    from agent_identity._identity.trust.certificates import Certificate, certified, trusted_certificate
+    from agent_identity._identity.trust.certificates import Certificate, certified
     from agent_identity._identity.trust.document import signed_trust
     from agent_identity._identity.trust.entries import FileVersion, TrustedKey, Witnesses
     from agent_identity._identity.trust.merge import merged, trust_conflicts
@@ -37,7 +37,7 @@ else:
             "agent_identity._identity.principals.delegated_tokens": ("read_inbound",),
             "agent_identity._identity.principals.principals": ("Principal",),
             "agent_identity._identity.trust.approvers": ("Approver",),
-            "agent_identity._identity.trust.certificates": ("Certificate", "certified", "trusted_certificate"),
+            "agent_identity._identity.trust.certificates": ("Certificate", "certified"),
             "agent_identity._identity.trust.document": ("signed_trust",),
             "agent_identity._identity.trust.entries": ("FileVersion", "TrustedKey", "Witnesses"),
             "agent_identity._identity.trust.merge": ("merged", "trust_conflicts"),
@@ -73,5 +73,4 @@ __all__ = [
     "register_agents",
     "signed_trust",
     "trust_conflicts",
-    "trusted_certificate",
 ]

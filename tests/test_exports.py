@@ -60,8 +60,7 @@ PUBLIC = {
     "StateError TokenError VerificationError",
     "identity": "AgentRegistry Approver Certificate Clock FileVersion JwksSource KeySet Principal PublicKey RandomIds "
     "Registration Signer SigningKey SocketSigner SpiffeBundle SystemClock TrustStore TrustedKey Witnesses "
-    "appended certified merged read_inbound register_agents signed_trust trust_conflicts "
-    "trusted_certificate",
+    "appended certified merged read_inbound register_agents signed_trust trust_conflicts",
     "inspection": "Canaries Classifier HiddenText HttpModel InjectionHints Label Markers Match PersonalData "
     "Progress Secrets Selected TextInspector Urls Windows",
     "limits": "Limit",

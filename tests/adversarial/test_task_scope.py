@@ -911,9 +911,8 @@ def test_a_task_that_is_left_twice_ends_once(world: Any, *, awaited: bool) -> No
 
 FORKED_BODIES = """
 import asyncio, os, sys
-from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity import Agent, Decision, Effect, Enforcer, Finding, Human, Scope
 from agent_identity.errors import Denied
-from agent_identity.policy import Decision, Effect, Finding
 
 alice, clerk = Human("alice@example.com"), Agent("clerk", owner="it@example.com")
 

@@ -491,7 +491,7 @@ import sys
 from agent_identity.identity import Registration
 from agent_identity._authority.grants.scope import Scope
 from agent_identity.identity import register_agents
-from agent_identity.identity import Agent
+from agent_identity import Agent
 
 for turn in range(5):
     agent = Agent(f"{sys.argv[2]}-{turn}", owner="it@example.com")

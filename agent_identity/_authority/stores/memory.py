@@ -67,18 +67,6 @@ class MemoryState:
         capacity: Keys, counters and names that it holds at most; then it refuses new ones with ``state_full``.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_calendar",
-        "_capacity",
-        "_counters",
-        "_generation",
-        "_horizon",
-        "_keys",
-        "_lock",
-        "_versions",
-    )
-
     def __init__(self, *, capacity: int = _CAPACITY) -> None:
         if check_number("capacity", capacity) == 0:
             raise ValueError("the capacity is below 1; give at least 1")

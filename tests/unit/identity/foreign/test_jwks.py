@@ -254,7 +254,7 @@ def test_neither_joserfc_nor_http_is_loaded_before_it_is_needed() -> None:
     """Importing the room and reading a key set load no library of others, and no HTTP."""
     program = (
         "import sys, agent_identity.identity, agent_identity._identity.principals.delegated_tokens\n"
-        "from agent_identity.identity import Human\n"
+        "from agent_identity import Human\n"
         "print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

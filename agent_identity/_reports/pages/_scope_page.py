@@ -6,7 +6,6 @@ from agent_identity._reports.answers.inventory_report import KINDS, Inventory, I
 from agent_identity._reports.answers.scope_report import (
     Event,
     RateChange,
-    Refusals,
     ScopeReport,
     ScopeRow,
     SuggestedTool,
@@ -29,7 +28,7 @@ from agent_identity._reports.pages._layout import (
     time_cell,
 )
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, names
-from agent_identity._reports.pages.words import DIFFERENCES, GAPS, KIND_NAMES, by_state, moment
+from agent_identity._reports.pages.words import DIFFERENCES, GAPS, KIND_NAMES, by_state, moment, name_in, refusals_of
 from agent_identity._verify.report.plurals import counted
 
 _STATUS_TONES = {"registered": "good", "observed": "good"}
@@ -115,14 +114,8 @@ def _row(row: ScopeRow) -> Sequence[Content]:
     grants = (row.grants, row.grants_used, row.grants_used_by_descendants, row.calls, row.calls_by_descendants)
     more = (row.warned, row.would_be_refused, row.calls_of_open_tool)
     last = time_cell(moment(row.last_used_ns)[:16]) if row.last_used_ns else "never"
-    reasons = (element("span", _reason(one), class_="sub") for one in row.refusals[:_NAMED])
+    reasons = (element("span", refusals_of(one), class_="sub") for one in row.refusals[:_NAMED])
     return (row.agent, row.tool, *grants, joined([row.refused, *reasons]), *more, last, proof_badge(row.proof))
-
-
-def _reason(one: Refusals) -> str:
-    rule = f", rule {one.rule}" if one.rule else ""
-    argument = f", argument {one.argument}" if one.argument else ""
-    return f"{one.reason}{rule}{argument}: {one.count:,}"
 
 
 def _suggestions(found: ScopeReport) -> Markup:
@@ -197,7 +190,7 @@ def inventory_body(found: Inventory) -> Body:
         codes.setdefault((one.kind, one.service, one.name), []).append(one.code)
     numbers = {kind: sum(item.kind == kind for item in found.items) for kind in KINDS}
     parts = [counted(numbers[kind], kind) for kind in ("agent", "tool", "server") if numbers[kind]]
-    named = ((one.code, f"{one.kind} {_service_name(one.service, one.name)}") for one in found.differences)
+    named = ((one.code, f"{one.kind} {name_in(one.service, one.name)}") for one in found.differences)
     states = list(by_state(DIFFERENCES, named))
     differences = states_found(states, "No differences.")
     noteworthy = counted(len(found.differences), "difference")
@@ -235,7 +228,7 @@ def _item_row(item: Item, codes: dict[tuple[str, str | None, str], list[str]]) -
         badge(*DIFFERENCES[code]) for code in codes.get((item.kind, item.service, item.name), ()) if code in DIFFERENCES
     ]
     return (
-        _service_name(item.service, item.name),
+        name_in(item.service, item.name),
         *owner,
         spaced([*statuses, *notes]),
         proof_badge(item.proof),
@@ -252,7 +245,3 @@ def _item_details(item: Item) -> Iterator[Markup]:
         yield joined([f"{counted(len(item.versions), 'version')}: ", names(item.versions)])
     for name, values in item.details.items():
         yield joined([f"{name}: ", names(values)])
-
-
-def _service_name(service: str | None, name: str) -> str:
-    return name if service is None else f"{name} ({service})"

@@ -207,7 +207,7 @@ def decode(data: bytes) -> JSON:
     except (_UncommonError, ValueError, TypeError):
         pass
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = parse(data)
     except RecursionError:
         raise ValueError(_MAX_DEPTH_MESSAGE) from None
     if encode(value) != data:
@@ -215,7 +215,23 @@ def decode(data: bytes) -> JSON:
     return value
 
 
-def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+def parse(data: bytes) -> JSON:
+    """Return the value of JSON in which every member occurs once and no number is NaN or an infinity.
+
+    Raises:
+        ValueError: The bytes are no such JSON.
+        RecursionError: They nest too deeply.
+    """
+    value: JSON = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=_refuse_constant)
+    return value
+
+
+def unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    """Return the members of an object.
+
+    Raises:
+        ValueError: Two have one name.
+    """
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("an object has a duplicate key")

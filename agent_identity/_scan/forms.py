@@ -89,18 +89,14 @@ def sarif_of(found: Scan) -> dict[str, object]:
 def _result(item: Item) -> dict[str, object]:
     bare = item.kind == "tool" and item.guarded is False
     rule = "unguarded" if bare else item.kind
-    name = _printable(item.name) or "(dynamic)"
+    name = _text(item.name) or "(dynamic)"
     return {
         "ruleId": f"agent-identity/{rule}",
         "level": "warning" if bare else "note",
         "message": {"text": f"{_RULES[rule]}: {name} ({item.source})"},
         "locations": [_location(item.file, item.line)],
-        "partialFingerprints": {"agentIdentity/v1": _printable(f"{item.kind}:{item.source}:{item.name}")},
+        "partialFingerprints": {"agentIdentity/v1": _text(f"{item.kind}:{item.source}:{item.name}")},
     }
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _location(file: str, line: int) -> dict[str, object]:

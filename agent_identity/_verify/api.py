@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, cast, final
 
 from agent_identity._common.typed_calls import typed, typed_calls
-from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.trust.entries import Witnesses
 from agent_identity._identity.trust.store import TrustStore
@@ -22,6 +21,7 @@ from agent_identity._verify.inputs.sources import (
     Trust,
     directory_of,
     is_bundle,
+    kept_note,
     opened,
     size_of_files,
     size_of_ledger,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 _LEDGER_OPTIONS: Final = ("witnesses", "require", "timestamps")
 _LOG: Final = 2
 _OF_JSON: Final = '{["'
-_MAX_NOTE = 65_537
 _NEAR = 100_000  # Leaf hashes in memory.
 _WORTH = 16 * 1024 * 1024  # Bytes of records for which a process is worth while.
 _WORTH_OF_SPANS = 4 * 1024 * 1024  # The same of spans, each with its signature.
@@ -121,7 +120,9 @@ class Verifier:
             _check_ledger,
             keys=keys,
             outside=ExternalEvidence(
-                _note(checkpoint), _witnesses(self.witnesses, self.require, keys), self.timestamps
+                None if checkpoint is None else kept_note(checkpoint),
+                _witnesses(self.witnesses, self.require, keys),
+                self.timestamps,
             ),
             progress=self.progress,
             period=period,
@@ -378,12 +379,6 @@ def check_visited_spans(
         progress: Is told now and then how many of how many bytes are read.
     """
     return _check_spans(sources, trust, progress=progress, visit=visit)
-
-
-def _note(checkpoint: bytes | PathLike | None) -> bytes | None:
-    if checkpoint is None or isinstance(checkpoint, bytes):
-        return checkpoint
-    return read_public_file(checkpoint, limit=_MAX_NOTE)
 
 
 def _witnesses(given: Sequence[str], require: int | None, trust: TrustStore | None) -> Witnesses | None:

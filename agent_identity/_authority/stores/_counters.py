@@ -6,16 +6,39 @@ begins; the price is that an amount may count a sixtieth of the window, and a se
 A counter's time never goes back: an amount that comes with an earlier time is counted in the latest part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from agent_identity._authority.stores.protocol import Debit
+from agent_identity._authority.stores.protocol import Debit, Horizon, check_debits, check_key
 from agent_identity.errors import StateError
 
 Parts: TypeAlias = Mapping[int, int]
 """Sums by the number of their part of the window; the one sum of a counter without a window has number 0."""
 
 _PARTS: Final = 60
+
+
+class Spending:
+    """A store that debits and resumes in one step of its own."""
+
+    _horizon: Horizon
+
+    def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
+        """See :meth:`StateStore.debit`."""
+        answer = self._spend(None, debits, now)
+        return answer if isinstance(answer, int) else None
+
+    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
+        """See :meth:`StateStore.resume`."""
+        return self._spend(check_key(share), debits, now)
+
+    def _spend(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
+        late = check_debits(debits, now, self._horizon)
+        return self._spent(share, debits, now) if late is None else late
+
+    def _spent(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
+        """Take what debits ask for, less what a share holds; return that, or the number of the one that fails."""
+        raise NotImplementedError
 
 
 def width(window: int | None) -> int:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, final
 
-from agent_identity._authority.stores._counters import Parts, given_back, kept_in, kept_with, taken
+from agent_identity._authority.stores._counters import Parts, Spending, given_back, kept_in, kept_with, taken
 from agent_identity._authority.stores.forks import renewed_in_children
 from agent_identity._authority.stores.protocol import (
     GRACE,
@@ -58,7 +58,7 @@ class _Calendar:
 
 @typed_calls("__init__")
 @final
-class MemoryState:
+class MemoryState(Spending):
     """State of this process alone; it ends with the process, and a forked child has a copy of its own.
 
     Expired entries are forgotten a few at each step, so a step costs the same however many there are.
@@ -66,18 +66,6 @@ class MemoryState:
     Args:
         capacity: Keys, counters and names that it holds at most; then it refuses new ones with ``state_full``.
     """
-
-    __slots__ = (
-        "__weakref__",
-        "_calendar",
-        "_capacity",
-        "_counters",
-        "_generation",
-        "_horizon",
-        "_keys",
-        "_lock",
-        "_versions",
-    )
 
     def __init__(self, *, capacity: int = _CAPACITY) -> None:
         if check_number("capacity", capacity) == 0:
@@ -114,19 +102,7 @@ class MemoryState:
         """See :meth:`StateStore.contains`."""
         return self._keys.get(check_key(key), 0) > check_number("now", now)
 
-    def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
-        """See :meth:`StateStore.debit`."""
-        answer = self._spend(None, debits, now)
-        return answer if isinstance(answer, int) else None
-
-    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
-        """See :meth:`StateStore.resume`."""
-        return self._spend(check_key(share), debits, now)
-
-    def _spend(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
-        late = check_debits(debits, now, self._horizon)
-        if late is not None:
-            return late
+    def _spent(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
         with self._lock:
             self._forget(now, _FORGET)
             kept = tuple(self._kept(share, debit, now) for debit in debits)

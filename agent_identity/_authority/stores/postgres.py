@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from agent_identity._authority.stores._counters import (
     Parts,
+    Spending,
     given_back,
     kept_in,
     kept_with,
@@ -96,7 +97,7 @@ _QUERIES: Final[Mapping[str, str]] = {
 
 @typed_calls("__init__")
 @final
-class PostgresState:
+class PostgresState(Spending):
     """State shared by many machines, in a PostgreSQL database (12 or newer). Needs the extra ``postgres``.
 
     Nothing is opened before the first use; then the tables are made if they are missing. At most eight calls are
@@ -146,19 +147,7 @@ class PostgresState:
         with self._using() as connection:
             return self._row(connection, "contains", **values) is not None
 
-    def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
-        """See :meth:`StateStore.debit`."""
-        answer = self._spend(None, debits, now)
-        return answer if isinstance(answer, int) else None
-
-    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
-        """See :meth:`StateStore.resume`."""
-        return self._spend(check_key(share), debits, now)
-
-    def _spend(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
-        late = check_debits(debits, now, self._horizon)
-        if late is not None:
-            return late
+    def _spent(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
         with self._using() as connection:
             self._forget(connection)
             with connection.transaction() as transaction:

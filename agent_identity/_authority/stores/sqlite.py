@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar, final
 
 from agent_identity._authority.stores._counters import (
     Parts,
+    Spending,
     given_back,
     kept_in,
     kept_with,
@@ -65,7 +66,7 @@ _ABANDONED: Final["list[sqlite3.Connection]"] = []
 
 @typed_calls("__init__")
 @final
-class SqliteState:
+class SqliteState(Spending):
     """State in a file of mode 0600 that any number of processes of one machine may open.
 
     Nothing is opened before the first use. The first process makes the file. If it is removed while
@@ -133,22 +134,10 @@ class SqliteState:
         with self._using() as connection:
             return _row(connection, "SELECT 1 FROM kept WHERE key = ? AND expires_at > ?", values) is not None
 
-    def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
-        """See :meth:`StateStore.debit`."""
-        answer = self._spend(None, debits, now)
-        return answer if isinstance(answer, int) else None
-
-    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
-        """See :meth:`StateStore.resume`."""
-        return self._spend(check_key(share), debits, now)
-
-    def _spend(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
-        late = check_debits(debits, now, self._horizon)
-        if late is not None:
-            return late
-        return self._with_room(now, lambda: self._spent(share, debits, now))
-
     def _spent(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
+        return self._with_room(now, lambda: self._spend_once(share, debits, now))
+
+    def _spend_once(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
         with self._writing() as connection:
             _forget(connection, "counters", now, _FORGET)
             kept = tuple(_kept(connection, share, debit, now) for debit in debits)

@@ -4,12 +4,11 @@ The answer of a token endpoint is data from outside. It is bounded, has to be ex
 nothing in it is quoted anywhere: an endpoint may echo credentials in its errors.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from agent_identity._authority.tokens.source import B64TOKEN, MAX_VALUE
-from agent_identity.canonical import JSON
+from agent_identity.canonical import JSON, parse
 from agent_identity.errors import ExchangeError
 
 GRANT_TYPE_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -107,23 +106,12 @@ def _object(body: bytes, content_type: str | None) -> Mapping[str, JSON]:
     if (content_type or "").partition(";")[0].strip().lower() != "application/json":
         raise ExchangeError("the answer is not of type application/json", code="exchange_malformed")
     try:
-        value: JSON = json.loads(body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_no_constant)
+        value: JSON = parse(body)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise ExchangeError("the answer is not a JSON object", code="exchange_malformed")
     return value
-
-
-def _members(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands there twice")
-    return members
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise ValueError("NaN and infinities are no JSON")
 
 
 def _malformed(member: str) -> NoReturn:

@@ -92,22 +92,6 @@ class TokenExchange:
         ValueError: A URL is neither https nor of this machine, or a number is out of range.
     """
 
-    __slots__ = (
-        "_actor",
-        "_client",
-        "_dpop",
-        "_lock",
-        "_longest",
-        "_nonce",
-        "_requested_type",
-        "_revocation",
-        "_subject",
-        "_subject_type",
-        "_timeout",
-        "_transport",
-        "endpoint",
-    )
-
     def __init__(
         self,
         endpoint: str,

@@ -4,13 +4,12 @@ A header may say how a token is signed, but never whom to trust: members that br
 are refused, not ignored, and so are algorithms without a public key.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, NoReturn, final
+from typing import Final, final
 
 from agent_identity._identity.common.encoding import b64url_decode, digest_of
-from agent_identity.canonical import JSON
+from agent_identity.canonical import JSON, parse
 from agent_identity.errors import TokenError
 
 ALGORITHMS: Final = frozenset(
@@ -97,7 +96,7 @@ def read_object(data: bytes, what: str, *, code: str = "malformed_token") -> dic
         TokenError: With the given code; the message repeats nothing of the data.
     """
     try:
-        value: JSON = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = parse(data)
     except (ValueError, RecursionError):
         raise TokenError(f"{what}: not JSON with every member once", code=code) from None
     if not isinstance(value, dict):
@@ -121,14 +120,3 @@ def _kid(header: Mapping[str, object]) -> str | None:
     if not isinstance(kid, str) or not 1 <= len(kid) <= _MAX_NAME:
         raise TokenError(f"the kid in the header does not have 1 to {_MAX_NAME} characters", code="malformed_token")
     return kid
-
-
-def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError
-    return members
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    raise ValueError

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, NoReturn, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -19,7 +19,7 @@ from agent_identity._identity.keys.keys import PublicKey
 from agent_identity._identity.trust.approvers import Approver, key_of_jwk
 from agent_identity._identity.trust.document import TRUST_FILE_VERSION, bad_signature, check_signature, document_of
 from agent_identity._identity.trust.entries import FileVersion, Store, Takeover, TrustedKey, Witnesses
-from agent_identity.canonical import JSON
+from agent_identity.canonical import JSON, parse
 from agent_identity.errors import ConfigurationError
 
 Part = TypeVar("Part", bound="_Part")
@@ -235,7 +235,7 @@ def _parse(document: bytes, where: str) -> dict[str, JSON]:
         ConfigurationError: The document is no JSON, or no object.
     """
     try:
-        content: JSON = json.loads(document.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        content = parse(document)
         json.dumps(content, ensure_ascii=False).encode()  # Half a character, which only an escape can write, fails.
     except (ValueError, RecursionError):
         raise ConfigurationError(
@@ -281,14 +281,3 @@ def _read(form: type[Part], content: object, place: str = "") -> Part:
 
 def _malformed(place: str, what: str) -> ConfigurationError:
     return ConfigurationError(f"bad trust file at {place[:100] or 'its top'!a}: {what}")
-
-
-def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError
-    return members
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    raise ValueError

@@ -1,7 +1,7 @@
 """Data: which systems and resources agents touched, with which access, for whom, and how many calls say so."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 from agent_identity._common.typed_calls import typed
@@ -232,30 +232,20 @@ class _Touch(NamedTuple):
 
 
 @final
+@dataclass(slots=True)
 class _CountedRow:
     """A row while it is counted."""
 
-    __slots__ = (
-        "calls",
-        "first",
-        "labels",
-        "last",
-        "principals",
-        "record",
-        "refused",
-        "resources",
-        "sources",
-        "tools",
-    )
-
-    def __init__(self) -> None:
-        self.calls = self.refused = self.first = self.last = 0
-        self.resources: dict[int, int] = {}
-        self.record = ""
-        self.labels: set[str] = set()
-        self.tools: set[str] = set()
-        self.principals: set[str] = set()
-        self.sources: set[int] = set()
+    calls: int = 0
+    refused: int = 0
+    first: int = 0
+    last: int = 0
+    record: str = ""
+    resources: dict[int, int] = field(default_factory=dict[int, int])
+    labels: set[str] = field(default_factory=set[str])
+    tools: set[str] = field(default_factory=set[str])
+    principals: set[str] = field(default_factory=set[str])
+    sources: set[int] = field(default_factory=set[int])
 
     def add(self, fact: CallFact, resource: Resource) -> None:
         """Count a call."""

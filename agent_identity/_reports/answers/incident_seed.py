@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._identity.common.tool_names import is_of_server
 from agent_identity._identity.trust.entries import TrustedKey
 from agent_identity._identity.trust.store import TrustStore
@@ -29,7 +28,7 @@ from agent_identity._reports.answers.facts import (
 from agent_identity._reports.answers.places import STANDARD_INPUT, Place, find_places, own_trust
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.definitions.definition_history import DefinitionChange, DefinitionHistory
-from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle, size_of_ledger, to_trust
+from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle, kept_note, size_of_ledger, to_trust
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
 from agent_identity._verify.report.findings import Findings
@@ -104,7 +103,6 @@ SEEDS: Final[tuple[SeedKind, ...]] = get_args(SeedKind)
 _INDIRECT: Final = frozenset({"record", "span", "owner", "key", "definition"})
 _NEAR: Final = 20_000
 _LAST: Final = 2**63
-_MAX_NOTE: Final = 65_537
 _NS: Final = 1_000_000_000
 _MAX_SEED: Final = 2_048
 _BAD_SEED: Final = (
@@ -305,9 +303,7 @@ def in_doubt(
     """
     if of_all and evidence.unverified:
         return {}
-    note = checkpoint
-    if not (note is None or isinstance(note, bytes)):
-        note = read_public_file(note, limit=_MAX_NOTE)
+    note = None if checkpoint is None else kept_note(checkpoint)
     trust, found = to_trust(evidence.trust), dict[int, Doubted]()
     since = 0 if seed.after_ns is None else seed.after_ns // _NS
     for number, place in enumerate(find_places(evidence.sources)):

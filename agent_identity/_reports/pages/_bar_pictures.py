@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from agent_identity._reports.pages._markup import Markup, element, fitted
+from agent_identity._reports.pages._markup import Markup, element, fitted, picture
 
 MAX_BARS: Final = 26
 """Bars of a picture."""
@@ -71,7 +71,8 @@ def stacked_bars(bars: Sequence[Bar], legend: Sequence[str], *, id_: str, title:
         parts.append(_rect(number, id_, x=x, y=y - 10, width=12, height=12))
         parts.append(element("text", words, x=x + 18, y=y, class_="m"))
         x += 44 + 6 * len(words)
-    return _svg(parts, max(x, _LEFT + _WIDTH + _RIGHT), y + 12, id_, title)
+    width = max(x, _LEFT + _WIDTH + _RIGHT)
+    return picture(parts, id_=id_, title=title, width=width, height=y + 12, shrinks=False)
 
 
 def _stack(bar: Bar, y: int, most: int, id_: str, legend: Sequence[str]) -> Iterator[Markup]:
@@ -122,7 +123,8 @@ def could_and_did(tools: Sequence[Reach], *, id_: str, title: str) -> Markup:
     ]
     for number, tool in enumerate(drawn):
         parts += _reach(tool, 28 + number * _ROW, granted, done, id_)
-    return _svg(parts, right + _SIDE + 160, 34 + len(drawn) * _ROW, id_, title)
+    width, height = right + _SIDE + 160, 34 + len(drawn) * _ROW
+    return picture(parts, id_=id_, title=title, width=width, height=height, shrinks=False)
 
 
 def _reach(tool: Reach, y: int, granted: int, done: int, id_: str) -> Iterator[Markup]:
@@ -144,16 +146,3 @@ def _reach(tool: Reach, y: int, granted: int, done: int, id_: str) -> Iterator[M
     did = f"{tool.did:,} ran" if tool.did else "never ran"
     refused = f", {tool.refused:,} refused" if tool.refused else ""
     yield element("text", did + refused, x=x + 6, y=y + 13, class_="m")
-
-
-def _svg(parts: Sequence[Markup], width: int, height: int, id_: str, title: str) -> Markup:
-    return element(
-        "svg",
-        element("title", title, id=f"{id_}-title"),
-        *parts,
-        role="img",
-        aria_labelledby=f"{id_}-title",
-        width=width,
-        height=height,
-        viewBox=f"0 0 {width} {height}",
-    )

@@ -17,7 +17,7 @@ from agent_identity._reports.pages._layout import (
     table,
     time_cell,
 )
-from agent_identity._reports.pages._markup import Content, Markup, element, fitted, joined, names
+from agent_identity._reports.pages._markup import Content, Markup, element, fitted, joined, names, picture
 from agent_identity._reports.pages.words import moment, percent
 
 _HEADS = ("on behalf of", "agent", "tool", "resource")
@@ -140,17 +140,9 @@ def flow_picture(paths: Iterable[Sequence[str]], heads: Sequence[str], *, id_: s
     )
     height = _TOP + max(max(column.values()) + 1 for column in columns) * _ROW + 4
     width = len(heads) * (_WIDTH + _GAP) - _GAP + 4
-    return element(
-        "svg",
-        element("title", title, id=f"{id_}-title"),
-        *(_edge(*edge) for edge in edges),
-        *(box for number, column in enumerate(columns) for box in _column(number, heads[number], column)),
-        role="img",
-        aria_labelledby=f"{id_}-title",
-        width=width,
-        height=height,
-        viewBox=f"-2 0 {width} {height}",
-    )
+    boxes = (box for number, column in enumerate(columns) for box in _column(number, heads[number], column))
+    parts = [*(_edge(*edge) for edge in edges), *boxes]
+    return picture(parts, id_=id_, title=title, left=-2, width=width, height=height, shrinks=False)
 
 
 def _places(names: Iterable[str]) -> Mapping[str, int]:

@@ -89,6 +89,33 @@ def element(name: str, /, *content: Content, **attributes: str | int | None) -> 
     return Markup(f"<{name}{head}>{joined(content)}</{name}>")
 
 
+def picture(
+    parts: Iterable[Markup], *, id_: str, title: str, left: int = 0, width: int, height: int, shrinks: bool = True
+) -> Markup:
+    """Return a picture in SVG.
+
+    Args:
+        parts: Its parts.
+        id_: Its id in the page.
+        title: Its name for those who do not see it.
+        left: Where it begins to the left.
+        width: Its width in pixels.
+        height: Its height.
+        shrinks: A wide one shrinks with the window only so far.
+    """
+    return element(
+        "svg",
+        element("title", title, id=f"{id_}-title"),
+        *parts,
+        role="img",
+        class_="wide" if shrinks and width > WIDE else None,
+        aria_labelledby=f"{id_}-title",
+        width=width,
+        height=height,
+        viewBox=f"{left} 0 {width} {height}",
+    )
+
+
 def joined(parts: Iterable[Content], between: str = "") -> Markup:
     """Return parts as one, each escaped unless it is markup."""
     return Markup(between.join(_part(part) for part in parts))

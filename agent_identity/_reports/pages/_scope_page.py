@@ -1,11 +1,11 @@
-"""The page of granted and used."""
+"""The pages of what agents have: the inventory, and what was granted and used."""
 
 from collections.abc import Iterator, Sequence
 
+from agent_identity._reports.answers.inventory_report import KINDS, Inventory, Item
 from agent_identity._reports.answers.scope_report import (
     Event,
     RateChange,
-    Refusals,
     ScopeReport,
     ScopeRow,
     SuggestedTool,
@@ -20,6 +20,7 @@ from agent_identity._reports.pages._layout import (
     figure,
     proof_badge,
     record_code,
+    seen_cell,
     spaced,
     states_found,
     states_notable,
@@ -27,8 +28,11 @@ from agent_identity._reports.pages._layout import (
     time_cell,
 )
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, names
-from agent_identity._reports.pages.words import GAPS, by_state, moment
+from agent_identity._reports.pages.words import DIFFERENCES, GAPS, KIND_NAMES, by_state, moment, name_in, refusals_of
 from agent_identity._verify.report.plurals import counted
+
+_STATUS_TONES = {"registered": "good", "observed": "good"}
+
 
 _NAMED = 12
 _SUGGESTED = 50
@@ -110,14 +114,8 @@ def _row(row: ScopeRow) -> Sequence[Content]:
     grants = (row.grants, row.grants_used, row.grants_used_by_descendants, row.calls, row.calls_by_descendants)
     more = (row.warned, row.would_be_refused, row.calls_of_open_tool)
     last = time_cell(moment(row.last_used_ns)[:16]) if row.last_used_ns else "never"
-    reasons = (element("span", _reason(one), class_="sub") for one in row.refusals[:_NAMED])
+    reasons = (element("span", refusals_of(one), class_="sub") for one in row.refusals[:_NAMED])
     return (row.agent, row.tool, *grants, joined([row.refused, *reasons]), *more, last, proof_badge(row.proof))
-
-
-def _reason(one: Refusals) -> str:
-    rule = f", rule {one.rule}" if one.rule else ""
-    argument = f", argument {one.argument}" if one.argument else ""
-    return f"{one.reason}{rule}{argument}: {one.count:,}"
 
 
 def _suggestions(found: ScopeReport) -> Markup:
@@ -183,3 +181,67 @@ def _event(one: Event) -> Sequence[Content]:
         one.count,
         record_code(one.record),
     )
+
+
+def inventory_body(found: Inventory) -> Body:
+    """Return the content of the page."""
+    codes: dict[tuple[str, str | None, str], list[str]] = {}
+    for one in found.differences:
+        codes.setdefault((one.kind, one.service, one.name), []).append(one.code)
+    numbers = {kind: sum(item.kind == kind for item in found.items) for kind in KINDS}
+    parts = [counted(numbers[kind], kind) for kind in ("agent", "tool", "server") if numbers[kind]]
+    named = ((one.code, f"{one.kind} {name_in(one.service, one.name)}") for one in found.differences)
+    states = list(by_state(DIFFERENCES, named))
+    differences = states_found(states, "No differences.")
+    noteworthy = counted(len(found.differences), "difference")
+    return Body(
+        name="inventory",
+        title="Inventory",
+        headline=f"{', '.join(parts) or 'Nothing found'}; {noteworthy}.",
+        frame=found.frame,
+        figures=[(KIND_NAMES[kind], numbers[kind]) for kind in KINDS if numbers[kind]]
+        + [("differences", len(found.differences))],
+        sections=[
+            Section("differences", "Differences", differences),
+            *_item_sections(found, codes),
+        ],
+        notable=list(states_notable(states)),
+    )
+
+
+def _item_sections(found: Inventory, codes: dict[tuple[str, str | None, str], list[str]]) -> Iterator[Section]:
+    for kind in KINDS:
+        items = [item for item in found.items if item.kind == kind]
+        if not items:
+            continue
+        title = KIND_NAMES[kind]
+        owners = ["Owner"] if kind == "agent" else []
+        columns = ["Name", *owners, "Status", "Weight", "Calls", "Refused", "Spans", "Seen", "More"]
+        rows = table(title, columns, items, lambda item: _item_row(item, codes))
+        yield Section(f"kind-{kind}", title[0].upper() + title[1:], rows)
+
+
+def _item_row(item: Item, codes: dict[tuple[str, str | None, str], list[str]]) -> Sequence[Content]:
+    owner: list[Content] = [names(item.owners, 2) or "none"] if item.kind == "agent" else []
+    statuses = [badge(status, _STATUS_TONES.get(status, "note")) for status in item.statuses]
+    notes = [
+        badge(*DIFFERENCES[code]) for code in codes.get((item.kind, item.service, item.name), ()) if code in DIFFERENCES
+    ]
+    return (
+        name_in(item.service, item.name),
+        *owner,
+        spaced([*statuses, *notes]),
+        proof_badge(item.proof),
+        item.calls,
+        item.refused,
+        item.spans,
+        seen_cell(item.first_ns, item.last_ns),
+        joined(_item_details(item), "<br>"),
+    )
+
+
+def _item_details(item: Item) -> Iterator[Markup]:
+    if item.versions:
+        yield joined([f"{counted(len(item.versions), 'version')}: ", names(item.versions)])
+    for name, values in item.details.items():
+        yield joined([f"{name}: ", names(values)])

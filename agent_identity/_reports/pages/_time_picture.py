@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
-from agent_identity._reports.pages._markup import WIDE, Markup, element, fitted
+from agent_identity._reports.pages._markup import Markup, element, fitted, picture
 from agent_identity._reports.pages.words import clock, moment
 
 MarkKind: TypeAlias = Literal["ok", "refused", "open", "change"]
@@ -70,20 +70,13 @@ def time_picture(marks: Sequence[Mark], *, id_: str, title: str, axis: tuple[int
     height = _TOP + rows * _LANE + 62
     width = _LEFT + _WIDTH + _RIGHT
     most = max((count for (_, _, kind), count in bins.items() if kind == "ok"), default=0)
-    return element(
-        "svg",
-        element("title", title, id=f"{id_}-title"),
+    parts = [
         *_rows(lanes, marks, rows),
         *_axis(first, last, _TOP + rows * _LANE),
         *(_shape(key, count, first, span, most) for key, count in sorted(bins.items())),
         *_legend({mark.kind for mark in marks}, _TOP + rows * _LANE + 46),
-        role="img",
-        class_="wide" if width > WIDE else None,
-        aria_labelledby=f"{id_}-title",
-        width=width,
-        height=height,
-        viewBox=f"0 0 {width} {height}",
-    )
+    ]
+    return picture(parts, id_=id_, title=title, width=width, height=height)
 
 
 def _binned(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Literal, final
 
-from agent_identity._reports.pages._markup import WIDE, Markup, element, fitted
+from agent_identity._reports.pages._markup import Markup, element, fitted, picture
 
 MAX_NODES: Final = 30
 """Nodes of a picture; the others are folded, with their number."""
@@ -92,17 +92,7 @@ def tree_picture(roots: Sequence[TreeNode], *, id_: str, title: str) -> Markup:
         bottom += height + _ROW
         deepest = max(deepest, depth)
     width = (deepest + 1) * (_WIDTH + _GAP) - _GAP + 8
-    return element(
-        "svg",
-        element("title", title, id=f"{id_}-title"),
-        *parts,
-        role="img",
-        class_="wide" if width > WIDE else None,
-        aria_labelledby=f"{id_}-title",
-        width=width,
-        height=bottom,
-        viewBox=f"-4 0 {width} {bottom}",
-    )
+    return picture(parts, id_=id_, title=title, left=-4, width=width, height=bottom)
 
 
 def _bounded(roots: Sequence[TreeNode]) -> list[TreeNode]:

@@ -20,7 +20,6 @@ from agent_identity._reports.pages._controls_page import controls_body
 from agent_identity._reports.pages._coverage_page import coverage_body
 from agent_identity._reports.pages._data_page import data_body
 from agent_identity._reports.pages._incident_page import incident_body
-from agent_identity._reports.pages._inventory_page import inventory_body
 from agent_identity._reports.pages._layout import (
     Body,
     Section,
@@ -34,7 +33,7 @@ from agent_identity._reports.pages._layout import (
     table,
 )
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, names, text
-from agent_identity._reports.pages._scope_page import scope_body
+from agent_identity._reports.pages._scope_page import inventory_body, scope_body
 from agent_identity._reports.pages.tasks_page import Told, tasks_body
 from agent_identity._reports.pages.words import VERDICTS, moment, span_of
 from agent_identity._verify.report.plurals import counted

@@ -21,7 +21,7 @@ from agent_identity._reports.pages._markup import Content, Markup, element, join
 from agent_identity._reports.pages._time_picture import Mark, MarkKind, time_picture
 from agent_identity._reports.pages._tree_picture import TreeNode, refused_node, tools_node, tree_picture
 from agent_identity._reports.pages.words import clock, moment
-from agent_identity._reports.timelines.builder import Action, TaskTimeline
+from agent_identity._reports.timelines.builder import Action, TaskTimeline, remarks
 from agent_identity._verify.report.plurals import counted
 
 _TASKS: Final = 200
@@ -260,13 +260,4 @@ def _why(action: Action) -> Iterator[str]:
         yield f"rule {action.rule}"
     if action.why:
         yield action.why
-    yield from _remarks(action)
-
-
-def _remarks(action: Action) -> Iterator[str]:
-    if action.monitored:
-        yield "monitor mode, nothing enforced"
-    if action.changed:
-        yield "changed before delivery"
-    if action.uninspected:
-        yield "a part was not inspected"
+    yield from remarks(action)

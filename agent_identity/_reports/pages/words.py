@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agent_identity._reports.answers.incident_story import Weight
+from agent_identity._reports.answers.scope_report import Refusals
 
 VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     {
@@ -78,6 +79,18 @@ def by_state(
     for state, name in named:
         names.setdefault(state, []).append(name)
     yield from ((*words, names[state]) for state, words in states.items() if state in names)
+
+
+def refusals_of(one: Refusals) -> str:
+    """Return refusals of one kind: reason, rule, argument and number."""
+    rule = f", rule {one.rule}" if one.rule else ""
+    argument = f", argument {one.argument}" if one.argument else ""
+    return f"{one.reason}{rule}{argument}: {one.count:,}"
+
+
+def name_in(service: str | None, name: str) -> str:
+    """Return the name of an item with its service."""
+    return name if service is None else f"{name} ({service})"
 
 
 _SECOND: Final = 1_000_000_000

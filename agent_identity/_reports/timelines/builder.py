@@ -205,6 +205,16 @@ class TaskTimeline:
     left_out: int = 0
 
 
+def remarks(action: Action) -> Iterator[str]:
+    """Yield what is to be said of a call besides how it ended."""
+    if action.monitored:
+        yield "monitor mode, nothing enforced"
+    if action.changed:
+        yield "changed before delivery"
+    if action.uninspected:
+        yield "a part was not inspected"
+
+
 def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> Iterator[TaskTimeline]:
     """Return the tasks of a source with their calls, in the order in which the tasks ended.
 

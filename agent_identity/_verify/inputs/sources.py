@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias, TypeGuard, cast
 
-from agent_identity._identity.common.private_files import check_path
+from agent_identity._identity.common.private_files import check_path, read_public_file
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.reader import LedgerReader
+from agent_identity._ledger.transparency.checkpoint import MAX_NOTE
 from agent_identity._storage.byte_reader import ByteLines
 from agent_identity.errors import ConfigurationError
 
@@ -121,6 +122,15 @@ def opened(source: PathLike | ByteLines) -> Generator[ByteLines]:
 
 def _standard_input() -> BinaryIO:
     return io.BufferedReader(io.FileIO(0, closefd=False))
+
+
+def kept_note(checkpoint: bytes | PathLike) -> bytes:
+    """Return a checkpoint that was kept elsewhere, as a note.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    return checkpoint if isinstance(checkpoint, bytes) else read_public_file(checkpoint, limit=MAX_NOTE + 1)
 
 
 def to_trust(trust: Trust) -> TrustStore | None:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
-from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._ledger.reader import LedgerReader, RawLine, open_ledger
 from agent_identity._ledger.transparency.checkpoint import MAX_NOTE, Checkpoint, LogProof
 from agent_identity._ledger.transparency.log import Head, unverified_checkpoint
@@ -21,7 +20,7 @@ from agent_identity._ledger.transparency.proof_files import GrowthProof, RecordP
 from agent_identity._record.codec import decode, plain_members
 from agent_identity._record.schema import AnyRecord
 from agent_identity._storage.layout import is_stream_id
-from agent_identity._verify.inputs.sources import PathLike, directory_of, size_of_ledger, whole
+from agent_identity._verify.inputs.sources import PathLike, directory_of, kept_note, size_of_ledger, whole
 from agent_identity._verify.ledger.ledger_check import Progress
 from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -30,15 +29,6 @@ Wanted: TypeAlias = str | tuple[str, int]
 """A record: by its id, or by its stream and its place in it, from 1."""
 
 _TICK: Final = 4_096
-
-
-def kept_note(checkpoint: bytes | PathLike) -> bytes:
-    """Return a checkpoint that was kept elsewhere, as a note.
-
-    Raises:
-        ConfigurationError: The file cannot be read.
-    """
-    return checkpoint if isinstance(checkpoint, bytes) else read_public_file(checkpoint, limit=MAX_NOTE + 1)
 
 
 def prove(directory: PathLike, record: Wanted, *, progress: Progress | None = None) -> bytes:

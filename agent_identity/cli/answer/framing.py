@@ -22,6 +22,7 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table, width
+from agent_identity.cli.verify.verify import VERDICTS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -32,13 +33,7 @@ if TYPE_CHECKING:
 _SELDOM: Final = (100_000, 50, 100)
 """Thresholds of the cycle collector: a pass makes next to no cycles, and millions of small objects."""
 
-_VERDICTS: Final[Mapping[str, tuple[str, str]]] = {
-    "verified": ("VERIFIED", "green"),
-    "contradicted": ("NOT VERIFIED: contradicted", "red"),
-    "cannot_tell": ("CANNOT TELL", "yellow"),
-    "incomplete": ("VERIFIED, BUT INCOMPLETE", "yellow"),
-    "unverified": ("NOT VERIFIED: --unverified", "red"),
-}
+_VERDICTS: Final = {**VERDICTS, "unverified": ("NOT VERIFIED: --unverified", "red")}
 _TRUST: Final[Mapping[str, str]] = {
     "given": "given by you",
     "self-asserted": "self-asserted: the keys came from beside the evidence; give --trust with a copy kept elsewhere",

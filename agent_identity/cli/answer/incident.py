@@ -18,7 +18,7 @@ from agent_identity._reports.answers.incident_report import (
 from agent_identity._reports.answers.incident_seed import Seed
 from agent_identity._reports.definitions.definition_history import DefinitionChange
 from agent_identity._reports.incident_exports.incident_events import ocsf_incident, timesketch_events
-from agent_identity._reports.pages.words import span_of
+from agent_identity._reports.pages.words import clock, span_of
 from agent_identity._verify.report.plurals import counted, elapsed
 from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines
 from agent_identity.cli.terminal.parsing import moment_ns
@@ -176,9 +176,8 @@ def _short(digest: str | None) -> str:
 
 
 def _entry(one: Entry) -> Sequence[str]:
-    clock = f"{moment(one.at_ns)[:-4]}.{one.at_ns // 1_000_000 % 1_000:03d}"
     chain = " → ".join(one.agents)
-    return (clock, one.kind, one.principal, chain, one.what, one.outcome, one.why, one.record)
+    return (clock(one.at_ns), one.kind, one.principal, chain, one.what, one.outcome, one.why, one.record)
 
 
 def _markdown(found: IncidentReport) -> Iterable[str]:

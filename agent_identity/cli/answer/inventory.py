@@ -10,7 +10,7 @@ from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._reports.answers.collecting import CodeHint, CodeStatus, ItemKind
 from agent_identity._reports.answers.cyclonedx_document import cyclonedx
 from agent_identity._reports.answers.inventory_report import KINDS, Inventory, Item, inventory
-from agent_identity._reports.pages.words import DIFFERENCES, KIND_NAMES, span_of
+from agent_identity._reports.pages.words import DIFFERENCES, KIND_NAMES, name_in, span_of
 from agent_identity._scan.forms import json_of
 from agent_identity._scan.scanner import scan
 from agent_identity._verify.report.plurals import counted
@@ -63,7 +63,7 @@ def _text(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
 def _differences(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
     for code, (words, tone) in DIFFERENCES.items():
         named = [one for one in found.differences if one.code == code]
-        names = [f"{one.kind} {_named(one.service, one.name)}" for one in named]
+        names = [f"{one.kind} {name_in(one.service, one.name)}" for one in named]
         unknown = dict(_unknown(found, code))
         if named:
             line = hanging(f"{words} ({len(named):,}): {cut(names, _NAMED)}{_rest(unknown)}", 2, room)
@@ -105,7 +105,7 @@ def _row(item: Item) -> Sequence[str]:
     numbers = (f"{item.calls:,}", f"{item.refused:,}", f"{item.spans:,}")
     seen = span_of(item.first_ns, item.last_ns) or "never"
     more = "; ".join(_more(item))
-    return (clean(_named(item.service, item.name)), *owner, ", ".join(item.statuses), item.proof, *numbers, seen, more)
+    return (clean(name_in(item.service, item.name)), *owner, ", ".join(item.statuses), item.proof, *numbers, seen, more)
 
 
 def _more(item: Item) -> Iterator[str]:
@@ -113,10 +113,6 @@ def _more(item: Item) -> Iterator[str]:
         yield f"{counted(len(item.versions), 'version')}: {cut(item.versions)}"
     for name, values in item.details.items():
         yield f"{clean(name)}: {cut(values)}"
-
-
-def _named(service: str | None, name: str) -> str:
-    return name if service is None else f"{name} ({service})"
 
 
 def _rows(found: Inventory) -> Iterable[Sequence[Cell]]:

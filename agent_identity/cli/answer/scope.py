@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from agent_identity._reports.answers.scope_report import RateChange, Refusals, ScopeReport, ScopeRow, Suggestion, scope
-from agent_identity._reports.pages.words import GAPS, by_state, span_of
+from agent_identity._reports.pages.words import GAPS, by_state, refusals_of, span_of
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.answer.framing import TONES, Cell, answered, cut, emit, rows_of, table_lines
 from agent_identity.cli.terminal.parsing import moment_ns
@@ -51,17 +51,11 @@ def _row(row: ScopeRow) -> Sequence[str]:
 
 
 def _reasons(row: ScopeRow) -> Iterator[str]:
-    yield from (clean(_reason(one)) for one in row.refusals[:_NAMED])
+    yield from (clean(refusals_of(one)) for one in row.refusals[:_NAMED])
     if row.warned:
         yield f"warned: {row.warned:,}"
     if row.would_be_refused:
         yield f"let through by monitor mode only: {row.would_be_refused:,}"
-
-
-def _reason(one: Refusals) -> str:
-    rule = f", rule {one.rule}" if one.rule else ""
-    argument = f", argument {one.argument}" if one.argument else ""
-    return f"{one.reason}{rule}{argument}: {one.count:,}"
 
 
 def _suggestion(found: Suggestion, style: Style, room: int | None) -> Iterator[str]:
@@ -121,4 +115,4 @@ def _rows(found: ScopeReport) -> Iterable[Sequence[Cell]]:
 
 
 def _refusals(value: object) -> str:
-    return _reason(value) if isinstance(value, Refusals) else str(value)
+    return refusals_of(value) if isinstance(value, Refusals) else str(value)

@@ -21,7 +21,7 @@ from agent_identity._identity.principals.principals import Agent
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.scopes import scope_of
-from agent_identity.cli.terminal.signing import refuse_inside, signing
+from agent_identity.cli.terminal.signing import refuse_inside, signing, trust_at
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError, TokenError
 
@@ -35,7 +35,7 @@ _LIFE: Final = re.compile(r"([1-9][0-9]{0,4})d")
 
 def run_list(chosen: argparse.Namespace) -> int:
     """List agents or registrations."""
-    registry = _registry(chosen.directory, _trust(chosen.directory))
+    registry = _registry(chosen.directory, trust_at(Path(chosen.directory) / "trust.json"))
     rows: Iterable[Registration] = registry.history if chosen.history else registry.current()
     matches = [row for row in rows if chosen.agent in (None, row.agent.id)]
     if chosen.agent is not None and not matches:
@@ -107,7 +107,7 @@ def run_orphan(chosen: argparse.Namespace) -> int:
 def run_check(chosen: argparse.Namespace) -> int:
     """Verify the registry; exit code 1 if it does not verify."""
     mark = _mark(chosen.at_least)
-    trust = _trust(chosen.directory) if chosen.trust is None else TrustStore.load(chosen.trust)
+    trust = trust_at(Path(chosen.directory) / "trust.json") if chosen.trust is None else TrustStore.load(chosen.trust)
     try:
         registry = _registry(chosen.directory, trust, mark)
     except TokenError as error:
@@ -149,15 +149,6 @@ def _changed(registrations: Iterable[Registration], status: Status, reason: str 
         return tuple(replace(registration, status=status, reason=reason) for registration in registrations)
     except ValueError as error:
         raise ConfigurationError(f"bad registration: {error}") from None
-
-
-def _trust(directory: str) -> TrustStore:
-    path = Path(directory) / "trust.json"
-    if not path.exists():
-        raise ConfigurationError(
-            f"there is no trust file at {str(path)!r}; 'agent-identity init DIR' creates one in DIR"
-        )
-    return TrustStore.load(path)
 
 
 def _registry(directory: str, trust: TrustStore, mark: Mark | None = None) -> AgentRegistry:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, final
 
-from agent_identity._reports.timelines.builder import Action, TaskTimeline, story
+from agent_identity._reports.timelines.builder import Action, TaskTimeline, remarks, story
 from agent_identity._verify.inputs.sources import is_bundle
 from agent_identity._verify.report.plurals import counted, some
 from agent_identity.cli.terminal.parsing import moment_ns
@@ -291,19 +291,10 @@ def _ending(action: Action) -> str:
         _route(action),
         f"rule {action.rule}" if action.rule else "",
         action.why or "",
-        *_remarks(action),
+        *remarks(action),
     ]
     detail = ", ".join(part for part in details if part)
     return clean(f"{words}: {detail}" if detail else words)
-
-
-def _remarks(action: Action) -> Iterator[str]:
-    if action.monitored:
-        yield "monitor mode, nothing enforced"
-    if action.changed:
-        yield "changed before delivery"
-    if action.uninspected:
-        yield "a part was not inspected"
 
 
 def _route(action: Action) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn, cast
 
 from agent_identity._common.narrowing import is_array, is_object
-from agent_identity.cli.terminal.scopes import unique
+from agent_identity.canonical import unique
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.coding_agents import command as hook_command
 

@@ -6,6 +6,7 @@ from typing import Final, cast
 
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._identity.common.private_files import read_public_file
+from agent_identity.canonical import unique
 
 _MAX_SCOPE_FILE: Final = 1 << 20
 
@@ -37,15 +38,3 @@ def scope_of(tools: Sequence[str], path: str | None, option: str) -> Scope:
     if not scopes:
         raise ValueError(f"the {option.removeprefix('--')} has no tool; give --tool NAME or {option} FILE")
     return scopes[0] if len(scopes) == 1 else scopes[0] | scopes[1]
-
-
-def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return the members of a JSON object.
-
-    Raises:
-        ValueError: Two have one name.
-    """
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("two members have one name")
-    return members

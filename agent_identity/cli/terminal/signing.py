@@ -94,6 +94,19 @@ def signing(chosen: argparse.Namespace) -> Generator[tuple[Signer, Signer, Trust
         yield issuer, recorder, trust
 
 
+def trust_at(path: Path) -> TrustStore:
+    """Return the store of a trust file.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be used.
+    """
+    if not path.exists():
+        raise ConfigurationError(
+            f"there is no trust file at {str(path)!r}; 'agent-identity init DIR' creates one in DIR"
+        )
+    return TrustStore.load(path)
+
+
 def opened_ledger(directory: str, recorder: Signer, trust: TrustStore) -> Ledger:
     """Return the ledger of a directory, opened to write into."""
     return Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())

@@ -18,7 +18,7 @@ from agent_identity._identity.keys.keys import SigningKey
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.entries import FileVersion, TrustedKey
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity.cli.terminal.signing import opened_ledger
+from agent_identity.cli.terminal.signing import opened_ledger, trust_at
 from agent_identity.cli.terminal.style import clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
@@ -50,11 +50,7 @@ def run_list(chosen: argparse.Namespace) -> int:
     path = Path(chosen.path)
     if path.is_dir():
         path /= "trust.json"
-    if not path.exists():
-        raise ConfigurationError(
-            f"there is no trust file at {str(path)!r}; 'agent-identity init DIR' creates one in DIR"
-        )
-    trust = TrustStore.load(path)
+    trust = trust_at(path)
     if chosen.json:
         print(trust.to_json().decode(), end="")
         return 0

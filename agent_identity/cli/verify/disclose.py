@@ -25,7 +25,8 @@ _ONE_ONLY: Final = "; --value is only for a call with one argument: give all arg
 
 def run_make(chosen: argparse.Namespace) -> int:
     """Write a disclosure."""
-    directory = cast("str", named([chosen.directory]))
+    directory: str = chosen.directory
+    named([directory])
     arguments = _arguments(chosen)
     try:
         data = disclose(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
-from typing import Final, cast
+from typing import Final
 
 from agent_identity._record.schema import OfTask
 from agent_identity._verify.api import Verifier
@@ -28,7 +28,8 @@ def run_make(chosen: argparse.Namespace) -> int:
     """Write a proof."""
     if (chosen.record is None) is (chosen.since is None):
         raise ConfigurationError("give either a record, or --since with an earlier checkpoint")
-    directory = cast("str", named([chosen.directory]))
+    directory: str = chosen.directory
+    named([directory])
     progress = Progress(sys.stderr, "searching")
     try:
         if chosen.since is None:

@@ -16,6 +16,7 @@ from agent_identity._storage.layout import Layout
 from agent_identity._verify import _reconcile as comparison
 from agent_identity._verify import api as verification
 from agent_identity._verify._reconcile import Comparison
+from agent_identity._verify.inputs.sources import kept_note
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS
 from agent_identity._verify.report.findings import Findings
@@ -105,13 +106,17 @@ def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     for sources in ((one,), (one, two)):
         assert Verifier(TRUST, progress=tell).traces(*sources, **given) == "_check_spans"
         got, named = asked.pop()
-        assert (got, named["disclosures"]) == ((sources, TRUST, "l", ["r"], tell), ["d"])
+        assert got == (sources, TRUST)
+        assert {name: named[name] for name in (*given, "progress")} == {**given, "progress": tell}
     assert Verifier().traces(one) == "_check_spans"
     got, named = asked.pop()
-    assert (got, named["disclosures"]) == (((one,), None, None, (), None), ())
+    assert (got, named["ledger"], named["redacted"], named["progress"], named["disclosures"]) == (
+        ((one,), None),
+        *(None, (), None, ()),
+    )
     assert Verifier(TRUST).pasted(one, redacted=["r"]) == "_check_spans"
     got, named = asked.pop()
-    assert (got, named["pasted"]) == (((one,), TRUST, None, ["r"], None), True)
+    assert (got, named["redacted"], named["pasted"]) == (((one,), TRUST), ["r"], True)
 
 
 def test_pasted_spans_come_as_text_bytes_or_files(asked: list[Any], tmp_path: Path) -> None:
@@ -220,11 +225,11 @@ def test_witnesses_are_those_that_are_given_or_trusted() -> None:
 def test_a_checkpoint_that_is_kept_has_a_size(tmp_path: Path) -> None:
     """As much as a note may have and one byte, by which it is found out, is read; more is refused."""
     (tmp_path / "note").write_bytes(bytes(65_537))
-    assert verification._note(tmp_path / "note") == bytes(65_537)
+    assert kept_note(tmp_path / "note") == bytes(65_537)
     (tmp_path / "note").write_bytes(bytes(65_538))
     with pytest.raises(ConfigurationError):
-        verification._note(tmp_path / "note")
-    assert (verification._note(None), verification._note(b"x")) == (None, b"x")
+        kept_note(tmp_path / "note")
+    assert kept_note(b"x") == b"x"
 
 
 def own_trust(directory: Path) -> tuple[TrustStore | None, Report]:

@@ -442,7 +442,7 @@ class Ledger:
         return stream
 
     def _look(self) -> None:
-        """Check that what is written is where others look for it; a few times a second, as each look costs some time."""
+        """Check that what is written is where others look for it; a few times a second, as a look costs some time."""
         self._check_in_place()
         self._look_at_ns = time.monotonic_ns() + _LOOK_NS
 

@@ -111,8 +111,7 @@ class Sealing:
         self._interval_ns = int(interval * _NS)
         self.queue: deque[tuple[StreamWriter, bytes, After | None, Entry | None, int]] = deque()
         self._streams: list[StreamWriter] = []
-        self._submitted = 0
-        self._done = 0
+        self._submitted = self._done = 0
         self._seals_wanted = 0
         self._seals_done = 0
         self._last_seal_ns = self._now()

@@ -513,7 +513,7 @@ class Approvals:
             raise Denied(f"{call.tool}: the approval was used before; ask again", code="approval_used")
 
     def _record(self, call: Call, channel: Approval, status: ApprovalStatus, about: ApprovalRequest | Held) -> None:
-        facts, time = cast("Task", call.task).facts._asdict(), Time.at(self._clock.wall_ns())
+        facts, time = cast("Task", call.task).facts.whole, Time.at(self._clock.wall_ns())
         state = approval_state(status, about, channel)
         self._ledger.append(partial(records.Approval, **facts, time=time, action=call.action, approval=state))
 

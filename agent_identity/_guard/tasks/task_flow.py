@@ -122,7 +122,7 @@ class Flows:
         Raises:
             EvidenceError: It could not be recorded.
         """
-        make = partial(MarkRecord, **facts._asdict(), time=Time.at(self._clock.wall_ns()), mark=change)
+        make = partial(MarkRecord, **facts.whole, time=Time.at(self._clock.wall_ns()), mark=change)
         return self._ledger.append(make).id
 
     def digest(self, task: str, text: str) -> str:

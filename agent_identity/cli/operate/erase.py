@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from agent_identity._directory.erasure import Erased, ErasedKind, erase
-from agent_identity._guard.judging.call_facts import RESOURCES
+from agent_identity._guard.judging.record_builder import RESOURCES
 from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.ids import RandomIds
 from agent_identity._ledger.ledger import Ledger

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from plain_records import append
 
 from agent_identity._ledger import sealer as sealing_module

@@ -17,7 +17,7 @@ from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet
 from agent_identity._directory import rotation
 from agent_identity._directory.erasure import erase
 from agent_identity._guard.calls import process_facts
-from agent_identity._guard.judging.call_facts import RESOURCES
+from agent_identity._guard.judging.record_builder import RESOURCES
 from agent_identity._identity.common.ids import is_digest
 from agent_identity._ledger.beginning import Beginning
 from agent_identity.adapters import CallRequest

@@ -88,7 +88,9 @@ class Judgement(NamedTuple):
     argument: str | None = None
 
 
-_ALLOWED: Final = Judgement()
+ALLOWED: Final = Judgement()
+"""The judgement of a call about which nothing else was decided."""
+
 _UNKNOWN: Final = Action(tool="unknown", kind="unknown")  # Until the guard has described the call.
 
 
@@ -293,7 +295,7 @@ class Call(Struct, eq=False):
     taken_up: TakenUp | None = None
     unchecked: bool = False
     touched: tuple[Touch, ...] | None = None
-    judgement: Judgement = _ALLOWED
+    judgement: Judgement = ALLOWED
     route: Callable[["Call"], object] | None = None
     routing: Routing | None = None
     reserved: Reservation | None = None
@@ -389,7 +391,7 @@ class Call(Struct, eq=False):
     def judge_again(self) -> None:
         """Forget what was decided: something changed before that was on record."""
         self.release()
-        self.judgement = _ALLOWED
+        self.judgement = ALLOWED
         self.route = self.routing = self.inspected = self.flow = None
 
     def let_run(self) -> None:
@@ -437,7 +439,7 @@ class Call(Struct, eq=False):
         """
         execution = self.execution
         if execution.context is not None:
-            execution.attachment = Attachment(execution.context)
+            execution.attachment = Attachment(execution.context).attach()
             inner, execution.inner = execution.inner, ()
             for attachment in inner:
                 attachment.attach_again()

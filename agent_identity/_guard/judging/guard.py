@@ -98,6 +98,7 @@ class Guard:
             "_ask",
             "_attributes",
             "_flow",
+            "_intend",
             "_limits",
             "_name",
             "enforcement",
@@ -128,9 +129,7 @@ class Guard:
         for name, function in (("place", place), ("workflow", workflow), ("thread", thread)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} is {type(function).__name__}; give a function without arguments")
-        self.tool = tool
-        self.data = data
-        self.declared = flow or DeclaredFlow()
+        self.tool, self.data, self.declared = tool, data, flow or DeclaredFlow()
         self.enforcement: Final = enforcement
         self._ask = PolicyEvaluator(enforcement, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
@@ -145,6 +144,10 @@ class Guard:
         self._resumed = ResumedCalls(enforcement, tool.name, thread, resumable=bool(suspends))
         # Without a policy that asks about it, nothing of information flow is computed.
         self._flow = None if enforcement.flows is None else ToolFlow(tool, enforcement.policy, self.declared)
+        # Writes the intent, unless the mark at which the call was judged has moved; returns whether it was written.
+        self._intend: Final[Callable[[Call], bool]] = (
+            self._write_intent if self._flow is None else partial(self._flow.intend, write=self._write_intent)
+        )
         self._restores = dict(self.declared.restores)
         self._records = RecordBuilder(enforcement, tool, workflow, endorses=self.endorses)
         self._results = Results(enforcement, tool.name, self._ask, self._records)
@@ -467,15 +470,8 @@ class Guard:
         _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, safe_message(error))
         self._deny(call, Denied(f"{self.tool.name}: {failure('the guard', error)}", code="guard_failed"))
 
-    def _intend(self, call: Call) -> bool:
-        """Write the intent, unless the mark at which the call was judged has moved; return whether that is so."""
-        if self._flow is not None:
-            return self._flow.intend(call, self._write_intent)
-        self._write_intent(call)
-        return True
-
-    def _write_intent(self, call: Call) -> None:
-        """Write the intent: no evidence, no action.
+    def _write_intent(self, call: Call) -> bool:
+        """Write the intent: no evidence, no action; return true, for where no mark can have moved.
 
         Raises:
             Denied: The task has ended, so that the intent would be after its ``task_end``.
@@ -499,6 +495,7 @@ class Guard:
         run.home = Process.here
         if self._flow is not None:
             self._flow.begins(call)
+        return True
 
     def _refuse(self, call: Call, denied: Denied) -> Denied:
         """Record a refusal and return it for raising."""

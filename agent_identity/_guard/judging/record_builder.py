@@ -10,7 +10,7 @@ from agent_identity._authority.grants.scope import clauses_of
 from agent_identity._flow.labels import TRUSTED
 from agent_identity._flow.rules import CONSEQUENTIAL
 from agent_identity._guard.calls.arguments import canonical_bytes
-from agent_identity._guard.calls.call import Call, CallFlow, Inspected, Judgement
+from agent_identity._guard.calls.call import ALLOWED, Call, CallFlow, Inspected, Judgement
 from agent_identity._guard.common.failures import safe_message
 from agent_identity._guard.common.recorded_decisions import WITHIN_SCOPE, decision_fact, is_fact
 from agent_identity._guard.judging.context import EnforcementContext
@@ -111,7 +111,7 @@ class RecordBuilder:
         self._resources = [(touch, _resource(touch)) for touch in tool.touches]
         self._tool = tool
         self._workflow = workflow
-        self.known = self._known(WITHIN_SCOPE, "allow", None, None)
+        self.known = self._known(WITHIN_SCOPE, "allow", None, None)._replace(judgement=ALLOWED)
 
     def describe(self, call: Call) -> None:
         """Fill in the action and the further facts that are known before the body.

@@ -262,15 +262,14 @@ class ToolFlow:
         call.flow = CallFlow(judged)
         return facts_of(judged)
 
-    def intend(self, call: Call, write: Callable[[Call], None]) -> bool:
+    def intend(self, call: Call, write: Callable[[Call], bool]) -> bool:
         """Write the intent of a call if the mark of its task is still that of the judgement; return whether it is.
 
         In monitor mode a call runs whatever was decided, at the mark of now.
         """
         flow = None if call.task is None else call.task.flow
         if flow is None:
-            write(call)
-            return True
+            return write(call)
         with flow.lock:
             own = _flow_of(call)
             if own.judged is None:

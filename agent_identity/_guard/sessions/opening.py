@@ -122,7 +122,7 @@ class Opening:
         """Make the task the current one, in the context in which its block runs."""
         try:
             holding = self._enforcement.task_context.holding(task, trace.set_span_in_context(self._span))
-            self._attachment = Attachment(marked_as_here(holding))  # Other code may have replaced our context.
+            self._attachment = Attachment(marked_as_here(holding)).attach()  # Other code may have replaced our context.
         except BaseException as error:
             self._finish(error)
             raise

@@ -600,7 +600,7 @@ class TaskFlow:
         now, then = self.mark, judged.mark
         return now is then or (now.seq == then.seq and now.label == then.label)
 
-    def write_at(self, judged: Judged, write: Callable[[], None]) -> bool:
+    def write_at(self, judged: Judged, write: Callable[[], object]) -> bool:
         """Write a record that names the mark, if it is still the one at which a call was judged; return whether it is.
 
         Asked while holding the lock, which does not keep out what interrupts its own thread, such as a signal handler

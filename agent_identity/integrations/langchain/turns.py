@@ -21,7 +21,6 @@ __all__ = ["thread_of", "watch_turns"]
 
 _AWAY: Final = "the shared state with the marks of threads does not answer; see the log, and try again when it does"
 _THREAD: Final = "thread_id"
-_IGNORED: Final = property(lambda _: True)
 
 
 def thread_of(settings: object) -> str | None:
@@ -37,9 +36,9 @@ def thread_of(settings: object) -> str | None:
 class _Watches(BaseCallbackHandler):
     """Ignores all events except those that a subclass enables."""
 
-    ignore_agent = ignore_chain = ignore_chat_model = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
-    ignore_custom_event = ignore_llm = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
-    ignore_retriever = ignore_retry = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_agent = ignore_chain = ignore_chat_model = True  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_custom_event = ignore_llm = True  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_retriever = ignore_retry = True  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class TurnsSeen(_Watches):

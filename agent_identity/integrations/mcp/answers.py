@@ -162,7 +162,7 @@ class Answers:
             result = await ask()
             return Shown(result, plain(result), DeclinedError() if isinstance(result, types.ErrorData) else None)
 
-        around = Attachment(marked_as_here(context))
+        around = Attachment(marked_as_here(context)).attach()
         try:
             if refusal is not None and guard.mode == "enforce":
                 raise await guard.refuse_async(target.values, refusal)

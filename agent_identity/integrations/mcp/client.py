@@ -486,7 +486,7 @@ def _as_here(callback: _Progress) -> _Progress:
     here = otel.get_current()
 
     async def called(*progress: object) -> None:
-        around = Attachment(marked_as_here(here))
+        around = Attachment(marked_as_here(here)).attach()
         try:
             await callback(*progress)
         finally:

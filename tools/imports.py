@@ -48,7 +48,12 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
         *("_reports.answers", "_verify.ledger._calls_check", "_record", "_ledger", "_spans", "_identity.trust._file"),
         "_verify.grants.approvals_check",  # Records wait in a file.
         # Made for each call.
-        *("_guard.calls.call", "_guard.tasks.task_context", "integrations.langchain.invocation"),
+        *(
+            "_guard.calls.arguments",
+            "_guard.calls.call",
+            "_guard.tasks.task_context",
+            "integrations.langchain.invocation",
+        ),
     ),
     "opentelemetry": ("_guard", "_directory.export", "_directory.options", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("_directory.export", "_spans._otlp_protobuf"),
@@ -66,7 +71,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "packaging": ("cli.operate.doctor_frameworks", "cli.operate.doctor_packages"),
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
-    "pydantic": ("_inspection.document", "_inspection.transform", "_guard.calls._object_forms", "integrations"),
+    "pydantic": ("_common.models", "_inspection.transform", "_guard.calls._object_forms", "integrations"),
     "pydantic_core": ("_constraints.value_forms",),  # The type of its time zones, which arguments have.
     "pydantic_ai": ("integrations.frameworks",),
     "pytest": ("pytest_plugin",),

@@ -23,7 +23,7 @@ from agent_identity._record._member_forms import (
     Name,
     Token,
     check_ids,
-    check_labels,
+    is_label,
     items,
     stated,
 )
@@ -212,8 +212,8 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
 
     def __post_init__(self) -> None:
         Record.__post_init__(self)
-        if self.label is not None:
-            check_labels(label=self.label)
+        if not is_label(self.label):
+            raise ValueError("label")
 
 
 class Detail(Part, frozen=True, kw_only=True):
@@ -243,7 +243,8 @@ class Detail(Part, frozen=True, kw_only=True):
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
 
     def __post_init__(self) -> None:
-        check_labels(claimed=self.claimed)
+        if not is_label(self.claimed):
+            raise ValueError("claimed")
         if self.roles is not None:
             check_ids(**{f"roles[{index}]": role for index, role in enumerate(self.roles)})
 

@@ -400,7 +400,7 @@ BEFORE = {
     "append": (Ledger, "append"),
     "request": (questions, "Request"),
     "content": (questions, "Content"),
-    "context": (guard_module, "in_context"),
+    "context": (TaskContext, "running"),
 }
 
 

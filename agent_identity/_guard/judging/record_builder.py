@@ -124,12 +124,12 @@ class RecordBuilder:
             if self._workflow is not None or self._resources or call.touched is not None:
                 call.facts = CallFacts(self._touched(call), self._run_of_framework())
             if arguments is not None and arguments.values:
+                names = arguments.kinds()
                 digests, key = self._enforcement.digests, self.key_of(call)
                 if self._enforcement.disclosable:
                     args = digests.commit(key, arguments.parts())
                 else:
                     args = digests.digest(key, arguments.canonical())
-                names = arguments.kinds()
         finally:  # A call that cannot be described is refused, and its refusal names the tool.
             call.action = Action(
                 tool=tool.name,

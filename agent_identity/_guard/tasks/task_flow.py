@@ -676,12 +676,13 @@ class TaskFlow:
         """
         shared = self.shared
         with shared.changing(label) as joined:
-            after = shared.mark.lowered(joined, None, name)
+            is_source = joined != TRUSTED and not brought
+            after = shared.mark.lowered(joined, intent if is_source else None, name)
             self._keep(after.label)
             record_id = self._append(partial(write, joined, after))
-            source = (intent or record_id) if joined != TRUSTED and not brought else None
-            mark = shared.mark.lowered(joined, source, name)
-            shared.mark = mark if not brought else mark.with_sources(Mark.of(brought))
+            if is_source and intent is None:
+                after = shared.mark.lowered(joined, record_id, name)
+            shared.mark = after if not brought else after.with_sources(Mark.of(brought))
             shared.last, shared.is_certain = record_id, True
         return record_id
 

@@ -10,7 +10,7 @@ from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity._record.codec import decode
 from agent_identity._verify.ledger import _calls_check as calls_check
-from agent_identity._verify.ledger._calls_check import Call, Calls, OpenIntents
+from agent_identity._verify.ledger._calls_check import Call, Calls
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity.canonical import encode_record
 from agent_identity.records import Counts, RecoveredStream
@@ -363,15 +363,15 @@ def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPa
 def test_of_two_intents_with_one_id_the_later_one_waits(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the place of the earlier one, wherever they are."""
     monkeypatch.setattr(calls_check, "_NEAR_INTENTS", near)
-    waiting = OpenIntents()
+    waiting = Reading().calls
     calls = [Call(None, "pay", None, f"i{number}", STREAM, number) for number in (5, 1, 4, 2, 3)]
     for call in calls:
-        waiting.put(call)
+        waiting._keep(waiting._open, call)
     again = structs.replace(calls[0], seq=99)
-    waiting.put(again)
-    assert list(waiting) == [again, *calls[1:]]
-    assert (waiting.pop("i1"), waiting.pop("i1")) == (calls[1], None)
-    assert list(waiting) == [again, *calls[2:]]
+    waiting._keep(waiting._open, again)
+    assert list(waiting._open.values()) == [again, *calls[1:]]
+    assert (waiting._open.pop(b"i1"), waiting._open.pop(b"i1")) == (calls[1], None)
+    assert list(waiting._open.values()) == [again, *calls[2:]]
 
 
 def test_two_intents_with_one_id_that_wait_are_found() -> None:

@@ -41,21 +41,25 @@ class Files:
         """Open a file and return its descriptor, which no child program inherits."""
         return os.open(path, flags, mode)
 
-    close = staticmethod(os.close)
-    """Close a descriptor."""
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
 
-    read = staticmethod(os.read)
-    """Read at most so many bytes from the current position; nothing at the end."""
+    def read(self, fd: int, size: int) -> bytes:
+        """Read at most ``size`` bytes from the current position; nothing at the end."""
+        return os.read(fd, size)
 
     def seek(self, fd: int, offset: int) -> None:
         """Move the position to ``offset`` bytes from the start."""
         os.lseek(fd, offset, os.SEEK_SET)
 
-    write = staticmethod(os.write)
-    """Write and return the number of bytes that were taken, which may be fewer."""
+    def write(self, fd: int, data: bytes) -> int:
+        """Write and return the number of bytes that were taken, which may be fewer."""
+        return os.write(fd, data)
 
-    status = staticmethod(os.fstat)
-    """Return the status of an open file."""
+    def status(self, fd: int) -> os.stat_result:
+        """Return the status of an open file."""
+        return os.fstat(fd)
 
     def look(self, path: str) -> os.stat_result:
         """Return the status of the file at a path, of a link itself."""

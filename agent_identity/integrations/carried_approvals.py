@@ -3,9 +3,8 @@
 from collections.abc import Hashable, Mapping
 from typing import TypeVar, cast
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import ApprovalRequest
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import ApprovalRequest
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["request_from", "rulings"]

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final, final
 
-from agent_identity._authority.stores.forks import renewed_in_children
+from agent_identity.adapters import renewed_in_children
 
 __all__ = ["MethodPatch"]
 

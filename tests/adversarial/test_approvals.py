@@ -12,11 +12,24 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from checking import check
 from plain_records import error_type
 
-from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope
+from agent_identity import (
+    Agent,
+    Decision,
+    Denied,
+    Effect,
+    Enforcer,
+    EvidenceError,
+    Human,
+    Request,
+    Rule,
+    RuleSet,
+    Scope,
+    Verifier,
+)
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
+from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._identity.common.ids import id_of
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
@@ -24,7 +37,6 @@ from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, ConfigurationError, PolicyBlocked
 from agent_identity.identity import SigningKey
 from agent_identity.limits import Limit
-from agent_identity.policy import Decision, Request
 from agent_identity.testing import FixedClock
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com", roles=("finance",))
@@ -61,7 +73,7 @@ def _approve_all(world: object, by: Human = BOB) -> list[str]:
 
 def _verdict(world: object) -> str:
     world.enforcer.close()
-    return check(world.directory).verdict
+    return Verifier().ledger(world.directory).verdict
 
 
 def test_an_approved_call_runs_once_and_the_records_say_who_approved_it(open_world: Callable[..., object]) -> None:
@@ -116,6 +128,30 @@ def test_ac_64_an_approval_for_one_call_does_not_let_another_run(open_world: Cal
             _refused(world, "approval_pending", lambda: body(1, y="a"))
         assert body(1, y="a") == 1
     assert len(world.ran) == 1
+    assert _verdict(world) == "verified"
+
+
+def test_an_approval_that_ends_while_the_store_answers_is_not_used(open_world: Callable[..., object]) -> None:
+    """The call is refused, and a verifier accuses nobody of a late use."""
+
+    class Slow(MemoryState):
+        def insert(self, key: str, *, now: int, expires_at: int) -> bool:
+            if key.startswith("approval:"):
+                world.clock.advance(seconds=5)
+            return super().insert(key, now=now, expires_at=expires_at)
+
+    Slow.__slots__ = ()
+
+    def ask(request: ApprovalRequest) -> Answer:
+        answer = _yes(request)
+        world.clock.advance(seconds=8)
+        return answer
+
+    routes = {"desk": Approval(ask=ask, ttl=timedelta(seconds=10))}
+    world = open_world(policy=POLICY, routes=routes, state=Slow())
+    body = world.tool()
+    with world.task(Scope("tool")):
+        _refused(world, "approval_expired", lambda: body(1))
     assert _verdict(world) == "verified"
 
 
@@ -586,7 +622,7 @@ def test_ac_64_two_processes_that_race_with_one_approval(tmp_path: Path, monkeyp
             for process in processes:
                 process.join(60)
     assert found == ["approval_used", "ran 1"]
-    assert check(tmp_path / "evidence").verdict == "verified"
+    assert Verifier().ledger(tmp_path / "evidence").verdict == "verified"
 
 
 def test_ac_64_a_rejected_call_does_not_run_and_the_reason_reaches_the_agent(

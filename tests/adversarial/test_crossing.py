@@ -15,22 +15,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import derive, issue
 from agent_identity._authority.stores.protocol import GRACE
 from agent_identity._directory.open import prepare
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.audit import story
-from agent_identity.canonical import decode_record
 from agent_identity.delegation import Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, Denied, TokenError
-from agent_identity.identity import Agent, Clock, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import Clock, RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http.binding import CHAIN, NEXT, PROOF, request_arguments
 from agent_identity.integrations.http.client import delegation_headers
 from agent_identity.integrations.http.wsgi import DelegationMiddleware
@@ -125,7 +124,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     found.a.close()
     found.b.close()
     for name in ("a", "b"):
-        report = check(tmp_path / name, tmp_path / name / "trust.json")
+        report = Verifier(tmp_path / name / "trust.json").ledger(tmp_path / name)
         assert (report.verdict, report.findings) == ("verified", ())
 
 
@@ -486,7 +485,7 @@ def test_ac_34_and_ac_39_children_act_for_the_same_human_in_the_scope_they_were_
     assert found["environment"] == [worked, False]
     assert found["waits"] == ["1 for alice@example.com", "task_ended"]
     assert found["late"] == "task_ended"
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert report.integrity == "verified"
     assert {"counts_disagree", "unknown_grant"}.isdisjoint(problem.code for problem in report.findings)
     (told, *_) = (each for each in story(tmp_path / "evidence") if each.task)

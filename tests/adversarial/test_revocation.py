@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Enforcer, Human, Scope, Service
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._identity.principals.principals import principal_from_claim
@@ -24,7 +23,6 @@ from agent_identity.approvals import Approval
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.options import Privacy
-from agent_identity.policy import Decision, Effect, Rule, RuleSet
 from agent_identity.state import Debit, MemoryState, SqliteState
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -208,7 +206,7 @@ def test_another_process_of_the_directory_revokes(tmp_path: Path) -> None:
                 tool(2)
     assert refused.value.code == "revoked"
     assert ran == [1]
-    assert check(str(tmp_path), TrustStore.load(tmp_path / "trust.json")).exit_code == 0
+    assert Verifier(TrustStore.load(tmp_path / "trust.json")).ledger(str(tmp_path)).exit_code == 0
 
 
 def test_ac_18_a_revocation_survives_a_restart(open_world: Any, tmp_path: Path) -> None:

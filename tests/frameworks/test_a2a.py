@@ -36,10 +36,10 @@ from a2a.types import (
 )
 from a2a.utils import AGENT_CARD_WELL_KNOWN_PATH
 from a2a.utils.errors import TaskNotFoundError
-from checking import check
 from starlette.applications import Starlette
 
 import agent_identity as ai
+from agent_identity import Verifier
 from agent_identity._identity.common.ids import is_digest
 from agent_identity.answers import Evidence, inventory
 from agent_identity.audit import story
@@ -211,7 +211,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     for enforcer in (found.clerk, found.researcher):
         enforcer.close()
     for name in ("clerk", "researcher"):
-        report = check(tmp_path / name, tmp_path / name / "trust.json")
+        report = Verifier(tmp_path / name / "trust.json").ledger(tmp_path / name)
         assert (report.verdict, report.findings) == ("verified", ())
 
 

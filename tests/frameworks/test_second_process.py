@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
 import agent_identity as ai
-from agent_identity import records
+from agent_identity import Verifier, records
 from agent_identity.options import ToolOptions
 from agent_identity.policy import Flow
 from agent_identity.state import MemoryState
@@ -366,7 +365,7 @@ def test_another_process_resumes_under_the_same_rules(tmp_path: Path, framework:
         assert sent == ([EVIL] if runs else []), case
         told = [tuple(one) for one in ended]
         assert told[-1] in (*((outcome, code) for code in codes_of), *SUSPENDED.get(case, ())), (case, told)
-        codes = {problem.code for problem in check(tmp_path / case / "evidence").findings}
+        codes = {problem.code for problem in Verifier().ledger(tmp_path / case / "evidence").findings}
         assert codes <= {"flow_not_checked"}, case
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.language_models import BaseChatModel
@@ -26,7 +25,7 @@ from langgraph.prebuilt import tools_condition
 from langgraph.types import Command, interrupt
 from msgspec import structs
 
-from agent_identity import Agent, Enforcer, Human, Scope, records
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier, records
 from agent_identity._guard.tasks import _shared_mark as shared_mark
 from agent_identity._record import schema
 from agent_identity.errors import Denied
@@ -34,7 +33,7 @@ from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.options import Ledger
-from agent_identity.policy import Effect, Flow, Rule, RuleSet
+from agent_identity.policy import Flow
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -134,7 +133,7 @@ class Office:
     def verdict(self) -> set[str]:
         """Close, and return what the verifier finds."""
         self.enforcer.close()
-        found = check(self.directory).findings
+        found = Verifier().ledger(self.directory).findings
         return {problem.code for problem in found} - {"flow_not_checked"}
 
 
@@ -179,7 +178,7 @@ def test_a_resumed_call_names_the_outcome_that_suspended_it(office: Any) -> None
     resumed = {one.action.tool: one.resumes for one in records.read(desk.directory) if isinstance(one, records.Intent)}
     assert resumed == {"read": None, "send": first.id}
     desk.enforcer.close()
-    assert check(desk.directory).findings == ()
+    assert Verifier().ledger(desk.directory).findings == ()
 
 
 @pytest.mark.parametrize(
@@ -1001,5 +1000,5 @@ def test_another_process_resumes_under_the_same_rules(tmp_path: Path, request_: 
         resumed = [one.resumes for one in found if isinstance(one, records.Intent) and one.action.tool == "send"]
         assert len(resumed) == len(sent)
         assert suspended >= set(resumed)
-        codes = {problem.code for problem in check(folder / "evidence").findings}
+        codes = {problem.code for problem in Verifier().ledger(folder / "evidence").findings}
         assert codes <= {"flow_not_checked"}

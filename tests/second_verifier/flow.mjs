@@ -16,10 +16,10 @@ class Flow {
   constructor(e, stream, first) {
     Object.assign(this, { e, stream, first, hops: new Map(), here: new Set(), started: new Set(), rules: new Set() });
     Object.assign(this, { isolated: new Map(), approved: new Map(), grants: new Set(), ended: new Map(),
-      changed: false });
+      changed: false, continued: new Set() });
   }
   newest(hop) { return this.hops.get(hop)?.at(-1); }
-  label(at) { return this.hops.get(at.hop)?.findLast((c) => c.seq === BigInt(at.seq))?.label; }
+  label(at) { return this.hops.get(at.hop)?.findLast((c) => c.seq <= BigInt(at.seq))?.label; }
   nearest(r) { return linksOf(r).findLast((hop) => this.hops.has(hop)); }
   elsewhere(hop) { return !this.hops.has(hop) && (this.e.partial || !this.here.has(hop)); }
   unchecked(one) { this.e.report("flow_not_checked", one); }
@@ -60,7 +60,7 @@ class Flow {
     const seq = BigInt(mark.seq), newest = this.newest(hop), links = linksOf(one.r);
     const wrong = (bad, code = "mark_mismatch") => { if (bad) this.e.report(code, one); };
     const ordered = newest ? seq === newest.seq + 1n && mark.prev === newest.id : seq === 1n && !this.started.has(hop);
-    if (!newest && seq !== 1n && this.elsewhere(hop)) this.foreign(hop, one); // rules 26 and 27
+    if (!newest && seq !== 1n && this.elsewhere(hop)) { this.foreign(hop, one); this.continued.add(hop); } // rules 26 and 27
     else if (!ordered) wrong(true, "mark_out_of_order");
     else wrong(meet(newest?.label ?? "trusted", joined) !== label);
     wrong(!links.includes(hop));
@@ -72,6 +72,7 @@ class Flow {
       else wrong(!this.newest(origin) || !under(label, this.newest(origin).label));
       this.isolated.set(hop, origin);
     }
+    if (cause === "join" && origin && !this.e.marked.has(origin)) this.unchecked(one); // rule 26
     if (cause === "join" && this.isolated.has(origin)) wrong(!under(joined, this.newest(origin).label));
     if (cause === "opened") { // rule 30
       const outcome = this.ended.get(mark.sources?.[0]), asked = outcome && this.e.intentOf.get(outcome);
@@ -84,17 +85,18 @@ class Flow {
   }
   answer(one, joined, wrong) { // rule 31
     const { token, origin } = one.r.mark, jws = readJws(token, "agent-identity-mark+jwt"), c = jws?.claims;
-    if (!isSignedMark(c) || c.grant !== origin || !under(joined, c.label)) return wrong(true);
+    if (!isSignedMark(c)) return wrong(true);
     const [by, to] = [c.by, origin].map((hash) => this.grants.has(hash) && readJws(this.e.token(hash), "aat+jwt"));
     if (!by || !to) return this.unchecked(one);
+    if (c.grant !== origin || !under(joined, c.label)) return wrong(true);
     const parent = by.claims.par_hash, together = c.by === origin ||
       (parent !== undefined && parent === to.claims.par_hash);
     wrong(!together || !jwsSignedBy(jws, by.claims.cnf?.jwk?.x));
   }
   judged(one) { // rule 32
     const { r } = one, { hop, seq } = r.judged_at, links = linksOf(r), near = this.nearest(r);
-    if (!links.includes(hop)) return this.e.report("mark_mismatch", one);
     if (r.kind === "task_start" && links.length === 1 && seq !== "1") this.e.report("mark_out_of_order", one);
+    if (!links.includes(hop)) return this.e.report("mark_mismatch", one);
     if (this.elsewhere(hop)) this.foreign(hop, one);
     else if (near !== undefined && near !== hop) this.e.report("mark_mismatch", one);
     else if (near === undefined || BigInt(seq) !== this.newest(near).seq) this.e.report("mark_stale", one);
@@ -107,28 +109,27 @@ class Flow {
       return;
     }
     this.judged(one);
+    one.mark = this.label(r.judged_at);
     const newest = this.newest(r.judged_at.hop), approval = this.approved.get(r.decision.approval);
     if (newest && rule === null) this.unchecked(one);
     if (newest && rule === "flow-1" && enforce && parseLabel(newest.label).integrity < 2 &&
       needsPerson(r)) this.e.report("ran_against_mark", one);
-    if (!approval) return;
-    if (!newest?.sources) this.unchecked(one); // rule 37
-    else if (newest.sources.size > 64 || ![...newest.sources].every((s) => approval.sources?.includes(s))) {
+    if (!approval || !newest) return;
+    if (!newest.sources && (this.e.partial || this.continued.has(r.judged_at.hop))) this.unchecked(one); // rule 37
+    else if (!newest.sources || newest.sources.size > 64 || ![...newest.sources].every((s) => approval.sources?.includes(s))) {
       this.e.report("ran_against_mark", one);
     }
   }
   outcome(one) { // rules 34 and 35
     const { r } = one, { label, mark_after: after } = r, intent = this.e.intentOf.get(one);
-    if (r.intent) this.ended.set(r.intent, one);
     const at = intent?.stream === this.stream && intent.place < one.place ? intent.r.judged_at : undefined;
-    const wrong = (bad, code) => { if (bad) this.e.report(code, one); return bad; };
-    if (label && !after) return wrong(true, "label_mismatch");
-    if (!at) return label && this.unchecked(one);
-    if (!label) return wrong(r.action.result || after, "label_mismatch");
+    const wrong = (bad, code) => { if (bad) this.e.report(code, one); return bad; }, was = at ?? one.detail?.judged_at;
+    one.mark = at ? intent.mark : was && this.label(was); // at which a call was suspended
+    if (r.intent && at) this.ended.set(r.intent, one);
+    if (!at) return r.intent && label && this.unchecked(one);
+    if (!label || !after) return wrong(label || r.action.result || after, "label_mismatch");
     const least = intent.r.provenance?.some((p) => p.provenance === "untrusted") ? ["untrusted"] : [];
-    const known = this.label(at);
-    if (known) least.push(known);
-    else if (this.elsewhere(at.hop)) this.unchecked(one);
+    if (intent.mark) least.push(intent.mark);
     const withheld = r.outcome === "denied" && r.error === "mark_not_recorded", claimed = one.detail?.claimed;
     wrong((!intent.r.endorses && !least.every((l) => under(label, l))) || (claimed && !under(label, claimed)) ||
       (!withheld && !under(after.label, label)), "label_mismatch");
@@ -136,6 +137,7 @@ class Flow {
     if (wrong(seq < BigInt(at.seq) || (newest && seq > newest.seq + 1n), "mark_out_of_order")) return;
     if (newest ? seq === newest.seq + 1n : seq > BigInt(at.seq)) {
       wrong(newest && !under(after.label, newest.label), "mark_mismatch");
+      if (!newest) this.continued.add(at.hop);
       this.change(at.hop, one, seq, after.label, [intent.r.id]);
     } else {
       const there = this.label({ hop: at.hop, seq });
@@ -154,20 +156,18 @@ function needsPerson({ action: { labels, claims = [], kind }, decision, provenan
   const leads = provenance.filter((p) => wide || p.destination);
   return !leads.length || leads.some((p) => ["unknown", "untrusted"].includes(p.provenance));
 }
-function judgeResumed(e, one, flows) { // rule 25: the mark at which a suspended call goes on
-  const before = e.suspensions.get(one.r.resumes), asked = e.intentOf.get(before), at = one.r.judged_at;
-  const was = asked?.r.judged_at ?? before?.detail?.judged_at, stream = asked?.r.judged_at ? asked.stream :
-    before?.stream;
-  if (before && !was && !at) return;
-  const then = was && flows.get(stream).label(was), now = at && flows.get(one.stream).label(at);
-  if (!then || !now) e.report("flow_not_checked", one);
-  else if (!under(now, then)) e.report("mark_mismatch", one);
+function judgeResumed(e, one) { // rule 25: the mark at which a suspended call goes on
+  const before = e.suspensions.get(one.r.resumes), then = before?.mark, now = one.mark;
+  if (!before || !then !== !now) e.report("flow_not_checked", one);
+  else if (now && !under(now, then)) e.report("mark_mismatch", one);
 }
 export function judgeFlow(e, streams) {
-  const first = new Set(e.records.filter(({ r }) => r.mark?.seq === "1").map(({ r }) => r.mark.hop)), flows = new Map();
+  const first = new Set(e.records.filter(({ r }) => r.mark?.seq === "1").map(({ r }) => r.mark.hop));
+  const origins = e.records.filter(({ r }) => r.mark && !/^(join|answer)$/.test(r.mark.cause));
+  e.marked = new Set([...e.records.map(({ r }) => r.mark?.hop), ...origins.map(({ r }) => r.mark.origin)]);
   for (const stream of streams) {
-    flows.set(stream, new Flow(e, stream, first));
-    for (const one of stream.records) flows.get(stream).record(one);
+    const flow = new Flow(e, stream, first);
+    for (const one of stream.records) flow.record(one);
   }
-  for (const one of e.records) if (one.r.resumes && one.r.decision.mode === "enforce") judgeResumed(e, one, flows);
+  for (const one of e.records) if (one.r.resumes && one.r.decision.mode === "enforce") judgeResumed(e, one);
 }

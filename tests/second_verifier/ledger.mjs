@@ -284,7 +284,7 @@ export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
     if (r.kind === "stream_end" && BigInt(r.end.size) !== place) e.report("missing_records", placed);
     ended ||= r.kind === "stream_end";
   }
-  for (const one of stream.records) one.sealed = one.count <= led;
+  for (const one of stream.records) one.sealed = one.place <= led;
   for (const { place: seq, record } of foreign) { // record 1
     const v = readJson(record)?.v, later = typeof v === "string" && v !== "1" && !(seq <= lastHead && seq > led);
     e.report(later ? "unknown_record" : "malformed_record", { ...at, seq });

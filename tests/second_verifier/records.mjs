@@ -27,13 +27,13 @@ const handedOver = ({ effect, enforced: by, approval }) => effect === "route" &&
 const passed = (d) => d.effect === "route" && d.enforced === "allow";
 export function judgeRecords(e) {
   const kinds = group(e.records, (one) => one.r.kind), of = (kind) => kinds.get(kind) ?? [];
-  const suspended = of("outcome").filter(({ r }) => r.outcome === "suspended").reverse();
-  e.suspensions = new Map(suspended.map((one) => [one.r.id, one])); // of one id, the first
+  const suspended = of("outcome").filter(({ r }) => r.outcome === "suspended");
+  e.suspensions = new Map(suspended.map((one) => [one.r.id, one])); // of one id, the last
   e.hops = group(e.records, (one) => hopOf(one.r));
   judgeCalls(e, of);
   judgeChains(e, of);
   for (const [, all] of e.hops) judgeHop(e, all);
-  judgeOuter(e, group([...of("grant"), ...of("task_start")], (one) => one.r.task.id));
+  judgeOuter(e, group(e.records.filter(({ r }) => /^(grant|task_start)$/.test(r.kind)), (one) => one.r.task.id));
   if (!e.denied) judgeApprovals(e, of);
   for (const one of of("intent")) if (one.r.resumes && enforced(one.r)) judgeResumed(e, one);
   for (const one of of("erasure")) if (!one.r.erasure.pruned) e.report("erased", one); // record 38
@@ -44,18 +44,15 @@ function pairCalls(e) { // rule 10: which outcome takes which intent
   const byId = group(e.records.filter(({ r }) => r.kind === "intent" || r.intent),
     ({ r }) => (r.kind === "intent" ? r.id : r.intent));
   for (const [, all] of byId) {
-    const left = new Set(), waiting = new Map(); // outcomes, and intents by their streams
+    const left = [], waiting = new Map(); // outcomes, and intents by their streams
+    const replace = (old, one) => { if (old) { e.doubled.add(old); e.report("two_versions", one); } return one; };
     for (const one of all) {
       const intent = waiting.get(one.stream);
-      if (one.r.kind === "intent") {
-        if (intent) { e.doubled.add(one); e.report("two_versions", one); } else waiting.set(one.stream, one);
-      } else if (intent) { pair(intent, one); waiting.delete(one.stream); } else left.add(one);
+      if (one.r.kind === "intent") waiting.set(one.stream, replace(intent, one));
+      else if (intent) { pair(intent, one); waiting.delete(one.stream); } else left.push(one);
     }
-    if (waiting.size > 1) e.report("two_versions", [...waiting.values()][1]);
-    for (const [stream, intent] of waiting) { // to an outcome elsewhere, or else to one before it
-      const outcome = [...left].find((o) => o.stream !== stream) ?? [...left][0];
-      if (outcome) { pair(intent, outcome); left.delete(outcome); }
-    }
+    const last = [...waiting.values()].reduce(replace, undefined);
+    if (last && left.length) pair(last, left[0]);
   }
 }
 function judgeCalls(e, of) { // Rules 9 to 12
@@ -91,9 +88,10 @@ function isPair(intent, r) { // record 10
   return (alike || changed) && a.approval === b.approval;
 }
 function judgeChains(e, of) { // Rules 15 to 18: what records say of their grants
-  const tokens = new Map([...e.keptGrants, ...of("grant").map(({ r }) => r.grant.token)].map((t) => [tokenHash(t), t]));
+  const isOwn = ({ r }) => tokenHash(r.grant.token) === hopOf(r), own = of("grant").filter(isOwn);
+  const tokens = new Map([...e.keptGrants, ...own.map(({ r }) => r.grant.token)].map((t) => [tokenHash(t), t]));
   e.token = (hash) => tokens.get(hash);
-  for (const one of of("grant")) if (tokenHash(one.r.grant.token) !== hopOf(one.r)) e.report("bad_grant", one);
+  for (const one of of("grant")) if (!isOwn(one)) e.report("bad_grant", one);
   for (const [, all] of e.hops) {
     const [first] = all, chain = first.r.chain.map((c) => tokens.get(c.grant));
     let grants;
@@ -104,12 +102,14 @@ function judgeChains(e, of) { // Rules 15 to 18: what records say of their grant
       if (result.code) e.report(result.code, first);
       else judgeIssuer(e, result.issuer, grants[0].claims.iat, first, true);
     }
-    const model = all.find((one) => one.r.kind !== "outcome") ?? first, told = new Set();
-    for (const one of all) {
-      const agrees = agree(one.r, model.r) && (!grants || agreeWithGrants(one.r, grants));
-      if (!agrees) e.report("claims_differ", one); // record 15
-      else if (grants && isAllowed(one.r)) judgeAllowed(e, one, grants.at(-1).claims, told);
+    let model = first.r;
+    for (const one of all) { // record 15
+      if (!agree(one.r, model)) e.report("claims_differ", one);
+      else if (model.kind === "outcome" && one.r.kind !== "outcome") model = one.r;
     }
+    const told = new Set(), holds = grants && agreeWithGrants(model, grants);
+    if (grants && !holds) e.report("claims_differ", first);
+    for (const one of all) if (holds && isAllowed(one.r)) judgeAllowed(e, one, grants.at(-1).claims, told);
   }
   for (const one of e.records) { // record 17
     if (isAllowed(one.r) && !one.r.task) e.report("allowed_without_task", one);
@@ -221,9 +221,11 @@ function judgeApprovals(e, of) { // Rules 20 to 24
     if (id === undefined || !r.task) e.report("approval_missing", one);
     else if (r.kind === "intent") judgeUse(e, one, status(id, "approved"));
   }
-  const users = group(of("intent"), (one) => one.r.decision.approval);
+  const users = group(of("intent").filter(({ r }) => r.task), (one) => one.r.decision.approval);
+  const paused = new Set(of("outcome").filter(({ r }) => r.outcome === "suspended" && r.task && r.decision.approval)
+    .map((one) => one.r.intent));
   for (const [id, all] of users) { // record 21
-    const counted = all.filter((one) => e.outcomeOf.get(one)?.r.outcome !== "suspended");
+    const counted = all.filter((one) => !paused.has(one.r.id));
     if (counted.length > 1 || all.length > 1024) e.report("approval_reused", all.at(-1));
   }
   for (const [id, all] of asked) {
@@ -273,7 +275,7 @@ function judgeAnswer(e, one, pending) {
   judgeIssuer(e, issuer, c.iat, one);
   const asked = ({ r: q }) => q.task.id === c.task && q.action.args === c.args && q.action.tool === r.action.tool &&
     like(q, r, "principal", "agent");
-  if (here || pending.some(asked)) return;
+  if (here || !agrees || pending.some(asked)) return;
   const elsewhere = !pending.length && (e.missing || e.partial); // record 24
   e.report(elsewhere ? "approval_not_checked" : "approval_request_missing", one);
 }

@@ -11,6 +11,7 @@ import { has } from "./form.mjs";
 import { NS, readTrust } from "./trust.mjs";
 import { judgeEnds, judgeLog, mayRead, readCheckpoint, readExcerpt, readLog, readStreams, readWitnesses,
   walkStream } from "./ledger.mjs";
+import { fromB64u } from "./crypto.mjs";
 import { judgeRecords } from "./records.mjs";
 import { judgeFlow } from "./flow.mjs";
 const SEVERITIES = { // all others are contradicted (codes.md)
@@ -67,16 +68,17 @@ function judgeKeys(e) { // keys under the checkpoint, at the times of the record
   const seenBefore = (second) => e.seen.some((time) => time < BigInt(second));
   const sound = keys.filter((k) => (k.certified ? !k.certified.every((c) => c.doubtful) : !has(k, "revoked_since")));
   e.sound = e.proved && sound.length > 0;
-  if (!keys.length || !starts.length) return;
-  const latest = starts.reduce((a, b) => (a > b ? a : b)), first = starts.reduce((a, b) => (a < b ? a : b));
+  if (!keys.length || !e.records.length) return;
+  const zero = starts[0] ?? 0n, latest = starts.reduce((a, b) => (a > b ? a : b), zero);
+  const first = starts.reduce((a, b) => (a < b ? a : b), zero);
   const late = (k) => has(k, "revoked_since") && latest >= BigInt(k.revoked_since) * NS;
   const certified = keys.every((k) => k.certified);
   const older = keys.some((k) => has(k, "revoked_since") && !late(k) && seenBefore(k.revoked_since));
-  const doubted = !sound.length && !older;
+  const doubted = !sound.length && !older && starts.length > 0;
   if (doubted) e.report(keys.every(late) ? "signed_after_revocation" : "key_revoked");
   if (older) e.sound = e.proved;
   const valid = (ks, ns) => ks.some((k) => e.trust.valid(k, ns));
-  if (!(valid(keys, latest) && (!certified || valid(e.trust.recorders(), first)))) e.report("key_not_valid_then");
+  if (starts.length && !(valid(keys, latest) && (!certified || valid(e.trust.recorders(), first)))) e.report("key_not_valid_then");
   if (certified && !doubted && !e.seen.some((time) => valid(keys, time * NS))) e.report("valid_by_own_clock");
 }
 function judgeExtent(e) { // Ledger 1: whether there is anything to verify
@@ -106,7 +108,7 @@ export function verify(folder, trustPath) {
   return { exit: EXITS[worst] ?? 0, verdict: worst ?? "verified", findings: e.findings };
 }
 function judgeStreams(e) {
-  const rank = (s) => (e.heads.has(s.id) ? "0" : "1") + s.id; // the order of reading
+  const rank = (s) => (e.heads.has(s.id) ? "0" : "1") + fromB64u(s.id).toString("hex"); // the order of reading
   const order = [...e.streams.values()].filter((s) => !s.denied).sort((a, b) => (rank(a) < rank(b) ? -1 : 1));
   for (const stream of order) { walkStream(e, stream); for (const one of stream.records) e.records.push(one); }
   judgeExtent(e); judgeEnds(e); judgeKeys(e); judgeRecords(e); judgeFlow(e, order);

@@ -83,7 +83,7 @@ def safe_message(error: BaseException) -> str:
     if not frames:
         return error_type(error)
     frame, line = frames[-1]
-    ours = place_of(error)
+    ours = our_place(error)
     others = [(frame, line) for frame, line in frames if not _is_ours(frame)]
     if _is_ours(frame) and others:  # A wrong argument is raised by us, and mended where it was given.
         caller, at = others[-1]
@@ -105,7 +105,7 @@ def frames_of(error: BaseException) -> str:
     return "\n".join(["Traceback (most recent call last):", *lines, error_type(error)])
 
 
-def place_of(error: BaseException) -> str | None:
+def our_place(error: BaseException) -> str | None:
     """Return our innermost function in the traceback, as ``module:function``."""
     place: str | None = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -143,6 +143,6 @@ def failure(what: str, error: BaseException) -> str:
         what: The failed part, for example ``the guard``.
         error: The failure.
     """
-    kind, place = error_type(error), place_of(error)
+    kind, place = error_type(error), our_place(error)
     cure = _CURES.get(kind, "the log has the line; mend what raises there, or report it")
     return f"{what} failed{f' in {place}' if place else ''} with {kind}; {cure}"

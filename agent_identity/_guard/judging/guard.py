@@ -98,7 +98,6 @@ class Guard:
             "_ask",
             "_attributes",
             "_flow",
-            "_intend",
             "_limits",
             "_name",
             "enforcement",
@@ -144,10 +143,6 @@ class Guard:
         self._resumed = ResumedCalls(enforcement, tool.name, thread, resumable=bool(suspends))
         # Without a policy that asks about it, nothing of information flow is computed.
         self._flow = None if enforcement.flows is None else ToolFlow(tool, enforcement.policy, self.declared)
-        # Writes the intent, unless the mark at which the call was judged has moved; returns whether it was written.
-        self._intend: Final[Callable[[Call], bool]] = (
-            self._write_intent if self._flow is None else partial(self._flow.intend, write=self._write_intent)
-        )
         self._restores = dict(self.declared.restores)
         self._records = RecordBuilder(enforcement, tool, workflow, endorses=self.endorses)
         self._results = Results(enforcement, tool.name, self._ask, self._records)
@@ -363,7 +358,7 @@ class Guard:
             if task.limits:
                 call.reserved = self._limits.reserve(task, snapshot, call.call_id)
                 enforcement.look_again(call)  # Before the approval is used up.
-            enforcement.approvals.take_up(call, channel, held)
+            enforcement.approvals.take_up(call, channel, held, look_again=enforcement.look_again)
             enforcement.look_again(call)
             call.let_pass()
             call.judged(Judgement(call.judgement.decision))
@@ -469,6 +464,10 @@ class Guard:
     def _deny_failed(self, call: Call, error: Exception) -> None:
         _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, safe_message(error))
         self._deny(call, Denied(f"{self.tool.name}: {failure('the guard', error)}", code="guard_failed"))
+
+    def _intend(self, call: Call) -> bool:
+        """Write the intent, unless the mark at which the call was judged has moved; return whether it was written."""
+        return self._write_intent(call) if self._flow is None else self._flow.intend(call, self._write_intent)
 
     def _write_intent(self, call: Call) -> bool:
         """Write the intent: no evidence, no action; return true, for where no mark can have moved.

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, final
 
-__all__ = ["QUERIES", "Query"]
-
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)

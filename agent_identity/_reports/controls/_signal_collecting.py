@@ -24,8 +24,6 @@ from agent_identity._reports.answers.reading import Reading
 from agent_identity._reports.answers.report_frame import SourceFrame
 from agent_identity._reports.controls._signals import IDS, Signals
 
-__all__ = ["OUTSIDE", "SignalCollector"]
-
 _MAX_NAMES: Final = 100_000
 _MAX_ALIKE: Final = 5_000
 _SECOND: Final = 1_000_000_000

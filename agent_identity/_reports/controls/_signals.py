@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, final
 
-__all__ = ["IDS", "SIGNALS", "Signal", "Signals"]
-
 IDS: Final = 3
 """Records that a signal names, at most: the first ones by time."""
 

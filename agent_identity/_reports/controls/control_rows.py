@@ -12,8 +12,6 @@ from agent_identity._reports.controls._queries import QUERIES
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["FRAMEWORKS", "ControlRow", "ControlTable", "FrameworkName", "standard_tables"]
-
 FrameworkName: TypeAlias = Literal["eu-ai-act", "dora", "nist", "owasp-agentic", "owasp-nhi"]
 """Name of a framework; ``nist`` has two tables."""
 

@@ -22,8 +22,6 @@ from agent_identity._reports.controls.control_rows import (
 )
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["STATUSES", "ControlStatus", "ControlsQuestion", "ControlsReport", "EvidenceOf", "RowResult", "controls"]
-
 ControlStatus: TypeAlias = Literal["shown", "partly", "not shown", "contradicted", "out of scope"]
 """Status of a row.
 

@@ -27,8 +27,6 @@ from agent_identity.canonical import encode
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["FACTS", "FactTables"]
-
 _WHERE: Final = {"record": "VARCHAR", "stream": "VARCHAR", "seq": "UBIGINT", "time_ns": "UBIGINT"}
 _PARTIES: Final = {
     "task": "VARCHAR",

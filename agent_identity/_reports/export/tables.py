@@ -6,11 +6,14 @@ call verified the ledger just before; then it has only records that the log cove
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast, final
 
 import orjson
@@ -22,19 +25,16 @@ from agent_identity._record.details import detail_of
 from agent_identity._record.parts import ApprovalState
 from agent_identity._record.schema import AnyRecord, Approval, Detail, Intent, OfTask, Outcome
 from agent_identity._reports.answers.decoding import Decoder, Period
-from agent_identity._reports.export._fact_tables import FactTables
-from agent_identity._reports.export._parquet_files import ParquetTable, Row, connected, duckdb_module
+from agent_identity._reports.export._fact_tables import FACTS, FactTables
+from agent_identity._reports.export._parquet_files import ParquetTable, Row, connected, duckdb_module, literal
 from agent_identity._verify.api import Verifier
-from agent_identity._verify.inputs.sources import PathLike, directory_of, whole
-from agent_identity._verify.inputs.trust_argument import Trust
+from agent_identity._verify.inputs.sources import PathLike, Trust, directory_of, whole
 from agent_identity._verify.report.report import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-__all__ = ["COLUMNS", "Written", "export_tables"]
 
 COLUMNS: Final[Mapping[str, str]] = {
     "id": "VARCHAR",
@@ -294,3 +294,53 @@ def _row(data: bytes, record: AnyRecord, detail: Detail | None) -> Row:
     row["sha256"] = digest_of(data)
     row["record"] = data.decode()
     return row
+
+
+_PACKAGE: Final = "agent_identity._reports.export"
+_PATTERN: Final = re.compile(r"[*?\[{]")
+_TABLES: Final = ("records", *FACTS)
+
+
+def named_queries() -> Mapping[str, str]:
+    """Return the named queries: the SQL of each by its name, in the dialect of DuckDB.
+
+    They ask the views ``records``, ``grants``, ``calls``, ``approvals``, ``servers`` and ``revocations``.
+    """
+    found = {
+        entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8")
+        for entry in files(_PACKAGE).joinpath("sql").iterdir()
+        if entry.name.endswith(".sql")
+    }
+    return MappingProxyType({name: found[name] for name in sorted(found)})
+
+
+def query_tables(folder: PathLike, query: str) -> list[dict[str, object]]:
+    """Run a query over exported tables, and return its rows by column.
+
+    An answer is no proof: anyone who can write the tables can change them.
+
+    Args:
+        folder: The folder that :func:`export_tables` wrote.
+        query: The name of a query of :func:`named_queries`, or SQL.
+
+    Raises:
+        ConfigurationError: The folder has no such tables, the query fails, or the extra ``tables`` is not installed.
+    """
+    duckdb = duckdb_module()
+    root = Path(os.fspath(folder)).absolute()
+    if _PATTERN.search(str(root)):
+        raise ConfigurationError("the path of the tables has one of *?[{, a pattern for the engine; move the folder")
+    missing = [name for name in _TABLES if not (root / name).is_dir()]
+    if missing:
+        raise ConfigurationError(f"the folder has no table {missing[0]}; write it with agent-identity export --parquet")
+    engine = connected(duckdb)
+    try:
+        for name in _TABLES:
+            engine.execute(f"CREATE VIEW {name} AS FROM read_parquet({literal(f'{root}/{name}/**/*.parquet')})")
+        found = engine.execute(named_queries().get(query, query))
+        names = [column[0] for column in found.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    except duckdb.Error as error:
+        raise ConfigurationError(f"the query fails ({type(error).__name__}); check its SQL and the tables") from None
+    finally:
+        engine.close()

@@ -1,7 +1,10 @@
-"""The document around every page: verdict, what it rests on, content, and what is not shown."""
+"""The document around every page: style, verdict, what it rests on, content, and what is not shown."""
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from pkgutil import get_data
 from typing import Final, TypeAlias
 
 from agent_identity._reports.answers.report_frame import Frame, SourceFrame
@@ -16,11 +19,23 @@ from agent_identity._reports.pages._layout import (
     table,
 )
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, names, text
-from agent_identity._reports.pages._style import POLICY, SCRIPT, STYLE
 from agent_identity._reports.pages.words import VERDICTS, moment, span_of
 from agent_identity._verify.report.report import Report
 
-__all__ = ["Rows", "document", "rows_of", "verdict_of"]
+_STYLE: Final = "\n" + (get_data(__name__, "page.css") or b"").decode()
+_SCRIPT: Final = "\n" + (get_data(__name__, "page.js") or b"").decode()
+"""Filters tables, and opens the folded part that a link leads into; a page has all its content without it."""
+
+
+def _hash(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+_POLICY: Final = (
+    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; base-uri 'none'; form-action 'none'"
+)
+"""The policy: nothing is loaded, and no other style or script counts."""
+
 
 Rows: TypeAlias = tuple[str, frozenset[str]]
 """The file of a page, and the ids of the rows of records in it."""
@@ -67,11 +82,11 @@ def document(body: Body, *, made_ns: int | None = None, home: str | None = None,
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="referrer", content="no-referrer"),
         element("title", f"{words}: {body.title}"),
-        element("style", Markup(STYLE)),
+        element("style", Markup(_STYLE)),
     )
     loud = " loud" if body.frame.verdict in _LOUD else ""
     banner = element(
@@ -88,7 +103,7 @@ def document(body: Body, *, made_ns: int | None = None, home: str | None = None,
         _navigation(body, home),
         element("main", *_content(body, made_ns), id="content"),
         _footer(body.frame, words),
-        element("script", Markup(SCRIPT)),
+        element("script", Markup(_SCRIPT)),
     ]
     body_element = element("body", *parts, class_=body.frame.verdict if loud else None)
     page = f"<!DOCTYPE html>\n{element('html', head, body_element, lang='en', dir='ltr')}\n"

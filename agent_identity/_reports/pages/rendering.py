@@ -25,8 +25,6 @@ from agent_identity._reports.pages._scope_page import scope_body
 from agent_identity._reports.pages.tasks_page import Told, tasks_body
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["INDEX", "Answer", "Page", "render", "render_index", "render_tasks"]
-
 INDEX: Final = "index.html"
 """The file of the index."""
 

@@ -2,13 +2,11 @@
 
 from typing import Final, NamedTuple, final
 
-import orjson
-
 from agent_identity._authority.grants.grants import Grant as HeldGrant
 from agent_identity._authority.grants.grants import grant_of
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._flow.rules import FLOW_RULES, MODEL_KINDS, is_gated
-from agent_identity._identity.keys.jws import parse_compact
+from agent_identity._identity.keys.jws import parse_compact, token_hash
 from agent_identity._record.parts import MarkAfter, MarkChange, MarkSeen
 from agent_identity._record.schema import (
     AnyRecord,
@@ -24,7 +22,7 @@ from agent_identity._record.schema import (
 )
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.store.spill_store import spilled
 from agent_identity.canonical import decode
 from agent_identity.errors import TokenError
 
@@ -86,8 +84,8 @@ class Resumptions:
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self._suspended = SpillStore(orjson.dumps, lambda data: _Suspended(*orjson.loads(data)), near=_NEAR_SUSPENDED)
-        self._resumed = SpillStore(orjson.dumps, lambda data: _Resumed(*orjson.loads(data)), near=_NEAR_SUSPENDED)
+        self._suspended = spilled(_Suspended, near=_NEAR_SUSPENDED)
+        self._resumed = spilled(_Resumed, near=_NEAR_SUSPENDED)
 
     def suspend(self, record: Outcome, label: str | None) -> None:
         """Keep a suspended call.
@@ -148,7 +146,7 @@ class AnsweredMarks:
     """The grants of a stream, and whether marks are signed by the holders of what was handed out."""
 
     def __init__(self) -> None:
-        self._tokens = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR_TOKENS)
+        self._tokens = spilled(str, near=_NEAR_TOKENS)
 
     def take(self, record: Grant) -> None:
         """Keep a grant."""
@@ -174,13 +172,14 @@ class AnsweredMarks:
             mark = verify_mark(change.token or "", by.holder)
             joined = TRUSTED if change.joined is None else Label.parse(change.joined)
             same = (mark.by, mark.grant, by.parent_hash) == (by.hash, handed.hash, handed.parent_hash)
-            return same and joined.is_within(Label.parse(mark.label))
+            together = by.hash == handed.hash or by.parent_hash is not None
+            return same and together and joined.is_within(Label.parse(mark.label))
         except (TokenError, ValueError):
             return False
 
     def _grant(self, name: str) -> HeldGrant | None:
         token = self._tokens.get(name.encode())
-        if token is None:
+        if token is None or token_hash(token) != name:
             return None
         claims = decode(parse_compact(token).payload)
         return grant_of(token, claims) if isinstance(claims, dict) else None
@@ -193,7 +192,7 @@ class _Newest(NamedTuple):
         seq: Its number.
         record: Its record.
         label: Its label.
-        sources: The inputs that lowered it; ``None`` if they are more than a ruling can name, or not all are here.
+        sources: The inputs that lowered it, at most one more than a ruling can name; ``None`` if not all are here.
         labels: The labels of the hop, each with the number of the first mark that has it.
     """
 
@@ -204,19 +203,8 @@ class _Newest(NamedTuple):
     labels: tuple[tuple[int, str], ...] = ()
 
     def label_at(self, seq: int) -> str | None:
-        """Return the label of an earlier mark; ``None`` if it is in another stream."""
+        """Return the label of the latest mark with this number or a lower one; ``None`` if that is elsewhere."""
         return next((label for first, label in reversed(self.labels) if first <= seq), None)
-
-    def packed(self) -> bytes:
-        """Return the bytes from which :meth:`unpacked` makes it again."""
-        return orjson.dumps(tuple(self))
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> "_Newest":
-        """Return what :meth:`packed` kept."""
-        seq, record, label, sources, labels = orjson.loads(data)
-        known = tuple((first, label) for first, label in labels)
-        return cls(seq, record, label, None if sources is None else tuple(sources), known)
 
 
 class _Judged(NamedTuple):
@@ -225,22 +213,13 @@ class _Judged(NamedTuple):
     Attributes:
         hop: Whose mark it is.
         seq: Its number.
-        limit: What bounds the label of the result: the mark, and arguments that repeat untrusted input; ``None`` if the
-            mark is in another stream.
+        limit: What bounds the label of the result: the mark, unless it is in another stream, and arguments that repeat
+            untrusted input.
     """
 
     hop: str
     seq: int
-    limit: str | None
-
-    def packed(self) -> bytes:
-        """Return the bytes from which :meth:`unpacked` makes it again."""
-        return orjson.dumps(tuple(self))
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> "_Judged":
-        """Return what :meth:`packed` kept."""
-        return cls(*orjson.loads(data))
+    limit: str
 
 
 @final
@@ -259,7 +238,7 @@ class FlowCheck:
         self._findings = findings
         self._hops: set[str] = set()
         self._origins: set[str] = set()
-        self._begun = SpillStore[int](orjson.dumps, orjson.loads, near=_NEAR)
+        self._begun = spilled(int, near=_NEAR)
         self._elsewhere: dict[str, Place] = {}
         self._not_checked = 0
         self._resumptions: Resumptions | None = None
@@ -267,12 +246,12 @@ class FlowCheck:
         self._begin()
 
     def _begin(self) -> None:
-        self._marks = SpillStore(_Newest.packed, _Newest.unpacked, near=_NEAR)
-        self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
+        self._marks = spilled(_Newest, near=_NEAR)
+        self._intents = spilled(_Judged, near=_NEAR)
         self._answers = AnsweredMarks()
-        self._results = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
-        self._isolated = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
-        self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
+        self._results = spilled(str, near=_NEAR)
+        self._isolated = spilled(str, near=_NEAR)
+        self._exempted = spilled(list[str], near=_NEAR)
         self._started: set[str] = set()
         self._unmarked: set[str] = set()
         self._continued: set[str] = set()
@@ -314,8 +293,7 @@ class FlowCheck:
 
     def end_of_stream(self) -> None:
         """Forget the marks of a stream: those of another are its own."""
-        if self._marks or self._intents or self._rules:
-            self._begin()
+        self._begin()
 
     def finish(self) -> None:
         """Report what could not be recomputed, and hops that go on from marks of no stream."""
@@ -466,7 +444,9 @@ class FlowCheck:
         return self._resumptions
 
     def _resume(self, record: Intent, newest: _Newest | None, place: Place) -> None:
-        self._resumed().resume(record, None if newest is None else newest.label, place)
+        seen = record.judged_at
+        at = None if newest is None or seen is None else newest.label_at(int(seen.seq))
+        self._resumed().resume(record, at, place)
 
     def _suspend(self, record: Outcome, detail: Detail | None) -> None:
         """Keep a suspended call, with the mark at which it was judged if that is in the stream."""
@@ -479,6 +459,8 @@ class FlowCheck:
     def _take_intent(self, record: Intent, place: Place) -> _Newest | None:
         """Check the mark of an intent, and return it if it is in the stream."""
         judges = self._rules == {FLOW_RULES}
+        if self._intents:
+            self._intents.pop(record.id.encode())  # Of two with one id, the later counts.
         if record.judged_at is None and not self._marks and not judges:
             return None
         chain = [hop.grant for hop in record.chain or ()]
@@ -489,12 +471,13 @@ class FlowCheck:
                 self._report("mark_absent", "a call of a task with a mark does not name one", place)
             return None
         newest = self._newest(record.judged_at, chain, place)
-        limit = None if newest is None else _limit(record, newest.label)
-        self._intents.put(record.id.encode(), _Judged(record.judged_at.hop, int(record.judged_at.seq), limit))
+        hop, seq = record.judged_at.hop, int(record.judged_at.seq)
+        limit = _limit(record, None if newest is None else newest.label_at(seq))
+        self._intents.put(record.id.encode(), _Judged(hop, seq, limit))
         if newest is None:
             return None
         if record.decision.approval is not None:
-            self._check_exemption(record, newest, record.judged_at.hop, place)
+            self._check_exemption(record, newest, hop, place)
         # Of policies in one stream that differ in this, no one can tell which judged a call.
         self._not_checked += len(self._rules) != 1
         if judges and _ran_against(record, Label.parse(newest.label)):
@@ -510,7 +493,7 @@ class FlowCheck:
             return
         if newest.sources is None and (self.partial or hop in self._continued):
             self._not_checked += 1
-        elif newest.sources is None or not set(newest.sources) <= set(exempted):
+        elif newest.sources is None or not set(newest.sources) <= set(exempted):  # A ruling names 64 at most.
             self._report("ran_against_mark", "a call was approved for other inputs than those of its mark", place)
 
     def _take_outcome(self, record: Outcome, place: Place, claimed: str | None) -> None:
@@ -540,7 +523,7 @@ class FlowCheck:
 
     def _check_label(self, judged: _Judged, label: Label, claimed: str | None, place: Place) -> None:
         """Check the label of a result against its call and what its server says."""
-        if judged.limit is not None and not label.is_within(Label.parse(judged.limit)):
+        if not label.is_within(Label.parse(judged.limit)):
             self._report("label_mismatch", "a result is less restricted than its mark or its arguments", place)
         if claimed is not None and not label.is_within(Label.parse(claimed)):
             self._report("label_mismatch", "a result is less restricted than its server says", place)
@@ -579,14 +562,13 @@ class FlowCheck:
         before.
         """
         labels = () if before is None else before.labels
-        if before is None or before.label != mark.label:
+        # One with a number out of order counts for that number, though its label is not new.
+        if before is None or before.label != mark.label or mark.seq <= before.seq:
             labels = (*labels, (mark.seq, mark.label))
         from agent_identity._authority.registries.rulings import MAX_SOURCES  # Few ledgers have marks.
 
         known = before.sources if before is not None else () if mark.seq == 1 else None
-        sources = None if known is None else tuple(dict.fromkeys((*known, *(mark.sources or ()))))
-        if sources is not None and len(sources) > MAX_SOURCES:
-            sources = None
+        sources = None if known is None else tuple(dict.fromkeys((*known, *(mark.sources or ()))))[: MAX_SOURCES + 1]
         self._marks.put(hop.encode(), mark._replace(sources=sources, labels=labels))
 
     def _report(self, code: str, message: str, place: Place) -> None:
@@ -608,14 +590,15 @@ def _ran_against(record: Intent, mark: Label) -> bool:
     return is_gated(action.labels, mark.integrity, destinations, args, action.claims or ())
 
 
-def _limit(record: Intent, mark: str) -> str:
-    """Return the label that bounds the result of a call whatever the tool declares."""
+def _limit(record: Intent, mark: str | None) -> str:
+    """Return the label that bounds the result of a call whatever the tool declares; its mark may be elsewhere."""
+    most = str(TRUSTED) if mark is None or record.endorses is True else mark
     if record.endorses is True:
-        return str(TRUSTED)
+        return most
     for of in record.provenance or ():
         if of.provenance == "untrusted":
-            return str(Label.parse(mark).meet(UNTRUSTED))
-    return mark
+            return str(Label.parse(most).meet(UNTRUSTED))
+    return most
 
 
 def _joined(change: MarkChange) -> Label:

@@ -285,8 +285,9 @@ class LedgerCheck:
         absent = self._why_absent(missing)
         # A pruning keeps every grant under which a call may follow it.
         kept = self._kept and absent == _PRUNED
-        self._delegations.settle(absent=absent, kept=kept, proved=_proof(log), executor=self._executor)
-        self._conclude_approvals(log, absent)
+        proved = _proof(log, streams)
+        self._delegations.settle(absent=absent, kept=kept, proved=proved, executor=self._executor)
+        self._conclude_approvals(proved, absent)
         self._conclude_arguments()
         latest_ns = max((stream.latest_ns for stream in streams.values()), default=0)
         findings.complete_until = latest_ns // _NS or None
@@ -307,11 +308,11 @@ class LedgerCheck:
             self._disclosures.settle("the ledger holds digests")
         self._findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
 
-    def _conclude_approvals(self, log: SignedLog, absent: str | None) -> None:
+    def _conclude_approvals(self, proved: Callable[[Place], bool], absent: str | None) -> None:
         if self._denied:
             self._findings.skip(_GRANTS, "approvals were not checked: a stream cannot be read")
         else:
-            self._approvals.settle(_proof(log), absent=absent)
+            self._approvals.settle(proved, absent=absent)
 
     def _conclude_doubts(self, log: SignedLog) -> None:
         if log.doubts is None:
@@ -455,12 +456,12 @@ def _showing(
     return show
 
 
-def _proof(log: SignedLog) -> Callable[[Place], bool]:
+def _proof(log: SignedLog, streams: Mapping[str, StreamCheck]) -> Callable[[Place], bool]:
     """Return a predicate: whether the log proves the record at a place, by more than a revoked key."""
 
     def proved(place: Place) -> bool:
-        heads = log.heads.get(place.stream or "")
-        sealed = log.proved and heads is not None and (place.seq or 0) <= heads.last_size
+        stream = streams.get(place.stream or "")
+        sealed = log.proved and stream is not None and (place.seq or 0) <= stream.sealed
         return sealed and (log.doubts is None or log.doubts.proved(place))
 
     return proved

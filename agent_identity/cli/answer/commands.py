@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity.cli.terminal.command import Command
 
-__all__ = ["ANSWER"]
-
 
 def _ledger(parser: ArgumentParser, number: str = "+") -> None:
     text = (
@@ -153,7 +151,7 @@ def _scan(parser: ArgumentParser) -> None:
     parser.add_argument("--max-files", metavar="N", type=int, default=100_000, help="list at most N files (100000)")
 
 
-SCAN: Final = Command(
+_SCAN: Final = Command(
     "scan",
     "list the agents, tools, models and MCP servers that code and configurations declare",
     "agent-identity scan . ~/.cursor --json",
@@ -288,6 +286,6 @@ ANSWER: Final = (
             "report answers yet is listed with what is missing. Exit codes are those of the report."
         ),
     ),
-    SCAN,
+    _SCAN,
 )
 """The commands of the group."""

@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys
 
-__all__ = ["LOOK"]
-
 _EFFECTS: Final = ("allow", "warn", "block", "route")
 
 

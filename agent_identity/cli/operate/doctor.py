@@ -24,8 +24,6 @@ from agent_identity.cli.operate.doctor_process import examine_enforcers, examine
 from agent_identity.cli.terminal.style import Style, clean, columns, hanging
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["diagnose", "run"]
-
 _MARKS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 _EPOCH_2024: Final = 1_704_067_200
 Section: TypeAlias = tuple[str, Sequence[Check]]
@@ -34,7 +32,7 @@ Section: TypeAlias = tuple[str, Sequence[Check]]
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if chosen.module:
-        import_application(chosen.module)
+        _import_application(chosen.module)
     sections = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
     if chosen.hooks is not None:
         from agent_identity.cli.operate.doctor_hooks import examine_hooks
@@ -72,7 +70,7 @@ def diagnose(
     candidate = None if policy is None else RuleSet.load(policy)
     sections: list[Section] = [
         ("installation", [examine_package(), *examine_versions(), examine_clock()]),
-        ("application", [*examine_application(imported=imported), *examine_enforcers()]),
+        ("application", [*_examine_application(imported=imported), *examine_enforcers()]),
         ("telemetry", [*examine_telemetry(), *examine_pipeline()]),
         ("frameworks", examine_frameworks()),
         ("tools", examine_tools()),
@@ -96,7 +94,7 @@ def as_json(found: Sequence[Section]) -> dict[str, object]:
     return {"checks": rows, "counts": {status: _count(found)[status] for status in _MARKS}}
 
 
-def import_application(named: str) -> None:
+def _import_application(named: str) -> None:
     """Import a module of the application from the current directory; its output goes to standard error.
 
     Args:
@@ -149,7 +147,7 @@ def examine_clock(wall: Callable[[], float] = time.time) -> Check:
     return Check("clock", "ok", f"UTC {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(wall()))}")
 
 
-def examine_application(*, imported: bool) -> list[Check]:
+def _examine_application(*, imported: bool) -> list[Check]:
     """Report that the telemetry and tools of this process, not of the application, are checked."""
     if imported:
         return []

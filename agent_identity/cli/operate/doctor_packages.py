@@ -11,8 +11,6 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
-__all__ = ["Installed", "examine_package", "examine_versions", "installed"]
-
 _OURS: Final = "agent-identity-otel"
 _WATCHED: Final = re.compile(
     r"(opentelemetry|openinference|langchain|langgraph|arize-phoenix|traceloop)([._-].*)?"

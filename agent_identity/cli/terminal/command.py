@@ -6,8 +6,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple, TypeAlias, cast
 
-__all__ = ["Command", "Options", "add_directory", "add_json", "add_keys", "loaded"]
-
 Options: TypeAlias = Callable[[argparse.ArgumentParser], object]
 """Adds the arguments and options of a command to its parser."""
 

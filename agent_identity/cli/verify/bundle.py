@@ -15,9 +15,9 @@ from agent_identity._verify.api import Verifier
 from agent_identity._verify.proofs.bundle import Choice, collect, pack, report_json
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Report
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Style, clean
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.cli.verify.verify import lines
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION

@@ -5,12 +5,10 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, TypeAlias, cast, final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.sessions.opening import Opening
-from agent_identity._identity.keys.keys import Signer
-from agent_identity._identity.principals.principals import Agent
+from agent_identity import Agent, Enforcer
+from agent_identity.adapters import Opening, off_loop
 from agent_identity.errors import Denied, EvidenceError
+from agent_identity.identity import Signer
 from agent_identity.integrations.http.binding import HEADERS
 from agent_identity.integrations.http.server import MAX_BODY, Arriving, Gate
 

@@ -8,15 +8,19 @@ import logging
 from collections.abc import Collection
 from typing import Final, NamedTuple, final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.sessions.opening import Opening
-from agent_identity._guard.sessions.propagation import Presentation
-from agent_identity._guard.tasks.trace_context import TRACEPARENT
-from agent_identity._identity.common.names import check_id
-from agent_identity._identity.keys.keys import Signer
-from agent_identity._identity.principals.principals import Agent
+from agent_identity import Agent, Enforcer
+from agent_identity.adapters import Opening, check_id
+from agent_identity.delegation import Presentation
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
-from agent_identity.integrations.http.binding import MARK, TOOL, absolute_url, presentation_of, request_arguments
+from agent_identity.identity import Signer
+from agent_identity.integrations.http.binding import (
+    MARK,
+    TOOL,
+    TRACEPARENT,
+    absolute_url,
+    presentation_of,
+    request_arguments,
+)
 from agent_identity.integrations.http.problems import Answer, problem
 
 __all__ = ["MAX_BODY", "Arriving", "Gate"]

@@ -26,7 +26,8 @@ from agent_framework import (
 )
 from opentelemetry import context as otel
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
+from agent_identity.adapters import Acting, Declared, ToolGuards
 from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel, instruction_texts
 from agent_identity.integrations.frameworks.agent_framework.tools import (
     RUNNING,
@@ -40,7 +41,6 @@ from agent_identity.integrations.frameworks.agent_framework.tools import (
     current_facts,
     runs_here,
 )
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 

@@ -15,12 +15,10 @@ from agent_framework import (
 )
 from pydantic import ConfigDict, TypeAdapter
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._record.parts import Model
+from agent_identity.adapters import Call, CallRequest, Part, Prompt, Shown, ToolCall, refusal
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, failed, runs_here
-from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall
+from agent_identity.records import Model
 
 __all__ = ["GuardedModel", "instruction_texts"]
 

@@ -12,13 +12,20 @@ from agent_framework import Content, FunctionInvocationContext, FunctionMiddlewa
 from opentelemetry.context import Context
 from pydantic import BaseModel
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal, safe_message
-from agent_identity._guard.tasks.task import Task
-from agent_identity._guard.tasks.task_context import attached, marked_as_here
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity import Task
+from agent_identity.adapters import (
+    Call,
+    CallRequest,
+    Shown,
+    ToolCall,
+    ToolGuards,
+    refusal,
+    resumed,
+    safe_message,
+    shown,
+    tool_name,
+)
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, shown
 from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
 from agent_identity.integrations.method_patch import MethodPatch
 
@@ -92,7 +99,7 @@ class RunFacts(NamedTuple):
         origin = self.origin
         if origin is None or origin.task is self.guards.enforcer.current_task:
             return nullcontext()
-        return attached(marked_as_here(origin.context))
+        return resumed(origin.context)
 
 
 @final

@@ -7,9 +7,8 @@ from typing import Final, cast
 from google.adk.events import Event
 from google.genai import types
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.errors import Denied
 from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.google_adk.tools import SuspendedError, current_call

@@ -22,8 +22,8 @@ from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
 from google.adk.tools.tool_context import ToolContext
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.lifecycle.bound_streams import bind_stream
+from agent_identity import Enforcer
+from agent_identity.adapters import Acting, Declared, ToolGuards, bind_stream
 from agent_identity.integrations.frameworks.google_adk.instructions import filled_instructions
 from agent_identity.integrations.frameworks.google_adk.models import GuardedModels, refused
 from agent_identity.integrations.frameworks.google_adk.tools import (
@@ -35,7 +35,6 @@ from agent_identity.integrations.frameworks.google_adk.tools import (
     failed,
     mark_tools,
 )
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 

@@ -12,11 +12,8 @@ from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
 from google.adk.tools.tool_context import ToolContext
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal, safe_message
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity.adapters import Call, CallRequest, Shown, ToolCall, ToolGuards, refusal, safe_message, tool_name
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
 
 __all__ = [

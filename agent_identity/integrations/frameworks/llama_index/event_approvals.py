@@ -7,10 +7,8 @@ from typing import Final, cast
 from llama_index.core.workflow import HumanResponseEvent, InputRequiredEvent
 from workflows.runtime.types.results import StepWorkerStateContextVar, WaitingForEvent
 
-from agent_identity import canonical
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human, canonical
+from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import running

@@ -9,14 +9,11 @@ from typing import Final, NamedTuple, TypeAlias, cast
 
 from agents import AgentBase, Usage, get_current_trace
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.tasks.task import Task
+from agent_identity import Enforcer, Task
+from agent_identity.adapters import Call, ToolCall, refusal
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, ruled
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner, owner_of
-from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
 __all__ = ["ACTING", "Caller", "SharedBody", "note_turn", "seen_in", "trace_id"]
 

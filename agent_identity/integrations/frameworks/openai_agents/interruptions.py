@@ -14,15 +14,13 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from agents import Agent, RunContextWrapper, RunResult, RunResultStreaming, RunState, ToolApprovalItem
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._guard.tasks.task_context import task_in
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.adapters import ToolCall, ToolGuards, task_in
+from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.openai_agents.arguments import call_key, parse
 from agent_identity.integrations.frameworks.openai_agents.owners import owner_of
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = [
     "Suspended",

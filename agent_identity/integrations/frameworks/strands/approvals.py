@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 from strands.interrupt import Interrupt, InterruptException
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.integrations.carried_approvals import request_from, rulings
 from agent_identity.integrations.frameworks.strands.calls import INTERRUPTING
 

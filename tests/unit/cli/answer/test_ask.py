@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from small_company import span, traces, work
 
-from agent_identity.cli.answer.questions import QUESTIONS
+from agent_identity.cli.answer.ask import QUESTIONS
 from agent_identity.cli.company.month import write_month
 from agent_identity.testing import Records
 

@@ -9,13 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity._guard.tasks.delegation_bundle import ENVIRONMENT
 from agent_identity._guard.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
@@ -24,7 +23,7 @@ from agent_identity.audit import story
 from agent_identity.constraints import IfGiven, Range, Wildcard
 from agent_identity.delegation import DelegationBundle, Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, AttenuationError, ConfigurationError, Denied, NoTask, TokenError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, TrustStore
 from agent_identity.options import Telemetry
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
@@ -66,7 +65,7 @@ class Pair:
         for enforcer in self.opened:
             enforcer.close()
         for name in ("a", "b"):
-            report = check(self.folder / name, self.folder / name / "trust.json")
+            report = Verifier(self.folder / name / "trust.json").ledger(self.folder / name)
             assert (report.verdict, report.findings) == ("verified", ())
 
 
@@ -275,7 +274,7 @@ def test_a_grant_is_resumed_many_times_and_every_end_counts(pair: Pair) -> None:
                     read(path="a")
     for enforcer in pair.opened:
         enforcer.close()
-    report = check(pair.folder / "a")
+    report = Verifier().ledger(pair.folder / "a")
     assert (report.verdict, report.counts["success"]) == ("verified", 4)
 
 

@@ -11,24 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from plain_records import check_record
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier, records
 from agent_identity._directory.open import open_directory, prepare, refuse_clash
 from agent_identity._guard.telemetry.diagnosis import examine_telemetry
 from agent_identity._guard.telemetry.spans import UNTRACED, Spans, current_trace, traced
 from agent_identity._ledger.reader import open_ledger
+from agent_identity._record.parts import Trace
 from agent_identity.audit import story
 from agent_identity.errors import ConfigurationError, EvidenceError, PolicyFormatError
-from agent_identity.identity import Agent, Human, SigningKey, TrustStore
+from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.options import Durability, Privacy, Telemetry, Transparency
-from agent_identity.policy import Decision, Effect, Rule, RuleSet
-from agent_identity.records import Trace
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -629,11 +627,11 @@ def test_a_path_that_no_file_can_have_is_a_configuration_error(path: str) -> Non
     """NUL and lone surrogates are refused as what they are, wherever a path is given."""
     for use in (
         lambda: Enforcer.open(path),
-        lambda: check(path),
-        lambda: check([path]),
+        lambda: Verifier().ledger(path),
+        lambda: Verifier().traces(path),
         lambda: list(story(path)),
-        lambda: check("/dev/null", path),
-        lambda: check(Path(__file__).parent, checkpoint=path),
+        lambda: Verifier(path).traces("/dev/null"),
+        lambda: Verifier().ledger(Path(__file__).parent, checkpoint=path),
         lambda: TrustStore.load(path),
         lambda: SigningKey.load(path),
         lambda: SigningKey.generate().save(path),
@@ -674,7 +672,7 @@ def test_the_two_signers_of_the_caller_take_the_place_of_keys_in_the_directory(t
         (pair[0].public_key, "issuer"),
         (pair[1].public_key, "recorder"),
     ]
-    assert check(tmp_path / "e", trust).verdict == "verified"
+    assert Verifier(trust).ledger(tmp_path / "e").verdict == "verified"
     with pytest.raises(ConfigurationError, match=r"trust\.json"):
         Enforcer.open(tmp_path / "e", keys=(SigningKey.generate(), pair[1]))
 

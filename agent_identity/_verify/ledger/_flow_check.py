@@ -476,8 +476,7 @@ class FlowCheck:
         self._intents.put(record.id.encode(), _Judged(hop, seq, limit))
         if newest is None:
             return None
-        if record.decision.approval is not None:
-            self._check_exemption(record, newest, hop, place)
+        self._check_exemption(record, newest, hop, place)
         # Of policies in one stream that differ in this, no one can tell which judged a call.
         self._not_checked += len(self._rules) != 1
         if judges and _ran_against(record, Label.parse(newest.label)):
@@ -488,7 +487,8 @@ class FlowCheck:
 
     def _check_exemption(self, record: Intent, newest: _Newest, hop: str, place: Place) -> None:
         """Check that a call that a person approved was approved for the inputs of its mark."""
-        exempted = self._exempted.get((record.decision.approval or "").encode())
+        approval = record.decision.approval
+        exempted = None if approval is None else self._exempted.get(approval.encode())
         if exempted is None:
             return
         if newest.sources is None and (self.partial or hop in self._continued):

@@ -50,7 +50,12 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
         *("_reports.answers", "_verify.ledger._calls_check", "_record", "_ledger", "_spans", "_identity.trust._file"),
         *("_verify.grants.approvals_check", "_verify.store.spill_store"),  # Records wait in a file.
         # Made for each call.
-        *("_guard.calls.call", "_guard.tasks.task_context", "integrations.langchain.invocation"),
+        *(
+            "_guard.calls.arguments",
+            "_guard.calls.call",
+            "_guard.tasks.task_context",
+            "integrations.langchain.invocation",
+        ),
     ),
     "opentelemetry": (
         *("_guard", "_directory.export", "_directory.options", "_directory.telemetry", "integrations"),
@@ -73,7 +78,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
     "pydantic": (
-        *("_inspection.document", "_inspection.transform", "_guard.calls._object_forms"),
+        *("_common.models", "_inspection.transform", "_guard.calls._object_forms"),
         *("_directory.adapting.prompts", "integrations"),
     ),
     "pydantic_core": ("_constraints.value_forms",),  # The type of its time zones, which arguments have.

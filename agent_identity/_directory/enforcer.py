@@ -32,9 +32,9 @@ from agent_identity._guard.common.followed_trust import FollowedTrust
 from agent_identity._guard.common.leaving import Leaving
 from agent_identity._guard.common.purpose import folded_purpose
 from agent_identity._guard.common.recorded_decisions import Mode
-from agent_identity._guard.judging.call_facts import Workflow
 from agent_identity._guard.judging.context import EnforcementContext
 from agent_identity._guard.judging.guard import Guard
+from agent_identity._guard.judging.record_builder import Workflow
 from agent_identity._guard.judging.revocations import Revocations, named
 from agent_identity._guard.judging.span_facts import SpanOptions
 from agent_identity._guard.judging.tool_flow import DeclaredFlow, Restores
@@ -167,7 +167,7 @@ class Enforcer:
             clock=time,
             ids=ids,
             forbid=self._forbid,
-            check_person=revocations.check_person,
+            check_person=revocations.check,
             pseudonyms=pseudonyms,
         )
         self._enforcement = EnforcementContext(

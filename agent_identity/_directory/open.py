@@ -1,7 +1,6 @@
 """The embedded default: one directory with keys, trust file and ledger, created at first use."""
 
 import contextlib
-import importlib.metadata
 import os
 import stat
 from collections.abc import Callable, Generator, Sequence
@@ -82,18 +81,21 @@ class Directory:
             raise
 
 
-def refuse_clash(find: Callable[[str], object] = importlib.metadata.distribution) -> None:
+def refuse_clash(find: Callable[[str], object] | None = None) -> None:
     """Refuse to run beside the unrelated distribution with our import name.
 
     Args:
-        find: Looks up an installed distribution by name; raises ``PackageNotFoundError`` if absent.
+        find: Looks up an installed distribution by name; raises ``PackageNotFoundError`` if absent. By default that of
+            the standard library.
 
     Raises:
         ConfigurationError: It is installed; which modules get imported is then undefined.
     """
+    from importlib import metadata  # noqa: PLC0415  Loads much.
+
     try:
-        find(CLASHING)
-    except importlib.metadata.PackageNotFoundError:
+        (find or metadata.distribution)(CLASHING)
+    except metadata.PackageNotFoundError:
         return
     raise ConfigurationError(
         f"the distribution {CLASHING} also installs the package agent_identity, as "

@@ -1,7 +1,7 @@
 """Declarations of results: which label each part of what a tool returns has."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast, final
 
 from agent_identity._flow.labels import TRUSTED, Integrity, Label
@@ -27,24 +27,22 @@ class Declaration:
         whole: The label of what no path names.
         paths: Labels by path, each a tuple of steps in which ``*`` stands for any one step.
         also: Another declaration, which restricts this one.
+        has_paths: True if parts of a result may have different labels.
+        lowest: The meet of all declared labels: that of results whose parts are not visible.
     """
 
     whole: Label
     paths: tuple[tuple[tuple[str, ...], Label], ...] = ()
     also: "Declaration | None" = None
+    has_paths: bool = field(init=False, repr=False, compare=False)
+    lowest: Label = field(init=False, repr=False, compare=False)
 
-    @property
-    def has_paths(self) -> bool:
-        """True if parts of a result may have different labels."""
-        return bool(self.paths) or (self.also is not None and self.also.has_paths)
-
-    @property
-    def lowest(self) -> Label:
-        """The meet of all declared labels: that of results whose parts are not visible."""
-        label = self.whole
+    def __post_init__(self) -> None:
+        lowest, also = self.whole, self.also
         for _, other in self.paths:
-            label = label.meet(other)
-        return label if self.also is None else label.meet(self.also.lowest)
+            lowest = lowest.meet(other)
+        object.__setattr__(self, "has_paths", bool(self.paths) or (also is not None and also.has_paths))
+        object.__setattr__(self, "lowest", lowest if also is None else lowest.meet(also.lowest))
 
     def of(self, steps: tuple[str, ...]) -> Label:
         """Return the label of one part: that of the longest path that leads to it, the meet of equally long ones."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias, cast, final
 
 Integrity: TypeAlias = Literal["trusted", "unknown", "untrusted"]
@@ -51,8 +52,9 @@ class Label:
         """Spell the label for a record: ``untrusted``, or ``untrusted:finance,legal`` with readers."""
         return self.integrity if self.readers is None else f"{self.integrity}:{','.join(sorted(self.readers))}"
 
-    @classmethod
-    def parse(cls, text: str) -> "Label":
+    @staticmethod
+    @lru_cache(maxsize=4_096)  # A ledger has few labels, each in many records.
+    def parse(text: str) -> "Label":
         """Return the label of its one spelling.
 
         Raises:
@@ -60,22 +62,25 @@ class Label:
         """
         integrity, separator, names = text.partition(":")
         readers = (frozenset(names.split(",")) if names else frozenset[str]()) if separator else None
-        label = cls(cast("Integrity", integrity), readers)
+        label = Label(cast("Integrity", integrity), readers)
         if str(label) != text:
             raise ValueError("the label is not in canonical spelling; write the integrity, then the readers in order")
         return label
 
     def meet(self, other: "Label") -> "Label":
         """Return the greatest label that is no less restricted than either."""
-        if self.is_within(other):
-            return self  # Usually one set contains the other, and no new label is needed.
-        if other.is_within(self):
-            return other
-        if self.readers is None or other.readers is None:
-            readers = self.readers if other.readers is None else other.readers
-        else:
-            readers = self.readers & other.readers
-        return Label(min(self.integrity, other.integrity, key=_RANKS.__getitem__), readers)
+        lower, higher = self, other
+        if _RANKS[self.integrity] > _RANKS[other.integrity]:
+            lower, higher = other, self
+        # Usually one set contains the other, and no new label is needed.
+        if higher.readers is None or lower.readers == higher.readers:
+            return lower
+        readers = higher.readers if lower.readers is None else lower.readers & higher.readers
+        if readers == lower.readers:
+            return lower
+        if readers == higher.readers and lower.integrity == higher.integrity:
+            return higher
+        return Label(lower.integrity, readers)
 
     def is_within(self, other: "Label") -> bool:
         """Return whether this label is at least as restricted as another."""

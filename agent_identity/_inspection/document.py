@@ -15,8 +15,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias, cast, final
 from weakref import WeakKeyDictionary
 
-from pydantic import BaseModel
-
+from agent_identity._common.models import models
 from agent_identity._common.narrowing import is_dict, is_object, is_plain_dict
 from agent_identity._inspection._texts import Text
 
@@ -333,12 +332,12 @@ def _beside(value: object) -> Mapping[str, object]:
 
 def _is_content(value: object) -> bool:
     kind = type(value)
-    return issubclass(kind, _CONTENT) or kind in _SILENT or dataclasses.is_dataclass(kind)
+    return issubclass(kind, (*_CONTENT, *models())) or kind in _SILENT or dataclasses.is_dataclass(kind)
 
 
 _CONTENT: Final = (
     *(*_TEXTS, int, float, enum.Enum, dict, list, tuple, set, frozenset, deque),
-    *(types.MappingProxyType, BaseModel, BaseException),
+    *(types.MappingProxyType, BaseException),
 )
 _DICT: Final = "__dict__"
 
@@ -369,7 +368,7 @@ _NOTHING: Final[Mapping[str, object]] = types.MappingProxyType({})
 
 
 def _fields(value: object) -> list[tuple[object, object]] | None:
-    if isinstance(value, BaseModel):
+    if isinstance(value, models()):
         held = object.__getattribute__
         extra, private = held(value, "__pydantic_extra__"), held(value, "__pydantic_private__")
         return [*vars(value).items(), *(extra or {}).items(), *(private or {}).items()]

@@ -3,15 +3,17 @@
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias, TypeGuard, cast, final
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeGuard, cast, final
 
-from pydantic import BaseModel, RootModel
-
+from agent_identity._common.models import is_root_model, models
 from agent_identity._common.narrowing import is_plain_dict
 from agent_identity._inspection.document import MAX_DEPTH, members_of
 from agent_identity._inspection.inspector import UNINSPECTED
 from agent_identity._policy.decision.obligations import Obligation, ObligationAction
 from agent_identity._policy.decision.request import Finding
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 VERSION: Final = "1"
 """The version of the transform: it rises where the same edits make another value."""
@@ -390,7 +392,7 @@ def _empty(item: object) -> object:
 def _object_with(value: object, changes: Mapping[str, object]) -> object:
     """Return a dataclass or model with other fields, if its class takes them."""
     try:
-        if isinstance(value, BaseModel):
+        if isinstance(value, models()):
             return _model_with(value, changes)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return dataclasses.replace(value, **changes)
@@ -399,16 +401,12 @@ def _object_with(value: object, changes: Mapping[str, object]) -> object:
     raise UnmetError(f"a {type(value).__name__} cannot be changed")
 
 
-def _model_with(value: BaseModel, changes: Mapping[str, object]) -> BaseModel:
+def _model_with(value: "BaseModel", changes: Mapping[str, object]) -> "BaseModel":
     extra: dict[str, object] = value.__pydantic_extra__ or {}
     if not changes.keys() <= vars(value).keys() | extra.keys():
         raise UnmetError("a finding is in a private attribute of a model")
     changed = value.model_copy(update=dict(changes))
     kept = vars(changed)
-    fields: object = kept["root"] if _is_root(value) else {**kept, **(changed.__pydantic_extra__ or {})}
+    fields: object = kept["root"] if is_root_model(type(value)) else {**kept, **(changed.__pydantic_extra__ or {})}
     type(value).model_validate(fields, by_name=True)
     return changed
-
-
-def _is_root(value: BaseModel) -> bool:
-    return isinstance(value, RootModel)

@@ -120,7 +120,7 @@ class Ledger:
         self._stream: StreamWriter | None = None
         self._next_stream: str | None = None
         self._fault: str | None = None
-        self._looked_ns: int | None = None
+        self._look_at_ns = 0
         self._log = log = DirectoryLog(
             self._files,
             self._layout,
@@ -299,7 +299,11 @@ class Ledger:
         Raises:
             EvidenceError: The clock or the source of ids failed.
         """
-        return id_of(self._ids, self.clock)
+        now = wall_of(self.clock)
+        try:
+            return self._ids.new(now)
+        except Exception as error:
+            raise _broken(error) from error
 
     def append(
         self,
@@ -323,7 +327,8 @@ class Ledger:
         Raises:
             EvidenceError: It was not recorded: do not act. The next call tries again.
         """
-        self.sealing.wait_for_room()
+        if len(self.sealing.queue) >= self.sealing.most_queued:
+            self.sealing.wait_for_room()
         with self._lock:
             if self._closed or self._busy:
                 raise self._refusal()
@@ -331,7 +336,8 @@ class Ledger:
                 check()
             self._busy = True
             try:
-                self._look()
+                if time.monotonic_ns() >= self._look_at_ns:
+                    self._look()
                 stream = self._stream
                 if stream is None or not stream.usable or not stream.seq:
                     stream = self._begun()
@@ -385,7 +391,7 @@ class Ledger:
             if self._stream is not None and self._stream.usable and self._stream.seq:
                 try:
                     end = End(size=str(self._stream.seq + 1))
-                    self.append(partial(records.StreamEnd, time=Time.at(self._now()), end=end))
+                    self.append(partial(records.StreamEnd, time=Time.at(wall_of(self.clock)), end=end))
                 except EvidenceError as error:
                     failure = error
             self._closed = True
@@ -412,7 +418,7 @@ class Ledger:
         stream = self._stream
         if stream is None or not stream.usable:
             stream = self._stream = self._create_stream()
-        entry = stream.append(self._beginning.make(Time.at(self._now())), self.new_id())
+        entry = stream.append(self._beginning.make(Time.at(wall_of(self.clock))), self.new_id())
         self.sealing.submit(stream, entry, None)
         if self._ready:
             self.sealing.start()
@@ -436,11 +442,9 @@ class Ledger:
         return stream
 
     def _look(self) -> None:
-        """Check a few times a second that what is written is where others look for it, as each look costs some time."""
-        now = time.monotonic_ns()
-        if self._looked_ns is None or now - self._looked_ns > _LOOK_NS:
-            self._check_in_place()
-            self._looked_ns = now
+        """Check that what is written is where others look for it; a few times a second, as a look costs some time."""
+        self._check_in_place()
+        self._look_at_ns = time.monotonic_ns() + _LOOK_NS
 
     def _check_in_place(self) -> None:
         """Return if the files of the stream and of the log are in place.
@@ -451,9 +455,6 @@ class Ledger:
         self._log.check_in_place()
         if self._stream is not None and self._stream.usable:
             self._stream.check_in_place()
-
-    def _now(self) -> int:
-        return wall_of(self.clock)
 
     def _sync(self, stream: StreamWriter, end: int, entry: Entry) -> None:
         try:
@@ -484,7 +485,7 @@ class Ledger:
         return EvidenceError("re-entrant append from a signal handler or finalizer; set a flag there and append later")
 
     def _report(self, recovered: RecoveredStream) -> None:
-        self.append(partial(records.Recovered, time=Time.at(self._now()), recovered=recovered))
+        self.append(partial(records.Recovered, time=Time.at(wall_of(self.clock)), recovered=recovered))
 
     def after_fork_in_child(self) -> None:
         """Detach from the parent's files. Called by the interpreter in each forked child."""
@@ -526,19 +527,6 @@ def wall_of(clock: Clock) -> int:
     if not 0 <= now < _END_NS:
         raise EvidenceError(f"the clock says {now} ns, which no record can hold; set it to a time from 1970 to 2286")
     return now
-
-
-def id_of(ids: Ids, clock: Clock) -> str:
-    """Return a new id of the current time.
-
-    Raises:
-        EvidenceError: The source of ids or the clock failed.
-    """
-    now = wall_of(clock)
-    try:
-        return ids.new(now)
-    except Exception as error:
-        raise _broken(error) from error
 
 
 def _broken(error: Exception) -> EvidenceError:

@@ -82,6 +82,8 @@ class Sealing:
     Attributes:
         failures: The number of callbacks that raised.
         fault: Why the last seal failed, or ``None``.
+        most_queued: How many may be in the queue before callers wait.
+        queue: The records whose callbacks have not run.
         seal_failures: The number of seals that failed.
     """
 
@@ -98,6 +100,7 @@ class Sealing:
     ) -> None:
         self.failures = 0
         self.seal_failures = 0
+        self.most_queued = MAX_QUEUED
         self.fault: str | None = None
         self._log = log
         self._clock = clock
@@ -106,10 +109,9 @@ class Sealing:
         self._durable = durable
         self._segment_ns = int(segment_seconds * _NS)
         self._interval_ns = int(interval * _NS)
-        self._queue: deque[tuple[StreamWriter, bytes, After | None, Entry | None, int]] = deque()
+        self.queue: deque[tuple[StreamWriter, bytes, After | None, Entry | None, int]] = deque()
         self._streams: list[StreamWriter] = []
-        self._submitted = 0
-        self._done = 0
+        self._submitted = self._done = 0
         self._seals_wanted = 0
         self._seals_done = 0
         self._last_seal_ns = self._now()
@@ -139,7 +141,7 @@ class Sealing:
         """Queue a written record; called under the ledger's lock, in order."""
         # A record without a callback or observer needs only its leaf.
         kept = None if after is None and not self._observers.functions else entry
-        self._queue.append((stream, entry.leaf, after, kept, stream.offset))
+        self.queue.append((stream, entry.leaf, after, kept, stream.offset))
         self._submitted += 1
         if self._waits_since_ns is None:
             self._waits_since_ns = time.monotonic_ns()
@@ -156,12 +158,12 @@ class Sealing:
     @property
     def has_room(self) -> bool:
         """True if records can be queued now, with room for some of other threads."""
-        return len(self._queue) < MAX_QUEUED - _BATCH
+        return len(self.queue) < self.most_queued - _BATCH
 
     @property
     def unsealed(self) -> int:
         """The number of written records that no seal covers yet."""
-        return len(self._queue) + sum(stream.tree.size - stream.sealed for stream in list(self._streams))
+        return len(self.queue) + sum(stream.tree.size - stream.sealed for stream in list(self._streams))
 
     @property
     def stall(self) -> str | None:
@@ -180,13 +182,13 @@ class Sealing:
         oldest = self._oldest
         if oldest is None:
             # Another thread may append to the queue or take from it meanwhile, which no iteration survives.
-            oldest = next((entry for *_, entry, _ in self._queue.copy() if entry is not None), None)
+            oldest = next((entry for *_, entry, _ in self.queue.copy() if entry is not None), None)
         return None if oldest is None else oldest.record.time.last_ns
 
     def wait_for_room(self) -> None:
-        """Apply backpressure: block the caller while too many records wait."""
-        if len(self._queue) >= MAX_QUEUED and not self._working_here():
-            self._hurry(lambda: len(self._queue) < MAX_QUEUED, None)
+        """Apply backpressure: block the caller, who found too many records in the queue, until fewer wait."""
+        if not self._working_here():
+            self._hurry(lambda: len(self.queue) < self.most_queued, None)
 
     def drain(self, timeout: float | None) -> None:
         """Wait until the callbacks of all records so far have run.
@@ -261,7 +263,7 @@ class Sealing:
         self._log.close()
         self._stopping = True
         self._streams = []
-        self._queue = deque()
+        self.queue = deque()
         self._oldest = None
         self._renew_lock()
 
@@ -345,7 +347,7 @@ class Sealing:
 
     def _news(self) -> bool:
         return (
-            bool(self._queue)
+            bool(self.queue)
             or self._urgent
             or self._stopping
             or any(stream.tree.size > stream.sealed for stream in self._streams)
@@ -377,9 +379,9 @@ class Sealing:
             self._changed.notify_all()
 
     def _run_callbacks(self) -> None:
-        left = len(self._queue)  # What comes in meanwhile waits for the next turn, so that seals are not late.
-        while left and self._queue:
-            stream, leaf, after, entry, end = self._queue.popleft()
+        left = len(self.queue)  # What comes in meanwhile waits for the next turn, so that seals are not late.
+        while left and self.queue:
+            stream, leaf, after, entry, end = self.queue.popleft()
             try:
                 self._finish(stream, leaf, after, entry, end)
             finally:
@@ -443,7 +445,7 @@ class Sealing:
             self.fault = str(error)
             self.seal_failures += 1
             return
-        self._waits_since_ns = time.monotonic_ns() if self._queue else None
+        self._waits_since_ns = time.monotonic_ns() if self.queue else None
         self.fault = self._oldest = None  # Only this thread appends to the trees, so that nothing came after the heads.
         self._last_seal_ns = now
         for stream, head in heads:

@@ -74,8 +74,7 @@ class Flow:
         claimed = () if tool.claims is None else tool.claims.labels
         if is_gated(tool.labels, flow.integrity, flow.destinations, flow.args, claimed):
             return self._decision(Effect.ROUTE, "policy_routes", _why(request, flow, claimed))
-        said = consequences(tool.labels, claimed)
-        if flow.readers != _PUBLIC and may_be("egress", said) and _leaks(request, flow):
+        if flow.readers != _PUBLIC and may_be("egress", consequences(tool.labels, claimed)) and _leaks(request, flow):
             return self._decision(Effect.ROUTE, "policy_routes", "the destination is not among the readers")
         return self._decision(Effect.ALLOW, "default")
 

@@ -13,9 +13,8 @@ from agent_identity._identity.common.encoding import digest_of
 from agent_identity._policy.decision.decision import Decision, Effect
 from agent_identity._policy.decision.places import Problem
 from agent_identity._policy.decision.request import Request
-from agent_identity._policy.files.loader import PolicySource, read_policy
 from agent_identity._policy.language.labels import ToolFacts, parse_tools
-from agent_identity._policy.rules.program import Origin, Program
+from agent_identity._policy.rules.program import Origin, PolicySource, Program
 from agent_identity._policy.rules.review import warnings_about
 from agent_identity._policy.rules.rule import Rule, describe_rule, located_name, rule_ids
 from agent_identity.errors import PolicyFormatError
@@ -102,6 +101,8 @@ class RuleSet:
                 and ``problems`` has all mistakes.
             ConfigurationError: The file cannot be read, or PyYAML is not installed for a YAML file.
         """
+        from agent_identity._policy.files.loader import read_policy  # noqa: PLC0415  Few policies are files.
+
         source = read_policy(path, tools)
         policy = cls.__new__(cls)
         _fill(policy, source)

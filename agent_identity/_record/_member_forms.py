@@ -109,19 +109,14 @@ def check_ids(**members: str | None) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _is_label(text: str) -> bool:
-    """Return whether the readers of a flow label are in their one spelling; its pattern says the rest."""
+def is_label(text: str | None) -> bool:
+    """Return whether the readers of a flow label are in their one spelling, or it is ``None``."""
+    if text is None:
+        return True
     names = text.partition(":")[2]
     readers = names.split(",") if names else []
     fits = len(names) <= _MAX_READERS and max(map(len, readers), default=0) <= _MAX_READER
     return fits and readers == sorted({*readers} - {"", "public"})
-
-
-def check_labels(**members: str | None) -> None:
-    """Check flow labels, as :func:`check_ids` checks identifiers."""
-    for name, value in members.items():
-        if value is not None and not _is_label(value):
-            raise ValueError(name)
 
 
 def check_why(**members: str | None) -> None:

@@ -26,9 +26,9 @@ from agent_identity._record._member_forms import (
     TraceId,
     Why,
     check_ids,
-    check_labels,
     check_why,
     is_id,
+    is_label,
     items,
     stated,
     text,
@@ -313,7 +313,8 @@ class MarkAfter(Part, frozen=True, kw_only=True):
     seq: Position
 
     def __post_init__(self) -> None:
-        check_labels(label=self.label)
+        if not is_label(self.label):
+            raise ValueError("label")
 
 
 class MarkChange(Part, frozen=True, kw_only=True):
@@ -346,7 +347,8 @@ class MarkChange(Part, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if (self.seq == FIRST) is not (self.prev is None):
             raise ValueError("prev" if self.prev is None else "+")
-        check_labels(label=self.label, joined=self.joined)
+        if not is_label(self.label) or not is_label(self.joined):
+            raise ValueError("joined" if is_label(self.label) else "label")
 
 
 class ArgumentOrigin(Part, frozen=True, kw_only=True):

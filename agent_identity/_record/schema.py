@@ -8,7 +8,7 @@ verifier's business.
 
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast, get_args
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -23,7 +23,7 @@ from agent_identity._record._member_forms import (
     Name,
     Token,
     check_ids,
-    check_labels,
+    is_label,
     items,
     stated,
 )
@@ -79,6 +79,9 @@ class Record(Part, frozen=True, tag_field="kind"):
         v: The version of the format.
     """
 
+    FORMS: ClassVar[tuple[Form, ...]] = ()
+    """The forms of this kind, where it has several."""
+
     REFUSED: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Members of parts that this kind must not have."""
 
@@ -93,14 +96,17 @@ class Record(Part, frozen=True, tag_field="kind"):
         return _KIND_NAMES[type(self)]
 
     def __post_init__(self) -> None:
-        place = self.stream
+        place, kind = self.stream, type(self)
         first = place.seq == FIRST
         if first is not (place.prev is None):
             raise ValueError("record.stream.prev: missing after the first record, or present in it")
-        if first is not (type(self) is StreamStart):
+        if first is not (kind is StreamStart):
             raise ValueError(
                 "record.kind: stream_start is not the first record, or the first record is of another kind"
             )
+        usual = _USUAL.get(kind)
+        if usual is not None and (None in usual.stated(self) or usual.left_out(self) != usual.nothing):
+            _check_members(self)
 
 
 class OfTask(Record, frozen=True, kw_only=True):
@@ -113,10 +119,6 @@ class OfTask(Record, frozen=True, kw_only=True):
     trace: Trace | None = None
 
     REFUSED: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": ("outer",)}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_refused(self)
 
 
 class _Call(Record, frozen=True):
@@ -134,14 +136,6 @@ class _Call(Record, frozen=True):
 
     FORMS: ClassVar[tuple[Form, ...]] = ((("attribution",), ()), (("task", "principal", "agent", "chain"), ()))
     REFUSED: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": ("outer",)}
-
-    def __post_init__(self) -> None:
-        Record.__post_init__(self)
-        if self.attribution is not None or not (self.task and self.principal and self.agent and self.chain):
-            check_forms(self, self.FORMS)
-        _check_refused(self)
-        if self.action.kind is None:
-            _check_action(self.action)
 
 
 class StreamStart(Record, frozen=True, kw_only=True, tag="stream_start"):
@@ -190,7 +184,7 @@ class Intent(_Call, frozen=True, tag="intent"):
     resumes: Id128 | None = None
 
     def __post_init__(self) -> None:
-        _Call.__post_init__(self)
+        Record.__post_init__(self)
         if self.endorses is False:
             raise ValueError("record.endorses: false is written out; leave the member out")
 
@@ -217,8 +211,9 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
     """All of them belong to the intent, and not on a span."""
 
     def __post_init__(self) -> None:
-        _Call.__post_init__(self)
-        check_labels(label=self.label)
+        Record.__post_init__(self)
+        if not is_label(self.label):
+            raise ValueError("label")
 
 
 class Detail(Part, frozen=True, kw_only=True):
@@ -248,7 +243,8 @@ class Detail(Part, frozen=True, kw_only=True):
     provenance: Annotated[tuple[ArgumentOrigin, ...], items(256)] | None = None
 
     def __post_init__(self) -> None:
-        check_labels(claimed=self.claimed)
+        if not is_label(self.claimed):
+            raise ValueError("claimed")
         if self.roles is not None:
             check_ids(**{f"roles[{index}]": role for index, role in enumerate(self.roles)})
 
@@ -277,10 +273,6 @@ class Registration(Record, frozen=True, kw_only=True, tag="registration"):
 
     FORMS: ClassVar[tuple[Form, ...]] = ((("server",), ("tools",)), (("agent",), ("registration",)))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_forms(self, self.FORMS)
-
 
 class Policy(Record, frozen=True, kw_only=True, tag="policy"):
     """An enforcer with a policy opens."""
@@ -293,10 +285,6 @@ class Approval(OfTask, frozen=True, kw_only=True, tag="approval"):
 
     action: Action
     approval: ApprovalState
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_action(self.action)
 
 
 class Revocation(Record, frozen=True, kw_only=True, tag="revocation"):
@@ -369,36 +357,44 @@ KINDS: Final = frozenset(KIND_TYPES)
 """The names of the kinds."""
 
 
-def _check_action(action: Action) -> None:
-    if all(getattr(action, name) is None for name in Action.NEEDS_ONE):
-        raise ValueError(f"record.action.{Action.NEEDS_ONE[0]}: {ABSENT}")
+class _Usual(NamedTuple):
+    """The usual members of a kind, which are looked at all at once, since nearly all records end here.
+
+    Attributes:
+        stated: Reads members that are there.
+        left_out: Reads members that are not, of parts as well.
+        nothing: What that reads then.
+    """
+
+    stated: Callable[[object], tuple[object, ...]]
+    left_out: Callable[[object], tuple[object, ...]]
+    nothing: tuple[None, ...]
 
 
-def _all_of(*names: str) -> tuple[Callable[[object], object], object]:
-    """Return what reads members, and the answer if all are absent."""
-    return attrgetter(*names), (None,) * len(names) if names[1:] else None
+def _usual(kind: type[Record]) -> _Usual | None:
+    """Return the usual members of a kind that has rules about them: those of the last of its forms."""
+    own = kind.FORMS[-1] if kind.FORMS else ((), ())
+    left_out = [f"{part}.{name}" for part, names in kind.REFUSED.items() for name in names]
+    left_out += [name for form in kind.FORMS for name in (*form[0], *form[1]) if name not in (*own[0], *own[1])]
+    if not left_out:
+        return None
+    stated = ["action.kind"] if "action" in kind.__struct_fields__ else []
+    # Of one name attrgetter makes no tuple, so there are always more.
+    reads = attrgetter("id", "stream", *own[0], *stated), attrgetter(*left_out, left_out[-1])
+    return _Usual(*reads, (None,) * (len(left_out) + 1))
 
 
-_REFUSED: Final = {
-    kind: _all_of(*(f"{part}.{name}" for part, names in kind.REFUSED.items() for name in names))
-    for kind in KIND_TYPES.values()
-    if kind.REFUSED
-}
-_REFUSED_IN: Final = {
-    kind: tuple((part, *_all_of(*names)) for part, names in kind.REFUSED.items()) for kind in _REFUSED
-}
+_USUAL: Final = {kind: usual for kind in KIND_TYPES.values() if (usual := _usual(kind)) is not None}
 
 
-def _check_refused(record: "OfTask | _Call") -> None:
-    """Refuse members of parts that another kind states."""
-    kind = type(record)
-    if kind not in _REFUSED:
-        return
-    if record.task is not None:
-        values_of, absent = _REFUSED[kind]
-        if values_of(record) == absent:  # All at once, since nearly all records end here.
-            return
-    for name, values_of, absent in _REFUSED_IN[kind]:
+def _check_members(record: Record) -> None:
+    """Check a record whose members are not the usual ones, and name the place of what is wrong."""
+    if record.FORMS:
+        check_forms(record, record.FORMS)
+    for name, names in record.REFUSED.items():
         part: object = getattr(record, name)
-        if part is not None and values_of(part) != absent:
+        if part is not None and any(getattr(part, refused) is not None for refused in names):
             raise ValueError(f"record.{name}: {UNKNOWN}")
+    action: Action | None = getattr(record, "action", None)
+    if action is not None and all(getattr(action, name) is None for name in Action.NEEDS_ONE):
+        raise ValueError(f"record.action.{Action.NEEDS_ONE[0]}: {ABSENT}")

@@ -21,8 +21,8 @@ from agent_identity import Decision, Effect, Request, Scope
 from agent_identity._authority.registries.tasks import TaskRegistry
 from agent_identity._guard.calls.arguments import Arguments
 from agent_identity._guard.judging import _evaluator as questions
-from agent_identity._guard.judging import _record_builder as description
 from agent_identity._guard.judging import guard as guard_module
+from agent_identity._guard.judging import record_builder as description
 from agent_identity._guard.lifecycle import callables as wrap_module
 from agent_identity._guard.tasks.task_context import TaskContext
 from agent_identity._guard.telemetry import spans as telemetry
@@ -400,7 +400,7 @@ BEFORE = {
     "append": (Ledger, "append"),
     "request": (questions, "Request"),
     "content": (questions, "Content"),
-    "context": (guard_module, "in_context"),
+    "context": (TaskContext, "running"),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_identity import Decision, Effect, Scope, records
-from agent_identity._guard.judging._record_builder import RecordBuilder
+from agent_identity._guard.judging.record_builder import RecordBuilder
 from agent_identity._guard.judging.tool_flow import ToolFlow
 from agent_identity._record.parts import ArgumentOrigin
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown

@@ -22,7 +22,7 @@ from agent_identity._flow.provenance import ProvenanceIndex
 from agent_identity._guard.approvals import service as approvals
 from agent_identity._guard.common.recorded_decisions import policy_state
 from agent_identity._guard.judging import guard as guards
-from agent_identity._guard.judging._record_builder import RecordBuilder
+from agent_identity._guard.judging.record_builder import RecordBuilder
 from agent_identity._guard.judging.tool_flow import ToolFlow
 from agent_identity._guard.tasks.judged import Judged
 from agent_identity._guard.tasks.task_flow import Flows, TaskFlow

@@ -4,7 +4,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import islice
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, NoReturn, Self, TypeAlias, final
 
@@ -133,8 +132,8 @@ class Scope:
                 )
         return Scope({**self.tools, **other.tools})
 
-    def check(self, tool: str, arguments: Mapping[str, object], supplied: Collection[str]) -> None:
-        """Check that the call is within the scope.
+    def check(self, tool: str, arguments: Mapping[str, object], supplied: Collection[str]) -> tuple[str, ...]:
+        """Check that the call is within the scope, and return the clauses that permit it: see :func:`clauses_of`.
 
         Args:
             tool: Name of the tool.
@@ -151,23 +150,27 @@ class Scope:
             near = _near(tool, self.tools)
             _deny("tool_not_granted", f"tool {_shown(tool)} is not in the grant; {near}add it: {_suggest(tool)}")
         if not constraints:
-            return
+            return ()
         if UNNAMED not in constraints:
             _check_names(tool, constraints, supplied)
+        clauses = list[str]()
         for name, constraint in constraints.items():
-            if name == UNNAMED or (isinstance(constraint, IfGiven) and name not in supplied):
+            if name == UNNAMED:
                 continue
-            if name not in arguments:
+            judge = judge_of(constraint)
+            if name in arguments and (permitting := _permitting(name, judge, arguments[name])):
+                clauses += permitting
+            elif judge is not constraint and name not in supplied:
+                continue
+            elif name in arguments:
+                _refuse_value(tool, name, judge, arguments[name])
+            else:
                 _deny(
                     "argument_missing",
                     f"argument {_shown(name)} of tool {_shown(tool)} is in the grant but not in the call; pass it",
                     name,
                 )
-            value = arguments[name]
-            if type(value) in CONTAINERS:
-                value = Walked(value)
-            if not constraint.permits(value):
-                _refuse_value(tool, name, judge_of(constraint), arguments[name])
+        return tuple(clauses[:_MAX_CLAUSES])
 
     def check_attenuates(self, child: "Scope") -> None:
         """Check that the child permits nothing beyond this scope.
@@ -379,24 +382,25 @@ def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tupl
         tool: The name of the tool.
         arguments: Its arguments as the scope was checked for them.
     """
-    constraints = scope.tools.get(tool, {})
-    clauses = (
-        f"{name}:{'.'.join(branch[:_MAX_PARTS])}"
-        for name, constraint in constraints.items()
-        if name in arguments and name != UNNAMED
-        for branch in _branches(judge_of(constraint), _judged(arguments[name]))
-    )
-    return tuple(islice(dict.fromkeys(clauses), _MAX_CLAUSES))
+    clauses = list[str]()
+    for name, constraint in scope.tools.get(tool, {}).items():
+        if name in arguments and name != UNNAMED:
+            clauses += _permitting(name, judge_of(constraint), arguments[name])
+    return tuple(clauses[:_MAX_CLAUSES])
 
 
-def _judged(value: object) -> object:
-    return Walked(value) if type(value) in CONTAINERS else value
+def _permitting(name: str, constraint: Constraint, value: object) -> Collection[str]:
+    """Return the clauses that permit the value of an argument; empty if it is not permitted."""
+    value = Walked(value) if type(value) in CONTAINERS else value
+    if not constraint.permits(value):
+        return ()
+    if not isinstance(constraint, AllOf | AnyOf):
+        return (f"{name}:{constraint.kind}",)
+    return dict.fromkeys(f"{name}:{'.'.join(branch[:_MAX_PARTS])}" for branch in _branches(constraint, value))
 
 
 def _branches(constraint: Constraint, value: object) -> Iterator[tuple[str, ...]]:
-    """Yield the branches of a constraint that permit a value: the first alternative, or each clause that must hold."""
-    if not constraint.permits(value):
-        return
+    """Yield the branches that permit a permitted value: the first alternative, or each clause that must hold."""
     if not isinstance(constraint, AllOf | AnyOf):
         yield (constraint.kind,)
         return

@@ -530,7 +530,7 @@ class Approvals:
         about: ApprovalRequest | Held,
         wall: int | None = None,
     ) -> None:
-        facts = cast("Task", call.task).facts._asdict()
+        facts = cast("Task", call.task).facts.whole
         time = Time.at(self._clock.wall_ns() if wall is None else wall)
         state = approval_state(status, about, channel)
         self._ledger.append(partial(records.Approval, **facts, time=time, action=call.action, approval=state))

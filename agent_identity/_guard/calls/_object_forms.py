@@ -6,15 +6,14 @@ An object with more state than its fields, or with hidden fields, has no form.
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final, NamedTuple, TypeGuard, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from pydantic import BaseModel, RootModel, TypeAdapter
-from pydantic.dataclasses import is_pydantic_dataclass
-
+from agent_identity._common.models import is_root_model, models
 from agent_identity._common.narrowing import is_array, is_dict, is_object, is_plain_array, is_plain_dict
 from agent_identity._constraints.value_forms import DecimalText, NoFormError, form_of
 
@@ -61,7 +60,7 @@ def taken(value: object) -> Taken:
         NoFormError: The object is neither, hides something, or has more state than its fields.
     """
     kind = type(value)
-    if not (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind)):
+    if not (issubclass(kind, models()) or dataclasses.is_dataclass(kind)):
         raise NoFormError
     if kind not in _SHAPES:
         _SHAPES[kind] = _shape_of(kind)
@@ -71,7 +70,7 @@ def taken(value: object) -> Taken:
     state = _state(value, shape)
     fields = {name: state.pop(name, default) for name, default in shape.defaults.items()}
     state.pop("__orig_class__", None)  # Left by `Box[int](1)`.
-    rest = _rest(state) if issubclass(kind, BaseModel) else {}
+    rest = _rest(state) if issubclass(kind, models()) else {}
     if state or any(field is dataclasses.MISSING for field in fields.values()):
         raise NoFormError
     return Taken(kind, fields, rest)
@@ -119,7 +118,7 @@ def _is_set(value: object) -> TypeGuard[set[object]]:
 
 def _shape_of(kind: type[object]) -> _Shape | None:
     """Return the shape of a class, or None if its objects hide something, or differ by identity alone."""
-    if issubclass(kind, BaseModel):
+    if issubclass(kind, models()):
         names = list(kind.model_fields)
     else:
         names = [field.name for field in dataclasses.fields(cast("Any", kind))]
@@ -143,7 +142,12 @@ def _has_own_way(members: Sequence[tuple[str, object]]) -> bool:
 
 def _is_masked(kind: type[object]) -> bool:
     """Return whether pydantic excludes a field, or serializes it with code of the class."""
-    if not (issubclass(kind, BaseModel) or is_pydantic_dataclass(kind)):
+    if not issubclass(kind, models()) and "pydantic.dataclasses" not in sys.modules:
+        return False
+    from pydantic import TypeAdapter  # noqa: PLC0415  Few values are models.
+    from pydantic.dataclasses import is_pydantic_dataclass  # noqa: PLC0415
+
+    if not (issubclass(kind, models()) or is_pydantic_dataclass(kind)):
         return False
     adapter: TypeAdapter[object] = TypeAdapter(kind)
     schema: object = adapter.core_schema
@@ -199,7 +203,7 @@ def form(value: object) -> object:
         return form_of(value)
     except NoFormError:
         fields = _forms(taken(value).fields)
-    return fields["root"] if issubclass(kind, RootModel) else fields
+    return fields["root"] if is_root_model(kind) else fields
 
 
 def _forms(members: Mapping[_Key, object]) -> dict[_Key, object]:

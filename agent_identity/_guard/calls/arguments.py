@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, final
 
 import orjson
+from msgspec import Struct
 
 from agent_identity import canonical
 from agent_identity._common.narrowing import is_array, is_plain_array, is_plain_dict
@@ -65,7 +66,7 @@ _NO_OPAQUE: Final[frozenset[str]] = frozenset()
 
 
 @final
-class Arguments:
+class Arguments(Struct, frozen=True, eq=False):
     """The checked snapshot of one call.
 
     Attributes:
@@ -74,37 +75,22 @@ class Arguments:
         counted: The values for limits: in their JSON forms, including those that the framework injected.
         supplied: Names that the caller supplied; the others are defaults or injected.
         opaque: Names of the arguments passed by reference.
+        plain: Without unusual floats, and with ASCII keys, so that orjson's sorted form of them is canonical.
     """
 
-    __slots__ = ("_plain", "counted", "opaque", "supplied", "values", "view")
-
-    def __init__(
-        self,
-        values: dict[str, object],
-        supplied: Collection[str],
-        opaque: Collection[str],
-        forms: Mapping[str, object],
-        *,
-        plain: bool,
-    ) -> None:
-        self.values: Mapping[str, object] = values
-        self.supplied = supplied
-        self.opaque = opaque
-        self._plain = plain
-        self.counted: Mapping[str, object] = {**values, **forms} if forms else values
-        self.view: Mapping[str, object] = values
-        if opaque or forms:
-            # A separate copy of the forms, because an inspector may change its own.
-            shown = {name: form(single) for name, single in forms.items()}
-            self.view = {**values, **shown, **dict.fromkeys(opaque, OPAQUE)}
+    values: Mapping[str, object]
+    view: Mapping[str, object]
+    counted: Mapping[str, object]
+    supplied: Collection[str]
+    opaque: Collection[str]
+    plain: bool
 
     def canonical(self) -> bytes:
         """Return the canonical bytes (RFC 8785) of the arguments that are not opaque."""
         values = self.counted
         if self.opaque:
             values = {name: value for name, value in values.items() if name not in self.opaque}
-        if self._plain:
-            # Without unusual floats, and with ASCII keys, orjson's sorted form is canonical.
+        if self.plain:
             return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
         return canonical.encode(_encodable(values))
 
@@ -112,7 +98,7 @@ class Arguments:
         """Return the committed bytes of each argument that is not opaque, sorted by name."""
         values = self.counted
         names = sorted(name for name in values if name not in self.opaque)
-        if self._plain:
+        if self.plain:
             return [orjson.dumps([name, values[name]], option=orjson.OPT_SORT_KEYS) for name in names]
         return [part(name, _encodable(values[name])) for name in names]
 
@@ -182,9 +168,21 @@ def capture(
             except NoFormError:
                 opaque.append(name)
             text = copier.text
-    plain = plain and (copier is None or copier.plain)
-    forms = {} if copier is None else copier.forms
-    return Arguments(copied, supplied, opaque or _NO_OPAQUE, forms, plain=plain)
+    if copier is None and not opaque:
+        return Arguments(copied, copied, copied, supplied, _NO_OPAQUE, plain)
+    return _with_forms(copied, supplied, opaque, copier or _Copier(), plain=plain)
+
+
+def _with_forms(
+    copied: dict[str, object], supplied: Collection[str], opaque: list[str], copier: "_Copier", *, plain: bool
+) -> Arguments:
+    """Return the arguments of a call of which some have forms, or are opaque."""
+    forms, plain = copier.forms, plain and copier.plain
+    if not forms and not opaque:
+        return Arguments(copied, copied, copied, supplied, _NO_OPAQUE, plain)
+    # A separate copy of the forms, because an inspector may change its own.
+    view = {**copied, **{name: form(single) for name, single in forms.items()}, **dict.fromkeys(opaque, OPAQUE)}
+    return Arguments(copied, view, {**copied, **forms}, supplied, opaque or _NO_OPAQUE, plain)
 
 
 def _is_sound(name: object) -> bool:

@@ -13,7 +13,7 @@ from agent_identity._flow.labels import TRUSTED, Label
 from agent_identity._guard.calls.approval_request import Approval
 from agent_identity._guard.calls.arguments import Arguments
 from agent_identity._guard.calls.limit_debits import Reservation
-from agent_identity._guard.calls.stopwatch import NO_WATCH, Stopwatch
+from agent_identity._guard.calls.stopwatch import Stopwatch
 from agent_identity._guard.common.recorded_decisions import WITHIN_SCOPE, is_fact
 from agent_identity._guard.tasks.facts import CallFacts
 from agent_identity._guard.tasks.judged import Arrived, Judged
@@ -88,7 +88,9 @@ class Judgement(NamedTuple):
     argument: str | None = None
 
 
-_ALLOWED: Final = Judgement()
+ALLOWED: Final = Judgement()
+"""The judgement of a call about which nothing else was decided."""
+
 _UNKNOWN: Final = Action(tool="unknown", kind="unknown")  # Until the guard has described the call.
 
 
@@ -260,6 +262,7 @@ class Call(Struct, eq=False):
         task: The task under which the call runs; ``None`` outside any task (monitor mode only).
         start_ns: The beginning, in nanoseconds since the Unix epoch.
         snapshot: The checked arguments.
+        clauses: The clauses of the scope that permit them; ``None`` of a call that is not within it.
         taken_up: What is remembered of it, if it was suspended before.
         unchecked: True if the call runs unchanged whatever the decision is (monitor mode).
         touched: The resources of this call, where a function of the tool declares them.
@@ -272,6 +275,7 @@ class Call(Struct, eq=False):
         flow: The information flow of the call; ``None`` if information flow is off.
         handles: The kept values of the call, if it has any.
         action: The action member of its records.
+        digest: The digest of what the body returned.
         facts: Further members of its intent.
         intent: The id of the intent on record.
         outcome: The id that its outcome gets, if something named it before.
@@ -279,7 +283,7 @@ class Call(Struct, eq=False):
         model: Where a model was called: set it to the one that answered.
         result: For blocks: set it to the result of the block, to have it inspected and digested.
         done: True once the call is over.
-        watch: Measures the time that the guard adds; one that never runs if nothing observes it.
+        watch: Measures the time that the guard adds; ``None`` if no one observes it.
     """
 
     tool: str
@@ -287,10 +291,11 @@ class Call(Struct, eq=False):
     task: Task | None
     start_ns: int
     snapshot: Arguments | None = None
+    clauses: tuple[str, ...] | None = None
     taken_up: TakenUp | None = None
     unchecked: bool = False
     touched: tuple[Touch, ...] | None = None
-    judgement: Judgement = _ALLOWED
+    judgement: Judgement = ALLOWED
     route: Callable[["Call"], object] | None = None
     routing: Routing | None = None
     reserved: Reservation | None = None
@@ -299,6 +304,7 @@ class Call(Struct, eq=False):
     flow: CallFlow | None = None
     handles: Handles | None = None
     action: Action = _UNKNOWN
+    digest: str | None = None
     facts: CallFacts | None = None
     intent: str | None = None
     outcome: str | None = None
@@ -306,7 +312,7 @@ class Call(Struct, eq=False):
     model: Model | None = None
     result: object = None
     done: bool = False
-    watch: Stopwatch = NO_WATCH
+    watch: Stopwatch | None = None
     _ending: threading.Lock = field(default_factory=threading.Lock)
 
     def __repr__(self) -> str:
@@ -316,7 +322,7 @@ class Call(Struct, eq=False):
     def call_id(self) -> str | None:
         """The id that the model gave to the call, if it gave one that fits into a record."""
         call_id = self.request.call_id
-        return call_id if is_fact(call_id) else None
+        return call_id if call_id is not None and is_fact(call_id) else None
 
     @property
     def decision(self) -> Decision:
@@ -385,7 +391,7 @@ class Call(Struct, eq=False):
     def judge_again(self) -> None:
         """Forget what was decided: something changed before that was on record."""
         self.release()
-        self.judgement = _ALLOWED
+        self.judgement = ALLOWED
         self.route = self.routing = self.inspected = self.flow = None
 
     def let_run(self) -> None:
@@ -433,7 +439,7 @@ class Call(Struct, eq=False):
         """
         execution = self.execution
         if execution.context is not None:
-            execution.attachment = Attachment(execution.context)
+            execution.attachment = Attachment(execution.context).attach()
             inner, execution.inner = execution.inner, ()
             for attachment in inner:
                 attachment.attach_again()

@@ -1,6 +1,5 @@
 """The first members of streams: the process, and the certificate of its recorder key."""
 
-import importlib.metadata
 import logging
 import os
 import sys
@@ -8,8 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, final
-
-from opentelemetry.sdk.resources import OTELResourceDetector
 
 from agent_identity._guard.common.recorded_decisions import is_fact
 from agent_identity._identity.common.private_files import read_public_file
@@ -58,6 +55,8 @@ def resource_of(pseudonyms: Pseudonyms | None) -> StreamResource | None:
     Raises:
         EvidenceError: A pseudonym cannot be stored.
     """
+    from opentelemetry.sdk.resources import OTELResourceDetector  # noqa: PLC0415  Once in a stream, and loads much.
+
     attributes = OTELResourceDetector().detect().attributes
     known = {name: value for name, value in attributes.items() if isinstance(value, str) and is_fact(value)}
     resource = StreamResource(
@@ -90,9 +89,11 @@ def _frameworks() -> tuple[str, ...] | None:
 
 
 def _version(distribution: str) -> str | None:
+    from importlib import metadata  # noqa: PLC0415  As above.
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return None
 
 

@@ -34,18 +34,14 @@ class _Here(threading.local):
     """The state of this thread.
 
     Attributes:
-        may_wait: True if the thread may block on more than one write.
+        may_wait: True if the thread may block on more than one write; not while :func:`at_once` runs a step on an
+            event loop.
     """
 
     may_wait = True
 
 
-_HERE: Final = _Here()
-
-
-def may_wait() -> bool:
-    """Return whether this thread may block; False while :func:`at_once` runs a step on an event loop."""
-    return _HERE.may_wait
+HERE: Final = _Here()
 
 
 def at_once(step: Callable[..., _T], *args: object) -> _T:
@@ -55,11 +51,11 @@ def at_once(step: Callable[..., _T], *args: object) -> _T:
         step: The step.
         args: Its arguments.
     """
-    before, _HERE.may_wait = _HERE.may_wait, False
+    before, HERE.may_wait = HERE.may_wait, False
     try:
         return step(*args)
     finally:
-        _HERE.may_wait = before
+        HERE.may_wait = before
 
 
 def has_loop() -> bool:

@@ -11,8 +11,8 @@ from agent_identity._guard.common.failures import error_type
 from agent_identity._guard.common.recorded_decisions import WITHIN_SCOPE, blocked_by
 from agent_identity._guard.judging._evaluator import PolicyEvaluator
 from agent_identity._guard.judging._kept_values import keep_text, keep_whole, veil
-from agent_identity._guard.judging._record_builder import RecordBuilder
 from agent_identity._guard.judging.context import EnforcementContext
+from agent_identity._guard.judging.record_builder import RecordBuilder
 from agent_identity._guard.judging.tool_flow import facts_of
 from agent_identity._inspection.held_streams import HeldStream, ReadyItems
 from agent_identity._inspection.transform import QUARANTINES, Edits, Tokenize, UnmetError, edits_of, transformed

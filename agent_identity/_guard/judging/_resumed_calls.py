@@ -43,9 +43,12 @@ class ResumedCalls:
         tool: The name of the tool.
         thread: Names the thread in which a call is made.
         resumable: The framework makes suspended calls again, also those without an id.
+
+    Attributes:
+        remembers: Something may be kept of the calls of this tool. Where not, no call has to be looked for.
     """
 
-    __slots__ = ("_asks_people", "_calls", "_enforcement", "_resumable", "_thread", "_tool")
+    __slots__ = ("_asks_people", "_calls", "_enforcement", "_resumable", "_thread", "_tool", "remembers")
 
     def __init__(self, enforcement: EnforcementContext, tool: str, thread: Thread | None, *, resumable: bool) -> None:
         self._enforcement = enforcement
@@ -55,6 +58,7 @@ class ResumedCalls:
         channels = (route for route in enforcement.routes.values() if isinstance(route, Approval))
         self._asks_people = any(channel.suspends for channel in channels)
         self._resumable = resumable
+        self.remembers = resumable or self._asks_people or thread is not None or enforcement.flows is not None
 
     @property
     def knows_threads(self) -> bool:

@@ -14,6 +14,7 @@ from agent_identity._guard.approvals.service import Approvals
 from agent_identity._guard.calls.approval_request import Approval
 from agent_identity._guard.calls.call import Call
 from agent_identity._guard.calls.process_facts import Renewals
+from agent_identity._guard.calls.stopwatch import Stopwatch
 from agent_identity._guard.common.failures import error_type
 from agent_identity._guard.common.recorded_decisions import Mode
 from agent_identity._guard.judging.known_tools import KnownTools
@@ -56,10 +57,10 @@ class Timings:
         """Report every further call to an observer."""
         self.observers = (*self.observers, observer)
 
-    def report(self, call: Call, outcome: Ending) -> None:
+    def report(self, call: Call, watch: Stopwatch, outcome: Ending) -> None:
         """Report a call that is over and was measured; an exception of an observer never affects the call."""
-        call.watch.stop()
-        total = call.watch.total_ns
+        watch.stop()
+        total = watch.total_ns
         if total is None:
             return
         for observer in self.observers:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final, NoReturn, final
 
 from opentelemetry import context as otel
+from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan
 
 from agent_identity._guard.approvals.records import Held
@@ -20,22 +21,20 @@ from agent_identity._guard.common.failures import error_type, failure, safe_mess
 from agent_identity._guard.common.leaving import Leaving, check_leaving, leaves, says_something
 from agent_identity._guard.judging._evaluator import PolicyEvaluator, ground_of, refusal_of, take_effect
 from agent_identity._guard.judging._kept_values import restore
-from agent_identity._guard.judging._record_builder import RecordBuilder
 from agent_identity._guard.judging._results import Delivery, Rebuild, Results, StreamDelivery
 from agent_identity._guard.judging._resumed_calls import ResumedCalls, Thread
-from agent_identity._guard.judging.call_facts import Workflow
 from agent_identity._guard.judging.context import EnforcementContext
+from agent_identity._guard.judging.record_builder import RecordBuilder, Workflow
 from agent_identity._guard.judging.span_facts import SpanFacts, SpanOptions
 from agent_identity._guard.judging.tool_flow import DeclaredFlow, Delivered, ToolFlow
 from agent_identity._guard.tasks.task import Task
 from agent_identity._guard.tasks.task_context import Process
 from agent_identity._guard.telemetry.foreign_spans import AdoptedSpan
-from agent_identity._guard.telemetry.spans import in_context
 from agent_identity._ledger.sealer import After
 from agent_identity._ledger.writer import Entry
 from agent_identity._policy.composed import is_built_in
 from agent_identity._policy.decision.decision import Decision, Effect
-from agent_identity._policy.decision.request import FlowFacts, Tool
+from agent_identity._policy.decision.request import Tool
 from agent_identity._policy.decision.resources import CallTouches
 from agent_identity._record.parts import Ending
 from agent_identity._record.schema import Detail, Outcome
@@ -129,9 +128,7 @@ class Guard:
         for name, function in (("place", place), ("workflow", workflow), ("thread", thread)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} is {type(function).__name__}; give a function without arguments")
-        self.tool = tool
-        self.data = data
-        self.declared = flow or DeclaredFlow()
+        self.tool, self.data, self.declared = tool, data, flow or DeclaredFlow()
         self.enforcement: Final = enforcement
         self._ask = PolicyEvaluator(enforcement, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
@@ -190,7 +187,8 @@ class Guard:
             call = self._judged(request)
             denial = call.judgement.denial
             if denial is None or call.judgement.enforced != "block":  # In monitor mode it runs in spite of one.
-                call.watch.stop()
+                if call.watch is not None:
+                    call.watch.stop()
                 return call
             refusal = self._refuse(call, denial)
         except AgentIdentityError:
@@ -205,7 +203,7 @@ class Guard:
         """Return the call with what was decided; one that may run at once is on record then."""
         enforcement, attributes, around = self.enforcement, self._attributes, otel.get_current()
         call = Call(self.tool.name, request, enforcement.task_context.current(around), enforcement.clock.wall_ns())
-        if (call_id := call.call_id) is not None:
+        if request.call_id is not None and (call_id := call.call_id) is not None:
             attributes = {**attributes, "gen_ai.tool.call.id": call_id}
         if enforcement.timings.observers:
             call.watch = Stopwatch(enforcement.clock)
@@ -295,9 +293,8 @@ class Guard:
             return
         with self._settling(call):
             held = self.enforcement.approvals.decide(call, channel) if decide is None else decide()
-            call.watch.start()
-            self._go_on(call, channel, held)
-            call.watch.stop()
+            with _measured(call):
+                self._go_on(call, channel, held)
 
     def withdraw(self, call: Call) -> None:
         """Record that whoever made the call gave up while it was judged: its body does not run."""
@@ -348,7 +345,8 @@ class Guard:
         enforcement.check(task)
         with task.flow.lock if self._flow is not None and task.flow is not None else nullcontext():
             asked = None if call.flow is None else call.flow.judged
-            self._resumed.look(call, task)
+            if self._resumed.remembers:
+                self._resumed.look(call, task)
             facts = None if self._flow is None else self._flow.look(call, task, snapshot)
             found = () if call.inspected is None else tuple(call.inspected.findings)
             request = self._ask.request(snapshot.view, task, found, "call", facts, touched=call.touched)
@@ -406,13 +404,14 @@ class Guard:
             if task is None or request.refusal is not None:
                 self._refuse_early(task, request.refusal)
             enforcement.check(task)
-            self._resumed.look(call, task)
-            task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
+            if self._resumed.remembers:
+                self._resumed.look(call, task)
+            scope = task.chain.grants[-1].scope
+            call.clauses = scope.check(self.tool.name, arguments.view, arguments.supplied)
             if enforcement.inspectors:
                 found = self._ask.inspect("input", arguments.view, request.injected)
                 call.inspected = Inspected(dict.fromkeys(found))
-            facts = None if self._flow is None else self._flow.look(call, task, arguments)
-            self._consult(call, arguments.view, task, facts)
+            self._consult(call, arguments, task)
             if self.slow or task.limits or not task.lease.live:
                 self._reserve(call, task, arguments)
         except Denied as denied:
@@ -435,19 +434,23 @@ class Guard:
         missing = f"{self.tool.name}: {self.enforcement.task_context.missing()}"
         raise NoTask(missing) if task is None or refusal is None else refusal
 
-    def _consult(self, call: Call, view: Mapping[str, object], task: Task, facts: FlowFacts | None) -> None:
+    def _consult(self, call: Call, arguments: Arguments, task: Task) -> None:
+        facts = None if self._flow is None else self._flow.look(call, task, arguments)
         if self.enforcement.policy is None and call.taken_up is None:
             return
         found, known = () if call.inspected is None else tuple(call.inspected.findings), self._records.known
-        request = self._ask.request(view, task, found, "call", facts, touched=call.touched)
-        decision = self._resumed.bound(call, self._ask.decide(request, known.decision))
+        request = self._ask.request(arguments.view, task, found, "call", facts, touched=call.touched)
+        decision = self._ask.decide(request, known.decision)
+        if call.taken_up is not None:
+            decision = self._resumed.bound(call, decision)
         if decision is known.decision:
             call.judgement = known.judgement
         else:
             take_effect(call, decision, self.enforcement.routes)
         if decision.obligations and found:
             changed = self._results.change_prompt(call, decision)
-            task.chain.grants[-1].scope.check(self.tool.name, changed.view, changed.supplied)
+            scope = task.chain.grants[-1].scope
+            call.clauses = scope.check(self.tool.name, changed.view, changed.supplied)
 
     def _deny(self, call: Call, denied: Denied, argument: str | None = None) -> None:
         if not isinstance(denied.decision, Decision):
@@ -463,14 +466,11 @@ class Guard:
         self._deny(call, Denied(f"{self.tool.name}: {failure('the guard', error)}", code="guard_failed"))
 
     def _intend(self, call: Call) -> bool:
-        """Write the intent, unless the mark at which the call was judged has moved; return whether that is so."""
-        if self._flow is not None:
-            return self._flow.intend(call, self._write_intent)
-        self._write_intent(call)
-        return True
+        """Write the intent, unless the mark at which the call was judged has moved; return whether it was written."""
+        return self._write_intent(call) if self._flow is None else self._flow.intend(call, self._write_intent)
 
-    def _write_intent(self, call: Call) -> None:
-        """Write the intent: no evidence, no action.
+    def _write_intent(self, call: Call) -> bool:
+        """Write the intent: no evidence, no action; return true, for where no mark can have moved.
 
         Raises:
             Denied: The task has ended, so that the intent would be after its ``task_end``.
@@ -488,10 +488,13 @@ class Guard:
         if self._shown.shows_content:
             call.shown_arguments = self._shown.arguments_of(call)
         run = call.execution
-        run.context, run.marker = self.enforcement.task_context.running(call.task, in_context(run.span, run.around))
+        span = run.span.span if type(run.span) is AdoptedSpan else run.span
+        context = trace.set_span_in_context(span, run.around)
+        run.context, run.marker = self.enforcement.task_context.running(call.task, context)
         run.home = Process.here
         if self._flow is not None:
             self._flow.begins(call)
+        return True
 
     def _refuse(self, call: Call, denied: Denied) -> Denied:
         """Record a refusal and return it for raising."""
@@ -516,15 +519,14 @@ class Guard:
         call.look_back()
         if self.enforcement.mode == "monitor" or call.task is None:
             return
-        call.watch.start()
-        try:
-            if not self.enforcement.task_context.sees(call.execution.context):
-                call.intent = None  # It stays with the process that this one was forked from.
-                raise NoTask(f"{self.tool.name}: this process is a fork; go on in the process that began the call")
-            self.enforcement.check(call.task)
-        except Denied as denied:
-            raise self._end_by(call, denied) from None
-        call.watch.stop()
+        with _measured(call):
+            try:
+                if not self.enforcement.task_context.sees(call.execution.context):
+                    call.intent = None  # It stays with the process that this one was forked from.
+                    raise NoTask(f"{self.tool.name}: this process is a fork; go on in the process that began the call")
+                self.enforcement.check(call.task)
+            except Denied as denied:
+                raise self._end_by(call, denied) from None
 
     def check_sent(self, call: Call, sent: object) -> None:
         """Refuse a value that the consumer of a generator sends into its body, where information flow is on.
@@ -564,7 +566,8 @@ class Guard:
         """
         if call.done:
             return result
-        call.watch.start()
+        if call.watch is not None:
+            call.watch.start()
         shown = result
         if self.inspects or self._flow is not None or call.handles is not None:
             delivery = self._delivery(call, result, "result", fixed=fixed, rebuild=rebuild)
@@ -591,10 +594,9 @@ class Guard:
             Denied: The call had ended by a refusal before.
         """
         call.look_back()
-        call.watch.start()
-        delivery = self._delivery(call, item, "chunk", fixed=fixed, rebuild=rebuild)
-        self._deliver(call, delivery)
-        call.watch.stop()
+        with _measured(call):
+            delivery = self._delivery(call, item, "chunk", fixed=fixed, rebuild=rebuild)
+            self._deliver(call, delivery)
         return delivery.value
 
     def offer(self, call: Call, items: Sequence[object], *, last: bool = False) -> list[object]:
@@ -614,10 +616,8 @@ class Guard:
         if not self.inspects:
             return [self.emit(call, item) for item in items]
         call.look_back()
-        call.watch.start()
-        delivered = self._offered(call, items, last=last)
-        call.watch.stop()
-        return delivered
+        with _measured(call):
+            return self._offered(call, items, last=last)
 
     def _offered(self, call: Call, items: Sequence[object], *, last: bool) -> list[object]:
         inspected = call.inspection()
@@ -695,7 +695,8 @@ class Guard:
         """
         if call.done:
             return
-        call.watch.start()
+        if call.watch is not None:
+            call.watch.start()
         if self._suspends and leaves(self.tool.name, error, self._suspends, "suspends"):
             self.suspend(call)
             return
@@ -731,7 +732,8 @@ class Guard:
         """
         if call.done:
             return
-        call.watch.start()
+        if call.watch is not None:
+            call.watch.start()
         if call.reserved is not None:
             call.reserved.suspend()
         self._resumed.keep(call)
@@ -772,7 +774,8 @@ class Guard:
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
             return None
         enforcement = self.enforcement
-        call.watch.start()
+        if call.watch is not None:
+            call.watch.start()
         end_ns = max(enforcement.clock.wall_ns(), call.start_ns)
         first = call.intent is None
         if type(run.span) is AdoptedSpan and enforcement.spans.lacks(run.span):
@@ -780,33 +783,46 @@ class Guard:
             first = True
         span = run.span
         record = self._records.outcome(call, outcome, error or None, end_ns, first=first)
-        detail = self._records.detail(call)
         finish = partial(enforcement.spans.finish, span, end_ns=end_ns)
-        if enforcement.inline or type(span) in _FINISHED_HERE or (self._flow is not None and self._shown.shows_content):
-            entry = self._append(call, record, detail)  # Only now it is known whether the result is withheld.
+        # Whether a result is withheld, and so not shown, is known only after it has lowered the mark.
+        late = self._flow is not None and self._shown.shows_content
+        here = late or enforcement.inline or type(span) in _FINISHED_HERE
+        append = partial(
+            self._append,
+            call,
+            detail=self._records.detail(call),
+            after=None if here else partial(finish, extra=self._shown.of(call, shown)),
+        )
+        entry = append(record) if self._flow is None else self._flow.conclude(call, record, append)
+        if here:
             finish(entry, extra=self._shown.of(call, shown))
-        else:
-            entry = self._append(call, record, detail, partial(finish, extra=self._shown.of(call, shown)))
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
         if outcome == "denied":
             _LOG.info("%s refused: %s, record %s", self.tool.name, error, entry.id)
-        enforcement.timings.report(call, outcome)
+        if call.watch is not None:
+            enforcement.timings.report(call, call.watch, outcome)
         return entry
 
     def _append(
-        self, call: Call, outcome: partial[Outcome], detail: partial[Detail] | None, after: After | None = None
+        self, call: Call, outcome: partial[Outcome], *, detail: partial[Detail] | None, after: After | None
     ) -> Entry:
-        """Append an outcome, which lowers the mark of its task if it has to; one that no ledger can hold gets short."""
+        """Append an outcome; one that no ledger can hold gets short."""
         ledger = self.enforcement.ledger
+        try:
+            return ledger.append(outcome, detail=detail, record_id=call.outcome, after=after)
+        except EvidenceError as error:
+            if error.code != "bad_record":
+                raise
+            _LOG.error("the outcome of %s is recorded without what no record can hold: %s", self.tool.name, error)
+            return ledger.append(self._records.shortened(outcome), record_id=call.outcome, after=after)
 
-        def append(outcome: partial[Outcome]) -> Entry:
-            try:
-                return ledger.append(outcome, detail=detail, record_id=call.outcome, after=after)
-            except EvidenceError as error:
-                if error.code != "bad_record":
-                    raise
-                _LOG.error("the outcome of %s is recorded without what no record can hold: %s", self.tool.name, error)
-                return ledger.append(self._records.shortened(outcome), record_id=call.outcome, after=after)
 
-        return append(outcome) if self._flow is None else self._flow.conclude(call, outcome, append)
+@contextmanager
+def _measured(call: Call) -> Generator[None]:
+    """Measure the time that the guard adds, until the block ends well; what fails goes on to be recorded."""
+    if call.watch is not None:
+        call.watch.start()
+    yield
+    if call.watch is not None:
+        call.watch.stop()

@@ -21,7 +21,7 @@ from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._guard.common.followed_trust import FollowedTrust
-from agent_identity._guard.common.threads import has_loop, in_background, may_wait
+from agent_identity._guard.common.threads import HERE, has_loop, in_background
 from agent_identity._guard.tasks.task import Task
 from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.keys.keys import Signer
@@ -129,22 +129,34 @@ class Revocations:
             pseudonyms=self._pseudonyms,
         )
 
-    def check(self, chain: Chain) -> None:
-        """Check that nothing in the chain is revoked or suspended.
+    def check(self, who: Chain | Human) -> None:
+        """Check that nothing in a chain is revoked or suspended, or no one: a person who decides, or acts for one.
 
         Raises:
             Denied: With code ``revoked`` or ``suspended``; ``state_unavailable`` or ``revocations_unreadable``
                 if the list cannot be read.
         """
-        self.refuse(lambda listed: listed.find(chain, self._aliases(chain.root.principal)))
+        try:
+            if HERE.may_wait and not self.is_current():
+                self._catch_up()
+            if self._beside is not None:
+                self._beside.check(who)
+        except StateError as error:
+            raise Denied(
+                f"the shared state with the revocations failed ({error.code}); bring the store "
+                "back, the next call tries again",
+                code="state_unavailable",
+            ) from None
+        if self.known.entries:
+            entry = self._find(who)
+            if entry is not None:
+                raise _refusal(entry)
 
-    def check_person(self, person: Human) -> None:
-        """Check that a person who decides, and all who act for the person, are neither revoked nor suspended.
-
-        Raises:
-            Denied: As for :meth:`check`.
-        """
-        self.refuse(lambda listed: listed.find_person(person, self._aliases(person)))
+    def _find(self, who: Chain | Human) -> Revocation | None:
+        """Return the entry of the known list that revokes or suspends a chain or a person, if any."""
+        if isinstance(who, Human):
+            return self.known.find_person(who, self._aliases(who))
+        return self.known.find(who, self._aliases(who.root.principal))
 
     def _aliases(self, principal: Principal) -> Iterator[tuple[str, str]]:
         """Yield the pseudonyms of a principal and of all who act for it, which the list names where there are any."""
@@ -153,28 +165,6 @@ class Revocations:
                 found = self._pseudonyms and self._pseudonyms.find(kind, name)
                 if found:
                     yield kind, found
-
-    def refuse(self, find: Callable[[RevocationList], Revocation | None]) -> None:
-        """Refuse by the entry that a function finds in the current list, if any.
-
-        Raises:
-            Denied: As for :meth:`check`.
-        """
-        try:
-            if may_wait() and not self.is_current():
-                self._catch_up()
-            if self._beside is not None:
-                self._beside.refuse(find)
-        except StateError as error:
-            raise Denied(
-                f"the shared state with the revocations failed ({error.code}); bring the store "
-                "back, the next call tries again",
-                code="state_unavailable",
-            ) from None
-        if self.known.entries:
-            entry = find(self.known)
-            if entry is not None:
-                raise _refusal(entry)
 
     def _catch_up(self) -> None:
         """Read new lists from all sources."""
@@ -201,7 +191,7 @@ class Revocations:
         On an event loop, a state that may block is not asked.
         """
         try:
-            if may_wait() and not self.is_current():
+            if HERE.may_wait and not self.is_current():
                 self._catch_up()
         except (StateError, Denied) as error:
             return ("state" if isinstance(error, StateError) else "revocations", str(error))

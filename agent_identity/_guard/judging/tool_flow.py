@@ -270,15 +270,14 @@ class ToolFlow:
         call.flow = CallFlow(judged)
         return facts_of(judged)
 
-    def intend(self, call: Call, write: Callable[[Call], None]) -> bool:
+    def intend(self, call: Call, write: Callable[[Call], bool]) -> bool:
         """Write the intent of a call if the mark of its task is still that of the judgement; return whether it is.
 
         In monitor mode a call runs whatever was decided, at the mark of now.
         """
         flow = None if call.task is None else call.task.flow
         if flow is None:
-            write(call)
-            return True
+            return write(call)
         with flow.lock:
             own = _flow_of(call)
             if own.judged is None:
@@ -386,7 +385,7 @@ class ToolFlow:
             return
         flow.refresh()
         flow.gather()
-        base, (leaves, whole) = self._base(call, flow), _parts_of(content)
+        base, (leaves, whole) = self._base(call, of_call, flow), _parts_of(content)
         own, labels = labels_of(self.declaration, leaves, whole=whole)
         before = leaves
         if content is not original:
@@ -398,11 +397,11 @@ class ToolFlow:
         new = () if call.handles is None else call.handles.take()
         parts = _Parts(label, base, leaves, before, labels, new, whole=whole)
         arrived = Arrived(label, partial(self._learn, call, flow, parts), is_source=is_source)
-        self._arrive(call, flow, arrived, ends=cause == "result")
+        self._arrive(call, of_call, flow, arrived, ends=cause == "result")
 
-    def _arrive(self, call: Call, flow: TaskFlow, arrived: Arrived, *, ends: bool) -> None:
+    @staticmethod
+    def _arrive(call: Call, of_call: CallFlow, flow: TaskFlow, arrived: Arrived, *, ends: bool) -> None:
         """Lower the mark now, or leave that to the outcome of the call, which follows."""
-        of_call = _flow_of(call)
         of_call.returned(arrived.label)
         if ends and call.intent is not None:
             of_call.arrived = arrived
@@ -448,17 +447,18 @@ class ToolFlow:
         """
         flow.refresh()
         flow.gather()
-        label = self._lowest.meet(self._base(call, flow))
+        of_call = _flow_of(call)
+        label = self._lowest.meet(self._base(call, of_call, flow))
         learn = _NOTHING.learn if label.integrity == "trusted" else flow.shared.index.miss
-        self._arrive(call, flow, Arrived(label, learn), ends=True)
+        self._arrive(call, of_call, flow, Arrived(label, learn), ends=True)
 
-    def _base(self, call: Call, flow: TaskFlow) -> Label:
+    def _base(self, call: Call, of_call: CallFlow, flow: TaskFlow) -> Label:
         """Return what a label is met with: the mark at the intent, and the arguments; a handler in place of the body.
 
         An argument of unknown provenance comes from something that the agent has seen, of which the mark is the meet.
         The body may also return what hops beside this one have read since, as in a file.
         """
-        limit, judged = _flow_of(call).limit, _flow_of(call).judged
+        limit, judged = of_call.limit, of_call.judged
         base = limit if call.route is None else limit.meet(UNKNOWN)
         if self.endorses and call.route is None:
             return base

@@ -88,7 +88,7 @@ async def _bound_async(stream: AsyncIterator[T], context: Context) -> AsyncGener
 
 def _resumed(context: Context, inner: tuple[Attachment, ...]) -> Attachment:
     """Attach a context, and on top of it what the last step of a stream left attached."""
-    around = Attachment(marked_as_here(context))
+    around = Attachment(marked_as_here(context)).attach()
     for attachment in inner:
         attachment.attach_again()
     return around

@@ -14,8 +14,8 @@ from agent_identity._guard.calls.call import Call, CallRequest, Shown
 from agent_identity._guard.common.leaving import says_something
 from agent_identity._guard.common.recorded_decisions import Mode
 from agent_identity._guard.common.threads import Steps, at_once, off_loop
-from agent_identity._guard.judging.call_facts import RESOURCES
 from agent_identity._guard.judging.guard import Guard
+from agent_identity._guard.judging.record_builder import RESOURCES
 from agent_identity._guard.lifecycle.deferred_results import ATOMS, CODE, Lazy, drop, holds_lazy, lazy_result
 from agent_identity._guard.tasks.task import Task
 from agent_identity._guard.telemetry.foreign_spans import AdoptedSpan

@@ -14,7 +14,7 @@ from agent_identity._guard.common.failures import failure, safe_message
 from agent_identity._guard.common.followed_trust import FollowedTrust
 from agent_identity._guard.common.recorded_decisions import decision_fact
 from agent_identity._guard.judging.context import EnforcementContext
-from agent_identity._guard.tasks.facts import agent_fact, parties, principal_fact
+from agent_identity._guard.tasks.facts import NO_TASK, agent_fact, principal_fact
 from agent_identity._guard.tasks.task import Task
 from agent_identity._guard.telemetry.spans import traced
 from agent_identity._identity.principals.principals import Agent, Principal
@@ -267,7 +267,7 @@ def record_denied(
         intent = None
         if monitored:
             make = partial(records.Intent, time=Time.at(start_ns), action=action, decision=fact, trace=trace)
-            intent = enforcement.ledger.append(partial(make, **parties(facts))).id
+            intent = enforcement.ledger.append(partial(make, **(NO_TASK if facts is None else facts.whole))).id
         outcome = partial(
             records.Outcome,
             time=Time.at(start_ns, end_ns),
@@ -278,7 +278,7 @@ def record_denied(
             intent=intent,
             error=None if monitored else denied.code,
         )
-        outcome = partial(outcome, **parties(facts, short=True))
+        outcome = partial(outcome, **(NO_TASK if facts is None else facts.short))
         detail = None if monitored else _detail(parent)
         ended = enforcement.ledger.append(
             outcome, detail=detail, after=lambda entry: enforcement.spans.finish(span, entry, end_ns)

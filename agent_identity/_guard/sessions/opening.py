@@ -122,7 +122,7 @@ class Opening:
         """Make the task the current one, in the context in which its block runs."""
         try:
             holding = self._enforcement.task_context.holding(task, trace.set_span_in_context(self._span))
-            self._attachment = Attachment(marked_as_here(holding))  # Other code may have replaced our context.
+            self._attachment = Attachment(marked_as_here(holding)).attach()  # Other code may have replaced our context.
         except BaseException as error:
             self._finish(error)
             raise
@@ -175,13 +175,13 @@ class Opening:
         outer = outer_task(task.id) if self._recorded is None else None
         for grants in self._unrecorded(task):
             token = GrantToken(token=grants[-1].token)
-            facts, trace = task_facts(grants, outer)._asdict(), self._traced.ids
+            facts, trace = task_facts(grants, outer).whole, self._traced.ids
             enforcement.ledger.append(partial(records.Grant, **facts, time=time, trace=trace, grant=token))
         flow = task.flow
         if flow is not None:
             flow.begin(self._request)
         purposeful = replaced(task.facts.task, purpose=task.purpose, outer=outer)
-        facts = task.facts._replace(task=purposeful)._asdict()
+        facts = {**task.facts.whole, "task": purposeful}
         mark = None if flow is None else flow.seen
         enforcement.ledger.append(
             partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted, judged_at=mark)
@@ -276,7 +276,7 @@ class Opening:
         end_ns = max(enforcement.clock.wall_ns(), self._start_ns)
         make = partial(
             records.TaskEnd,
-            **task.facts._asdict(),
+            **task.facts.whole,
             time=Time.at(self._start_ns, end_ns),
             trace=None if self._traced is None else self._traced.ids,
             counts=_counts(task.tally),

@@ -271,9 +271,9 @@ class Outbound:
         """Record a grant that is about to leave the process, and note it so that its holder learns of the end."""
         enforcement = self.tasks.enforcement
         wall = enforcement.clock.wall_ns()
-        facts, token = task_facts((*task.chain.grants, grant)), GrantToken(token=grant.token)
+        facts, token = task_facts((*task.chain.grants, grant)).whole, GrantToken(token=grant.token)
         trace, time = current_trace(), Time.at(wall)
-        enforcement.ledger.append(partial(records.Grant, **facts._asdict(), time=time, trace=trace, grant=token))
+        enforcement.ledger.append(partial(records.Grant, **facts, time=time, trace=trace, grant=token))
         task.handed.add(grant, wall // _NS)
 
 

@@ -1,7 +1,6 @@
 """Party members of records: made once for each task, and shared by its records."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypedDict
 
 from agent_identity._authority.grants.grants import Grant
@@ -12,6 +11,24 @@ from agent_identity._record.parts import Agent, Hop, Principal, Resource, Task, 
 _NS: Final = 1_000_000_000
 
 
+class Parties(TypedDict):
+    """The task members of a record."""
+
+    task: Task
+    principal: Principal
+    agent: Agent
+    chain: tuple[Hop, ...]
+
+
+class NoParties(TypedDict):
+    """What a record outside any task says in their place."""
+
+    attribution: Literal["none"]
+
+
+NO_TASK: Final[NoParties] = {"attribution": "none"}
+
+
 class TaskFacts(NamedTuple):
     """The task members that all records under one grant share.
 
@@ -20,12 +37,16 @@ class TaskFacts(NamedTuple):
         principal: The principal.
         agent: The acting agent.
         chain: The agents from the root to the leaf, each with the hash of its grant.
+        whole: All of them, for intents and for records about the task.
+        short: The same for outcomes: roles and expiry are only in the intent.
     """
 
     task: Task
     principal: Principal
     agent: Agent
     chain: tuple[Hop, ...]
+    whole: Parties
+    short: Parties
 
 
 class CallFacts(NamedTuple):
@@ -38,36 +59,6 @@ class CallFacts(NamedTuple):
 
     resources: tuple[Resource, ...] | None = None
     workflow: str | None = None
-
-
-class Parties(TypedDict, total=False):
-    """The task members of a record; outside any task ``attribution`` alone."""
-
-    attribution: Literal["none"]
-    task: Task
-    principal: Principal
-    agent: Agent
-    chain: tuple[Hop, ...]
-
-
-def parties(facts: TaskFacts | None, *, short: bool = False) -> Parties:
-    """Return the task members of a record about a call or a refusal.
-
-    Args:
-        facts: The facts of the task; ``None`` outside any task.
-        short: For an outcome.
-    """
-    if facts is None:
-        return {"attribution": "none"}
-    task, principal, agent, chain = _shortened(facts) if short else facts
-    return {"task": task, "principal": principal, "agent": agent, "chain": chain}
-
-
-@lru_cache(maxsize=256)  # One entry for each active hop, not for each call.
-def _shortened(facts: TaskFacts) -> TaskFacts:
-    """Return the facts for outcomes; roles and expiry are only in the intent."""
-    principal = replaced(facts.principal, roles=None)
-    return TaskFacts(Task(id=facts.task.id), principal, facts.agent, facts.chain)
 
 
 def principal_fact(principal: Party) -> Principal:
@@ -95,9 +86,9 @@ def task_facts(grants: Sequence[Grant], outer: str | None = None) -> TaskFacts:
         outer: The task whose body opened this one.
     """
     leaf = grants[-1]
-    return TaskFacts(
-        task=Task(id=leaf.task_id, expires=str(leaf.expires_at * _NS), outer=outer),
-        principal=principal_fact(leaf.principal),
-        agent=agent_fact(leaf.agent),
-        chain=tuple(Hop(id=grant.agent.id, grant=grant.hash) for grant in grants),
-    )
+    task = Task(id=leaf.task_id, expires=str(leaf.expires_at * _NS), outer=outer)
+    principal, agent = principal_fact(leaf.principal), agent_fact(leaf.agent)
+    chain = tuple(Hop(id=grant.agent.id, grant=grant.hash) for grant in grants)
+    whole: Parties = {"task": task, "principal": principal, "agent": agent, "chain": chain}
+    short: Parties = {**whole, "task": Task(id=leaf.task_id), "principal": replaced(principal, roles=None)}
+    return TaskFacts(task, principal, agent, chain, whole, short)

@@ -225,7 +225,7 @@ class TaskContext:
         if self._of_body or not _marked(None):
             yield
             return
-        around = Attachment(otel.set_value(_BODIES, ()))
+        around = Attachment(otel.set_value(_BODIES, ())).attach()
         try:
             yield
         finally:
@@ -234,7 +234,7 @@ class TaskContext:
     @contextmanager
     def hidden(self) -> Generator[None]:
         """Hide the current task; the markers of bodies stay."""
-        around = Attachment(marked_as_here(self.without()))
+        around = Attachment(marked_as_here(self.without())).attach()
         try:
             yield
         finally:
@@ -310,7 +310,7 @@ def attached(context: Context) -> Generator[None]:
 
 
 @final
-class Attachment:
+class Attachment(Struct, eq=False):
     """An attached context that may be detached elsewhere, as when a framework closes for us.
 
     OpenTelemetry's ``detach`` logs an error in another context. Then nothing needs detaching: that context is not
@@ -318,20 +318,23 @@ class Attachment:
     attached on top of it; releasing one of them later does nothing. What steps a body attaches these again.
 
     Attributes:
-        bodies: The guarded bodies of the attached context.
+        context: The context.
+        bodies: The guarded bodies in it, once it is attached.
     """
 
-    __slots__ = ("_context", "_probe", "_token", "bodies")
+    context: Context
+    bodies: tuple[Body, ...] = ()
+    _probe: "Token[tuple[Attachment, ...]] | None" = None
+    _token: Token[Context] | None = None
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._attach(context)
-
-    def _attach(self, context: Context) -> None:
+    def attach(self, again: Context | None = None) -> "Attachment":
+        """Attach the context, or what it has become, and return this."""
+        context = self.context if again is None else again
         bodies = context.get(_BODIES)
-        self.bodies: tuple[Body, ...] = bodies if type(bodies) is _Bodies else ()
-        self._probe: Token[tuple[Attachment, ...]] | None = _ATTACHED.set((*_ATTACHED.get(), self))
+        self.bodies = bodies if type(bodies) is _Bodies else ()
+        self._probe = _ATTACHED.set((*_ATTACHED.get(), self))
         self._token = otel.attach(context)
+        return self
 
     def attach_again(self) -> None:
         """Attach what was released with an attachment below it, unless it was released by itself since.
@@ -339,7 +342,7 @@ class Attachment:
         The markers around it count as well: another body may step what was attached.
         """
         if self._probe is not None:
-            self._attach(marked_as_here(self._context))
+            self.attach(marked_as_here(self.context))
 
     def release(self) -> "tuple[Attachment, ...]":
         """Detach if still attached, in the context where it was attached; idempotent.
@@ -349,7 +352,7 @@ class Attachment:
         """
         probe, self._probe = self._probe, None
         all_attached = _ATTACHED.get()
-        if probe is None or self not in all_attached:
+        if probe is None or self._token is None or self not in all_attached:
             return ()
         try:
             _ATTACHED.reset(probe)

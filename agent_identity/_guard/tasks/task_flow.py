@@ -122,7 +122,7 @@ class Flows:
         Raises:
             EvidenceError: It could not be recorded.
         """
-        make = partial(MarkRecord, **facts._asdict(), time=Time.at(self._clock.wall_ns()), mark=change)
+        make = partial(MarkRecord, **facts.whole, time=Time.at(self._clock.wall_ns()), mark=change)
         return self._ledger.append(make).id
 
     def digest(self, task: str, text: str) -> str:
@@ -600,7 +600,7 @@ class TaskFlow:
         now, then = self.mark, judged.mark
         return now is then or (now.seq == then.seq and now.label == then.label)
 
-    def write_at(self, judged: Judged, write: Callable[[], None]) -> bool:
+    def write_at(self, judged: Judged, write: Callable[[], object]) -> bool:
         """Write a record that names the mark, if it is still the one at which a call was judged; return whether it is.
 
         Asked while holding the lock, which does not keep out what interrupts its own thread, such as a signal handler
@@ -676,12 +676,13 @@ class TaskFlow:
         """
         shared = self.shared
         with shared.changing(label) as joined:
-            after = shared.mark.lowered(joined, None, name)
+            is_source = joined != TRUSTED and not brought
+            after = shared.mark.lowered(joined, intent if is_source else None, name)
             self._keep(after.label)
             record_id = self._append(partial(write, joined, after))
-            source = (intent or record_id) if joined != TRUSTED and not brought else None
-            mark = shared.mark.lowered(joined, source, name)
-            shared.mark = mark if not brought else mark.with_sources(Mark.of(brought))
+            if is_source and intent is None:
+                after = shared.mark.lowered(joined, record_id, name)
+            shared.mark = after if not brought else after.with_sources(Mark.of(brought))
             shared.last, shared.is_certain = record_id, True
         return record_id
 

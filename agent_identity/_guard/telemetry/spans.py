@@ -85,9 +85,11 @@ class Spans:
                 look_for_provider()
             if self._ids_only:
                 return self._named(name, attributes, context)
-            return self._current().start_span(
-                name, context, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start_ns
-            )
+            provider = self._provider or trace.get_tracer_provider()
+            tracer = self._tracer
+            if tracer is None or provider is not self._seen:
+                tracer = self._renew(provider)
+            return tracer.start_span(name, context, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start_ns)
         except Exception as error:  # Telemetry fails open: any failure of a provider costs only the span.
             _complain("a tracer provider failed to start a span", error)
             return trace.INVALID_SPAN
@@ -152,18 +154,17 @@ class Spans:
     def examine(self) -> None:
         """Log settings of the current tracer provider that lose spans or truncate evidence on them."""
         try:
-            if not self._ids_only:
-                self._current()
+            provider = self._provider or trace.get_tracer_provider()
+            if not self._ids_only and provider is not self._seen:
+                self._renew(provider)
         except Exception as error:  # Telemetry fails open, as above.
             _complain("a tracer provider could not be examined", error)
 
-    def _current(self) -> Tracer:
-        provider = self._provider or trace.get_tracer_provider()
-        tracer = self._tracer
-        if tracer is None or provider is not self._seen:
-            tracer = self._tracer = provider.get_tracer(SCOPE, self._version, SCHEMA_URL)
-            self._seen = provider
-            _warn_about(provider)
+    def _renew(self, provider: TracerProvider) -> Tracer:
+        """Take the tracer of another provider."""
+        tracer = self._tracer = provider.get_tracer(SCOPE, self._version, SCHEMA_URL)
+        self._seen = provider
+        _warn_about(provider)
         return tracer
 
     def finish(self, span: CallSpan, entry: Entry, end_ns: int, extra: Mapping[str, str] | None = None) -> None:
@@ -278,11 +279,6 @@ def traced(span: CallSpan, context: Context | None = None) -> Traced:
 @lru_cache(maxsize=256)  # All calls of a task have the same.
 def _in_hex(trace_id: int, parent_id: int) -> tuple[str, str]:
     return f"{trace_id:032x}", f"{parent_id:016x}"
-
-
-def in_context(span: CallSpan, around: Context | None = None) -> Context:
-    """Return a context (default: the current one) with the span of a call, for its body."""
-    return trace.set_span_in_context(span.span if type(span) is AdoptedSpan else span, around)
 
 
 def current_trace() -> Trace | None:

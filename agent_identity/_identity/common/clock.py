@@ -22,10 +22,8 @@ class SystemClock:
 
     __slots__ = ()
 
-    def wall_ns(self) -> int:
-        """Return nanoseconds since the Unix epoch."""
-        return time.time_ns()
+    wall_ns = staticmethod(time.time_ns)
+    """Return nanoseconds since the Unix epoch."""
 
-    def monotonic_ns(self) -> int:
-        """Return nanoseconds of the monotonic clock."""
-        return time.monotonic_ns()
+    monotonic_ns = staticmethod(time.monotonic_ns)
+    """Return nanoseconds of the monotonic clock."""

@@ -8,9 +8,8 @@ import json
 import math
 import os
 import re
-import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Final, NoReturn, final
@@ -35,7 +34,7 @@ from agent_identity._policy.decision.places import (
 )
 from agent_identity._policy.language.conditions import Condition, parse_condition
 from agent_identity._policy.language.labels import ToolFacts, parse_tools
-from agent_identity._policy.rules.program import Origin
+from agent_identity._policy.rules.program import Origin, PolicySource
 from agent_identity._policy.rules.review import warnings_about
 from agent_identity._policy.rules.rule import (
     Rule,
@@ -64,26 +63,6 @@ _PART: Final = re.compile(_NAME)
 # A key begins only right after these, so the scan reads each part of a text once.
 _DEEP: Final = re.compile(rf"(?:^|[\[{{,])[ \t]*(?:{_NAME}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}", re.MULTILINE)
 _PLACE: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class PolicySource:
-    """The content of a policy file.
-
-    Attributes:
-        rules: Its rules.
-        default: The effect if no rule matches.
-        origin: Its name, version and digest.
-        tools: Its facts about tools.
-        warnings: Valid rules that are probably not meant so, each with its place.
-    """
-
-    rules: tuple[Rule, ...]
-    default: Effect
-    origin: Origin
-    tools: tuple[ToolFacts, ...]
-    warnings: tuple[str, ...]
 
 
 def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> PolicySource:
@@ -440,6 +419,8 @@ def read_toml(text: str) -> Document:
     Raises:
         Malformed: The text is not TOML, or is nested too deeply.
     """
+    import tomllib  # noqa: PLC0415  Few policies are files.
+
     document = Document()
     deep = _DEEP.search(text)
     if deep:  # The standard parser needs memory by the square of the length of a dotted key.

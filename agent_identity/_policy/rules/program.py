@@ -47,6 +47,26 @@ class Origin:
 
 @final
 @dataclass(frozen=True, slots=True)
+class PolicySource:
+    """The content of a policy.
+
+    Attributes:
+        rules: Its rules.
+        default: The effect if no rule matches.
+        origin: Its name, version and digest.
+        tools: Its facts about tools.
+        warnings: Valid rules that are probably not meant so, each with its place.
+    """
+
+    rules: tuple[Rule, ...]
+    default: Effect
+    origin: Origin
+    tools: tuple[ToolFacts, ...]
+    warnings: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class _Compiled:
     """A compiled rule: its condition, and the decisions for a match and for an undecidable condition."""
 

@@ -5,7 +5,7 @@ from typing import Final, Protocol, cast, final
 import orjson
 
 from agent_identity._record.codec import decode, encode
-from agent_identity._record.parts import Counts, Decision, Principal, Task
+from agent_identity._record.parts import Counts, Task, replaced
 from agent_identity._record.schema import AnyRecord, Intent, OfTask, Outcome, TaskStart
 from agent_identity._verify.report.findings import Place
 
@@ -45,6 +45,7 @@ class GrantUsage:
 
     __slots__ = (
         "_begun",
+        "_principal",
         "_stated",
         "_stream",
         "end",
@@ -67,8 +68,7 @@ class GrantUsage:
     )
 
     def __init__(self, record: OfTask | Intent | Outcome, place: Place) -> None:
-        self.said = _opening(record)
-        self.short = _is_short(record)
+        self._say(record)
         self.grant = self.said.chain[-1].grant
         self.place = place
         self.seen_ns = record.time.last_ns
@@ -83,6 +83,12 @@ class GrantUsage:
         self._stream: str | None = None
         self._begun = 0
         self._stated = (0, 0)
+
+    def _say(self, record: OfTask | Intent | Outcome) -> None:
+        """Take the claims of a record."""
+        self.said = _opening(record)
+        self.short = isinstance(record, Outcome)
+        self._principal = replaced(self.said.principal, roles=None)  # As outcomes state it.
 
     def packed(self) -> bytes:
         """Serialize for the spill; :meth:`unpacked` reverses it."""
@@ -110,13 +116,6 @@ class GrantUsage:
         usage.end = None if end is None else Place(*end)
         usage.ran = ran
         return usage
-
-    def count(self, *, concluded: bool) -> None:
-        """Count an outcome, or an intent."""
-        if concluded:
-            self.outcomes += 1
-        else:
-            self.intents += 1
 
     def spend(self, tool: str, count: int) -> None:
         """Count finished bodies of a tool."""
@@ -178,24 +177,17 @@ class GrantUsage:
         said, task, principal = self.said, record.task, record.principal
         if task is None or principal is None:
             return False
-        short = _is_short(record)
-        rest = principal == said.principal and task.expires == said.task.expires
-        if not rest and (short or self.short):
-            rest = _without_roles(principal) == _without_roles(said.principal)
+        short = isinstance(record, Outcome)
+        if short:
+            rest = principal == self._principal
+        elif self.short:
+            rest = replaced(principal, roles=None) == self._principal
+        else:
+            rest = principal == said.principal and task.expires == said.task.expires
         same = rest and record.chain == said.chain and record.agent == said.agent and task.id == said.task.id
         if same and self.short and not short:
-            self.said, self.short = _opening(record), False
+            self._say(record)
         return same
-
-
-def _is_short(record: OfTask | Intent | Outcome) -> bool:
-    return isinstance(record, Outcome)
-
-
-def _without_roles(principal: Principal) -> Principal:
-    """Return a principal as outcomes state it."""
-    kind, provenance = principal.kind, principal.provenance
-    return Principal(id=principal.id, kind=kind, provenance=provenance, issuer=principal.issuer, via=principal.via)
 
 
 def _opening(record: OfTask | Intent | Outcome) -> TaskStart:
@@ -216,10 +208,5 @@ def spent_uses(record: AnyRecord) -> int:
     """Return the uses of a limit that a record shows: 1 for the outcome of a finished body."""
     if not isinstance(record, Outcome) or record.intent is None or record.outcome not in _ENDED:
         return 0
-    return int(_takes_a_share(record.decision))
-
-
-def _takes_a_share(decision: Decision) -> bool:
-    """Return whether a body under a decision spends from the limits; the handler of a route does not."""
-    effect = decision.effect
-    return effect in ("allow", "warn") or (effect, decision.enforced) == ("route", "allow")
+    effect = record.decision.effect  # The handler of a route spends nothing.
+    return int(effect in ("allow", "warn") or (effect, record.decision.enforced) == ("route", "allow"))

@@ -198,6 +198,8 @@ class OrderCheck:
         if isinstance(record, Intent):
             if hop.started and hop.ended >= hop.started and record.decision.mode == "enforce":
                 self._doubt(name, _AFTER_END, place)
+            if hop.called:
+                return
             hop = hop._replace(called=True)
         elif isinstance(record, TaskEnd):
             hop = hop._replace(ended=hop.ended + 1)
@@ -292,26 +294,9 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return ran[0] == "warn" and allowed[0] == "allow" and ran[1:] == allowed[1:]
 
 
-@final
-class OpenIntents:
-    """Intents without an outcome, in the order of their arrival."""
-
-    def __init__(self) -> None:
-        self._calls = spilled(Call, near=_NEAR_INTENTS)
-
-    def put(self, call: Call) -> bool:
-        """Add an intent in place of one with the same id; return whether there was one."""
-        key = call.id.encode()
-        known = key in self._calls
-        self._calls.put(key, call)
-        return known
-
-    def pop(self, intent: str) -> Call | None:
-        """Remove an intent and return it, by its id."""
-        return self._calls.pop(intent.encode())
-
-    def __iter__(self) -> Iterator[Call]:
-        return self._calls.values()
+def _intents() -> SpillStore[Call]:
+    """Return a store of intents without an outcome, in the order of their arrival."""
+    return spilled(Call, near=_NEAR_INTENTS)
 
 
 @final
@@ -363,8 +348,7 @@ class Calls:
         self._flow = FlowCheck(findings)
         self._order = OrderCheck(findings)
         self._disclosures = disclosures
-        self._open = OpenIntents()
-        self._left = OpenIntents()
+        self._open, self._left = _intents(), _intents()
         self._deferred = Deferred()
         self._outcomes: Counter[str] = Counter()
         self.committed = 0
@@ -387,22 +371,20 @@ class Calls:
             returned = isinstance(record, Outcome) and record.outcome == "success"
             said = record.action.tool, record.action.args, record.id, stream, seq
             call = Call(grant, *said, _decided(record), returned, record.decision.mode)
-        place = Place(record.id, stream, seq) if call is None else call
-        self._take_flow(record, place.place(), detail)
-        self._order.take(record, place.place())
+        place = Place(record.id, stream, seq)
+        self._flow.partial = self.partial or self.gone is not None
+        self._flow.take(record, place, detail)
+        if not isinstance(record, Outcome):
+            self._order.take(record, place)
         usage = self._delegations.see(record, place)
         if isinstance(record, _CALLS) and call is not None:
             self._take_call(record, call, usage)
             if self._approvals is not None and is_approved(record.decision):
-                self._approvals.take(record, call.place(), whole=usage is not None and usage.is_open_in(stream))
+                self._approvals.take(record, place, whole=usage is not None and usage.is_open_in(stream))
         elif usage is not None:
-            self._take_task(record, usage, place.place())
+            self._take_task(record, usage, place)
         else:
-            self._take_other(record, place.place())
-
-    def _take_flow(self, record: AnyRecord, place: Place, detail: Detail | None) -> None:
-        self._flow.partial = self.partial or self.gone is not None
-        self._flow.take(record, place, detail)
+            self._take_other(record, place)
 
     def _take_other(self, record: AnyRecord, place: Place) -> None:
         """Process a record outside any task."""
@@ -432,24 +414,27 @@ class Calls:
 
     def end_of_stream(self) -> None:
         """Move open intents across: their outcomes may be in the stream of a forked child."""
-        for call in self._open:
+        for call in self._open.values():
             self._keep(self._left, call)
-        self._open = OpenIntents()
+        self._open = _intents()
         self._flow.end_of_stream()
         self._order.end_of_stream()
 
-    def _keep(self, intents: OpenIntents, call: Call) -> None:
-        if intents.put(call):
+    def _keep(self, intents: SpillStore[Call], call: Call) -> None:
+        """Keep an intent in place of one with the same id."""
+        key = call.id.encode()
+        if key in intents:
             message = "another intent without an outcome has this id"
             self._findings.add(_LINKS, "two_versions", message, call.place())
+        intents.put(key, call)
 
     def finish(self) -> None:
         """Match intents and outcomes across streams, and count the calls without an outcome."""
         findings = self._findings
         for intent_id, outcome in self._deferred:
-            self._match(self._left.pop(intent_id), outcome)
+            self._match(self._left.pop(intent_id.encode()), outcome)
         findings.counts["unknown"] += 0
-        for intent in self._left:
+        for intent in self._left.values():
             findings.counts["unknown"] += 1
             message = f"the call of {intent.tool!a} has no outcome; how it ended is unknown"
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
@@ -472,7 +457,8 @@ class Calls:
         if use is None:
             self._findings.counts["unattributed"] += 1
         else:
-            use.count(concluded=isinstance(record, Outcome))
+            use.outcomes += isinstance(record, Outcome)
+            use.intents += isinstance(record, Intent)
             if spent:
                 use.spend(call.tool, spent)
         self._check_effect(record, call)
@@ -522,7 +508,7 @@ class Calls:
 
     def _resolve(self, intent: str, call: Call) -> None:
         """Match an outcome with its intent, or defer it."""
-        match = self._open.pop(intent)
+        match = self._open.pop(intent.encode())
         if match is None and self.gone is not None and intent in self.gone:
             self._findings.counts["intents_pruned"] += 1
         elif match is None:

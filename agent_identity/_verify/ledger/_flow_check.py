@@ -7,7 +7,7 @@ from agent_identity._authority.grants.grants import grant_of
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._flow.rules import FLOW_RULES, MODEL_KINDS, is_gated
 from agent_identity._identity.keys.jws import parse_compact, token_hash
-from agent_identity._record.parts import MarkChange, MarkSeen
+from agent_identity._record.parts import MarkAfter, MarkChange, MarkSeen
 from agent_identity._record.schema import (
     AnyRecord,
     Approval,
@@ -191,19 +191,16 @@ class _Newest(NamedTuple):
     Attributes:
         seq: Its number.
         record: Its record.
-        labels: The labels of the hop, each with the number of the first mark that has it.
+        label: Its label.
         sources: The inputs that lowered it, at most one more than a ruling can name; ``None`` if not all are here.
+        labels: The labels of the hop, each with the number of the first mark that has it.
     """
 
     seq: int
     record: str
-    labels: tuple[tuple[int, str], ...]
+    label: str
     sources: tuple[str, ...] | None
-
-    @property
-    def label(self) -> str:
-        """The label."""
-        return self.labels[-1][1]
+    labels: tuple[tuple[int, str], ...] = ()
 
     def label_at(self, seq: int) -> str | None:
         """Return the label of the latest mark with this number or a lower one; ``None`` if that is elsewhere."""
@@ -271,9 +268,12 @@ class FlowCheck:
         if isinstance(record, Mark):
             self._take_mark(record, place)
         elif isinstance(record, Intent):
-            self._resume(record, self._take_intent(record, place), place)
+            newest = self._take_intent(record, place)
+            if record.resumes is not None:
+                self._resume(record, newest, place)
         elif isinstance(record, Outcome):
-            self._suspend(record, detail)
+            if record.outcome == "suspended":
+                self._suspend(record, detail)
             self._take_outcome(record, place, None if detail is None else detail.claimed)
         elif isinstance(record, TaskStart):
             self._take_start(record, place)
@@ -321,7 +321,7 @@ class FlowCheck:
         elif label != (TRUSTED if before is None else Label.parse(before.label)).meet(joined):
             self._report("mark_mismatch", "a mark is not the meet of the mark before and of what joins it", place)
         added = () if change.joined is None or change.cause == "start" else change.sources or (record.id,)
-        self._put(hop, before, _Newest(seq, record.id, ((seq, str(label)),), added))
+        self._put(hop, before, _Newest(seq, record.id, change.label, added))
         self._note(change, first=before is None and seq == 1)
 
     def _note(self, change: MarkChange, *, first: bool) -> None:
@@ -423,7 +423,9 @@ class FlowCheck:
     def _newest(self, seen: MarkSeen, chain: list[str], place: Place) -> _Newest | None:
         """Return the newest mark of a hop, if it is the one that a record names."""
         found = self._marks.get(seen.hop.encode())
-        own = next((hop for hop in reversed(chain) if hop.encode() in self._marks), seen.hop)
+        own = seen.hop
+        if found is None or chain[-1:] != [own]:  # One of a hop below it would be its own.
+            own = next((hop for hop in reversed(chain) if hop.encode() in self._marks), own)
         elsewhere = found is None and self._is_elsewhere(seen.hop)
         if seen.hop not in chain or (own != seen.hop and not elsewhere):
             self._report("mark_mismatch", "a record names the mark of another hop than its own", place)
@@ -442,15 +444,12 @@ class FlowCheck:
         return self._resumptions
 
     def _resume(self, record: Intent, newest: _Newest | None, place: Place) -> None:
-        if record.resumes is not None:
-            seen = record.judged_at
-            at = None if newest is None or seen is None else newest.label_at(int(seen.seq))
-            self._resumed().resume(record, at, place)
+        seen = record.judged_at
+        at = None if newest is None or seen is None else newest.label_at(int(seen.seq))
+        self._resumed().resume(record, at, place)
 
     def _suspend(self, record: Outcome, detail: Detail | None) -> None:
         """Keep a suspended call, with the mark at which it was judged if that is in the stream."""
-        if record.outcome != "suspended":
-            return
         seen = None if detail is None else detail.judged_at
         judged = None if record.intent is None else self._intents.get(record.intent.encode())
         hop, seq = (judged.hop, judged.seq) if judged is not None else ("", 0) if seen is None else (seen.hop, seen.seq)
@@ -474,7 +473,7 @@ class FlowCheck:
         newest = self._newest(record.judged_at, chain, place)
         hop, seq = record.judged_at.hop, int(record.judged_at.seq)
         limit = _limit(record, None if newest is None else newest.label_at(seq))
-        self._intents.put(record.id.encode(), _Judged(hop, seq, str(limit)))
+        self._intents.put(record.id.encode(), _Judged(hop, seq, limit))
         if newest is None:
             return None
         self._check_exemption(record, newest, hop, place)
@@ -488,7 +487,8 @@ class FlowCheck:
 
     def _check_exemption(self, record: Intent, newest: _Newest, hop: str, place: Place) -> None:
         """Check that a call that a person approved was approved for the inputs of its mark."""
-        exempted = self._exempted.get((record.decision.approval or "").encode())
+        approval = record.decision.approval
+        exempted = None if approval is None else self._exempted.get(approval.encode())
         if exempted is None:
             return
         if newest.sources is None and (self.partial or hop in self._continued):
@@ -519,7 +519,7 @@ class FlowCheck:
         unmarked = record.outcome == "denied" and record.error == _UNRECORDED
         if not unmarked and not mark.is_within(label):
             self._report("label_mismatch", "a result was delivered before it lowered the mark", place)
-        self._follow(record, judged, int(after.seq), mark, place)
+        self._follow(record, judged, after, place)
 
     def _check_label(self, judged: _Judged, label: Label, claimed: str | None, place: Place) -> None:
         """Check the label of a result against its call and what its server says."""
@@ -528,16 +528,16 @@ class FlowCheck:
         if claimed is not None and not label.is_within(Label.parse(claimed)):
             self._report("label_mismatch", "a result is less restricted than its server says", place)
 
-    def _follow(self, record: Outcome, judged: _Judged, seq: int, mark: Label, place: Place) -> None:
+    def _follow(self, record: Outcome, judged: _Judged, after: MarkAfter, place: Place) -> None:
         """Take the mark after a call: a change by its outcome, or one that is on record.
 
         Args:
             record: The outcome.
             judged: The mark in its intent.
-            seq: The number of the mark.
-            mark: The mark.
+            after: The mark.
             place: The place of the outcome.
         """
+        seq, label = int(after.seq), after.label
         newest = self._marks.get(judged.hop.encode())
         if seq < judged.seq or (newest is not None and seq > newest.seq + 1):
             self._report("mark_out_of_order", "an outcome names a mark that its hop has not, or before its call", place)
@@ -546,13 +546,13 @@ class FlowCheck:
         elif newest is None or seq == newest.seq + 1:
             if newest is None:
                 _keep(self._continued, judged.hop)
-            elif not mark.is_within(Label.parse(newest.label)):
+            elif not Label.parse(label).is_within(Label.parse(newest.label)):
                 self._report("mark_mismatch", "a mark is better than the one before", place)
-            after = _Newest(seq, record.id, ((seq, str(mark)),), (record.intent or "",))
-            self._put(judged.hop, newest, after)
+            now = _Newest(seq, record.id, label, (record.intent or "",))
+            self._put(judged.hop, newest, now)
         elif (then := newest.label_at(seq)) is None:
             self._not_checked += 1
-        elif then != str(mark):
+        elif then != label:
             self._report("mark_mismatch", "an outcome names a mark with another label than it has", place)
 
     def _put(self, hop: str, before: _Newest | None, mark: _Newest) -> None:
@@ -561,16 +561,15 @@ class FlowCheck:
         That a task began as unknown is none of its sources: a call that was approved in an earlier task was made
         before.
         """
-        if before is not None:
-            # One with a number out of order counts for that number, though its label is not new.
-            same = before.label == mark.label and mark.seq > before.seq
-            labels = before.labels if same else (*before.labels, *mark.labels)
-            mark = mark._replace(labels=labels)
+        labels = () if before is None else before.labels
+        # One with a number out of order counts for that number, though its label is not new.
+        if before is None or before.label != mark.label or mark.seq <= before.seq:
+            labels = (*labels, (mark.seq, mark.label))
         from agent_identity._authority.registries.rulings import MAX_SOURCES  # Few ledgers have marks.
 
         known = before.sources if before is not None else () if mark.seq == 1 else None
         sources = None if known is None else tuple(dict.fromkeys((*known, *(mark.sources or ()))))[: MAX_SOURCES + 1]
-        self._marks.put(hop.encode(), mark._replace(sources=sources))
+        self._marks.put(hop.encode(), mark._replace(sources=sources, labels=labels))
 
     def _report(self, code: str, message: str, place: Place) -> None:
         self._findings.add(_LINKS, code, message, place)
@@ -583,17 +582,23 @@ def _ran_against(record: Intent, mark: Label) -> bool:
     if not ran or action.kind in MODEL_KINDS:
         return False
     origins = {of.argument: of for of in record.provenance or ()}
-    args = {name: of.provenance for name, of in origins.items()}
-    destinations = {name: args[name] for name, of in origins.items() if of.destination is not None}
+    args, destinations = dict[str, str](), dict[str, str]()
+    for name, of in origins.items():
+        args[name] = of.provenance
+        if of.destination is not None:
+            destinations[name] = of.provenance
     return is_gated(action.labels, mark.integrity, destinations, args, action.claims or ())
 
 
-def _limit(record: Intent, mark: str | None) -> Label:
+def _limit(record: Intent, mark: str | None) -> str:
     """Return the label that bounds the result of a call whatever the tool declares; its mark may be elsewhere."""
+    most = str(TRUSTED) if mark is None or record.endorses is True else mark
     if record.endorses is True:
-        return TRUSTED
-    weak = any(of.provenance == "untrusted" for of in record.provenance or ())
-    return (TRUSTED if mark is None else Label.parse(mark)).meet(UNTRUSTED if weak else TRUSTED)
+        return most
+    for of in record.provenance or ():
+        if of.provenance == "untrusted":
+            return str(Label.parse(most).meet(UNTRUSTED))
+    return most
 
 
 def _joined(change: MarkChange) -> Label:

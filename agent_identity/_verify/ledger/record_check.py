@@ -52,6 +52,14 @@ class CheckedBlock(NamedTuple):
     lines: "list[CheckedLine]"
     end: int
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle equal parts of records once."""
+        known: dict[object, object] = {}
+        for line in self.lines:
+            if isinstance(line, CheckedRecord) and line.record is not None:
+                share_parts(line.record, known)
+        return CheckedBlock, (self.lines, self.end)
+
 
 def check_block(part: Block | RawLine | None) -> Iterator[CheckedBlock | None]:
     """Yield the checked lines of a part of a stream; ``None``, the end of a stream, unchanged."""
@@ -61,20 +69,18 @@ def check_block(part: Block | RawLine | None) -> Iterator[CheckedBlock | None]:
         yield CheckedBlock([part], part.offset)
     else:
         lines: list[CheckedLine] = []
-        known: dict[object, object] = {}
         for line in part.each():
             parts = None if line.torn or line.data is None else stream_parts(line.data)
-            lines.append(raw_line(line) if parts is None else _checked(parts[0], parts[2], known))
+            lines.append(raw_line(line) if parts is None else _checked(parts[0], parts[2]))
         yield CheckedBlock(lines, part.end)
 
 
-def _checked(data: bytes, detail: bytes | None, known: dict[object, object]) -> CheckedRecord:
+def _checked(data: bytes, detail: bytes | None) -> CheckedRecord:
     leaf = leaf_hash(data)
     try:
         record = decode(data)
     except ValueError as error:
         return CheckedRecord(data, leaf, None, str(error))
-    share_parts(record, known)
     told, mismatch = detail_of(record, detail)
     return CheckedRecord(data, leaf, record, "", told, mismatch)
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from agent_identity._directory.erasure import Erased, ErasedKind, erase
-from agent_identity._guard.judging.call_facts import RESOURCES
+from agent_identity._guard.judging.record_builder import RESOURCES
 from agent_identity._identity.common.clock import SystemClock
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.signing import opened_ledger, signing

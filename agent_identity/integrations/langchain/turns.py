@@ -17,7 +17,6 @@ from agent_identity.adapters import read_thread, run_began, saw_calls
 __all__ = ["thread_of", "watch_turns"]
 
 _THREAD: Final = "thread_id"
-_IGNORED: Final = property(lambda _: True)
 
 
 def thread_of(settings: object) -> str | None:
@@ -33,9 +32,9 @@ def thread_of(settings: object) -> str | None:
 class _Watches(BaseCallbackHandler):
     """Ignores all events except those that a subclass enables."""
 
-    ignore_agent = ignore_chain = ignore_chat_model = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
-    ignore_custom_event = ignore_llm = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
-    ignore_retriever = ignore_retry = _IGNORED  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_agent = ignore_chain = ignore_chat_model = True  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_custom_event = ignore_llm = True  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_retriever = ignore_retry = True  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class TurnsSeen(_Watches):

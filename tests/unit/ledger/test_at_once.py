@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from plain_records import append
 
 from agent_identity._ledger import sealer as sealing_module
@@ -45,10 +44,10 @@ def test_a_stream_that_is_to_begin_is_begun_elsewhere(opened: Open) -> None:
     assert ledger.at_once
 
 
-def test_a_long_queue_is_waited_for_elsewhere(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_queue_is_waited_for_elsewhere(opened: Open) -> None:
     """Where records wait to be sealed, whoever appends more waits as well."""
     ledger = opened()
-    monkeypatch.setattr(sealing_module, "MAX_QUEUED", sealing_module._BATCH)
+    ledger.sealing.most_queued = sealing_module._BATCH
     assert not ledger.at_once
 
 

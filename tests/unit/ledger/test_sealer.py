@@ -255,7 +255,7 @@ def test_appends_wait_when_too_many_records_do(opened: Open, monkeypatch: pytest
 
     for _ in range(50):
         append(ledger, "registration", BODY, after=act)
-        longest = max(longest, len(ledger.sealing._queue))
+        longest = max(longest, len(ledger.sealing.queue))
     ledger.drain()
     assert len(seen) == 50
     assert longest <= 4 + 20
@@ -487,11 +487,11 @@ def test_what_comes_in_meanwhile_waits_for_the_next_turn() -> None:
 
     def act(entry: int) -> None:
         seen.append(entry)
-        sealing._queue.append((live, bytes(32), act, entry + 10, 0))
+        sealing.queue.append((live, bytes(32), act, entry + 10, 0))
 
-    sealing._queue.extend((live, bytes(32), act, number, 0) for number in (1, 2, 3))
+    sealing.queue.extend((live, bytes(32), act, number, 0) for number in (1, 2, 3))
     sealing._run_callbacks()
-    assert (seen, len(sealing._queue), sealing._done, live.tree.size) == ([1, 2, 3], 3, 3, 3)
+    assert (seen, len(sealing.queue), sealing._done, live.tree.size) == ([1, 2, 3], 3, 3, 3)
     sealing._run_callbacks()
     assert seen == [1, 2, 3, 11, 12, 13]
 
@@ -553,10 +553,10 @@ def test_the_thread_sleeps_until_there_is_news_and_then_until_it_is_due() -> Non
     assert sealing._wait()
     assert (waits.taken(), sealing._urgent) == ([(1.5, True, True)], False)
     clock.advance(9)
-    sealing._queue.append((live, b"", None, None, 0))
+    sealing.queue.append((live, b"", None, None, 0))
     assert sealing._wait()
     assert waits.taken() == [(0.0, False, False)]
-    sealing._queue.clear()
+    sealing.queue.clear()
     sealing._stopping = True
     assert not sealing._wait()
     assert waits.taken() == [(0.0, True, True)]
@@ -575,14 +575,14 @@ def test_a_record_wakes_a_thread_that_sleeps() -> None:
     assert waits.taken() == ["told", (3_600.0, False, True), (2.0, False, False)]
     sealing.submit(live, RECORDED, None)
     assert (waits.taken(), sealing._submitted) == ([], 2)
-    assert list(sealing._queue) == [(live, bytes(32), None, None, 0)] * 2
+    assert list(sealing.queue) == [(live, bytes(32), None, None, 0)] * 2
 
 
 @pytest.mark.parametrize(
     ("change", "news"),
     [
         (lambda s, live: None, False),
-        (lambda s, live: s._queue.append((live, b"", None, None, 0)), True),
+        (lambda s, live: s.queue.append((live, b"", None, None, 0)), True),
         (lambda s, live: setattr(s, "_urgent", True), True),
         (lambda s, live: setattr(s, "_stopping", True), True),
         (lambda s, live: setattr(live, "sealed", 1), True),
@@ -634,17 +634,14 @@ def test_those_who_hurry_are_counted() -> None:
     assert (max(seen), sealing._hurried) == (2, 0)
 
 
-def test_callers_wait_for_exactly_what_they_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callers_wait_for_exactly_what_they_asked_for() -> None:
     """Room for one record, the callbacks of those that were there, and one more seal."""
     sealing, _, _ = waiting_of(live := Stream("live"))
     asked: list[tuple[Callable[[], bool], float | None]] = []
     sealing._hurry = lambda reached, timeout: asked.append((reached, timeout)) or True
-    monkeypatch.setattr(sealing_module, "MAX_QUEUED", 2)
+    sealing.most_queued = 2
     waiting = (live, b"", None, None, 0)
-    sealing._queue.append(waiting)
-    sealing.wait_for_room()
-    assert asked == []
-    sealing._queue.append(waiting)
+    sealing.queue.extend([waiting] * 2)
     sealing._worker = threading.get_ident()
     sealing.wait_for_room()
     assert asked == []
@@ -652,7 +649,7 @@ def test_callers_wait_for_exactly_what_they_asked_for(monkeypatch: pytest.Monkey
     sealing.wait_for_room()
     ((reached, timeout),) = asked
     assert (reached(), timeout) == (False, None)
-    sealing._queue.pop()
+    sealing.queue.pop()
     assert reached()
     sealing._submitted = sealing._done = 3
     sealing.drain(5.0)
@@ -682,7 +679,7 @@ def test_a_thread_that_works_breathes_and_tells(monkeypatch: pytest.MonkeyPatch)
         sealing, waits, _ = waiting_of(live := Stream("live"))
         if field:
             setattr(sealing, field, 1)
-        sealing._queue.extend([(live, bytes(32), None, None, 0)] * 33)
+        sealing.queue.extend([(live, bytes(32), None, None, 0)] * 33)
         sealing._run_callbacks()
         assert (breaths, waits.taken()) == ([sealing_module._BREATH] * number, ["told"] * 2)
         breaths.clear()
@@ -744,10 +741,10 @@ def test_a_child_drops_what_belongs_to_its_parent() -> None:
     """Nothing is sealed, nothing settled, and nothing begun."""
     live = Stream("live", 2)
     sealing, said, _ = sealing_of(live)
-    sealing._queue.append((live, b"", None, None, 0))
+    sealing.queue.append((live, b"", None, None, 0))
     sealing.abandon()
     assert (live.said, [call[0] for call in said.taken()]) == (["dropped"], ["abandon", "close"])
-    assert (sealing._streams, list(sealing._queue), sealing._ensure_thread()) == ([], [], False)
+    assert (sealing._streams, list(sealing.queue), sealing._ensure_thread()) == ([], [], False)
 
 
 def test_the_time_until_a_moment_is_never_negative() -> None:

@@ -19,10 +19,10 @@ from agent_identity._identity.common.record_bytes import decode_record, encode_r
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.writer import Entry
-from agent_identity._record.codec import decode, decode_detail, encode_detail, plain_members
+from agent_identity._record.codec import decode, decode_detail, encode_detail, plain_members, share_parts
 from agent_identity._record.details import detail_of
 from agent_identity._record.parts import VERSION, Action, Decision, Stream, StreamResource, Time
-from agent_identity._record.schema import KIND_TYPES, Detail, Record
+from agent_identity._record.schema import KIND_TYPES, Detail, Intent, Record
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import SigningKey
@@ -651,6 +651,24 @@ def test_a_detail_counts_where_its_outcome_commits_to_it() -> None:
     assert detail_of(bound, None) == (None, "detail_missing")
     assert detail_of(bound, other) == (None, "detail_mismatch")
     assert detail_of(bare, data) == detail_of(start, data) == (None, "detail_uncommitted")
+
+
+def test_the_claimed_label_of_a_detail_has_one_spelling() -> None:
+    """As every flow label has."""
+    with pytest.raises(ValueError, match="claimed"):
+        Detail(salt=ID, claimed="untrusted:b,a")
+
+
+def test_equal_parts_of_records_are_shared() -> None:
+    """So that pickle writes them once; what a record has not stays away."""
+    first, second = (decode(encode_record(members("intent"))) for _ in range(2))
+    known: dict[object, object] = {}
+    for record in (first, second, decode(encode_record(members("stream_start")))):
+        share_parts(record, known)
+    assert isinstance(first, Intent)
+    assert isinstance(second, Intent)
+    assert second.principal is first.principal
+    assert second.chain is first.chain
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from agent_identity import Rule
 from agent_identity._guard.common import threads as module
 from agent_identity._guard.common.failures import failure, model_message, our_place, safe_message
-from agent_identity._guard.common.threads import Steps, at_once, has_loop, in_background, may_wait, off_loop
+from agent_identity._guard.common.threads import HERE as THREAD
+from agent_identity._guard.common.threads import Steps, at_once, has_loop, in_background, off_loop
 from agent_identity.errors import Denied, LimitExceeded, NoTask, OutOfScope, PolicyBlocked
 
 HERE: ContextVar[str] = ContextVar("here", default="nowhere")
@@ -179,12 +180,16 @@ def test_steps_within_steps_have_threads_of_their_own(monkeypatch: pytest.Monkey
 
 def test_what_is_done_at_once_may_not_wait() -> None:
     """Whoever asks within is told so, and no longer than that."""
-    assert may_wait()
-    assert at_once(lambda x: (x, may_wait(), at_once(may_wait), may_wait()), 1) == (1, False, False, False)
-    assert may_wait()
+    assert THREAD.may_wait
+
+    def asked() -> bool:
+        return THREAD.may_wait
+
+    assert at_once(lambda x: (x, asked(), at_once(asked), asked()), 1) == (1, False, False, False)
+    assert THREAD.may_wait
     with pytest.raises(KeyError):
         at_once({}.__getitem__, 1)
-    assert may_wait()
+    assert THREAD.may_wait
 
 
 def test_a_failure_has_our_place_and_a_cure() -> None:

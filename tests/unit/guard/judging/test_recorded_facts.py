@@ -30,7 +30,7 @@ from agent_identity import (
 from agent_identity._directory import rotation
 from agent_identity._directory.erasure import erase
 from agent_identity._guard.calls import process_facts
-from agent_identity._guard.judging.call_facts import RESOURCES
+from agent_identity._guard.judging.record_builder import RESOURCES
 from agent_identity._identity.common.ids import is_digest
 from agent_identity._identity.trust.certificates import trusted_certificate
 from agent_identity._ledger.beginning import Beginning

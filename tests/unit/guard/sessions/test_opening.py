@@ -457,7 +457,7 @@ def test_a_block_left_in_another_context_disturbs_nothing(world: Any, caplog: py
 def test_an_attachment_is_released_once() -> None:
     """Releasing twice, or where nothing was attached, changes nothing."""
     before = otel.get_current()
-    attachment = Attachment(otel.set_value("a-key", "a-value"))
+    attachment = Attachment(otel.set_value("a-key", "a-value")).attach()
     assert otel.get_value("a-key") == "a-value"
     attachment.release()
     attachment.release()

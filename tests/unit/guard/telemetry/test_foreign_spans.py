@@ -496,7 +496,7 @@ def test_spans_that_are_not_sampled_are_not_borrowed(opened: Callable[..., World
     """A sampler that is off makes spans that keep nothing; the ledger has the call."""
     world = opened(telemetry=Telemetry(tracer_provider=TracerProvider(sampler=ALWAYS_OFF)))
     find = finder(world)
-    with world.task(SCOPE), world.enforcer._enforcement.spans._current().start_as_current_span("execute_tool find"):
+    with world.task(SCOPE), world.enforcer._enforcement.spans._tracer.start_as_current_span("execute_tool find"):
         find("a")
     assert world.outcomes() == ["success"]
 

@@ -55,7 +55,8 @@ def full() -> GrantUsage:
     use.begin("b")
     for number, (tool, at) in enumerate((("pay", 30), ("refund", 10), ("read", 50))):
         use.allow(tool, at, Call(use.grant, tool, None, str(number), "b", number))
-        use.count(concluded=number == 1)
+        use.outcomes += number == 1
+        use.intents += number != 1
     use.finish(counts("9" * 30, "8" * 30), Place("end", "b", 9))
     use.finish(counts("1", "2"), Place("late", "c", 3), partial=True)
     return use

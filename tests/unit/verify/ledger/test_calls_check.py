@@ -12,7 +12,7 @@ from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._record.parts import Counts, RecoveredStream
 from agent_identity._verify.ledger import _calls_check as calls_check
-from agent_identity._verify.ledger._calls_check import Call, Calls, OpenIntents
+from agent_identity._verify.ledger._calls_check import Call, Calls
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.store.spill_store import spilled
 
@@ -63,6 +63,7 @@ def use_of(grant: str = "g") -> Any:
     """Return the use of a grant."""
     use: Any = Noted()
     use.grant = grant
+    use.intents = use.outcomes = 0
     return use
 
 
@@ -269,12 +270,13 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     use = use_of()
     reading = Reading(use).intent("i", seq=3)
     call = Call(LEAF, "pay", DIGESTS["a"], id_of("i"), STREAM, 3, ("allow", "allow", "enforce", None), mode="enforce")
-    assert use.said[:2] == [("count", ("concluded", False)), ("allow", "pay", 70, call)]
+    assert use.said == [("allow", "pay", 70, call)]
+    assert (use.intents, use.outcomes) == (1, 0)
     use.said.clear()
     blocked = {**ALLOW, "effect": "block"}
     reading.outcome("o", None, "denied", decision=blocked)
-    assert [name for name, *_ in use.said] == ["count"]
-    assert use.said[0] == ("count", ("concluded", True))
+    assert use.said == []
+    assert (use.intents, use.outcomes) == (1, 1)
     reading = Reading().intent("i", seq=3)
     problems = [(p.code, p.message, name_of(p.record), p.seq) for p in reading.findings.report().findings]
     assert (problems, reading.failed) == ([("allowed_without_task", OUTSIDE, "i", 3)], {6})
@@ -295,7 +297,8 @@ def test_a_call_that_a_person_approved_is_held_against_approvals() -> None:
     ((name, record, place, _),) = approvals.said
     assert (name, place) == ("take", Place(id_of("j"), STREAM, 5))
     assert record.id == id_of("j")  # type: ignore[attr-defined]
-    assert {"count", "allow"} <= {name for name, *_ in use.said}
+    assert "allow" in {name for name, *_ in use.said}
+    assert use.intents == 2
 
 
 def test_tasks_tell_of_their_grants_openings_and_ends() -> None:
@@ -353,7 +356,7 @@ def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPa
     for number in (0, 6, 3):
         reading.outcome(f"o{number}", f"i{number}", seq=8)
     reading.outcome("o1", "i1", tool="read", seq=9)
-    assert [name_of(call.id) for call in reading.calls._open] == ["i2", "i4", "i5"]
+    assert [name_of(call.id) for call in reading.calls._open.values()] == ["i2", "i4", "i5"]
     reading.calls.end_of_stream()
     reading.calls.finish()
     assert [(code, record) for code, _, record, _ in reading.found] == [
@@ -366,15 +369,15 @@ def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPa
 def test_of_two_intents_with_one_id_the_later_one_waits(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the place of the earlier one, wherever they are."""
     monkeypatch.setattr(calls_check, "_NEAR_INTENTS", near)
-    waiting = OpenIntents()
+    waiting = Reading().calls
     calls = [Call(None, "pay", None, f"i{number}", STREAM, number) for number in (5, 1, 4, 2, 3)]
     for call in calls:
-        waiting.put(call)
+        waiting._keep(waiting._open, call)
     again = structs.replace(calls[0], seq=99)
-    waiting.put(again)
-    assert list(waiting) == [again, *calls[1:]]
-    assert (waiting.pop("i1"), waiting.pop("i1")) == (calls[1], None)
-    assert list(waiting) == [again, *calls[2:]]
+    waiting._keep(waiting._open, again)
+    assert list(waiting._open.values()) == [again, *calls[1:]]
+    assert (waiting._open.pop(b"i1"), waiting._open.pop(b"i1")) == (calls[1], None)
+    assert list(waiting._open.values()) == [again, *calls[2:]]
 
 
 def test_two_intents_with_one_id_that_wait_are_found() -> None:

@@ -17,7 +17,7 @@ from record_writing import append_record
 from agent_identity import Agent, Human, Report, Scope, Service, Verifier
 from agent_identity._authority.grants.grants import Chain, issue
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
-from agent_identity._guard.judging.call_facts import RESOURCES
+from agent_identity._guard.judging.record_builder import RESOURCES
 from agent_identity._identity.common.encoding import b64url_decode, digest_of
 from agent_identity._identity.common.ids import uuid_of
 from agent_identity._ledger.excerpt import excerpt_lines, excerpt_of

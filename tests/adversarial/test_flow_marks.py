@@ -35,7 +35,7 @@ from agent_identity.adapters import Call, CallRequest, DeclaredFlow
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.audit import story
 from agent_identity.cli import main
-from agent_identity.cli.operate.doctor_policy import examine_policies
+from agent_identity.cli.operate.doctor_flow import examine_policies
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
 from agent_identity.inspection import Label
 from agent_identity.options import Durability, Ledger, Telemetry

@@ -19,11 +19,15 @@ from agent_identity._reports.answers.facts import CallFact, Fact, PolicyFact, Re
 from agent_identity._reports.answers.incident_report import IncidentQuestion
 from agent_identity._reports.answers.reading import Distributor, Reading, read
 from agent_identity._reports.answers.report_frame import SourceFrame
-from agent_identity._reports.controls import _signal_collecting as signal_collecting
-from agent_identity._reports.controls._signal_collecting import SignalCollector
+from agent_identity._reports.controls import controls_report
 from agent_identity._reports.controls._signals import QUERIES, SIGNALS, Signals
 from agent_identity._reports.controls.control_rows import ControlRow, standard_tables
-from agent_identity._reports.controls.controls_report import ControlsQuestion, ControlsReport, RowResult
+from agent_identity._reports.controls.controls_report import (
+    ControlsQuestion,
+    ControlsReport,
+    RowResult,
+    SignalCollector,
+)
 from agent_identity._verify.report.report import Signature
 from agent_identity.answers import Evidence, Seed, controls, overview
 from agent_identity.approvals import Approval
@@ -516,7 +520,7 @@ def test_names_beyond_the_room_are_counted(
     pass_: tuple[Sequence[Fact], Reading], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded: what has no room is counted, and said."""
-    monkeypatch.setattr(signal_collecting, "_MAX_NAMES", 1)
+    monkeypatch.setattr(controls_report, "_MAX_NAMES", 1)
     facts, _ = pass_
     collector = SignalCollector()
     for fact in facts:

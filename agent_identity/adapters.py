@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._authority.stores.forks import renewed_in_children
-    from agent_identity._common.typed_calls import typed_calls
     from agent_identity._directory.adapting.prompts import Part, account, is_accounted, join_prompt, resume_run
     from agent_identity._directory.adapting.tool_guards import Acting, Declared, Prompt, ToolCall, ToolGuards, shown
     from agent_identity._directory.inventory.pinned_servers import Definition, Observation
@@ -44,7 +43,6 @@ else:
         __name__,
         {
             "agent_identity._authority.stores.forks": ("renewed_in_children",),
-            "agent_identity._common.typed_calls": ("typed_calls",),
             "agent_identity._directory.adapting.prompts": (
                 "Part",
                 "account",
@@ -133,5 +131,4 @@ __all__ = [
     "task_in",
     "tool_name",
     "traceparent",
-    "typed_calls",
 ]

@@ -46,7 +46,7 @@ PUBLIC = {
     "Prompt Shown ToolCall ToolGuards account bind_stream check_id check_task claims_from dressed "
     "error_type failure form_bytes guard_failed guard_of guarded is_accounted join_prompt nature_of off_loop "
     "read_public_file read_thread refusal renewed_in_children resume_run resumed run_began safe_message "
-    "saw_calls shown task_in tool_name traceparent typed_calls",
+    "saw_calls shown task_in tool_name traceparent",
     "answers": "Evidence Seed controls coverage data incident inventory overview plain scope",
     "approvals": "Answer Approval ApprovalRequest Approvers ask_in_the_terminal",
     "audit": "Executor TimestampFolder disclose export export_tables named_queries prove prove_growth query_tables "

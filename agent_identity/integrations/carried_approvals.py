@@ -9,7 +9,13 @@ from agent_identity import Enforcer, Human
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["carried_approval", "request_from", "rulings"]
+__all__ = ["APPROVAL", "RULING", "carried_approval", "request_from", "rulings"]
+
+APPROVAL: Final = "agent_identity_approval"
+"""The member with the request, or the answer to it, in what a framework carries."""
+
+RULING: Final = "agent_identity_ruling"
+"""The member with the ruling, where a framework keeps the request beside it."""
 
 _A_WEEK: Final = timedelta(days=7)
 _Id = TypeVar("_Id", bound=Hashable)

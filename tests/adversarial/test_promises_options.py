@@ -189,7 +189,7 @@ NOT_CALLED = frozenset(
     {
         *("AgentIdentityError", "ConfigurationError", "Denied", "EvidenceError"),  # Raised by us.
         *("Effect", "Inspector", "Policy", "Constraint", "StateStore", "JwtSigner", "TokenSource", "Transport"),
-        *("Rehearse",),  # Words and protocols, which nobody calls.
+        *("Rehearse", "Restores", "Returns", "Touches"),  # Words and protocols, which nobody calls.
         *(
             "Grant",
             "Report",

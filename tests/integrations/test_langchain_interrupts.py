@@ -1,6 +1,7 @@
 """A person decides between two runs of a graph: approvals by interrupt, and calls that are made again."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from langgraph.types import Command, interrupt
 
 from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._ledger.reader import open_ledger
+from agent_identity.approvals import Approval, Approvers
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
 from agent_identity.integrations.langchain.protection import protect
@@ -338,3 +340,12 @@ def test_other_interrupts_and_altered_requests_are_told_apart(desk: Any) -> None
         answer([type(found)(value={"agent_identity_approval": changed}, id="x")], desk.enforcer, by=BOB)
     with pytest.raises(TypeError, match="approvers is timedelta; give Approvers; write"):
         approval_by_interrupt(timedelta(days=31))  # type: ignore[arg-type]
+
+
+def test_a_request_that_leaves_lives_for_a_week_unless_its_approvers_say_otherwise() -> None:
+    """Nothing else of them changes; one that stays here lives for fifteen minutes."""
+    hour, named = timedelta(hours=1), Approvers(people=(BOB,), roles=("finance",), owners_may_approve=True)
+    assert approval_by_interrupt().ttl == timedelta(days=7)
+    assert approval_by_interrupt(Approvers(ttl=hour)).ttl == hour
+    assert approval_by_interrupt(named).approvers == replace(named, ttl=timedelta(days=7))
+    assert (Approval(approvers=named).ttl, named.ttl) == (timedelta(minutes=15), None)

@@ -5,12 +5,12 @@ application runs only after chain, audience, proof and body have been checked.
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, final
 
 from agent_identity import Agent, Enforcer
-from agent_identity.adapters import Opening, check_id, typed_calls
+from agent_identity.adapters import Opening, check_id
 from agent_identity.delegation import Presentation
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
 from agent_identity.identity import Signer
@@ -29,6 +29,13 @@ __all__ = ["Arriving", "Gate", "RequestAdmission"]
 _MAX_BODY: Final = 1 << 20
 _LOG: Final = logging.getLogger("agent_identity")
 _LARGEST: Final = 1 << 31
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("audience", "base_url"), (str,)),
+    "agent": (Agent, type(None)),
+    "required": (bool,),
+    "max_body": (int,),
+    "purpose": (str, type(None)),
+}
 
 
 class Arriving(NamedTuple):
@@ -47,7 +54,6 @@ class Arriving(NamedTuple):
     headers: tuple[tuple[str, str], ...]
 
 
-@typed_calls("__init__")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
@@ -80,6 +86,7 @@ class Gate:
     exempt: Collection[str] = ()
 
     def __post_init__(self) -> None:
+        self._check_types()
         object.__setattr__(self, "exempt", tuple(self.exempt))
         if not all(type(path) is str and path.startswith("/") for path in self.exempt):
             raise ConfigurationError("a path in exempt does not begin with '/'; give whole paths, such as '/healthz'")
@@ -90,6 +97,16 @@ class Gate:
             raise ConfigurationError(f"bad audience or base_url: {error}") from None
         if "?" in self.base_url or "#" in self.base_url or not 0 <= self.max_body <= _LARGEST:
             raise ConfigurationError("base_url has a query, or max_body is out of range; use 0 bytes to 2 GiB")
+
+    def _check_types(self) -> None:
+        for name, kinds in _KINDS.items():
+            value: object = getattr(self, name)
+            if type(value) not in kinds:
+                raise TypeError(f"{name} is {type(value).__name__}; give {kinds[0].__name__}")
+        if self.holder is not None and not (hasattr(self.holder, "public_key") and hasattr(self.holder, "sign")):
+            raise TypeError(f"holder is {type(self.holder).__name__}; give Signer")
+        if isinstance(self.exempt, str | bytes):
+            raise TypeError("exempt is one string; give a list of paths")
 
 
 @final

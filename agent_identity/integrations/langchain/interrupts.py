@@ -4,11 +4,11 @@ Needs LangGraph, which comes with the ``langchain`` distribution.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import cast
 
 from agent_identity import Enforcer, Human
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
-from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
+from agent_identity.integrations.carried_approvals import APPROVAL, carried_approval, request_from, rulings
 
 try:
     from langgraph.errors import GraphInterrupt
@@ -19,8 +19,6 @@ except ModuleNotFoundError as error:
     raise ImportError("langgraph is not installed; pip install langgraph") from error
 
 __all__ = ["answer", "approval_by_interrupt", "requests_of"]
-
-_KEY: Final = "agent_identity_approval"
 
 
 def approval_by_interrupt(approvers: Approvers = Approvers()) -> Approval:
@@ -45,8 +43,8 @@ def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
     requests: dict[str, ApprovalRequest] = {}
     for one in interrupts:
         value = cast("object", one.value)
-        if isinstance(value, Mapping) and _KEY in value:
-            requests[one.id] = request_from(cast("Mapping[str, object]", value)[_KEY])
+        if isinstance(value, Mapping) and APPROVAL in value:
+            requests[one.id] = request_from(cast("Mapping[str, object]", value)[APPROVAL])
     return requests
 
 
@@ -82,4 +80,4 @@ def answer(
 
 
 def _ask(request: ApprovalRequest) -> str:
-    return cast("str", interrupt({_KEY: request.to_dict()}))
+    return cast("str", interrupt({APPROVAL: request.to_dict()}))

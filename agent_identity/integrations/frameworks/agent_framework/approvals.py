@@ -1,20 +1,16 @@
 """Approval by requests of Microsoft Agent Framework: the run stops, and a later one brings the ruling of a person."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from agent_framework import Content, Message
 
 from agent_identity import Enforcer, Human
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import Denied
-from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
+from agent_identity.integrations.carried_approvals import APPROVAL, RULING, carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.agent_framework.tools import SuspendedError, current_call
 
 __all__ = ["answer", "approval_by_request", "requests_of"]
-
-_REQUEST: Final = "agent_identity_approval"
-_RULING: Final = "agent_identity_ruling"
 
 
 def approval_by_request(approvers: Approvers = Approvers()) -> Approval:
@@ -41,7 +37,7 @@ def requests_of(contents: Iterable[Content]) -> dict[str, ApprovalRequest]:
     """
     requests = dict[str, ApprovalRequest]()
     for content in contents:
-        carried: object = (content.additional_properties or {}).get(_REQUEST)
+        carried: object = (content.additional_properties or {}).get(APPROVAL)
         if content.type == "function_approval_request" and content.id is not None and carried is not None:
             requests[content.id] = request_from(carried)
     return requests
@@ -77,7 +73,7 @@ def answer(
     answers = list[Content]()
     for name, ruling in given.items():
         approved = asked[name].to_function_approval_response(approved=True)
-        approved.additional_properties = {_RULING: ruling}
+        approved.additional_properties = {RULING: ruling}
         answers.append(approved)
     return Message("user", answers)
 
@@ -94,7 +90,7 @@ def _ask(request: ApprovalRequest) -> str:
         raise Denied("no function of an agent runs here; use another channel for this tool", code="route_unavailable")
     response: object = context.metadata.get("approval_response")
     if response is None:
-        raise SuspendedError({_REQUEST: request.to_dict()})
+        raise SuspendedError({APPROVAL: request.to_dict()})
     carried: object = getattr(response, "additional_properties", None)
-    ruling: object = carried.get(_RULING) if isinstance(carried, Mapping) else None
+    ruling: object = carried.get(RULING) if isinstance(carried, Mapping) else None
     return ruling if isinstance(ruling, str) else ""  # What nobody has signed is refused as forged.

@@ -9,14 +9,12 @@ from google.genai import types
 from agent_identity import Enforcer, Human
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import Denied
-from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
+from agent_identity.integrations.carried_approvals import APPROVAL, RULING, carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.google_adk.tools import SuspendedError, current_call
 
 __all__ = ["answer", "approval_by_confirmation", "requests_of"]
 
 _CONFIRMATION: Final = "adk_request_confirmation"
-_REQUEST: Final = "agent_identity_approval"
-_RULING: Final = "agent_identity_ruling"
 
 
 def approval_by_confirmation(approvers: Approvers = Approvers()) -> Approval:
@@ -45,8 +43,8 @@ def requests_of(events: Iterable[Event]) -> dict[str, ApprovalRequest]:
     requests = dict[str, ApprovalRequest]()
     for call in (call for event in events for call in event.get_function_calls()):
         payload = _payload(call.args) if call.name == _CONFIRMATION else None
-        if call.id is not None and payload is not None and _REQUEST in payload:
-            requests[call.id] = request_from(payload[_REQUEST])
+        if call.id is not None and payload is not None and APPROVAL in payload:
+            requests[call.id] = request_from(payload[APPROVAL])
     return requests
 
 
@@ -77,7 +75,7 @@ def answer(
     given = rulings(enforcer, requests_of(events), by=by, reject=reject, reason=reason, missing=missing)
     parts = list[types.Part]()
     for name, ruling in given.items():
-        response = {"confirmed": not reject, "payload": {_RULING: ruling}}
+        response = {"confirmed": not reject, "payload": {RULING: ruling}}
         parts.append(
             types.Part(function_response=types.FunctionResponse(id=name, name=_CONFIRMATION, response=response))
         )
@@ -97,10 +95,10 @@ def _ask(request: ApprovalRequest) -> str:
     confirmation = context.tool_confirmation
     if confirmation is not None:
         payload: object = confirmation.payload
-        ruling = cast("Mapping[str, object]", payload).get(_RULING) if isinstance(payload, Mapping) else None
+        ruling = cast("Mapping[str, object]", payload).get(RULING) if isinstance(payload, Mapping) else None
         return ruling if isinstance(ruling, str) else ""  # What nobody has signed is refused as forged.
     context.request_confirmation(
-        hint=f"{request.tool} waits for the approval of a person", payload={_REQUEST: request.to_dict()}
+        hint=f"{request.tool} waits for the approval of a person", payload={APPROVAL: request.to_dict()}
     )
     context.actions.skip_summarization = True  # Otherwise the app asks the model again, and it calls the tool again.
     raise SuspendedError({"error": f"{request.tool} waits for the approval of a person"})

@@ -9,12 +9,11 @@ from workflows.runtime.types.results import StepWorkerStateContextVar, WaitingFo
 from agent_identity import Enforcer, Human, canonical
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
+from agent_identity.integrations.carried_approvals import APPROVAL, carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import running
 
 __all__ = ["answer", "approval_by_event", "requests_of"]
 
-_KEY: Final = "agent_identity_approval"
 _WAITER: Final = "agent_identity_waiter"
 
 
@@ -39,7 +38,7 @@ def requests_of(event: InputRequiredEvent) -> tuple[ApprovalRequest, ...]:
     Raises:
         ConfigurationError: The request is malformed.
     """
-    request = event.get(_KEY)
+    request = event.get(APPROVAL)
     return () if request is None else (request_from(request),)
 
 
@@ -81,7 +80,7 @@ async def _ask(request: ApprovalRequest) -> str:
     # The step begins again for the answer, maybe in another task: the waiter has the name of what is asked.
     asked = canonical.encode({"tool": request.tool, "arguments": dict(request.arguments), "item": _work_item()})
     waiter = f"agent_identity:{hashlib.sha256(asked).hexdigest()}"
-    asking = InputRequiredEvent(**{_KEY: request.to_dict(), _WAITER: waiter})
+    asking = InputRequiredEvent(**{APPROVAL: request.to_dict(), _WAITER: waiter})
     event = await context.wait_for_event(
         HumanResponseEvent, waiter_event=asking, waiter_id=waiter, requirements={_WAITER: waiter}, timeout=None
     )

@@ -1,18 +1,16 @@
 """Approvals by the deferred tools of Pydantic AI: the run ends, and whoever resumes it brings the ruling."""
 
-from typing import Final, cast
+from typing import cast
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults
 from pydantic_ai.exceptions import ApprovalRequired
 
 from agent_identity import Enforcer, Human
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
-from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
+from agent_identity.integrations.carried_approvals import APPROVAL, carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.pydantic_ai.calls import running
 
 __all__ = ["answer", "approval_by_deferral", "requests_of"]
-
-_KEY: Final = "agent_identity_approval"
 
 
 def approval_by_deferral(approvers: Approvers = Approvers()) -> Approval:
@@ -37,7 +35,9 @@ def requests_of(deferred: DeferredToolRequests) -> dict[str, ApprovalRequest]:
     Raises:
         ConfigurationError: A request is malformed.
     """
-    return {name: request_from(metadata[_KEY]) for name, metadata in deferred.metadata.items() if _KEY in metadata}
+    return {
+        name: request_from(metadata[APPROVAL]) for name, metadata in deferred.metadata.items() if APPROVAL in metadata
+    }
 
 
 def answer(
@@ -69,14 +69,14 @@ def answer(
     results = DeferredToolResults()
     for name, ruling in given.items():
         results.approvals[name] = True  # The guard reads the ruling, also one that rejects.
-        results.metadata[name] = {_KEY: ruling}
+        results.metadata[name] = {APPROVAL: ruling}
     return results
 
 
 def _ask(request: ApprovalRequest) -> str:
     ctx = running.get()
     metadata = cast("object", None if ctx is None else ctx.tool_call_metadata)
-    ruling = cast("dict[str, object]", metadata).get(_KEY) if isinstance(metadata, dict) else None
+    ruling = cast("dict[str, object]", metadata).get(APPROVAL) if isinstance(metadata, dict) else None
     if isinstance(ruling, str):
         return ruling
-    raise ApprovalRequired({_KEY: request.to_dict()})
+    raise ApprovalRequired({APPROVAL: request.to_dict()})

@@ -1,21 +1,19 @@
 """Approval by interrupts of Strands Agents: the run stops, and a later one brings the ruling of a person."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from strands.interrupt import Interrupt, InterruptException
 
 from agent_identity import Enforcer, Human
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
-from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
+from agent_identity.integrations.carried_approvals import APPROVAL, carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.strands.calls import INTERRUPTING
 
 if TYPE_CHECKING:
     from strands.types.interrupt import InterruptResponseContent
 
 __all__ = ["answer", "approval_by_interrupt", "requests_of"]
-
-_KEY: Final = "agent_identity_approval"
 
 
 def approval_by_interrupt(approvers: Approvers = Approvers()) -> Approval:
@@ -42,8 +40,8 @@ def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
     """
     requests: dict[str, ApprovalRequest] = {}
     for one in interrupts:
-        if isinstance(one.reason, Mapping) and _KEY in one.reason:
-            requests[one.id] = request_from(cast("Mapping[str, object]", one.reason)[_KEY])
+        if isinstance(one.reason, Mapping) and APPROVAL in one.reason:
+            requests[one.id] = request_from(cast("Mapping[str, object]", one.reason)[APPROVAL])
     return requests
 
 
@@ -71,4 +69,4 @@ def answer(
 
 
 def _ask(request: ApprovalRequest) -> str:
-    return cast("str", INTERRUPTING.get()(_KEY, {_KEY: request.to_dict()}))
+    return cast("str", INTERRUPTING.get()(APPROVAL, {APPROVAL: request.to_dict()}))

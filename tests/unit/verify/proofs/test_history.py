@@ -372,7 +372,7 @@ def test_a_process_that_died_is_recovered(history: History) -> None:
             shutil.copytree(history.path, dead.path)  # As a process leaves it that dies now.
     with (dead.path / "ledger" / stream / "entries.jsonl").open("ab") as file:
         file.write(b'{"mac":"00')
-    dead.open(ids=RandomIds()).close()
+    dead.open(sources=Sources(clock=dead.clock, ids=RandomIds())).close()
     (recovered,) = dead.of("recovered")
     (intent,) = [record.id for record in dead.of("intent") if record.stream.id == stream]
     assert recovered.recovered.open == (intent,)

@@ -71,7 +71,7 @@ def test_a_call_that_names_an_approval_that_is_nowhere_is_a_contradiction(
 ) -> None:
     """As if the enforcement point had let it run without one."""
 
-    def forget(_self: object, call: Any, _desk: object, held: Any) -> None:
+    def forget(_self: object, call: Any, _desk: object, held: Any, **_: object) -> None:
         call.approval = held.ruling.id
 
     monkeypatch.setattr(Approvals, "take_up", forget)
@@ -84,7 +84,7 @@ def test_a_call_that_had_to_be_approved_and_names_no_approval_is_a_contradiction
 ) -> None:
     """The second is found as the first is, although it looks like it."""
 
-    def forget(_self: object, call: Any, _desk: object, _held: object) -> None:
+    def forget(_self: object, call: Any, _desk: object, _held: object, **_: object) -> None:
         call.approval = None
 
     monkeypatch.setattr(Approvals, "take_up", forget)

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
     from agent_identity._authority.stores.forks import renewed_in_children
     from agent_identity._directory.adapting.prompts import Part, account, is_accounted, join_prompt, resume_run
     from agent_identity._directory.adapting.tool_guards import Acting, Declared, Prompt, ToolCall, ToolGuards, shown
-    from agent_identity._directory.inventory.pinned_servers import (
-        Definition,
-        Observation,
-        PinnedServer,
-        entry_name,
-        place_of,
-    )
+    from agent_identity._directory.inventory.pinned_servers import Definition, Observation
     from agent_identity._guard.calls.arguments import Binder, form_bytes
     from agent_identity._guard.calls.call import Call, CallRequest, Shown
     from agent_identity._guard.common.failures import error_type, failure, refusal, safe_message
@@ -39,7 +33,6 @@ if TYPE_CHECKING:
     from agent_identity._guard.tasks.task_context import resumed, task_in
     from agent_identity._guard.tasks.trace_context import traceparent
     from agent_identity._guard.tasks.turns import read_thread, run_began, saw_calls
-    from agent_identity._identity.common.encoding import digest_of
     from agent_identity._identity.common.names import check_id
     from agent_identity._identity.common.private_files import read_public_file
     from agent_identity._identity.common.tool_names import tool_name
@@ -65,13 +58,7 @@ else:
                 "ToolGuards",
                 "shown",
             ),
-            "agent_identity._directory.inventory.pinned_servers": (
-                "Definition",
-                "Observation",
-                "PinnedServer",
-                "entry_name",
-                "place_of",
-            ),
+            "agent_identity._directory.inventory.pinned_servers": ("Definition", "Observation"),
             "agent_identity._guard.calls.arguments": ("Binder", "form_bytes"),
             "agent_identity._guard.calls.call": ("Call", "CallRequest", "Shown"),
             "agent_identity._guard.common.failures": ("error_type", "failure", "refusal", "safe_message"),
@@ -87,7 +74,6 @@ else:
             "agent_identity._guard.tasks.task_context": ("resumed", "task_in"),
             "agent_identity._guard.tasks.trace_context": ("traceparent",),
             "agent_identity._guard.tasks.turns": ("read_thread", "run_began", "saw_calls"),
-            "agent_identity._identity.common.encoding": ("digest_of",),
             "agent_identity._identity.common.names": ("check_id",),
             "agent_identity._identity.common.private_files": ("read_public_file",),
             "agent_identity._identity.common.tool_names": ("tool_name",),
@@ -106,7 +92,6 @@ __all__ = [
     "Observation",
     "Opening",
     "Part",
-    "PinnedServer",
     "Prompt",
     "Shown",
     "ToolCall",
@@ -116,9 +101,7 @@ __all__ = [
     "check_id",
     "check_task",
     "claims_from",
-    "digest_of",
     "dressed",
-    "entry_name",
     "error_type",
     "failure",
     "form_bytes",
@@ -128,7 +111,6 @@ __all__ = [
     "join_prompt",
     "nature_of",
     "off_loop",
-    "place_of",
     "read_public_file",
     "read_thread",
     "refusal",

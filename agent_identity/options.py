@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from agent_identity._ledger.segments import Segments
     from agent_identity._policy.decision.resources import Touches
     from agent_identity._record.digests import DigestKeys
-    from agent_identity._record.pseudonyms import Pseudonyms
 else:
     from agent_identity._common.lazy import lazily
 
@@ -33,7 +32,6 @@ else:
             "agent_identity._ledger.segments": ("Segments",),
             "agent_identity._policy.decision.resources": ("Touches",),
             "agent_identity._record.digests": ("DigestKeys",),
-            "agent_identity._record.pseudonyms": ("Pseudonyms",),
         },
     )
 
@@ -42,7 +40,6 @@ __all__ = [
     "Durability",
     "Ledger",
     "Privacy",
-    "Pseudonyms",
     "Restores",
     "Returns",
     "Segments",

@@ -11,13 +11,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import check_record
 
-from agent_identity import Enforcer
+from agent_identity import Agent, Enforcer, Human
 from agent_identity._guard.sessions.opening import Opening
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.canonical import decode_record
-from agent_identity.identity import Agent, Human
+from agent_identity._record.schema import Detail
 from agent_identity.options import Telemetry
-from agent_identity.records import Detail, read_lines
+from agent_identity.records import read_lines
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")

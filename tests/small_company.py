@@ -7,16 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
 from agent_identity._record.parts import replaced
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, Service
 from agent_identity.options import Telemetry
-from agent_identity.policy import Effect, Rule, RuleSet, Touch
+from agent_identity.policy import Touch
 from agent_identity.records import Intent, Outcome
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -18,6 +18,9 @@ COMPLEXITY = 10
 PARAMETERS = 6
 ANY_PER_THOUSAND = 5
 ROOT_NAMES = 24
+PUBLIC_NAMES = 250
+"""Names of the root, of all public modules, and of ``testing``, together."""
+
 ERROR_CLASSES = 18
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -27,6 +30,8 @@ _BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHand
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 _WAIVER = re.compile(r"#\s*budget:\s*\S")
 _ANY = re.compile(r"(?<![\w.])(?:typing\.|t\.)?Any\b")
+_TESTING = "testing/__init__.py"
+_HOOKS = frozenset({"pytest_plugin.py"})  # Its names are for pytest alone.
 _PUBLIC_MAGIC = {"__init__", "__new__", "__call__", "__enter__", "__aenter__"}
 
 
@@ -131,6 +136,9 @@ def _surface(package: Path, sources: list[Source]) -> Iterator[Measure]:
     yield Measure("Any per 1,000 code lines", round(1000 * names / max(code, 1), 1), ANY_PER_THOUSAND, package.name)
     root = next(source for source in sources if source.path == package / "__init__.py")
     yield Measure("names at the root", len(_exported(root.tree)), ROOT_NAMES, f"{package.name}/__init__.py")
+    faces = [s for s in sources if s.path.parent == package and s.path.name not in _HOOKS]
+    faces += [s for s in sources if s.path == package / _TESTING]
+    yield Measure("names of public modules", sum(len(_exported(s.tree)) for s in faces), PUBLIC_NAMES, package.name)
     errors = next(source for source in sources if source.path == package / "errors.py")
     classes = sum(isinstance(node, ast.ClassDef) for node in errors.tree.body)
     yield Measure("classes of errors", classes, ERROR_CLASSES, f"{package.name}/errors.py")

@@ -1,6 +1,7 @@
 """Write the table of commands into the documentation, or check that it is still that of the command line.
 
-Run as ``python tools/cli_help.py [--check]``. Each command has the line that its ``--help`` begins with.
+Run as ``python tools/cli_help.py [--check]``. Each command has the line that its ``--help`` begins with, and the names
+of its actions, which its ``--help`` explains.
 """
 
 import sys
@@ -22,14 +23,12 @@ def page() -> str:
 def _rows() -> Iterator[str]:
     for group, commands in GROUPS.items():
         yield f"| **{group}** | |"
-        for command in commands:
-            yield _row(command)
-            yield from (_row(action, command.name) for action in command.actions)
+        yield from (_row(command) for command in commands)
 
 
-def _row(command: Command, *of: str) -> str:
-    name = " ".join((*of, command.name))
-    return f"| `{name}` | {command.help.replace('|', chr(92) + '|')} |"
+def _row(command: Command) -> str:
+    actions = ", ".join(f"`{action.name}`" for action in command.actions)
+    return f"| `{command.name}` | {command.help.replace('|', chr(92) + '|')}{actions and f': {actions}'} |"
 
 
 def main(*, check: bool) -> int:

@@ -45,6 +45,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "mcp": ("integrations.mcp",),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "msgspec": (
+        "_scan._tables",
         *("_reports.answers", "_verify.ledger._calls_check", "_record", "_ledger", "_spans", "_identity.trust._file"),
         *("_verify.grants.approvals_check", "_verify.store.spill_store"),  # Records wait in a file.
         # Made for each call.
@@ -57,6 +58,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "opentelemetry.proto": ("_directory.export", "_spans._otlp_protobuf"),
     "orjson": (
         "canonical",
+        "_identity.common.record_bytes",
         "_record",
         "_ledger",
         "_spans",

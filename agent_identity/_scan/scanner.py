@@ -68,7 +68,7 @@ class Client:
 
 
 class _Table(TypedDict):
-    clients: list[dict[str, object]]
+    clients: list[Client]
 
 
 class _Packages(TypedDict):
@@ -327,7 +327,7 @@ def _agent(item: Item, tools: Mapping[_Agent, Collection[str]], states: Mapping[
 
 @cache
 def _clients() -> Sequence[tuple[Client, re.Pattern[str]]]:
-    rows = [Client(**cast("dict[str, str]", row)) for row in cast("_Table", read_table("clients.json"))["clients"]]
+    rows = read_table("clients.json", _Table)["clients"]
     return [(row, re.compile("|".join(map(_pattern, row.files)))) for row in rows]
 
 
@@ -534,7 +534,7 @@ def _card(file: str, text: str, document: JSON) -> Iterator[Item]:
 
 @cache
 def _packages() -> _Packages:
-    return cast("_Packages", read_table("packages.json"))
+    return read_table("packages.json", _Packages)
 
 
 def is_manifest(name: str) -> bool:

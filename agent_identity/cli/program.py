@@ -86,7 +86,7 @@ def _end(_number: int, _frame: object) -> Never:
 def _run(options: Namespace) -> tuple[int, str | None]:
     """Import and run the command; return its exit code, and the error message if it failed."""
     try:
-        code = loaded(cast("str", options.work))(options)
+        code = loaded(options.work)(options)
         sys.stdout.flush()
     except AgentIdentityError as error:
         return _NOT_DONE, _described(error)

@@ -14,7 +14,20 @@ from typing import cast
 import pytest
 from plain_records import error_type
 
-from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope, Verifier
+from agent_identity import (
+    Agent,
+    Decision,
+    Denied,
+    Effect,
+    Enforcer,
+    EvidenceError,
+    Human,
+    Request,
+    Rule,
+    RuleSet,
+    Scope,
+    Verifier,
+)
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._identity.common.ids import id_of
@@ -24,7 +37,6 @@ from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, ConfigurationError, PolicyBlocked
 from agent_identity.identity import SigningKey
 from agent_identity.limits import Limit
-from agent_identity.policy import Decision, Request
 from agent_identity.testing import FixedClock
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com", roles=("finance",))

@@ -18,18 +18,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import derive, issue
 from agent_identity._authority.stores.protocol import GRACE
 from agent_identity._directory.open import prepare
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.audit import story
-from agent_identity.canonical import decode_record
 from agent_identity.delegation import Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, Denied, TokenError
-from agent_identity.identity import Agent, Clock, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import Clock, RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http.binding import CHAIN, NEXT, PROOF, request_arguments
 from agent_identity.integrations.http.client import delegation_headers
 from agent_identity.integrations.http.wsgi import DelegationMiddleware

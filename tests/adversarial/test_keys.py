@@ -12,14 +12,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import append
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._authority.grants.grants import issue
 from agent_identity._directory.rotation import revoke, rotate
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.common.ids import uuid_of
-from agent_identity.audit import Report
+from agent_identity._identity.trust.entries import Purpose
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import Agent, Human, Purpose, SigningKey, TrustStore
+from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.options import Ledger, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 

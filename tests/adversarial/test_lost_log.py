@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from plain_records import append
 
+from agent_identity import Verifier
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.log import Head, loss_entry
 from agent_identity._storage.os_files import Files
-from agent_identity.audit import Verifier
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger

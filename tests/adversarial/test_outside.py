@@ -20,15 +20,14 @@ from typing import TypeVar
 
 import pytest
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity._directory.rotation import revoke
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._ledger.transparency.witness import Witness, WitnessState, request_for
 from agent_identity._storage.layout import Layout
-from agent_identity.audit import Report
 from agent_identity.cli.trust.witness import WitnessServer
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.options import Transparency
 
 from ..integrations.timestamp_authority import TimestampAuthority  # noqa: TID252  Tests are no package.

@@ -9,13 +9,12 @@ from typing import TextIO
 
 import pytest
 
-from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Decision, Denied, Effect, Human, Request, Rule, RuleSet, Scope
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Principal
 from agent_identity.limits import Limit
-from agent_identity.policy import Decision, Request
 
 BOB = Human("bob@example.com")
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", to="desk"))

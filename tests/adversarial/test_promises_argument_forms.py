@@ -28,14 +28,15 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from agent_identity import Effect, Human, Rule, RuleSet, Scope, Verifier
+from agent_identity import Decision, Effect, Finding, Human, Request, Rule, RuleSet, Scope, Verifier
+from agent_identity._constraints.literals import Constraint
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.audit import disclose
-from agent_identity.constraints import AnyOf, Constraint, Contains, Exact, NotOneOf, OneOf, Prefix, Range, Subset
+from agent_identity.constraints import AnyOf, Contains, Exact, NotOneOf, OneOf, Prefix, Range, Subset
 from agent_identity.errors import LimitExceeded, OutOfScope, PolicyBlocked
 from agent_identity.limits import Limit
 from agent_identity.options import Privacy
-from agent_identity.policy import Content, Decision, Finding, Request
+from agent_identity.policy import Content
 
 BOB = Human("bob@example.com")
 Held = TypeVar("Held")

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from watching import WATCHES, Watch, as_langgraph_dev, run, strictly, unwatched
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
+from agent_identity import Agent, Decision, Denied, Effect, Enforcer, Human, Request, Rule, RuleSet, Scope, Verifier
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.errors import EvidenceError, PolicyBlocked
 from agent_identity.limits import Limit
 from agent_identity.options import Durability, Segments
-from agent_identity.policy import Content, Decision, Request
+from agent_identity.policy import Content
 from agent_identity.state import SqliteState
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")

@@ -18,16 +18,15 @@ import pytest
 from opentelemetry import context as otel
 
 import agent_identity
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
+from agent_identity import Agent, Denied, Effect, Enforcer, Finding, Human, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity._guard.lifecycle.bound_streams import bind_stream
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.delegation import Peer
 from agent_identity.errors import AttenuationError, ConfigurationError, LimitExceeded
-from agent_identity.identity import Service
 from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
 from agent_identity.limits import Limit
-from agent_identity.policy import Content, Finding
+from agent_identity.policy import Content
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 CLERK = Agent("invoice-clerk", owner="finance@example.com")

@@ -14,8 +14,10 @@ import pytest
 
 from agent_identity import (
     Agent,
+    Decision,
     Effect,
     Enforcer,
+    Finding,
     Human,
     Rule,
     RuleSet,
@@ -87,7 +89,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "Enforcer.reinstate": Case(enforcer.reinstate, {"what": "agent", "name": "x"}, ("what", "name")),
         "Enforcer.bind": Case(enforcer.bind, {"function": lambda: None}),
         "Peer": Case(Peer, {"audience": "there"}),
-        "Decision": Case(policy.Decision, {"effect": Effect.ALLOW, "reason": "ok"}),
+        "Decision": Case(Decision, {"effect": Effect.ALLOW, "reason": "ok"}),
         "Touch": Case(policy.Touch, {"system": "file", "name": "x", "access": "read"}),
         "file_touches": Case(policy.file_touches, {"argument": "path", "access": "read"}, ("argument",)),
         "http_touches": Case(policy.http_touches, {"argument": "url"}, ("argument",)),
@@ -95,7 +97,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "sql_touches": Case(policy.sql_touches, {"argument": "q", "system": "sqlite", "dialect": "sqlite"}),
         "vector_touches": Case(policy.vector_touches, {"argument": "name", "system": "qdrant"}),
         "mail_touches": Case(policy.mail_touches, {"arguments": "to"}, ("arguments",)),
-        "Finding": Case(policy.Finding, {"category": "a", "inspector": "b"}),
+        "Finding": Case(Finding, {"category": "a", "inspector": "b"}),
         "Flow": Case(policy.Flow, {}),
         "All": Case(policy.All, {}),
         "Obligation": Case(policy.Obligation, {"action": "redact"}, ("action",)),

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Scope, Verifier
+from agent_identity import Report, Scope, Verifier
 from agent_identity._identity.common.ids import id_of
-from agent_identity.audit import Report, prove, story
+from agent_identity.audit import prove, story
 from agent_identity.cli import main, program
 from agent_identity.cli.terminal import signing
 from agent_identity.errors import ConfigurationError

@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Agent, Denied, Effect, Rule, RuleSet, Scope, Verifier
+from agent_identity import Agent, Denied, Effect, Human, Request, Rule, RuleSet, Scope, Verifier
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.audit import story
 from agent_identity.delegation import DelegationBundle
 from agent_identity.errors import TokenError
-from agent_identity.identity import Human
-from agent_identity.policy import Request
 from agent_identity.testing import FixedClock
 
 HELPER = Agent("helper", owner="it@example.com")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from plain_records import append
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import prune
 from agent_identity._ledger.prunable_prefix import _lines
@@ -26,7 +26,7 @@ from agent_identity._storage.os_files import Files
 from agent_identity.cli import main
 from agent_identity.delegation import DelegationBundle
 from agent_identity.errors import Denied, GrantExpired
-from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Durability, Ledger, Segments
 from agent_identity.testing import FixedClock, SequentialIds
 

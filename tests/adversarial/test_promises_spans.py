@@ -16,8 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
-from agent_identity import Denied, Human, Scope
-from agent_identity.audit import Verifier
+from agent_identity import Denied, Human, Scope, Verifier
 
 GRANT = "agent_identity.delegation.grant"
 

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 from plain_records import append
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pruned
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
 from agent_identity._storage.lines import stream_parts
-from agent_identity.audit import Report
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.options import Ledger
 
 OPEN = Scope("tool")

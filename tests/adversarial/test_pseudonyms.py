@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Request, Scope, Service, Verifier
 from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity.audit import story
 from agent_identity.cli import main
 from agent_identity.delegation import Peer
 from agent_identity.errors import Denied, OutOfScope, PolicyBlocked
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.options import Privacy, Pseudonyms
-from agent_identity.policy import Decision, Effect, Request
+from agent_identity.options import Privacy
 
 OPEN = Scope("tool")
 ALICE = Human("alice@example.com", issuer="https://id.example.com", roles=("payer",))

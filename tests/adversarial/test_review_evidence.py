@@ -14,13 +14,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from record_writing import facts_of
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import id_of
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._storage.lines import log_line, stream_line
-from agent_identity.audit import Report
-from agent_identity.identity import Agent, Human, TrustStore
+from agent_identity.identity import TrustStore
 from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock
 

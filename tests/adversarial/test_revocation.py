@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Agent, Enforcer, Human, Scope, Service, Verifier
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._identity.principals.principals import principal_from_claim
@@ -23,7 +23,6 @@ from agent_identity.approvals import Approval
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.options import Privacy
-from agent_identity.policy import Decision, Effect, Rule, RuleSet
 from agent_identity.state import Debit, MemoryState, SqliteState
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -204,8 +204,8 @@ def test_ac_17_an_ended_key_signs_no_list_that_stops_the_others(tmp_path: Path, 
 
 def test_ac_16_a_ruling_by_the_new_key_lets_a_running_process_go_on(tmp_path: Path, clock: FixedClock) -> None:
     """A ruling by the next issuer key counts in a process that runs since before."""
+    from agent_identity import Effect, Rule, RuleSet
     from agent_identity.approvals import Approval
-    from agent_identity.policy import Effect, Rule, RuleSet
 
     rules = RuleSet(Rule(Effect.ROUTE, tools="read", to="people"))
     place = tmp_path / "evidence"

@@ -11,16 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier, verify
 from agent_identity._guard.sessions.opening import Opening
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.common.ids import id_of
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
 from agent_identity._storage.lines import stream_line
-from agent_identity.audit import Report, verify
 from agent_identity.errors import Denied, VerificationError
-from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 

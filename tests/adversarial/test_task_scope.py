@@ -27,16 +27,15 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from plain_records import check_record
 
 import agent_identity
-from agent_identity import Scope, Verifier
+from agent_identity import Agent, Decision, Effect, Human, Request, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._guard.lifecycle.bound_streams import bind_stream
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
-from agent_identity.identity import Agent, Human, Service, SigningKey
-from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet
+from agent_identity.identity import SigningKey
 
 OPEN = Scope("tool")
 

@@ -9,35 +9,34 @@ from typing import Any
 import pytest
 from plain_records import append
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Human, Scope, Verifier
 from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._directory.open import open_directory
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.keys.jws import sign_compact
+from agent_identity._identity.trust.certificates import Presented
+from agent_identity._identity.trust.entries import Takeover
+from agent_identity._identity.trust.merge import check_successor
 from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pruned
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.log import unverified_checkpoint
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
-from agent_identity.audit import Verifier, prove
+from agent_identity.audit import prove
 from agent_identity.cli import main
 from agent_identity.delegation import Grants
 from agent_identity.errors import ConfigurationError, Denied, TokenError
 from agent_identity.identity import (
     Approver,
-    Cosigner,
     FileVersion,
-    Human,
-    Presented,
     RandomIds,
     SigningKey,
-    Takeover,
     TrustedKey,
     TrustStore,
     Witnesses,
     certified,
-    check_successor,
     merged,
     signed_trust,
 )

@@ -14,49 +14,47 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from plain_records import append
 from record_writing import streams_begin
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Service, Verifier, records
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._directory.open import open_directory, prepare
 from agent_identity._directory.rotation import rotate
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.keys.cosigners import Cosigner
+from agent_identity._identity.trust.certificates import trusted_certificate
+from agent_identity._identity.trust.merge import check_successor
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.excerpt_starts import Excerpt
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.witness_client import cosigned_file
+from agent_identity._record.parts import KeyTrust, Stream, Time
 from agent_identity._storage.layout import Layout, segment_name
 from agent_identity._storage.lines import stream_line
 from agent_identity._verify.ledger.certificates_check import certificates_proved
 from agent_identity._verify.ledger.log_check import check_log
 from agent_identity._verify.proofs.bundle import Choice, collect
 from agent_identity._verify.report.findings import Findings
-from agent_identity.audit import Report, Verifier, prove, prove_growth
+from agent_identity.audit import prove, prove_growth
 from agent_identity.cli import main
 from agent_identity.delegation import Grants
 from agent_identity.errors import ConfigurationError, Denied, TokenError
 from agent_identity.identity import (
-    Agent,
     Approver,
     Certificate,
-    Cosigner,
     FileVersion,
-    Human,
     RandomIds,
-    Service,
     SigningKey,
     TrustedKey,
     TrustStore,
     Witnesses,
     certified,
-    check_successor,
     merged,
     signed_trust,
     trust_conflicts,
-    trusted_certificate,
 )
 from agent_identity.options import Durability, Ledger, Telemetry
-from agent_identity.records import KeyTrust, Stream, Time, Trust, encode
+from agent_identity.records import Trust, encode
 from agent_identity.testing import FixedClock, SequentialIds
 
 ROOT, OTHER_ROOT, STRANGER, WITNESS = (SigningKey.from_seed(bytes([number]) * 32) for number in (91, 92, 93, 94))

@@ -9,13 +9,12 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry import context as otel
 
-from agent_identity import Scope, Verifier
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.audit import story
 from agent_identity.errors import NoTask, PolicyBlocked, TokenError
-from agent_identity.identity import Agent, Human, Principal, Service, SigningKey, TrustStore, read_inbound
-from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.identity import Principal, SigningKey, TrustStore, read_inbound
 
 NOW = 1_764_000_000  # When the clock of these worlds stands still.
 ISSUER, AUDIENCE = "https://login.example", "invoice-desk"

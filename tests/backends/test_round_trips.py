@@ -14,8 +14,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
+from agent_identity import Verifier
 from agent_identity._spans.pasted_spans import PastedSpan, read_pasted
-from agent_identity.audit import Verifier
 
 TABLE = Path(__file__).resolve().parents[2] / "docs/reference/backends.md"
 MARKER = "made-for-this-test"

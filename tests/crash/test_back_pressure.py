@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._ledger import sealer as sealing
-from agent_identity.identity import Agent, Human
 from agent_identity.options import Telemetry
 
 

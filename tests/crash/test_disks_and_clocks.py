@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError, Denied, EvidenceError
-from agent_identity.identity import Agent, Human
 from agent_identity.options import Durability
 from agent_identity.testing import FixedClock
 

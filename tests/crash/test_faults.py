@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from opentelemetry import context as otel
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._guard.sessions import opening
 from agent_identity._ledger import sealer as sealing_module
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import DigestKeys, Ledger
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock

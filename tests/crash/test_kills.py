@@ -20,9 +20,8 @@ import orjson
 import pytest
 
 import agent_identity
-from agent_identity import Enforcer, Verifier
+from agent_identity import Enforcer, Report, Verifier
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.audit import Report
 from agent_identity.options import DigestKeys
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._directory.rotation import rotate
+from agent_identity._identity.common.ids import Ids
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.audit import Report
-from agent_identity.identity import Agent, Human, Ids, RandomIds
+from agent_identity.identity import RandomIds
 from agent_identity.options import Durability, Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -15,9 +15,8 @@ import yaml
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader, Sum
 
-from agent_identity import Agent, Denied, Enforcer, Human, Scope
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity.options import Telemetry
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.telemetry import measure
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -39,9 +39,10 @@ from a2a.utils.errors import TaskNotFoundError
 from starlette.applications import Starlette
 
 import agent_identity as ai
+from agent_identity import Verifier
 from agent_identity._identity.common.ids import is_digest
 from agent_identity.answers import Evidence, inventory
-from agent_identity.audit import Verifier, story
+from agent_identity.audit import story
 from agent_identity.delegation import Peer
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.integrations.frameworks.a2a import CallerContexts, RemoteAgent

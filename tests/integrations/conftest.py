@@ -11,10 +11,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._guard.sessions.opening import Opening
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.identity import Agent, Human
 from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 

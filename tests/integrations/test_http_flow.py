@@ -9,11 +9,11 @@ import httpx
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity.delegation import Peer
 from agent_identity.errors import Routed, StateError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
 from agent_identity.options import Telemetry

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustedKey, TrustStore
+from agent_identity.identity import RandomIds, SystemClock, TrustedKey, TrustStore
 from agent_identity.integrations.keys.securesystemslib import SecuresystemslibSigner
 from agent_identity.options import DigestKeys, Ledger
 

@@ -16,13 +16,12 @@ from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.types import Command
 from mark_changes import marks_among
 
-from agent_identity import Scope, Verifier, records
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Verifier, records
 from agent_identity.errors import ConfigurationError, Routed
-from agent_identity.identity import Agent, Human
 from agent_identity.inspection import InjectionHints, Label, PersonalData
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 OWN, EVIL = "GB82 WEST 1234 5698 7654 32", "DE89 3704 0044 0532 0130 00"
 REQUEST = f"Pay INV-42 to {OWN}"

@@ -17,14 +17,12 @@ from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 
-from agent_identity import Scope, Verifier
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
 from agent_identity.integrations.langchain.protection import protect
 from agent_identity.limits import Limit
-from agent_identity.policy import Effect, Rule, RuleSet
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")

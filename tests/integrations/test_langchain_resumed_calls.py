@@ -25,7 +25,7 @@ from langgraph.prebuilt import tools_condition
 from langgraph.types import Command, interrupt
 from msgspec import structs
 
-from agent_identity import Agent, Enforcer, Human, Scope, Verifier, records
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier, records
 from agent_identity._guard.tasks import _shared_mark as shared_mark
 from agent_identity._record import schema
 from agent_identity.errors import Denied
@@ -33,7 +33,7 @@ from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.options import Ledger
-from agent_identity.policy import Effect, Flow, Rule, RuleSet
+from agent_identity.policy import Flow
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 

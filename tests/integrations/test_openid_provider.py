@@ -22,11 +22,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agent_identity import Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.errors import PolicyBlocked, TokenError
-from agent_identity.identity import Agent, JwksSource
+from agent_identity.identity import JwksSource
 
 PROGRAM = Path(__file__).with_name("openid_provider.py")
 ROLES = ("realm_access", "roles")

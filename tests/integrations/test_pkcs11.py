@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity.audit import Verifier
+from agent_identity import Verifier
 
 pytest.importorskip("pkcs11", reason="python-pkcs11 is absent; install the extra pkcs11")
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
-from agent_identity.identity import Agent, Human
 from agent_identity.integrations.rfc3161 import Anchor, Authority
 from agent_identity.options import Transparency
 from agent_identity.testing import FixedClock

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from agent_identity import Report, Verifier
 from agent_identity._ledger.sealer import Sealing
 from agent_identity._verify.store.workers import Executor
-from agent_identity.audit import Report, Verifier
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations import spark
 from agent_identity.integrations.spark import on_spark

@@ -21,10 +21,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Service, Verifier
 from agent_identity._guard.telemetry.providers import when_provided
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Agent, Human, Service
 from agent_identity.options import Privacy, Telemetry
 from agent_identity.telemetry import AgentIdentitySpanProcessor, stamp_spans
 

@@ -7,8 +7,7 @@ from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariab
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
 
-from agent_identity import Enforcer, Scope
-from agent_identity.identity import Agent
+from agent_identity import Agent, Enforcer, Scope
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect, unprotect
 from agent_identity.integrations.langchain.streams import bind_stream

@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Scope, Verifier
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity.errors import Denied, NoTask
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import Records, Rehearsal, ScriptedAgent
 
 ALICE = Human("alice@example.com", issuer="https://login.example")

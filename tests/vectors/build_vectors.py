@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
 from agent_identity._ledger.beginning import Beginning
@@ -37,7 +38,6 @@ from agent_identity.canonical import JSON, encode
 from agent_identity.constraints import OneOf, Range
 from agent_identity.identity import (
     Approver,
-    Cosigner,
     FileVersion,
     Registration,
     Signer,

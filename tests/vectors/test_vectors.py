@@ -20,16 +20,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from plain_records import check_record
 
+from agent_identity import Report, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, parse_proof, parse_vkey, sign_note
 from agent_identity._ledger.transparency.merkle import inclusion_proof, leaf_hash, root_of, verify_inclusion
 from agent_identity._spans.envelope import Attestation
-from agent_identity.audit import Report, Verifier
-from agent_identity.canonical import decode_record
 from agent_identity.errors import TokenError
 from agent_identity.identity import AgentRegistry, PublicKey, SigningKey, TrustedKey, TrustStore, certified
 from agent_identity.version import VERSION

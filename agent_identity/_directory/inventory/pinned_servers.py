@@ -83,7 +83,7 @@ class Observation:
     Attributes:
         name: The server's name in the application, scopes and policies.
         transport: The transport.
-        place: The URL, or the SHA-256 of the command that starts it (:func:`place_of`); empty if unknown.
+        place: The URL, or the SHA-256 of the command that starts it (:meth:`place_of`); empty if unknown.
         title: The server's own name; empty if unknown.
         version: The server's version; empty if unknown.
         tools: Its tools, all of them at first sight, and the entries whose names begin with a colon, as no name of a
@@ -104,6 +104,30 @@ class Observation:
     title: str
     version: str
     tools: Mapping[str, Definition]
+
+    @staticmethod
+    def place_of(address: JSON) -> str:
+        """Return the place of a server, fit for records: a short text as it is, or the SHA-256 of anything else.
+
+        Args:
+            address: The URL, the words of a command, or whatever leads to the server.
+
+        Raises:
+            ValueError: The address is no JSON.
+        """
+        if isinstance(address, str) and len(address) <= _LONGEST_PLACE:
+            return address
+        return digest_of(encode(address))
+
+    @staticmethod
+    def entry_name(server: str, entry: str) -> str:
+        """Return the name on record of an entry: ``server/tool``, ``server:instructions`` or ``server:prompt/name``.
+
+        Args:
+            server: The name of the server.
+            entry: The name of a tool there, or of another text, which begins with a colon.
+        """
+        return f"{server}{entry}" if entry.startswith(":") else tool_name(server, entry)
 
 
 @final
@@ -173,7 +197,9 @@ class PinnedServer:
             version=self.version or None,
             reason=self.reason or None,
         )
-        return server, tuple(_offered(entry_name(name, tool), of) for tool, of in sorted(self.tools.items()))
+        return server, tuple(
+            _offered(Observation.entry_name(name, tool), of) for tool, of in sorted(self.tools.items())
+        )
 
     def check_place(self, name: str, transport: Transport, place: str) -> None:
         """Check that the server is reached at its pinned place.
@@ -211,29 +237,8 @@ class PinnedServer:
             )
 
 
-def entry_name(server: str, entry: str) -> str:
-    """Return the name on record of an entry: ``server/tool``, ``server:instructions`` or ``server:prompt/name``.
-
-    Args:
-        server: The name of the server.
-        entry: The name of a tool there, or of another text, which begins with a colon.
-    """
-    return f"{server}{entry}" if entry.startswith(":") else tool_name(server, entry)
-
-
 ServerInventory: TypeAlias = Mapping[str, PinnedServer]
 """All servers by name."""
-
-
-def place_of(address: JSON) -> str:
-    """Return the place of a server, fit for records: a text as it is, or the SHA-256 of a long one or anything else.
-
-    Raises:
-        ValueError: The address is no JSON.
-    """
-    if isinstance(address, str) and len(address) <= _LONGEST_PLACE:
-        return address
-    return digest_of(encode(address))
 
 
 def sighted(book: ServerInventory, seen: Observation, *, now: int, pin: bool) -> ServerInventory:
@@ -337,7 +342,7 @@ def given(book: ServerInventory, servers: ServerInventory, *, now: int) -> Serve
         tools = {tool: replace(of, since=now) for tool, of in offer.tools.items()}
         pinned[name] = replace(offer, tools=_bounded(tools))
         try:
-            for text in (name, *(entry_name(name, tool) for tool in tools)):
+            for text in (name, *(Observation.entry_name(name, tool) for tool in tools)):
                 check_id(text, "name")
         except ValueError as error:
             raise ConfigurationError(f"bad name in an inventory: {error}") from None

@@ -1,5 +1,6 @@
-"""Spells numbers with their nouns, and lengths of time."""
+"""Spells numbers with their nouns, lists of names, and lengths of time."""
 
+from collections.abc import Sequence
 from typing import Final
 
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
@@ -17,6 +18,16 @@ def counted(number: int, noun: str) -> str:
         plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
         noun = f"{noun}es" if noun.endswith("s") else plural
     return f"{number:,} {noun}"
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """Return the first names, and whether there are more.
+
+    Args:
+        names: The names.
+        most: How many are named.
+    """
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def elapsed(length_ns: int) -> str:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias, final
 
 from agent_identity._reports.timelines.builder import Action, TaskTimeline, story
 from agent_identity._verify.inputs.sources import is_bundle
-from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.report.plurals import counted, some
 from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.sources import STANDARD_INPUT, gathered, is_directory, named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
@@ -199,7 +199,7 @@ def _of_task(tasks: Iterable[_Told], wanted: str) -> Iterable[_Told]:
             if len(tasks_by_id) <= _NAMED or name == wanted:
                 kept.append(task)
     if wanted not in tasks_by_id and len(tasks_by_id) > 1:
-        names = ", ".join([*tasks_by_id][:_NAMED]) + (", …" if len(tasks_by_id) > _NAMED else "")
+        names = some([*tasks_by_id], _NAMED)
         raise ConfigurationError(
             f"{len(tasks_by_id):,} tasks have an id that ends with {wanted!r}: {names}; give more of it"
         )

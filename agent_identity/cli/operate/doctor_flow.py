@@ -17,10 +17,9 @@ from agent_identity._policy.composed import asks_about_flow, stated_tools, told_
 from agent_identity._policy.decision.request import Policy, Tool
 from agent_identity._policy.language.labels import facts_about, flows_about, labels_of
 from agent_identity._policy.rule_set import RuleSet
-from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.report.plurals import counted, some
 from agent_identity.cli.terminal.style import Style, clean, table
 
-_NAMED: Final = 10  # Names that a finding lists.
 _URL: Final = re.compile(r"(^|_)(url|uri|link|href|endpoint|webhook|domain|host)s?($|_)")
 _BY_NAME: Final[Mapping[str, re.Pattern[str]]] = {
     "destructive": re.compile(r"(^|[_./-])(delete|remove|drop|destroy|erase|cancel|revoke|terminate|purge)"),
@@ -178,8 +177,7 @@ def examine_flow(rows: Sequence[FlowRow]) -> list[Check]:
 
 
 def _counted(names: Sequence[str], fact: str) -> str:
-    shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-    return f"{counted(len(names), 'guarded tool')} whose {fact}: {shown}"
+    return f"{counted(len(names), 'guarded tool')} whose {fact}: {some(names)}"
 
 
 def flow_lines(rows: Sequence[FlowRow], style: Style) -> Iterator[str]:

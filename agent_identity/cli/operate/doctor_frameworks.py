@@ -8,11 +8,10 @@ from typing import Final, NamedTuple
 
 from agent_identity._directory.enforcer import open_enforcers
 from agent_identity._guard.telemetry.diagnosis import Check
-from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.report.plurals import counted, some
 from agent_identity.integrations.instrumentation import FRAMEWORKS, Framework, instrumented
 
 _ADAPTERS: Final = "agent_identity.integrations.frameworks"
-_NAMED: Final = 10  # Names that a finding lists.
 
 
 class _Kind(NamedTuple):
@@ -114,14 +113,13 @@ def _tools(framework: Framework, kind: _Kind) -> Iterator[Check]:
         return
     known = {tool.name for _, enforcement in open_enforcers() for tool, _ in enforcement.tools.all()}
     bare = sorted(found - known)
-    listed = ", ".join(bare[:_NAMED]) + (", …" if len(bare) > _NAMED else "")
     if not bare:
         yield Check("tools", "ok", f"{detail}, each known to an enforcer")
     elif f"{_ADAPTERS}.{framework.name}" in sys.modules:
-        yield Check("tools", "ok", f"{detail}; no guard has seen a call of: {listed}")
+        yield Check("tools", "ok", f"{detail}; no guard has seen a call of: {some(bare)}")
     else:
         cure = "guard them; the how-to of the framework says how"
-        yield Check("tools", "warn", f"{detail}, without a guard: {listed}", cure)
+        yield Check("tools", "warn", f"{detail}, without a guard: {some(bare)}", cure)
 
 
 def _named(kind: _Kind) -> Iterator[str]:

@@ -17,9 +17,7 @@ from agent_identity._policy.rules.review import (
     unknown_labels,
 )
 from agent_identity._policy.rules.rule import Rule
-from agent_identity._verify.report.plurals import counted
-
-_NAMED = 10  # Names that a finding lists.
+from agent_identity._verify.report.plurals import counted, some
 
 
 def examine_policies(candidate: RuleSet | None = None) -> list[Check]:
@@ -39,7 +37,7 @@ def examine_policies(candidate: RuleSet | None = None) -> list[Check]:
             checks += _policy(rules, enforcement.tools)
         checks += _endorsing(enforcement.tools)
         if absent := sorted(routes_of(policy) - enforcement.routes.keys()):
-            detail = f"the policy routes calls to {_listed(absent)}, and no handler has that name: they are refused"
+            detail = f"the policy routes calls to {some(absent)}, and no handler has that name: they are refused"
             checks.append(Check("routes", "warn", detail, "pass a handler of that name to the enforcer in routes="))
     return checks
 
@@ -48,7 +46,7 @@ def _endorsing(tools: KnownTools) -> Iterator[Check]:
     """Yield the tools whose results count as declared, whatever an attacker may have fed them."""
     names = tools.endorsing()
     if names:
-        detail = f"{counted(len(names), 'guarded tool')} that endorse their results: {_listed(names)}"
+        detail = f"{counted(len(names), 'guarded tool')} that endorse their results: {some(names)}"
         yield Check("flow", "warn", detail, "keep endorses=True for tools that check what they are given")
 
 
@@ -61,7 +59,7 @@ def _policy(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
     for wrong in _split(policy, tools):
         yield Check("rules", "warn", wrong, SPLIT_CURE)
     for rule_id, names in absent_tools(policy.rules, {tool.name for tool, _ in tools.all()}).items():
-        detail = f"the rule {rule_id!r} is about tools that nobody guards: {_listed(names)}"
+        detail = f"the rule {rule_id!r} is about tools that nobody guards: {some(names)}"
         yield Check("rules", "warn", detail, "correct the names, or guard the tools before the doctor looks")
 
 
@@ -82,7 +80,7 @@ def _labels(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
         for attribute, word in LABELS.items():
             names = [name for name, unknown in unknown_by_tool if attribute in unknown]
             if names:
-                detail = f"{counted(len(names), 'guarded tool')} whose {attribute} nobody states: {_listed(names)}"
+                detail = f"{counted(len(names), 'guarded tool')} whose {attribute} nobody states: {some(names)}"
                 cure = f"rules block them: state {word}=[…] in code or under tools: in the policy file, [] for none"
                 yield Check("labels", "warn", detail, cure)
         return
@@ -94,8 +92,4 @@ def _unlabeled(facts: Sequence[ToolFacts], tools: KnownTools) -> Iterator[Check]
     for at, attribute in enumerate(LABELS):
         if bare := [name for name, said in stated if said[at] is None]:
             detail = f"{counted(len(bare), 'guarded tool')} without {attribute}, which a rule on them would block: "
-            yield Check("labels", "ok", f"{detail}{_listed(bare)}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+            yield Check("labels", "ok", f"{detail}{some(bare)}")

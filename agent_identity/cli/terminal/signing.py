@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent_identity._directory.open import check_keys, keys_for, take_trust
 from agent_identity._guard.common.followed_trust import announce, announced
@@ -21,6 +21,7 @@ from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.ids import RandomIds
 from agent_identity._identity.keys.keys import Signer, SigningKey
 from agent_identity._identity.trust.store import TrustStore
+from agent_identity._ledger.ledger import Ledger
 from agent_identity.errors import ConfigurationError
 
 _File: TypeAlias = tuple[int, int]
@@ -73,12 +74,12 @@ def keys_of(chosen: argparse.Namespace) -> Generator[str | tuple[Signer, Signer]
     """
     if chosen.pkcs11 is not None:
         with contextlib.closing(_token(chosen)) as token:
-            issuer, _, recorder = cast("str", chosen.labels).partition(",")
+            issuer, _, recorder = chosen.labels.partition(",")
             yield token.signer(issuer), token.signer(recorder or issuer)
     elif chosen.keys is None or _is_own(chosen):
         yield None
     elif chosen.keys.startswith("unix:"):
-        yield cast("str", chosen.keys)
+        yield chosen.keys
     else:
         yield _of_directory(Path(chosen.directory), Path(chosen.keys))
 
@@ -91,6 +92,11 @@ def signing(chosen: argparse.Namespace) -> Generator[tuple[Signer, Signer, Trust
         issuer, recorder, trust = keys_for(chosen.directory, keys, clock, RandomIds())
         check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
         yield issuer, recorder, trust
+
+
+def opened_ledger(directory: str, recorder: Signer, trust: TrustStore) -> Ledger:
+    """Return the ledger of a directory, opened to write into."""
+    return Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())
 
 
 def _of_directory(directory: Path, root: Path) -> tuple[Signer, Signer]:

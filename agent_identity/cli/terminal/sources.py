@@ -190,6 +190,18 @@ def is_directory(source: str) -> bool:
     return source != STANDARD_INPUT and Path(source).is_dir()
 
 
+def directory_named(source: str) -> str:
+    """Return a source that is an evidence directory.
+
+    Raises:
+        ConfigurationError: It is missing, or a file.
+    """
+    named([source])
+    if not is_directory(source):
+        raise ConfigurationError(f"{source!r} is a file; name an evidence directory")
+    return source
+
+
 def _check(source: str, *, alone: bool) -> None:
     path = Path(source)
     try:

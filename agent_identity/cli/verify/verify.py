@@ -37,7 +37,7 @@ _COMMENTS: Final = frozenset({b"#", b"<", b"/", b"-", b"'"})  # First bytes of s
 _SELDOM: Final = (100_000, 50, 100)
 """Thresholds of the garbage collector: a verification makes few cycles and millions of small objects."""
 
-_VERDICTS: Final = {
+VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
     "contradicted": ("NOT VERIFIED: contradicted", "red"),
     "cannot_tell": ("CANNOT TELL", "yellow"),
@@ -206,7 +206,7 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
         style: Paints it.
         room: The columns of the terminal; ``None`` for no limit.
     """
-    words, colour = _VERDICTS[report.verdict]
+    words, colour = VERDICTS[report.verdict]
     yield style.paint(words, colour, "bold") + f"  {_summary(report)}"
     yield f"  integrity     {report.integrity.replace('_', ' ')}"
     yield f"  completeness  {hanging(report.completeness_words, 16, room)}"

@@ -12,17 +12,7 @@ from functools import partial
 from typing import Final, NoReturn, cast, final
 
 from agent_identity import Enforcer
-from agent_identity.adapters import (
-    Call,
-    CallRequest,
-    Definition,
-    Observation,
-    Shown,
-    check_id,
-    off_loop,
-    place_of,
-    tool_name,
-)
+from agent_identity.adapters import Call, CallRequest, Definition, Observation, Shown, check_id, off_loop, tool_name
 from agent_identity.canonical import encode
 
 try:
@@ -82,7 +72,7 @@ class RemoteAgent:
         if len(skills) != len(card.skills):  # The inventory would see one of them alone.
             raise ValueError("the card has two skills of one id; use a card in which each has its own")
         addresses = sorted({(interface.url, interface.tenant) for interface in card.supported_interfaces})
-        place = place_of(addresses[0][0] if len(addresses) == 1 and not addresses[0][1] else addresses)
+        place = Observation.place_of(addresses[0][0] if len(addresses) == 1 and not addresses[0][1] else addresses)
         skills[Observation.INSTRUCTIONS] = Definition.of({"instructions": card.description})
         self._seen = Observation(name, "http", place, card.name[:256], card.version[:256], skills)
 

@@ -7,11 +7,12 @@ The proof covers method, URL and the SHA-256 of the exact body.
 """
 
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from agent_identity.adapters import digest_of
 from agent_identity.delegation import Presentation
 from agent_identity.errors import TokenError
 
@@ -101,7 +102,8 @@ def absolute_url(url: str, path: str | bytes | None = None, query: str | None = 
 
 def request_arguments(method: str, url: str, body: bytes) -> dict[str, object]:
     """Return the request facts for a proof; the URL is from :func:`absolute_url`."""
-    return {"body": digest_of(body), "method": method, "url": url}
+    digest = urlsafe_b64encode(sha256(body).digest()).rstrip(b"=").decode()
+    return {"body": digest, "method": method, "url": url}
 
 
 def to_headers(presentation: Presentation) -> dict[str, str]:

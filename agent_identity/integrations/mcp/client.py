@@ -20,7 +20,6 @@ from agent_identity.adapters import (
     DeclaredFlow,
     Definition,
     Observation,
-    PinnedServer,
     Shown,
     account,
     check_id,
@@ -244,7 +243,7 @@ class _ServerCalls:
             return await self._list(await forward(request), first=not params.get("cursor"))
         if method == "initialize":
             self.answers.connect(members(params.get("capabilities")))
-        if method in LISTINGS and await self._known() is None:
+        if method in LISTINGS and not await self._is_known():
             await self._look_first()
         result = await forward(request)
         if method in LISTINGS:
@@ -328,25 +327,29 @@ class _ServerCalls:
         return None
 
     async def _check(self, tool: str | None) -> None:
-        server = self._server
         if tool is None:
-            if await self._known() is None:
+            if not await self._is_known():
                 await self._look_first()
-            offer = await self._known()
-            if offer is not None:
-                offer.check_place(server.name, server.transport, server.place)
+            await off_loop(self._compared)
             return
         if self._more or self._digest(tool) is None:
             await self._look()
-        offer = await self._known()
-        if offer is None:
-            raise Denied(f"the server {server.name!r} does not list the tool; use a listed one", code="tool_not_listed")
-        offer.check_place(server.name, server.transport, server.place)
-        offer.check_tool(server.name, tool, self._digest(tool))
+        if not await off_loop(partial(self._compared, tool)):
+            name = self._server.name
+            raise Denied(f"the server {name!r} does not list the tool; use a listed one", code="tool_not_listed")
 
-    async def _known(self) -> PinnedServer | None:
-        """Return the server's current entry in the inventory."""
-        return await off_loop(partial(self._enforcer.inventory.find, self._server.name))
+    async def _is_known(self) -> bool:
+        """Return whether the inventory has the server."""
+        return await off_loop(partial(self._enforcer.inventory.find, self._server.name)) is not None
+
+    def _compared(self, tool: str | None = None) -> bool:
+        """Compare the server, and a tool, with what the inventory has; return whether it has the server.
+
+        Raises:
+            Denied: It has moved, or the tool has changed.
+        """
+        server, digest = self._server, None if tool is None else self._digest(tool)
+        return self._enforcer.inventory.check(server.name, server.transport, server.place, tool=tool, digest=digest)
 
     def _digest(self, tool: str) -> str | None:
         """Return the digest of a listed tool, if exactly one definition is listed under that name."""
@@ -407,7 +410,7 @@ class _ServerCalls:
     async def _list(self, result: object, *, first: bool) -> object:
         """Read a page of tools, and return it without those whose definition is not pinned."""
         pages: Sequence[object] = (result,)
-        if await self._known() is None and not (first and _next(result) is None):
+        if not await self._is_known() and not (first and _next(result) is None):
             pages = await self._everything()  # At first sight everything is pinned.
         listed = definitions(
             self._server.name, [tool for page in pages for tool in _tools(page)], "name", "", _DEFINING
@@ -464,13 +467,10 @@ class _ServerCalls:
         return pages
 
     def _counts(self, tool: str) -> bool:
-        offer, server = self._enforcer.inventory.find(self._server.name), self._server
         try:
-            if offer is not None:
-                offer.check_place(server.name, server.transport, server.place)
-                offer.check_tool(server.name, tool, self._digest(tool))
+            self._compared(tool)
         except Denied as denied:
-            _LOG.warning("a tool of the server %s is left out of its listing: %s", server.name, denied.code)
+            _LOG.warning("a tool of the server %s is left out of its listing: %s", self._server.name, denied.code)
             return False
         return True
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, cast, final
 
 from agent_identity import Agent
-from agent_identity.adapters import DeclaredFlow, place_of
+from agent_identity.adapters import DeclaredFlow, Observation
 from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import PublicKey
@@ -131,8 +131,8 @@ class McpServer:
     def place(self) -> str:
         """The URL without its query, or the SHA-256 of the command; empty if neither is set."""
         if self.url is not None:
-            return place_of(absolute_url(self.url).partition("?")[0])
-        return "" if self.command is None else place_of([str(word) for word in self.command])
+            return Observation.place_of(absolute_url(self.url).partition("?")[0])
+        return "" if self.command is None else Observation.place_of([str(word) for word in self.command])
 
     def peer(self, scope: Iterable[str]) -> Peer:
         """Return the server as a receiver of authority.

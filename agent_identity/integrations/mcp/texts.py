@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity import Enforcer
-from agent_identity.adapters import Definition, Observation, check_id, entry_name
+from agent_identity.adapters import Definition, Observation, check_id
 from agent_identity.canonical import JSON
 from agent_identity.errors import Denied
 from agent_identity.integrations.mcp.sdk import Response, plain, without_unknown
@@ -115,11 +115,8 @@ class Texts:
 
     def _counts(self, key: str, digest: str | None) -> bool:
         server = self._server
-        offer = self._inventory.find(server.name)
         try:
-            if offer is not None:
-                offer.check_place(server.name, server.transport, server.place)
-                offer.check_tool(server.name, key, digest)
+            self._inventory.check(server.name, server.transport, server.place, tool=key, digest=digest)
         except Denied as denied:
             _LOG.warning("a text of the server %s is left out: %s", server.name, denied.code)
             return False
@@ -144,7 +141,7 @@ def definitions(
         try:
             own = check_id(cast("str", facts.get(name)), "name")
             key = f"{prefix}{own}"
-            check_id(entry_name(server, key), "name")
+            check_id(Observation.entry_name(server, key), "name")
             if not prefix and key.startswith(":"):
                 raise ValueError("the name of a tool begins with a colon")  # noqa: TRY301
             definition = Definition.of({member: facts[member] for member in defining if member in facts})

@@ -17,8 +17,8 @@ import pytest
 from claude_code import Script, StandIn, environment, outcomes, say, use
 
 import agent_identity as ai
+from agent_identity import Verifier
 from agent_identity.adapters import ToolGuards
-from agent_identity.audit import Verifier
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError
 from agent_identity.inspection import Canaries, PersonalData

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from claude_code import agent_identity, outcomes, run, say, serving, use
 
-from agent_identity.audit import Verifier
+from agent_identity import Verifier
 
 WHO = ("--principal", "alice@example.com", "--tool", "Bash")
 EVIL = """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity.audit import Verifier
+from agent_identity import Verifier
 from agent_identity.testing import Records
 
 ROOT = Path(__file__).resolve().parents[3]

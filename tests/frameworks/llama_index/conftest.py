@@ -9,7 +9,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallB
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
 import agent_identity as ai
-from agent_identity.audit import Verifier
+from agent_identity import Verifier
 from agent_identity.integrations.frameworks.llama_index import protect
 from agent_identity.testing import Rehearse
 

@@ -13,12 +13,12 @@ from mark_changes import marks_among
 from pydantic import Field
 
 import agent_identity as ai
-from agent_identity import Verifier, records
+from agent_identity import Effect, Rule, RuleSet, Verifier, records
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.llama_index import instrument, protect
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 SCOPE = ai.Scope("pay", amount=Range(max=500), invoice="INV-42") | ai.Scope("read", invoice="INV-42")
 

@@ -16,7 +16,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 import agent_identity as ai
-from agent_identity.audit import Verifier
+from agent_identity import Verifier
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity
 from agent_identity.testing import Rehearse
 

@@ -12,12 +12,12 @@ from pydantic_ai.messages import ModelMessagesTypeAdapter
 from pydantic_ai.tools import Tool
 
 import agent_identity as ai
-from agent_identity.audit import Verifier
+from agent_identity import Effect, Rule, RuleSet, Verifier
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity, answer, approval_by_deferral, requests_of
 from agent_identity.options import ToolOptions
-from agent_identity.policy import Effect, Flow, Rule, RuleSet
+from agent_identity.policy import Flow
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 OUTPUTS: Any = [str, DeferredToolRequests]

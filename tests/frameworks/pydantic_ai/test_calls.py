@@ -20,12 +20,12 @@ from pydantic_ai.tools import DeferredToolRequests, ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset, FunctionToolset
 
 import agent_identity as ai
-from agent_identity import Verifier, records
+from agent_identity import Effect, Rule, RuleSet, Verifier, records
 from agent_identity.constraints import Range
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity, bind_stream, instrument
 from agent_identity.options import Telemetry
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 SERVER = """
 from mcp.server.fastmcp import FastMCP

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity.audit import Verifier
+from agent_identity import Verifier
 from agent_identity.testing import Records
 
 ROOT = Path(__file__).resolve().parents[3]

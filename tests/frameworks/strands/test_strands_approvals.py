@@ -17,7 +17,7 @@ from strands.session import FileSessionManager
 from strands_doubles import ALICE, BOB, made, outcomes, results, task, use
 
 import agent_identity as ai
-from agent_identity import Denied, Verifier
+from agent_identity import Denied, Effect, Rule, RuleSet, Verifier
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.strands import (
     AgentIdentityHooks,
@@ -26,7 +26,6 @@ from agent_identity.integrations.frameworks.strands import (
     instrument,
     requests_of,
 )
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import Rehearse
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))

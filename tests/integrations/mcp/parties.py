@@ -17,12 +17,12 @@ from mcp.shared.memory import create_client_server_memory_streams
 from opentelemetry.sdk.trace import TracerProvider
 from plain_records import check_record
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.open import prepare
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SystemClock, TrustStore
 from agent_identity.integrations.mcp.client import protect_session, protected_session
 from agent_identity.integrations.mcp.server import protect_server
 from agent_identity.integrations.mcp.servers import McpServer

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 import pytest
 
+from agent_identity import Verifier
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.audit import Verifier
 from agent_identity.identity import SigningKey
 
 PROGRAM = Path(__file__).with_name("graph_program.py")

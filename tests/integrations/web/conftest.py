@@ -8,7 +8,7 @@ import pytest
 from joserfc import jwt
 from web_service import ISSUER, KEY, Service, Token
 
-from agent_identity.audit import Verifier
+from agent_identity import Verifier
 
 
 @pytest.fixture

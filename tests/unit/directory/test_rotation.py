@@ -11,25 +11,16 @@ from pathlib import Path
 import pytest
 
 import agent_identity
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory import rotation
 from agent_identity._directory.open import prepare
 from agent_identity._directory.rotation import finish_rotation, revoke, rotate
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.trust.entries import Purpose, Takeover
 from agent_identity._ledger.transparency.merkle import CompactRange
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import (
-    Agent,
-    FileVersion,
-    Human,
-    Purpose,
-    RandomIds,
-    SigningKey,
-    SystemClock,
-    Takeover,
-    TrustStore,
-)
+from agent_identity.identity import FileVersion, RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
 BOTH: tuple[Purpose, ...] = ("issuer", "recorder")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
 from agent_identity._authority.grants.proof_of_possession import prove
 from agent_identity._directory import signer_service
@@ -23,11 +23,12 @@ from agent_identity._directory.rotation import revoke, rotate
 from agent_identity._directory.signer_service import SignerKeys, SignerService
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.transparency.checkpoint import Checkpoint
 from agent_identity._spans.envelope import PAYLOAD_TYPE, pae
-from agent_identity.canonical import encode, encode_record
+from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey, SocketSigner, TrustStore
+from agent_identity.identity import PublicKey, SigningKey, SocketSigner, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
 NOW = FixedClock().wall_ns() // 10**9

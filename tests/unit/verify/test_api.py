@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from agent_identity import Report, Verifier, verify
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._storage.layout import Layout
 from agent_identity._verify import _reconcile as comparison
 from agent_identity._verify import api as verification
@@ -17,11 +19,11 @@ from agent_identity._verify._reconcile import Comparison
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS
 from agent_identity._verify.report.findings import Findings
+from agent_identity._verify.report.report import Problem
 from agent_identity._verify.spans.spans_check import SPAN_STEPS
 from agent_identity._verify.store.workers import in_process
-from agent_identity.audit import Problem, Report, Verifier, verify
 from agent_identity.errors import ConfigurationError, VerificationError
-from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore, Witnesses
 from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 

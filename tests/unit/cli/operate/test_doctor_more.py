@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._guard.telemetry.diagnosis import Check
 from agent_identity.approvals import Approval
 from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.cli.operate.doctor_packages import Installed, examine_versions, installed
 from agent_identity.cli.operate.doctor_process import examine_enforcers, examine_store
 from agent_identity.errors import StateError
-from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Transparency
 from agent_identity.state import MemoryState
 

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from plain_records import append, check_record
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity.approvals import Approval
 from agent_identity.audit import story
 from agent_identity.errors import Denied, EvidenceError
-from agent_identity.identity import Agent, Human
 from agent_identity.options import DigestKeys, Ledger
-from agent_identity.policy import Effect, Rule, RuleSet, Touch
+from agent_identity.policy import Touch
 
 Run = Callable[..., Any]
 

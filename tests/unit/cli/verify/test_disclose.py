@@ -13,17 +13,18 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._record.disclosures import Disclosure
 from agent_identity._verify.grants.disclosed_arguments import Disclosures
 from agent_identity._verify.grants.grant_usage import GrantUsage
+from agent_identity._verify.proofs.disclosure_check import Shown
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity.audit import Report, Shown, Verifier, disclose, prove
-from agent_identity.canonical import encode_record
+from agent_identity.audit import disclose, prove
 from agent_identity.constraints import IfGiven, OneOf, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
-from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import DigestKeys, Privacy, Telemetry
 from agent_identity.records import Outcome
 from agent_identity.testing import FixedClock, SequentialIds

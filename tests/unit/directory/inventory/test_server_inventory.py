@@ -23,7 +23,6 @@ from agent_identity._directory.inventory.pinned_servers import (
     Observation,
     OfferedTool,
     PinnedServer,
-    place_of,
     sighted,
 )
 from agent_identity._directory.inventory.server_inventory import Inventory, InventoryFile, accept, inventory_path, pin
@@ -136,8 +135,8 @@ def test_calls_of_a_server_that_moved_have_a_refusal(world: Any) -> None:
 @pytest.mark.parametrize("address", ["https://files.example.com/" + "x" * 1000, ["serve", "--token=secret"], []])
 def test_a_place_without_a_short_text_is_a_digest(world: Any, address: Any) -> None:
     """So the place of any server fits in a record, and shows no argument of a command."""
-    assert place_of(URL) == URL
-    place = place_of(address)
+    assert Observation.place_of(URL) == URL
+    place = Observation.place_of(address)
     assert place == digest_of(encode(address))
     inventory_of(world).sight(sighting(place, read=A), pin=True)
     world.enforcer.close()

@@ -12,15 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Enforcer, Scope, canonical, verify
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, canonical, verify
 from agent_identity._guard.approvals import terminal as terminal_desk
 from agent_identity._guard.approvals.inbox import ApprovalInbox
 from agent_identity._guard.tasks.suspensions import leave, mark_of, taken_over
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, NoTask, StateError
-from agent_identity.identity import Agent, Human, Service
 from agent_identity.options import Privacy
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.state import MemoryState
 
 BOB = Human("bob@example.com")

@@ -13,13 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_records import error_type
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity._directory.open import open_directory
 from agent_identity.errors import Denied, EvidenceError, LimitExceeded, Routed, StateError
-from agent_identity.identity import Agent, Human
 from agent_identity.limits import Limit
 from agent_identity.options import Durability
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.state import Debit, MemoryState, SqliteState
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from plain_records import error_type
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.agents_file import register, registry_path
 from agent_identity._directory.open import prepare
 from agent_identity._storage.os_files import Files
 from agent_identity.audit import story
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, OutOfScope, StateError, TokenError
-from agent_identity.identity import Agent, AgentRegistry, Human, Registration, SigningKey, TrustStore, register_agents
+from agent_identity.identity import AgentRegistry, Registration, SigningKey, TrustStore, register_agents
 from agent_identity.options import DigestKeys, Ledger
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock, SequentialIds

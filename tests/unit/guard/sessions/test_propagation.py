@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity._guard.tasks.delegation_bundle import ENVIRONMENT
 from agent_identity._guard.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
@@ -23,7 +23,7 @@ from agent_identity.audit import story
 from agent_identity.constraints import IfGiven, Range, Wildcard
 from agent_identity.delegation import DelegationBundle, Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, AttenuationError, ConfigurationError, Denied, NoTask, TokenError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, TrustStore
 from agent_identity.options import Telemetry
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock

@@ -19,11 +19,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from agent_identity import Scope, Verifier
+from agent_identity import Report, Scope, Verifier
 from agent_identity._guard.telemetry import foreign_spans as neighbours
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._spans.span_from_record import span_ids
-from agent_identity.audit import Report
-from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.options import Telemetry
 from agent_identity.records import decode

@@ -17,17 +17,16 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tra
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from plain_records import check_record
 
-from agent_identity import Enforcer, Scope, Verifier, records
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier, records
 from agent_identity._directory.open import open_directory, prepare, refuse_clash
 from agent_identity._guard.telemetry.diagnosis import examine_telemetry
 from agent_identity._guard.telemetry.spans import UNTRACED, Spans, current_trace, traced
 from agent_identity._ledger.reader import open_ledger
+from agent_identity._record.parts import Trace
 from agent_identity.audit import story
 from agent_identity.errors import ConfigurationError, EvidenceError, PolicyFormatError
-from agent_identity.identity import Agent, Human, SigningKey, TrustStore
+from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.options import Durability, Privacy, Telemetry, Transparency
-from agent_identity.policy import Decision, Effect, Rule, RuleSet
-from agent_identity.records import Trace
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock, SequentialIds
 

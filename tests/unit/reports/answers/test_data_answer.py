@@ -9,8 +9,8 @@ from small_company import ALICE, CLERK, DAY, INVOICES, START, span, traces, work
 
 from agent_identity import Enforcer, Scope
 from agent_identity._reports.answers import data_report
-from agent_identity._reports.answers.data_report import DataRow
-from agent_identity.answers import DataReport, Evidence, data
+from agent_identity._reports.answers.data_report import DataReport, DataRow
+from agent_identity.answers import Evidence, data
 from agent_identity.cli import main
 from agent_identity.errors import Denied
 from agent_identity.options import Telemetry

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, DAY, DESK, HELPER, INVOICES, ROUTED, START, forged, tools_of, work
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Scope
 from agent_identity._reports.answers import _incident_calls as incident_calls
 from agent_identity._reports.answers import incident_collecting
-from agent_identity.answers import Evidence, IncidentReport, Seed, incident
+from agent_identity._reports.answers.incident_report import IncidentReport
+from agent_identity.answers import Evidence, Seed, incident
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, TrustStore
+from agent_identity.identity import TrustStore
 from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 

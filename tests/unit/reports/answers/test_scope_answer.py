@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, DAY, HELPER, ROUTED, START, forged, tools_of, work
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Enforcer, Scope, records
 from agent_identity._reports.answers import _scope_usage as scope_usage
-from agent_identity._reports.answers.scope_report import ScopeRow, SuggestedTool
-from agent_identity.answers import Evidence, ScopeReport, Suggestion, scope
+from agent_identity._reports.answers.scope_report import ScopeReport, ScopeRow, SuggestedTool, Suggestion
+from agent_identity.answers import Evidence, scope
 from agent_identity.audit import export_tables, query_tables
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, TrustStore
+from agent_identity.identity import TrustStore
 from agent_identity.options import Telemetry
 from agent_identity.policy import Touch, file_touches
 from agent_identity.testing import FixedClock, SequentialIds

@@ -7,7 +7,8 @@ import pytest
 from small_company import ALICE, CLERK, DAY, START
 
 from agent_identity import Denied, Enforcer, Scope
-from agent_identity.answers import Evidence, ScopeReport, scope
+from agent_identity._reports.answers.scope_report import ScopeReport
+from agent_identity.answers import Evidence, scope
 from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 

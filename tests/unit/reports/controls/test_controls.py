@@ -11,41 +11,25 @@ import pytest
 from msgspec import structs
 from small_company import ALICE, CLERK, DESK, POLICY, ROUTED, START, span, traces, work
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Human, Scope
+from agent_identity._record.parts import Agent as RecordedAgent
+from agent_identity._record.parts import AgentRegistration, Offered, PolicyState, Principal, Server, StreamResource
 from agent_identity._reports.answers.coverage_report import CoverageQuestion
+from agent_identity._reports.answers.facts import CallFact, Fact, PolicyFact, RegistrationFact, ServerFact, StreamFact
 from agent_identity._reports.answers.incident_report import IncidentQuestion
-from agent_identity._reports.answers.reading import Distributor
+from agent_identity._reports.answers.reading import Distributor, Reading, read
+from agent_identity._reports.answers.report_frame import SourceFrame
 from agent_identity._reports.controls import _signal_collecting as signal_collecting
 from agent_identity._reports.controls._queries import QUERIES
 from agent_identity._reports.controls._signal_collecting import SignalCollector
 from agent_identity._reports.controls._signals import SIGNALS, Signals
-from agent_identity._reports.controls.control_rows import standard_tables
-from agent_identity._reports.controls.controls_report import ControlsQuestion
+from agent_identity._reports.controls.control_rows import ControlRow, standard_tables
+from agent_identity._reports.controls.controls_report import ControlsQuestion, ControlsReport, RowResult
 from agent_identity._verify.report.report import Signature
-from agent_identity.answers import (
-    CallFact,
-    ControlRow,
-    ControlsReport,
-    Evidence,
-    Fact,
-    PolicyFact,
-    Reading,
-    RegistrationFact,
-    RowResult,
-    Seed,
-    ServerFact,
-    SourceFrame,
-    StreamFact,
-    controls,
-    overview,
-    read,
-)
+from agent_identity.answers import Evidence, Seed, controls, overview
 from agent_identity.approvals import Approval
 from agent_identity.cli import main
-from agent_identity.identity import Human
 from agent_identity.options import Telemetry
-from agent_identity.records import Agent as RecordedAgent
-from agent_identity.records import AgentRegistration, Offered, PolicyState, Principal, Server, StreamResource
 from agent_identity.testing import FixedClock, SequentialIds
 
 EXPECTED: Final = cast(

@@ -14,16 +14,18 @@ import orjson
 import pytest
 from ocsf_schema import ocsf_errors
 
+from agent_identity import Verifier
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.merkle import leaf_hash
+from agent_identity._record.schema import KINDS
 from agent_identity._reports.export.interop import FORMS, audit_log_bytes, to_audit_log, to_cloudevent, to_ocsf
 from agent_identity._verify.api import check_shown
-from agent_identity.audit import Verifier, export
-from agent_identity.canonical import encode, encode_record
+from agent_identity.audit import export
+from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey
-from agent_identity.records import KINDS
 from agent_identity.version import VERSION
 
 SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"

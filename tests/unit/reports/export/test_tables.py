@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Agent, Enforcer, Human, Scope, Verifier
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._identity.common.encoding import digest_of
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._ledger.reader import LedgerReader, open_ledger
 from agent_identity._ledger.sealer import Sealing
 from agent_identity._record.codec import decode
@@ -25,9 +26,7 @@ from agent_identity._reports.export._parquet_files import ParquetTable, Row, con
 from agent_identity._reports.export.tables import COLUMNS
 from agent_identity._storage.lines import stream_line
 from agent_identity.audit import export_tables
-from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.policy import Effect, Rule, RuleSet
 
 EVIDENCE = Path(__file__).resolve().parents[3] / "vectors" / "evidence"
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com", version="2")

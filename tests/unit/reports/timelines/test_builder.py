@@ -13,19 +13,19 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from plain_records import append
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Effect, Enforcer, Finding, Human, Rule, RuleSet, Scope
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._reports.timelines import builder as stories_module
+from agent_identity._reports.timelines.builder import Action, Delegation, TaskTimeline
 from agent_identity._verify.ledger.erasures import Erasures
 from agent_identity.answers import Evidence, scope
-from agent_identity.audit import Action, Delegation, TaskTimeline, story
-from agent_identity.canonical import encode_record
+from agent_identity.audit import story
 from agent_identity.constraints import Contains
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human
 from agent_identity.inspection import HiddenText, PersonalData
 from agent_identity.options import Telemetry
-from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet
+from agent_identity.policy import Content, Obligation
 from agent_identity.records import AnyRecord, decode
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -8,13 +8,13 @@ from msgspec import structs
 
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
+from agent_identity._record.parts import Counts, RecoveredStream
 from agent_identity._verify.ledger import _calls_check as calls_check
 from agent_identity._verify.ledger._calls_check import Call, Calls, OpenIntents
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.store.spill_store import spilled
-from agent_identity.canonical import encode_record
-from agent_identity.records import Counts, RecoveredStream
 
 STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
 LEAF = "E" * 43

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent_identity import Report, Verifier
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._ledger.transparency import checkpoint as checkpoint_module
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
@@ -16,9 +18,9 @@ from agent_identity._verify.ledger.external_evidence import Attestor, ExternalEv
 from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Signature
-from agent_identity.audit import Report, Verifier, prove, prove_growth
+from agent_identity.audit import prove, prove_growth
 from agent_identity.errors import ConfigurationError, VerificationError
-from agent_identity.identity import Cosigner, SigningKey, TrustStore, Witnesses
+from agent_identity.identity import SigningKey, TrustStore, Witnesses
 from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from plain_records import append
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier, records
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Report, Rule, RuleSet, Scope, Verifier, records
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import archive, prune
 from agent_identity._ledger.excerpt_starts import Excerpt, Start
@@ -32,15 +33,14 @@ from agent_identity._storage.layout import segment_name
 from agent_identity._verify._reconcile import Comparison
 from agent_identity._verify.inputs.sources import is_bundle
 from agent_identity._verify.ledger._pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
-from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS
+from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, Progress
 from agent_identity._verify.ledger.log_check import Heads
 from agent_identity._verify.proofs import bundle as bundle_module
 from agent_identity._verify.proofs.bundle import Choice, collect, pack, report_json, unpacked
 from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.spans.spans_check import SPAN_STEPS
 from agent_identity.approvals import Approval
-from agent_identity.audit import Progress, Report, export, story
-from agent_identity.canonical import encode_record
+from agent_identity.audit import export, story
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Durability, Ledger, Segments

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_writing import append_record
 
-from agent_identity import Scope
+from agent_identity import Agent, Human, Report, Scope, Service, Verifier
 from agent_identity._authority.grants.grants import Chain, issue
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._guard.judging.call_facts import RESOURCES
@@ -34,8 +34,9 @@ from agent_identity._verify.inputs.versions import malformed
 from agent_identity._verify.ledger._calls_check import OuterTasks
 from agent_identity._verify.proofs.bundle import Choice, collect
 from agent_identity._verify.report.findings import CODES, Findings, Place
-from agent_identity.audit import Problem, Report, Verifier, prove
-from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity._verify.report.report import Problem
+from agent_identity.audit import prove
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger
 from agent_identity.records import AnyRecord, read_lines
 from agent_identity.testing import FixedClock, SequentialIds

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier, records
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._directory.export.export_queue import StreamCopies, count_spans
 from agent_identity._ledger import segments as segments_module
@@ -23,17 +23,18 @@ from agent_identity._ledger.archiving import prune
 from agent_identity._ledger.follow import StreamTail
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
+from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity._reports.export.interop import FORMS
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.mac import load_ledger_key
 from agent_identity._storage.os_files import Files
 from agent_identity._verify.proofs.proving import find_record
-from agent_identity.audit import Verifier, disclose, export, prove, story
+from agent_identity.audit import disclose, export, prove, story
 from agent_identity.cli import main
 from agent_identity.constraints import OneOf, Range
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
-from agent_identity.options import Durability, Ledger, Privacy, Pseudonyms, Segments, Telemetry
+from agent_identity.identity import RandomIds, SigningKey, TrustStore
+from agent_identity.options import Durability, Ledger, Privacy, Segments, Telemetry
 from agent_identity.records import encode
 from agent_identity.testing import FixedClock, Records, SequentialIds
 

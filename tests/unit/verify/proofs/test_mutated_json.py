@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Verifier
 from agent_identity._ledger.excerpt_starts import Excerpt
 from agent_identity._ledger.prune_statement import unverified_pruned
 from agent_identity._ledger.transparency.checkpoint import LogProof, format_proof
@@ -20,7 +21,7 @@ from agent_identity._ledger.transparency.witness import WitnessState
 from agent_identity._record.disclosures import Disclosure
 from agent_identity._spans.envelope import Attestation
 from agent_identity._verify.proofs.bundle import Choice, collect, pack
-from agent_identity.audit import Verifier, prove, story
+from agent_identity.audit import prove, story
 from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
 from agent_identity.identity import TrustStore
 

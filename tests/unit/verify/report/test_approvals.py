@@ -11,19 +11,19 @@ from typing import Any
 import orjson
 import pytest
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
+from agent_identity._guard.approvals.service import Approvals
 from agent_identity._guard.calls.approval_request import Conditions
 from agent_identity._identity.common import ids
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
 from agent_identity._verify.grants import approvals_check
 from agent_identity._verify.grants.approvals_check import ApprovalsCheck
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvals
-from agent_identity.canonical import encode_record
+from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, TrustedKey, TrustStore
-from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.identity import TrustedKey, TrustStore
 from agent_identity.records import Approval as ApprovalRecord
 from agent_identity.records import Intent, Outcome
 from agent_identity.testing import FixedClock, SequentialIds

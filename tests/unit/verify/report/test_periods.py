@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from plain_records import append
 
-from agent_identity._verify.report.periods import SILENCE_NS, Life, judge_period, unknown_period
-from agent_identity.audit import Period, Verifier
+from agent_identity import Verifier
+from agent_identity._verify.report.periods import SILENCE_NS, Life, Period, judge_period, unknown_period
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger

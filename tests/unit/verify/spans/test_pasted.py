@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Report, Verifier
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._spans import pasted_spans as pasted
 from agent_identity._spans.displayed_values import likeness
@@ -19,8 +21,6 @@ from agent_identity._spans.otlp_json import Malformed
 from agent_identity._spans.pasted_spans import MAX_PASTED, PastedSpan, read_pasted
 from agent_identity._spans.span_from_record import span_ids
 from agent_identity._verify.spans import spans_check
-from agent_identity.audit import Report, Verifier
-from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
 
 VECTORS = Path(__file__).resolve().parents[3] / "vectors"

@@ -19,13 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import test_spans as spans
 
-from agent_identity import Enforcer, Verifier
+from agent_identity import Enforcer, Report, Verifier
 from agent_identity._spans.otlp_json import Document
 from agent_identity._verify.grants import chain_check
 from agent_identity._verify.ledger import index as ledger_index
 from agent_identity._verify.spans import _coverage as coverage
 from agent_identity._verify.spans import spans_check
-from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey
 from agent_identity.options import Telemetry

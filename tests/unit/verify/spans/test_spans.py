@@ -21,18 +21,18 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity import Enforcer, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Service, Verifier, verify
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._spans.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record
 from agent_identity._spans.otlp_json import SpanData
 from agent_identity._spans.span_from_record import appearance_of
+from agent_identity._verify.report.report import Problem
 from agent_identity._verify.spans._coverage import CoverageTable, ToolCall
 from agent_identity._verify.spans.attestations import open_record
-from agent_identity.audit import Problem, Report, verify
-from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
-from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 

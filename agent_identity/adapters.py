@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_identity._authority.stores.forks import renewed_in_children
+    from agent_identity._common.typed_calls import typed_calls
     from agent_identity._directory.adapting.prompts import Part, account, is_accounted, join_prompt, resume_run
     from agent_identity._directory.adapting.tool_guards import Acting, Declared, Prompt, ToolCall, ToolGuards, shown
     from agent_identity._directory.inventory.pinned_servers import Definition, Observation
     from agent_identity._guard.calls.arguments import Binder, form_bytes
     from agent_identity._guard.calls.call import Call, CallRequest, Shown
-    from agent_identity._guard.common.failures import error_type, failure, refusal, safe_message
+    from agent_identity._guard.common.failures import error_type, failure, guard_failed, refusal, safe_message
     from agent_identity._guard.common.threads import off_loop
     from agent_identity._guard.judging.known_tools import claims_from
     from agent_identity._guard.judging.tool_flow import DeclaredFlow
@@ -43,6 +44,7 @@ else:
         __name__,
         {
             "agent_identity._authority.stores.forks": ("renewed_in_children",),
+            "agent_identity._common.typed_calls": ("typed_calls",),
             "agent_identity._directory.adapting.prompts": (
                 "Part",
                 "account",
@@ -61,7 +63,13 @@ else:
             "agent_identity._directory.inventory.pinned_servers": ("Definition", "Observation"),
             "agent_identity._guard.calls.arguments": ("Binder", "form_bytes"),
             "agent_identity._guard.calls.call": ("Call", "CallRequest", "Shown"),
-            "agent_identity._guard.common.failures": ("error_type", "failure", "refusal", "safe_message"),
+            "agent_identity._guard.common.failures": (
+                "error_type",
+                "failure",
+                "guard_failed",
+                "refusal",
+                "safe_message",
+            ),
             "agent_identity._guard.common.threads": ("off_loop",),
             "agent_identity._guard.judging.known_tools": ("claims_from",),
             "agent_identity._guard.judging.tool_flow": ("DeclaredFlow",),
@@ -105,6 +113,7 @@ __all__ = [
     "error_type",
     "failure",
     "form_bytes",
+    "guard_failed",
     "guard_of",
     "guarded",
     "is_accounted",
@@ -124,4 +133,5 @@ __all__ = [
     "task_in",
     "tool_name",
     "traceparent",
+    "typed_calls",
 ]

@@ -10,7 +10,7 @@ False
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent_identity._directory.options import Durability, Privacy, Telemetry, Transparency
+    from agent_identity._directory.options import Durability, Privacy, Sources, Telemetry, Transparency
     from agent_identity._flow.declaration import Returns
     from agent_identity._guard.judging.tool_flow import Restores
     from agent_identity._guard.lifecycle.tool_options import ToolOptions
@@ -24,7 +24,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "agent_identity._directory.options": ("Durability", "Privacy", "Telemetry", "Transparency"),
+            "agent_identity._directory.options": ("Durability", "Privacy", "Sources", "Telemetry", "Transparency"),
             "agent_identity._flow.declaration": ("Returns",),
             "agent_identity._guard.judging.tool_flow": ("Restores",),
             "agent_identity._guard.lifecycle.tool_options": ("ToolOptions",),
@@ -43,6 +43,7 @@ __all__ = [
     "Restores",
     "Returns",
     "Segments",
+    "Sources",
     "Telemetry",
     "ToolOptions",
     "Touches",

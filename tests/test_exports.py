@@ -44,11 +44,11 @@ ROOT_NAMES = (
 PUBLIC = {
     "adapters": "Acting Binder Call CallRequest Declared DeclaredFlow Definition GuardedCall Observation Opening Part "
     "Prompt Shown ToolCall ToolGuards account bind_stream check_id check_task claims_from dressed "
-    "error_type failure form_bytes guard_of guarded is_accounted join_prompt nature_of off_loop "
+    "error_type failure form_bytes guard_failed guard_of guarded is_accounted join_prompt nature_of off_loop "
     "read_public_file read_thread refusal renewed_in_children resume_run resumed run_began safe_message "
-    "saw_calls shown task_in tool_name traceparent",
+    "saw_calls shown task_in tool_name traceparent typed_calls",
     "answers": "Evidence Seed controls coverage data incident inventory overview plain scope",
-    "approvals": "Answer Approval ApprovalRequest ask_in_the_terminal",
+    "approvals": "Answer Approval ApprovalRequest Approvers ask_in_the_terminal",
     "audit": "Executor TimestampFolder disclose export export_tables named_queries prove prove_growth query_tables "
     "story",
     "canonical": "JSON MAX_DEPTH decode encode",
@@ -65,8 +65,8 @@ PUBLIC = {
     "inspection": "Canaries Classifier HiddenText HttpModel InjectionHints Label Markers Match PersonalData "
     "Progress Secrets Selected TextInspector Urls Windows",
     "limits": "Limit",
-    "options": "DigestKeys Durability Ledger Privacy Restores Returns Segments Telemetry ToolOptions Touches "
-    "Transparency",
+    "options": "DigestKeys Durability Ledger Privacy Restores Returns Segments Sources Telemetry ToolOptions "
+    "Touches Transparency",
     "policy": "All Claims Content Flow FlowFacts Obligation Tool Touch file_touches http_touches mail_touches "
     "mcp_resource_touches sql_touches vector_touches",
     "records": "AnyRecord Approval Erasure Examination Grant Intent Mark Model Outcome Policy Recovered Registration "
@@ -82,10 +82,10 @@ PUBLIC = {
 SIGNATURES = {
     Enforcer.open: "directory, *, policy=None, inspectors=(), routes=None, agents='any', mode='enforce', nested=(), "
     "state=None, keys=None, trust_root=None, durability=Durability(), privacy=Privacy(), telemetry=Telemetry(), "
-    "transparency=Transparency(), tokens=None, clock=None, ids=None",
-    Enforcer: "*, issuer, recorder, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
+    "transparency=Transparency(), tokens=None, sources=Sources()",
+    Enforcer: "*, keys, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
     "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "
-    "pseudonyms=None, exporter=None, tokens=None, new_key=generate, clock=None, ids=None",
+    "tokens=None, sources=Sources()",
     Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=(), request=None",
     Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None, isolated=False",
     Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None",
@@ -110,6 +110,7 @@ SIGNATURES = {
     options.Durability: "*, sync='process', segments=<factory>",
     options.Segments: "*, max_bytes=67108864, max_seconds=86400.0, compression='gzip'",
     options.Privacy: "*, disclosable=False, pseudonyms=False",
+    options.Sources: "*, clock=None, ids=None, new_key=generate",
     options.Telemetry: "*, tracer_provider=None, spans='auto', sealing='background', otlp=None, on_record=()",
     options.Transparency: "*, witnesses=<factory>, checkpoints=()",
     options.ToolOptions: "*, labels=None, data=None, lazy=None, touches=None, returns=None, destination=None, "

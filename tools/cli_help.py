@@ -1,4 +1,4 @@
-"""Write the table of commands into the documentation, or check that it is still that of the command line.
+"""Write the list of commands into the documentation, or check that it is still that of the command line.
 
 Run as ``python tools/cli_help.py [--check]``. Each command has the line that its ``--help`` begins with, and the names
 of its actions, which its ``--help`` explains.
@@ -16,19 +16,19 @@ _BEGIN, _END = "<!-- help: begin -->", "<!-- help: end -->"
 
 
 def page() -> str:
-    """Return the part of the page that holds the table."""
-    return "\n".join([_BEGIN, "", "| command | does |", "|---|---|", *_rows(), "", _END])
+    """Return the part of the page that holds the list."""
+    return "\n".join([_BEGIN, *_rows(), "", _END])
 
 
 def _rows() -> Iterator[str]:
     for group, commands in GROUPS.items():
-        yield f"| **{group}** | |"
+        yield f"\n**{group}**\n"
         yield from (_row(command) for command in commands)
 
 
 def _row(command: Command) -> str:
     actions = ", ".join(f"`{action.name}`" for action in command.actions)
-    return f"| `{command.name}` | {command.help.replace('|', chr(92) + '|')}{actions and f': {actions}'} |"
+    return f"- `{command.name}`: {command.help}{actions and f': {actions}'}"
 
 
 def main(*, check: bool) -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent_identity._reports.controls._queries import QUERIES
+from agent_identity._reports.controls._signals import QUERIES
 from agent_identity._reports.controls.control_rows import FRAMEWORKS, ControlRow, ControlTable, standard_tables
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference" / "controls"
@@ -32,22 +32,28 @@ def _table(table: ControlTable) -> Iterator[str]:
     yield f"\n## {table.title}\n"
     yield f"Edition: {table.version}. In force: {table.applies_from}. Rows of {table.dated}; [source]({table.source})."
     yield f"Read for them: {table.read}\n"
-    yield from (_row(row, table) for row in table.rows)
+    groups: dict[str, list[str]] = {}
+    for row in sorted(table.rows, key=lambda row: row.query is None):
+        asked = "out of scope" if row.query is None else f"`{row.query}`"
+        groups.setdefault(asked, []).append(_clause(row, table))
+    yield from (f"- {asked}: {'; '.join(clauses)}" for asked, clauses in groups.items())
     yield ""
 
 
-def _row(row: ControlRow, table: ControlTable) -> str:
-    edition = "" if row.version == table.version else f" ({row.version})"
-    days = "" if row.days is None else f" over {row.days} days"
-    best = "" if row.at_most == "partly" or row.query is None else f", {row.at_most}"
-    asked = "out of scope" if row.query is None else f"`{row.query}`{days}{best}"
-    force = "" if row.applies_from == table.applies_from else f"; in force: {row.applies_from}"
-    return f"- **{row.clause}** {row.title}{edition} ({asked}{force}): {'; '.join(row.not_shown)}"
+def _clause(row: ControlRow, table: ControlTable) -> str:
+    said = [
+        "" if row.version == table.version else row.version,
+        "" if row.days is None else f"over {row.days} days",
+        "" if row.at_most == "partly" or row.query is None else row.at_most,
+        "" if row.applies_from == table.applies_from else f"in force: {row.applies_from}",
+    ]
+    more = "; ".join(filter(None, said))
+    return f"**{row.clause}** {row.title}{more and f' ({more})'}"
 
 
 def main(*, check: bool) -> int:
     """Compare or write the pages; return the exit status."""
-    parts = {"queries": queries(), **{framework: rows(framework) for framework in FRAMEWORKS}}
+    parts: dict[str, str] = {"queries": queries(), **{framework: rows(framework) for framework in FRAMEWORKS}}
     old: list[str] = []
     for name, part in parts.items():
         page = FOLDER / f"{name}.md"

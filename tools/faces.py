@@ -18,7 +18,12 @@ PACKAGE = "agent_identity"
 WIDTH = 120
 PUBLIC = {
     "adapters": (
-        *("_authority.stores.forks", "_directory.adapting", "_directory.inventory.pinned_servers"),
+        *(
+            "_common.typed_calls",
+            "_authority.stores.forks",
+            "_directory.adapting",
+            "_directory.inventory.pinned_servers",
+        ),
         *("_guard.calls", "_guard.common", "_guard.judging", "_guard.lifecycle", "_guard.sessions"),
         *("_guard.tasks", "_identity.common"),
     ),

@@ -24,7 +24,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "cryptography": ("_identity", "integrations.rfc3161"),
     "asgiref": ("integrations.http.django",),
     "django": ("integrations.http.django",),
-    "duckdb": ("_reports.export.tables", "_reports.export._fact_tables", "_reports.export._parquet_files"),
+    "duckdb": ("_reports.export.tables", "_reports.export._parquet_files"),
     "grpc": ("_directory.export._grpc_receiver",),
     "flask": ("integrations.http.flask",),
     "google.adk": ("integrations.frameworks",),
@@ -45,7 +45,8 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "mcp": ("integrations.mcp",),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "msgspec": (
-        "_scan._tables",
+        # Tables are read by their types.
+        *("_scan._tables", "_reports.controls._signals", "_reports.export.tables", "cli.answer.ask"),
         *("_reports.answers", "_verify.ledger._calls_check", "_record", "_ledger", "_spans", "_identity.trust._file"),
         *("_verify.grants.approvals_check", "_verify.store.spill_store"),  # Records wait in a file.
         # Made for each call.
@@ -68,7 +69,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
         "_reports",
         "cli.answer",
     ),
-    "packaging": ("cli.operate.doctor_frameworks", "cli.operate.doctor_packages"),
+    "packaging": ("cli.operate.doctor_frameworks",),
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
     "pydantic": (

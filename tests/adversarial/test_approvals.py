@@ -32,11 +32,12 @@ from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._identity.common.ids import id_of
 from agent_identity._identity.principals.principals import principal_from_claim
-from agent_identity.approvals import Answer, Approval, ApprovalRequest
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers
 from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, ConfigurationError, PolicyBlocked
 from agent_identity.identity import SigningKey
 from agent_identity.limits import Limit
+from agent_identity.options import Sources
 from agent_identity.testing import FixedClock
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com", roles=("finance",))
@@ -48,7 +49,7 @@ def _yes(request: ApprovalRequest) -> Answer:
 
 
 def _world(open_world: Callable[..., object], ask: object = None, /, **options: object) -> object:
-    routes = {"desk": Approval(ask=ask, **options)}
+    routes = {"desk": Approval(ask=ask, approvers=Approvers(**options))}
     return open_world(policy=POLICY, routes=routes)
 
 
@@ -147,7 +148,7 @@ def test_an_approval_that_ends_while_the_store_answers_is_not_used(open_world: C
         world.clock.advance(seconds=8)
         return answer
 
-    routes = {"desk": Approval(ask=ask, ttl=timedelta(seconds=10))}
+    routes = {"desk": Approval(ask=ask, approvers=Approvers(ttl=timedelta(seconds=10)))}
     world = open_world(policy=POLICY, routes=routes, state=Slow())
     body = world.tool()
     with world.task(Scope("tool")):
@@ -265,7 +266,7 @@ def test_ac_64_an_owner_of_the_agent_approves_only_where_the_desk_says_so(open_w
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        ({"approvers": ("carol@example.com",)}, "approver_not_permitted"),
+        ({"people": ("carol@example.com",)}, "approver_not_permitted"),
         ({"roles": ("board",)}, "approver_not_permitted"),
         ({"verified": True}, "approver_not_verified"),
     ],
@@ -290,7 +291,7 @@ def test_ac_64_the_same_id_at_another_issuer_is_another_person(open_world: Calla
     """Who has the id of an approver at an identity provider of their own may not approve; the one who is meant may."""
     named = Human("bob@example.com", issuer="https://login.example.com")
     said = [_verified("https://login.elsewhere.example")]
-    world = _world(open_world, lambda request: request.approve(by=said[0]), verified=True, approvers=(named,))
+    world = _world(open_world, lambda request: request.approve(by=said[0]), verified=True, people=(named,))
     body = world.tool()
     with world.task(Scope("tool")):
         _refused(world, "approver_not_permitted", lambda: body(1))
@@ -485,7 +486,7 @@ def test_ac_64_what_a_killed_process_left_is_cleared_away(open_world: Callable[.
         path.write_bytes(left)
         clock = FixedClock()
         clock.advance(moment)
-        Enforcer.open(world.directory, clock=clock, policy=POLICY, routes={"desk": Approval()}).close()
+        Enforcer.open(world.directory, sources=Sources(clock=clock), policy=POLICY, routes={"desk": Approval()}).close()
         assert path.exists() is there
     path.touch(0o600)
     Enforcer.open(world.directory, policy=POLICY, routes={"desk": Approval()}).close()

@@ -32,10 +32,10 @@ from agent_identity._record.parts import Time
 from agent_identity._record.schema import Record
 from agent_identity._storage.os_files import Files
 from agent_identity.adapters import Call, CallRequest, DeclaredFlow
-from agent_identity.approvals import Approval, ApprovalRequest
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.audit import story
 from agent_identity.cli import main
-from agent_identity.cli.operate.doctor_policy import examine_policies
+from agent_identity.cli.operate.doctor_flow import examine_policies
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
 from agent_identity.inspection import Label
 from agent_identity.options import Durability, Ledger, Telemetry
@@ -695,7 +695,7 @@ def test_a_resumed_call_stands_at_the_sources_that_were_asked(open_world: Callab
             raise _Interrupt
         return answers.pop()
 
-    desk = Approval(ask=ask, suspends=(_Interrupt,), ttl=timedelta(hours=1))
+    desk = Approval(ask=ask, suspends=(_Interrupt,), approvers=Approvers(ttl=timedelta(hours=1)))
     world = flow.open_office(open_world, routes={"person": desk})
     read = flow.reads(world, EVIL, returns="untrusted")
     guard = world.enforcer.guard(

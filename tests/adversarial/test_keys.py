@@ -20,7 +20,7 @@ from agent_identity._identity.common.ids import uuid_of
 from agent_identity._identity.trust.entries import Purpose
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
-from agent_identity.options import Ledger, Telemetry
+from agent_identity.options import Ledger, Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -50,8 +50,8 @@ class Office:
 
     def open(self, **options: object) -> Enforcer:
         """Open it as a process does."""
-        given = {"clock": self.clock, "ids": self.ids, "telemetry": Telemetry(tracer_provider=TracerProvider())}
-        return Enforcer.open(self.evidence, **{**given, **options})
+        telemetry, sources = Telemetry(tracer_provider=TracerProvider()), Sources(clock=self.clock, ids=self.ids)
+        return Enforcer.open(self.evidence, **{"telemetry": telemetry, "sources": sources, **options})
 
     def work(self, calls: int = 1) -> None:
         """Have a process come, work and go."""

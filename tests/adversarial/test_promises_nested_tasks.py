@@ -25,7 +25,9 @@ from agent_identity.delegation import Peer
 from agent_identity.errors import AttenuationError, ConfigurationError, LimitExceeded
 from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
+from agent_identity.integrations.http.server import Gate
 from agent_identity.limits import Limit
+from agent_identity.options import Sources
 from agent_identity.policy import Content
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
@@ -387,7 +389,7 @@ def test_an_enforcer_that_the_body_opens_is_no_way_round(world: Any, tmp_path: P
 
     def inspected() -> None:
         carried = world.enforcer.current_task.export()
-        side = Enforcer.open(world.directory, inspectors=[Side()], clock=world.clock)
+        side = Enforcer.open(world.directory, inspectors=[Side()], sources=Sources(clock=world.clock))
         with side as own, own.accept(carried), pytest.raises(Denied):
             own.tool(name="read")(lambda: None)()
 
@@ -783,7 +785,7 @@ async def _asgi(world: Any, handle: Callable[[], str], *, delegated: bool, requi
 
 
 async def _asgi_app(world: Any, app: Any, *, delegated: bool, required: bool) -> str:
-    served = asgi.DelegationMiddleware(app, world.enforcer, audience="b", base_url=BASE, required=required)
+    served = asgi.DelegationMiddleware(app, world.enforcer, Gate(audience="b", base_url=BASE, required=required))
     transport: Any = httpx.ASGITransport(served)
     if delegated:
         transport = AsyncDelegationTransport(world.enforcer, {"b.example.com": Peer("b")}, transport)
@@ -796,7 +798,7 @@ async def _wsgi(world: Any, handle: Callable[[], str], *, delegated: bool, requi
         start_response("200 OK", [])
         return [handle().encode()]
 
-    served = wsgi.DelegationMiddleware(app, world.enforcer, audience="b", base_url=BASE, required=required)
+    served = wsgi.DelegationMiddleware(app, world.enforcer, Gate(audience="b", base_url=BASE, required=required))
     transport: Any = httpx.WSGITransport(served)
     if delegated:
         transport = DelegationTransport(world.enforcer, {"b.example.com": Peer("b")}, transport)

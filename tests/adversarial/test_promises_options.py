@@ -117,6 +117,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "Durability": Case(options.Durability),
         "Segments": Case(options.Segments),
         "Privacy": Case(options.Privacy),
+        "Sources": Case(options.Sources),
         "Telemetry": Case(options.Telemetry),
         "Transparency": Case(options.Transparency),
         "ToolOptions": Case(options.ToolOptions),
@@ -124,6 +125,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "Limit.sum": Case(Limit.sum, {"tool": "tool", "argument": "x", "most": 1}),
         "Limit.rate": Case(Limit.rate, {"tool": "tool", "most": 1, "per": timedelta(minutes=1)}),
         "Approval": Case(approvals.Approval),
+        "Approvers": Case(approvals.Approvers),
         "ask_in_the_terminal": Case(approvals.ask_in_the_terminal, {"by": ALICE}),
         "Approvals.approve": Case(enforcer.approvals.approve, {"request": "id", "by": ALICE}, ("request",)),
         "Approvals.reject": Case(enforcer.approvals.reject, {"request": "id", "by": ALICE}, ("request",)),
@@ -202,7 +204,7 @@ NOT_CALLED = frozenset(
             "Approvals",
         ),
         *("instrument", "uninstrument"),  # They patch the process: see test_instrumentation.py.
-        *("DigestKeys", "Ledger", "Pseudonyms"),  # Parts of an enforcer, which check what they get themselves.
+        *("DigestKeys", "Ledger"),  # Parts of an enforcer, which check what they get themselves.
         *("Claims", "DownstreamToken", "Reply", "RecordedCall", "TokenOrder"),  # Made by us, and handed to users.
         *(
             "AllOf",
@@ -317,7 +319,7 @@ def test_a_lifetime_says_what_is_expected(world: Any) -> None:
         lambda: world.task(SCOPE, ttl=60),
         lambda: world.enforcer.delegate(CLERK, scope=SCOPE, ttl=60),
         lambda: task.export(ttl=60),
-        lambda: approvals.Approval(ttl=60),  # type: ignore[arg-type]
+        lambda: approvals.Approvers(ttl=60),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError) as caught:
             call()
@@ -339,4 +341,4 @@ def test_what_a_list_holds_is_checked_as_well(world: Any) -> None:
     with pytest.raises(TypeError, match=r"limits\[1\] is 7; give Limit"):
         world.task(SCOPE, limits=[Limit.uses("tool", 1), 7])
     with pytest.raises(TypeError, match=r"roles\[0\] is 7"):
-        approvals.Approval(roles=(7,))  # type: ignore[arg-type]
+        approvals.Approvers(roles=(7,))  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ from agent_identity.cli import main
 from agent_identity.delegation import DelegationBundle
 from agent_identity.errors import Denied, GrantExpired
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
-from agent_identity.options import Durability, Ledger, Segments
+from agent_identity.options import Durability, Ledger, Segments, Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 ORIGIN = "ledger.example/log"
@@ -177,7 +177,9 @@ def old(tmp_path: Path) -> Path:
     path = tmp_path / "evidence"
     for _ in range(3):
         segments = Segments(max_bytes=SMALL, compression="none")
-        with Enforcer.open(path, clock=FixedClock(), durability=Durability(segments=segments)) as enforcer:
+        with Enforcer.open(
+            path, sources=Sources(clock=FixedClock()), durability=Durability(segments=segments)
+        ) as enforcer:
             tool = enforcer.tool(name="pay")(lambda amount: amount)
             with enforcer.task("p", principal=Human("alice@example.com"), agent=CLERK, scope=Scope("pay")):
                 for number in range(120):
@@ -257,7 +259,9 @@ def test_whatever_is_open_where_a_stream_is_cut_is_kept(
     segments = Segments(max_bytes=chance.randrange(1_500, 9_000), compression="none")
 
     def open_one() -> Enforcer:
-        return Enforcer.open(tmp_path / "evidence", clock=clock, durability=Durability(segments=segments))
+        return Enforcer.open(
+            tmp_path / "evidence", sources=Sources(clock=clock), durability=Durability(segments=segments)
+        )
 
     with open_one() as enforcer, open_one() as other:
         workers = [(copy_context(), work(enforcer, other, dice(f"{seed}.{n}"))) for n in range(4)]
@@ -285,7 +289,9 @@ def test_threads_may_go_on_while_their_stream_is_cut(
     clock, segments = FixedClock(), Segments(max_bytes=3_000 + 500 * seed, compression="none")
 
     def open_one() -> Enforcer:
-        return Enforcer.open(tmp_path / "evidence", clock=clock, durability=Durability(segments=segments))
+        return Enforcer.open(
+            tmp_path / "evidence", sources=Sources(clock=clock), durability=Durability(segments=segments)
+        )
 
     with open_one() as enforcer, open_one() as other:
         threads = [threading.Thread(target=list, args=(work(enforcer, other, dice(f"{seed}.{n}")),)) for n in range(3)]
@@ -315,7 +321,7 @@ class Renaming(Files):
 def test_only_the_last_file_of_a_stream_may_get_another_name_while_it_is_read(tmp_path: Path, active: bool) -> None:
     """Pruning reads a segment that was closed since it was listed under its new name; a missing earlier one fails."""
     path = str(tmp_path / "evidence")
-    with Enforcer.open(path, clock=FixedClock()) as enforcer:
+    with Enforcer.open(path, sources=Sources(clock=FixedClock())) as enforcer:
         for _ in work(enforcer, enforcer, dice("one")):
             pass
     reader = LedgerReader(path)
@@ -367,7 +373,7 @@ def pruned(path: Path, clock: FixedClock, *others: Enforcer) -> int:
     """Prune what is closed, and return of how many streams."""
     for one in others:
         one._enforcement.ledger.seal()
-    with Enforcer.open(path, clock=clock) as own:
+    with Enforcer.open(path, sources=Sources(clock=clock)) as own:
         ledger = own._enforcement.ledger
         return len(list(prune(str(path), ledger, signer=ledger._signer, clock=clock, before_ns=1 << 62)))
 

@@ -19,6 +19,7 @@ from agent_identity.approvals import Approval
 from agent_identity.errors import Denied, GrantExpired, NoTask
 from agent_identity.identity import TrustStore
 from agent_identity.limits import Limit
+from agent_identity.options import Sources
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -327,7 +328,7 @@ def test_no_intent_stands_after_the_end_of_its_task(tmp_path: Path, mode: str) -
     ran: list[int] = []
     for reading in range(1, 9):
         clock, path = Interrupted(), tmp_path / f"evidence-{reading}"
-        with Enforcer.open(path, clock=clock, mode=mode) as enforcer:
+        with Enforcer.open(path, sources=Sources(clock=clock), mode=mode) as enforcer:
             tool = enforcer.tool(ran.append, name="tool")
             opened = enforcer.task("pay", principal=BOB, agent=Agent(id="clerk", owner="ops@example.com"), scope=TOOL)
             opened.__enter__()

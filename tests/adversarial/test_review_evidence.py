@@ -20,7 +20,7 @@ from agent_identity._identity.common.ids import id_of
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._storage.lines import log_line, stream_line
 from agent_identity.identity import TrustStore
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -36,7 +36,9 @@ def run(directory: Path, clock: FixedClock, *, back: float = 0, sink: io.StringI
     if sink is not None:
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=sink)))
-    with Enforcer.open(directory, clock=clock, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
+    with Enforcer.open(
+        directory, sources=Sources(clock=clock), telemetry=Telemetry(tracer_provider=provider)
+    ) as enforcer:
 
         @enforcer.tool
         def read_invoice(invoice_id: str) -> str:

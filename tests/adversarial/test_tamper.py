@@ -20,7 +20,7 @@ from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
 from agent_identity._storage.lines import stream_line
 from agent_identity.errors import Denied, VerificationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
-from agent_identity.options import Ledger
+from agent_identity.options import Ledger, Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -32,7 +32,7 @@ SCOPE = Scope("read_invoice", invoice_id="INV-42") | Scope("pay")
 def build(directory: Path, *, start: int = 1_764_000_000_000_000_000) -> None:
     """Make a ledger of one process that has been sealed four times."""
     clock = FixedClock(start)
-    with Enforcer.open(directory, clock=clock, ids=SequentialIds()) as enforcer:
+    with Enforcer.open(directory, sources=Sources(clock=clock, ids=SequentialIds())) as enforcer:
         seal = enforcer._enforcement.ledger.seal
 
         @enforcer.tool
@@ -622,7 +622,7 @@ class Process:
 
     def start(self) -> Enforcer:
         """Begin a program."""
-        return Enforcer.open(self.directory, clock=self.clock, ids=self.ids)
+        return Enforcer.open(self.directory, sources=Sources(clock=self.clock, ids=self.ids))
 
     def task(self) -> None:
         """Open a task."""

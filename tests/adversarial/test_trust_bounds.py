@@ -40,7 +40,7 @@ from agent_identity.identity import (
     merged,
     signed_trust,
 )
-from agent_identity.options import Durability, Ledger
+from agent_identity.options import Durability, Ledger, Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 from .test_trust_certificates import (
@@ -183,10 +183,10 @@ def test_a_grant_that_is_first_used_after_its_certificate_says_so(pod: Pod, tmp_
         id=uuid_of(RandomIds().new(pod.start * 10**9)),
     ).token
     found = open_directory(other.path, clock=other.clock, ids=RandomIds(), durability=Durability())
-    parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
+    parts = {name: getattr(found, name) for name in ("keys", "ledger", "digests")}
     trust = certified(replace(found.trust, keys=(*found.trust.keys, *roots().keys)), [renewed.sign(ROOT)])
     with (
-        Enforcer(**parts, trust=trust, clock=other.clock) as enforcer,
+        Enforcer(**parts, trust=trust, sources=Sources(clock=other.clock)) as enforcer,
         enforcer.accept(Grants((token,)), holder=WITNESS),
     ):
         pass
@@ -223,9 +223,9 @@ def test_a_root_frees_no_issuer_outside_its_logs(pod: Pod, tmp_path: Path) -> No
         ttl=600,
         id=uuid_of(RandomIds().new(pod.clock.wall_ns())),
     ).token
-    parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
+    parts = {name: getattr(found, name) for name in ("keys", "ledger", "digests")}
     with (
-        Enforcer(**parts, trust=trust, clock=pod.clock) as enforcer,
+        Enforcer(**parts, trust=trust, sources=Sources(clock=pod.clock)) as enforcer,
         pytest.raises(Denied) as caught,
         enforcer.accept(Grants((token,)), holder=WITNESS),
     ):

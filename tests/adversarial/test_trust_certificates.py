@@ -53,7 +53,7 @@ from agent_identity.identity import (
     signed_trust,
     trust_conflicts,
 )
-from agent_identity.options import Durability, Ledger, Telemetry
+from agent_identity.options import Durability, Ledger, Sources, Telemetry
 from agent_identity.records import Trust, encode
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -107,7 +107,9 @@ class Pod:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         with (
-            Enforcer.open(self.path, clock=self.clock, telemetry=Telemetry(tracer_provider=provider)) as enforcer,
+            Enforcer.open(
+                self.path, sources=Sources(clock=self.clock), telemetry=Telemetry(tracer_provider=provider)
+            ) as enforcer,
             enforcer.task("a purpose", principal=principal, agent=CLERK, scope=Scope("tool")),
         ):
             enforcer.tool(name="tool")(lambda: None)()
@@ -380,8 +382,8 @@ def test_a_receiver_takes_what_a_certified_issuer_may_say(pod: Pod, tmp_path: Pa
             ttl=600,
             id=uuid_of(RandomIds().new(clock.wall_ns())),
         ).token
-        parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
-        with Enforcer(**parts, trust=trust, clock=clock) as enforcer:
+        parts = {name: getattr(found, name) for name in ("keys", "ledger", "digests")}
+        with Enforcer(**parts, trust=trust, sources=Sources(clock=clock)) as enforcer:
             try:
                 with enforcer.accept(Grants((token,)), holder=WITNESS):
                     pass
@@ -700,7 +702,7 @@ def test_two_roots_for_one_log_are_a_conflict() -> None:
 def test_a_certificate_beside_the_records_of_an_excerpt_is_not_older_than_the_theft(fresh: Pod, tmp_path: Path) -> None:
     """Nobody signs where an excerpt begins: a file before it counts for nothing, nor a place that no head proves."""
     given = {"principal": ALICE, "agent": CLERK, "scope": Scope("tool")}
-    with streams_begin(), Enforcer.open(fresh.path, clock=fresh.clock) as enforcer:
+    with streams_begin(), Enforcer.open(fresh.path, sources=Sources(clock=fresh.clock)) as enforcer:
         for _ in range(2):
             with enforcer.task("a purpose", **given) as task:
                 enforcer.tool(name="tool")(lambda: None)()

@@ -23,7 +23,7 @@ from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import TrustedKey, TrustStore
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.servers import McpServer
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 SERVED: Final[Mapping[str, Mapping[str, str]]] = {
@@ -168,8 +168,7 @@ class Place:
         with in_service(self.spec.service):
             opened = Enforcer.open(
                 self.root,
-                clock=self.clock,
-                ids=self.ids,
+                sources=Sources(clock=self.clock, ids=self.ids),
                 telemetry=telemetry,
                 **options,
             )

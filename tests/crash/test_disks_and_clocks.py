@@ -12,7 +12,7 @@ import pytest
 from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError, Denied, EvidenceError
-from agent_identity.options import Durability
+from agent_identity.options import Durability, Sources
 from agent_identity.testing import FixedClock
 
 GIVEN: dict[str, Any] = {
@@ -126,7 +126,7 @@ def test_ac_79_whatever_the_disk_says_nothing_runs_until_it_works(
 def test_clocks_that_jump_end_authority_early_and_harm_no_evidence(tmp_path: Path) -> None:
     """Set a day back, two days on, years back: tasks end by time all the same, records verify and stay in order."""
     clock = FixedClock()
-    with Enforcer.open(tmp_path, clock=clock) as enforcer:
+    with Enforcer.open(tmp_path, sources=Sources(clock=clock)) as enforcer:
         tool, ran = counted(enforcer)
         for jump in (-DAY, 2 * DAY, -3_650 * DAY, 3_650 * DAY, 1, -1):
             with enforcer.task("act", **GIVEN):
@@ -151,7 +151,7 @@ def test_a_clock_that_no_record_can_hold_refuses(tmp_path: Path, wall: int) -> N
     """Before 1970 and beyond 19 digits nothing runs, so that no record of ours is malformed, until the clock is set."""
     clock = FixedClock()
     right = clock.wall_ns()
-    with Enforcer.open(tmp_path, clock=clock) as enforcer:
+    with Enforcer.open(tmp_path, sources=Sources(clock=clock)) as enforcer:
         tool, ran = counted(enforcer)
         with enforcer.task("act", **GIVEN):
             clock.set_wall(wall)

@@ -23,7 +23,7 @@ from agent_identity._ledger.reader import open_ledger
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import RandomIds, SigningKey, TrustedKey, TrustStore
-from agent_identity.options import DigestKeys, Ledger
+from agent_identity.options import DigestKeys, Ledger, Sources
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -135,13 +135,12 @@ class Life:
         try:
             digests = DigestKeys(self.directory / "keys" / "digests.jsonl", files=port["files"], sync=self.sync)
             return Enforcer(
-                issuer=port["issuer"],
-                recorder=port["recorder"],
+                keys=(port["issuer"], port["recorder"]),
                 trust=TRUST,
                 ledger=ledger,
                 digests=digests,
                 state=port["state"],
-                **shared,
+                sources=Sources(**shared),
             )
         except BaseException:
             ledger.close()

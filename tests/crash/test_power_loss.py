@@ -23,7 +23,7 @@ from agent_identity._directory.rotation import rotate
 from agent_identity._identity.common.ids import Ids
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.identity import RandomIds
-from agent_identity.options import Durability, Ledger
+from agent_identity.options import Durability, Ledger, Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -336,7 +336,7 @@ def put(tree: Tree, folder: Path) -> None:
 
 
 def opened(directory: Path, ids: Ids, **options: Any) -> Enforcer:
-    return Enforcer.open(directory, clock=FixedClock(), ids=ids, **options)
+    return Enforcer.open(directory, sources=Sources(clock=FixedClock(), ids=ids), **options)
 
 
 def act(enforcer: Enforcer, calls: int = 2) -> list[int]:

@@ -91,7 +91,7 @@ def test_the_page_has_exactly_what_is_reported(reported: dict[str, Any]) -> None
     }
     assert rows == {name: (kind_of(metric), metric.unit, attributes_of(metric)) for name, metric in reported.items()}
     named = {name for metric in reported.values() for name in attributes_of(metric)}
-    assert [name for name in sorted(named) if f"| `{name}` |" not in page] == []
+    assert [name for name in sorted(named) if f"- `{name}`: " not in page] == []
     assert all(metric.description for metric in reported.values())
 
 

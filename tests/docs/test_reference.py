@@ -96,7 +96,7 @@ def test_every_attribute_and_word_of_a_policy_is_named() -> None:
 
 def test_every_finding_is_described_with_its_severity() -> None:
     """Each code of a finding has a row with what it does to the verdicts, and there is no other row."""
-    row = re.compile(r"^\| `(\w+)` \| (contradicted|cannot_tell|incomplete|notice) \| .+ \|$", re.MULTILINE)
+    row = re.compile(r"^- `(\w+)` \((contradicted|cannot_tell|incomplete|notice)\): .+$", re.MULTILINE)
     rows = row.findall(_page("codes.md"))
     assert dict(rows) == dict(CODES)
 
@@ -137,7 +137,7 @@ def test_commands_are_those_of_the_command_line() -> None:
     command = [sys.executable, str(ROOT / "tools" / "cli_help.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^\| `keys` \| .+: `new`, `list`, ", _page("cli.md"), re.MULTILINE)
+    assert re.search(r"^- `keys`: .+: `new`, `list`, ", _page("cli.md"), re.MULTILINE)
 
 
 def test_rows_of_controls_are_those_of_the_tables() -> None:

@@ -48,6 +48,7 @@ from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.integrations.frameworks.a2a import CallerContexts, RemoteAgent
 from agent_identity.integrations.http.asgi import DelegationMiddleware
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport
+from agent_identity.integrations.http.server import Gate
 from agent_identity.records import read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,11 +166,13 @@ class World:
         self.application = DelegationMiddleware(
             Starlette(routes=[*create_agent_card_routes(self.card()), *routes]),
             self.researcher,
-            audience="researcher",
-            base_url=self.url,
-            holder=self.key,
-            agent=RESEARCHER,
-            exempt=[AGENT_CARD_WELL_KNOWN_PATH],
+            Gate(
+                audience="researcher",
+                base_url=self.url,
+                holder=self.key,
+                agent=RESEARCHER,
+                exempt=[AGENT_CARD_WELL_KNOWN_PATH],
+            ),
         )
         return server
 

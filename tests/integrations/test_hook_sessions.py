@@ -24,6 +24,7 @@ from agent_identity.integrations.frameworks.coding_agents.sessions import (
     HookSessions,
 )
 from agent_identity.limits import Limit
+from agent_identity.options import Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
@@ -48,7 +49,7 @@ class Desk:
     def __init__(self, folder: Path, *, scope: Scope = SCOPE, agents: Any = None, **options: Any) -> None:
         self.folder = folder
         self.clock = FixedClock()
-        self.enforcer = Enforcer.open(folder, clock=self.clock, ids=SequentialIds(), **options)
+        self.enforcer = Enforcer.open(folder, sources=Sources(clock=self.clock, ids=SequentialIds()), **options)
         self.sessions = HookSessions(
             self.enforcer, principal=ALICE, agent=CODER, scope=scope, agents=agents, ttl=timedelta(hours=1)
         )

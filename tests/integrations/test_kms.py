@@ -26,7 +26,7 @@ def test_evidence_under_their_keys_verifies(tmp_path: Path) -> None:
     clock, ids = SystemClock(), RandomIds()
     ledger = Ledger.open(tmp_path / "evidence", signer=recorder, origin="example.com/log", clock=clock, ids=ids)
     digests = DigestKeys(tmp_path / "evidence" / "keys" / "digests.jsonl", sync="process")
-    with Enforcer(issuer=issuer, recorder=recorder, trust=trust, ledger=ledger, digests=digests) as enforcer:
+    with Enforcer(keys=(issuer, recorder), trust=trust, ledger=ledger, digests=digests) as enforcer:
         given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
         with enforcer.task("t", **given), enforcer.action("read"):
             pass

@@ -1,6 +1,5 @@
 """A person decides between two runs of a graph: approvals by interrupt, and calls that are made again."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -337,6 +336,5 @@ def test_other_interrupts_and_altered_requests_are_told_apart(desk: Any) -> None
     changed["arguments"] = {**changed["arguments"], "amount": 1}
     with pytest.raises(ConfigurationError, match="differs"):
         answer([type(found)(value={"agent_identity_approval": changed}, id="x")], desk.enforcer, by=BOB)
-    with contextlib.suppress(ValueError):
-        approval_by_interrupt(ttl=timedelta(days=31))
-        pytest.fail("made")
+    with pytest.raises(TypeError, match="approvers is timedelta; give Approvers; write"):
+        approval_by_interrupt(timedelta(days=31))  # type: ignore[arg-type]

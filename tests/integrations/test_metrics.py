@@ -22,7 +22,7 @@ from agent_identity import Agent, Decision, Denied, Effect, Enforcer, Human, Rul
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.errors import ConfigurationError, PolicyBlocked
-from agent_identity.options import Telemetry, Transparency
+from agent_identity.options import Sources, Telemetry, Transparency
 from agent_identity.state import MemoryState
 from agent_identity.telemetry import measure
 from agent_identity.testing import FixedClock, SequentialIds
@@ -49,8 +49,9 @@ class Meter:
 
     def open(self, name: str = "evidence", *, tools: Any = (), measured: bool = True, **options: Any) -> Enforcer:
         """Open an enforcer that reports."""
-        given = {"clock": self.clock, "ids": SequentialIds(), "telemetry": Telemetry(tracer_provider=self.tracers)}
-        enforcer = Enforcer.open(self.path / name, **{**given, **options})
+        sources = Sources(clock=self.clock, ids=SequentialIds())
+        given = {"sources": sources, "telemetry": Telemetry(tracer_provider=self.tracers), **options}
+        enforcer = Enforcer.open(self.path / name, **given)
         self.enforcers.append(enforcer)
         if measured:
             measure(enforcer, self.provider, tools=tools)

@@ -84,7 +84,7 @@ def test_evidence_under_keys_of_a_token_verifies(token: Callable[[str], str], tm
         evidence = root / "evidence"
         ledger = Ledger.open(evidence, signer=recorder, origin=trust.origin, clock=SystemClock(), ids=RandomIds())
         digests = DigestKeys(evidence / "keys" / "digests.jsonl", sync="process")
-        with Enforcer(issuer=issuer, recorder=recorder, trust=trust, ledger=ledger, digests=digests) as enforcer:
+        with Enforcer(keys=(issuer, recorder), trust=trust, ledger=ledger, digests=digests) as enforcer:
             given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
             with enforcer.task("t", **given), enforcer.action("read"):
                 pass

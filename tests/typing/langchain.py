@@ -43,8 +43,8 @@ def check(enforcer: Enforcer, structured: StructuredTool, single: Tool) -> None:
     assert_type(unprotect(tools), list[BaseTool])
 
     # A function is guarded by enforcer.tool, and an enforcer is not optional.
-    protect(check, enforcer)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    protect(read)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    protect(check, enforcer)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    protect(read)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def agents(enforcer: Enforcer, model: BaseChatModel, agent: Agent, scope: Scope, stream: Iterator[str]) -> None:

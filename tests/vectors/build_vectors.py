@@ -48,7 +48,7 @@ from agent_identity.identity import (
     appended,
     signed_trust,
 )
-from agent_identity.options import DigestKeys, Ledger, Telemetry
+from agent_identity.options import DigestKeys, Ledger, Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 HERE: Final = Path(__file__).resolve().parent
@@ -164,17 +164,14 @@ class World:
             beginning=Beginning(library=VERSION),
         )
         with Enforcer(
-            issuer=ISSUER,
-            recorder=RECORDER,
+            keys=(ISSUER, RECORDER),
             trust=TRUST,
             ledger=ledger,
             digests=DigestKeys(self.directory / "keys" / "digests.jsonl", files=self._files),
             policy=POLICY,
             routes={"approval-desk": lambda call: f"filed: {call.arguments['invoice_id']}"},
             telemetry=Telemetry(tracer_provider=self._provider),
-            clock=self.clock,
-            ids=self._ids,
-            new_key=self._new_key,
+            sources=Sources(clock=self.clock, ids=self._ids, new_key=self._new_key),
         ) as enforcer:
             yield enforcer, ledger
 

@@ -601,11 +601,11 @@ def shown(result: object) -> object:
     Args:
         result: What a tool returned.
     """
-    kind = type(result)
-    if isinstance(result, _CONTAINERS):
+    kind: type[object] = type(result)
+    if issubclass(type(result), _CONTAINERS):
         is_read = is_readable(result)
     else:
-        is_read = isinstance(result, _READ) or is_dataclass(result) or hasattr(kind, "model_dump")
+        is_read = issubclass(type(result), _READ) or is_dataclass(result) or hasattr(kind, "model_dump")
     if is_read or nature_of(kind) is not None:
         return result
     return Shown(result, str(result), rebuild=lambda changed: changed)
@@ -634,12 +634,11 @@ def _delegate(name: object, agent: object) -> tuple[Agent, Scope | None]:
     Raises:
         TypeError: They are of another type.
     """
-    scope: object = None
-    if isinstance(agent, tuple) and len(cast("tuple[object, ...]", agent)) == 2:
-        agent, scope = cast("tuple[object, object]", agent)
-    if not isinstance(name, str) or not isinstance(agent, Agent) or not isinstance(scope, Scope | None):
-        got = f"{type(agent).__module__}.{type(agent).__qualname__}"
+    pair = cast("tuple[object, ...]", agent) if issubclass(type(agent), tuple) else ()
+    one, scope = (pair[0], pair[1]) if len(pair) == 2 else (agent, None)
+    if not isinstance(name, str) or not isinstance(one, Agent) or not isinstance(scope, Scope | None):
+        got = f"{type(one).__module__}.{type(one).__qualname__}"
         raise TypeError(
             f"an entry of agents= is {got}; pass {{name: agent_identity.Agent(...)}}, or a pair of it and a Scope"
         )
-    return agent, scope
+    return one, scope

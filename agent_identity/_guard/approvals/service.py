@@ -359,7 +359,7 @@ class Approvals:
                 requested_at=now,
                 expires_at=last if channel.suspends else min(last, task.expires_at),
                 sources=sources,
-                conditions=channel.conditions(task),
+                conditions=channel.approvers.conditions(task),
             )
             known = with_digest(known, self._digests)
             known = self._announce(call, task, channel, known, name)
@@ -502,7 +502,7 @@ class Approvals:
         if not asked <= set(ruling.sources):
             raise refused.outdated(call.tool)
         approver = self._names.real(ruling.approver, call.tool)
-        channel.conditions(task).check(approver, task.principal, call.tool)
+        channel.approvers.conditions(task).check(approver, task.principal, call.tool)
         self._check_person(approver)
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""

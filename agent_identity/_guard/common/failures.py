@@ -1,5 +1,6 @@
 """Safe descriptions of foreign exceptions: their texts may quote arguments, results and keys."""
 
+import logging
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -15,6 +16,7 @@ from agent_identity.errors import (
     Routed,
 )
 
+_LOG: Final = logging.getLogger("agent_identity")
 _PACKAGE: Final = __name__.partition(".")[0]
 _FOR_MODELS: Final = {
     "approval_by_owner": "the approver may not approve this call",
@@ -134,6 +136,17 @@ def refusal(denied: Denied) -> str:
     """Return the text of a refusal for the model: the code, a reference, and a reason without advice for developers."""
     reference = f" (reference {denied.reference})" if denied.reference else ""
     return f"refused: {denied.code}{reference}: {model_message(denied)}"
+
+
+def guard_failed(name: str, error: BaseException) -> str:
+    """Log that the guard of a call failed, without what the error may quote, and return the refusal for the model.
+
+    Args:
+        name: The tool or model that did not run.
+        error: The failure.
+    """
+    _LOG.error("%s was refused, because the guard failed: %s", name, safe_message(error))
+    return refusal(Denied("the guard failed, and the call did not run", code="guard_failed"))
 
 
 def failure(what: str, error: BaseException) -> str:

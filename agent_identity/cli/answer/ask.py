@@ -5,7 +5,10 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from pkgutil import get_data
+from typing import Final
+
+import msgspec
 
 from agent_identity.cli.answer.commands import ANSWER
 from agent_identity.cli.terminal.command import loaded
@@ -20,15 +23,15 @@ SINCE: Final = "{since}"
 """Stands for the value of ``--since`` likewise."""
 
 
-class Question(NamedTuple):
+class Question(msgspec.Struct, frozen=True):
     """A question about evidence.
 
     Attributes:
         id: Its name.
         text: The question.
-        words: The command without the evidence; empty if nothing answers it yet.
+        words: The command without the evidence.
         of: What ``--of`` names, if the question is about one thing.
-        note: What the answer needs, or leaves open; of a question without a command, what is missing.
+        note: What the answer needs, or leaves open.
     """
 
     id: str
@@ -38,79 +41,11 @@ class Question(NamedTuple):
     note: str = ""
 
 
-_INVENTORY: Final = ("report", "inventory")
-_SCOPE: Final = ("report", "scope")
+class _Table(msgspec.Struct):
+    questions: tuple[Question, ...]
 
-QUESTIONS: Final = (
-    Question("1", "Which agents, servers, tools and models exist, who owns them, and when were they seen?", _INVENTORY),
-    Question(
-        "2", "Which of them are not guarded, not registered, or without an owner?", _INVENTORY, note="give traces too"
-    ),
-    Question("3", "What is new since a date, and what is gone?", (*_INVENTORY, "--since", SINCE)),
-    Question("4", "Which agents are idle, and when was each last seen?", _INVENTORY),
-    Question(
-        "5",
-        "Who delegated what to whom?",
-        ("report", "incident", OF),
-        "agent:ID or principal:ID",
-        "authority at each hop",
-    ),
-    Question(
-        "6",
-        "What was done on behalf of a person, or with their approval?",
-        ("report", "incident", f"principal:{OF}"),
-        "ID",
-    ),
-    Question(
-        "7", "Who authorized a call, and with what at each hop?", ("report", "incident", f"record:{OF}"), "record ID"
-    ),
-    Question("8", "What was granted and never used, by agent and tool?", _SCOPE),
-    Question("9", "What was tried outside the scope, how often, and with which argument?", _SCOPE),
-    Question("10", "What is the smallest scope that would have sufficed, and what would it refuse?", _SCOPE),
-    Question("11", "What does a version of an agent do that the one before did not?", _SCOPE),
-    Question("12", "Which systems and data did agents read, write and send?", ("report", "data")),
-    Question(
-        "13",
-        "What touched a resource?",
-        ("report", "data", "--resource", OF),
-        "name, template or keyed digest",
-    ),
-    Question(
-        "14",
-        "What happened, in order, over all streams and sources?",
-        ("report", "incident", OF),
-        "everything, task:ID or span:ID",
-        "a period with --from and --until",
-    ),
-    Question(
-        "15", "What could be done under a grant, and what was?", ("report", "incident", f"grant:{OF}"), "grant hash"
-    ),
-    Question(
-        "16",
-        "What happened under a key after it was stolen?",
-        ("report", "incident", f"key:{OF}", "--after", SINCE),
-        "key thumbprint",
-    ),
-    Question(
-        "17",
-        "Which calls never ended, what began after a revocation, and how long did that take?",
-        ("report", "incident", "everything"),
-    ),
-    Question(
-        "18",
-        "Which tool definitions changed, who accepted that, and which calls ran in between?",
-        ("report", "incident", OF),
-        "server:NAME, tool:NAME, definition:DIGEST or everything",
-        "changed tool definitions, with what was stated at acceptance",
-    ),
-    Question("19", "Which share of all tool calls does a verified human answer for?", ("report", "coverage")),
-    Question(
-        "20",
-        "For a clause of a law or framework and a period: what is shown, and what is not?",
-        ("report", "controls"),
-        note="a period with --from and --until",
-    ),
-)
+
+QUESTIONS: Final = msgspec.toml.decode(get_data(__name__, "questions.toml") or b"", type=_Table).questions
 """All questions, in order."""
 
 
@@ -132,7 +67,7 @@ def run(chosen: argparse.Namespace) -> int:
         _list(as_json=chosen.json)
         return 0
     question = _question(chosen.id)
-    if question.words and not chosen.evidence:
+    if not chosen.evidence:
         chosen.misused(f"the evidence is missing: agent-identity ask {question.id} EVIDENCE")
     if chosen.checkpoint is not None and not any(word.startswith("key:") for word in question.words):
         raise ConfigurationError(f"question {question.id} takes no --checkpoint; leave it out")
@@ -158,7 +93,7 @@ def answer(
         options: Further options of the command.
 
     Raises:
-        ConfigurationError: Nothing answers the question, or it lacks a value or has one too many.
+        ConfigurationError: The question lacks a value or has one too many.
     """
     found = parsed({"Answer": ANSWER}, command_of(_question(name), evidence, of=of, since=since, options=options))
     return loaded(found.work)(found)
@@ -177,11 +112,9 @@ def command_of(
         options: Further options of the command.
 
     Raises:
-        ConfigurationError: Nothing answers the question, or it lacks a value or has one too many.
+        ConfigurationError: The question lacks a value or has one too many.
     """
     name = question.id
-    if not question.words:
-        raise ConfigurationError(f"no report answers question {name} yet: {question.note}")
     values = {OF: of, SINCE: since}
     for place, value in values.items():
         option, needed = place.strip("{}"), any(place in word for word in question.words)
@@ -224,11 +157,10 @@ def _list(*, as_json: bool) -> None:
     style, room = Style(sys.stdout), columns(sys.stdout)
     for question in QUESTIONS:
         print(f"{question.id:>2}  {style.paint(hanging(question.text, 4, room), 'bold')}")
-        line = _shown(question) if question.words else f"not yet: {question.note}"
         notes = [f"OF: {question.of}"] if question.of else []
-        notes += [question.note] if question.words and question.note else []
+        notes += [question.note] if question.note else []
         note = f"  # {'; '.join(notes)}" if notes else ""
-        print(f"    {style.paint(hanging(line + note, 4, room), 'dim')}")
+        print(f"    {style.paint(hanging(_shown(question) + note, 4, room), 'dim')}")
     print("\nagent-identity ask ID EVIDENCE... answers one; --of and --since stand for OF and SINCE.")
 
 
@@ -236,7 +168,7 @@ def _facts(question: Question) -> dict[str, object]:
     return {
         "id": question.id,
         "question": question.text,
-        "command": _shown(question) if question.words else None,
+        "command": _shown(question),
         "of": question.of or None,
         "note": question.note or None,
     }

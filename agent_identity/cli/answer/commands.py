@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command
+from agent_identity.cli.terminal.command import Command, placed
 
 
 def _ledger(parser: ArgumentParser, number: str = "+") -> None:
@@ -156,7 +156,6 @@ _SCAN: Final = Command(
     "list the agents, tools, models and MCP servers that code and configurations declare",
     "agent-identity scan . ~/.cursor --json",
     _scan,
-    "agent_identity.cli.answer.scan",
     description=(
         "List what Python code, dependency files, configurations of MCP clients and agent cards declare, with file and "
         "line, and whether the code guards it. It only reads: it runs nothing, contacts nothing, follows no links, and "
@@ -165,7 +164,8 @@ _SCAN: Final = Command(
 )
 """The command ``scan``."""
 
-ANSWER: Final = (
+ANSWER: Final = placed(
+    "answer",
     Command(
         "report",
         "answer a question about evidence, and verify it in the same pass",

@@ -20,7 +20,7 @@ from agent_identity._directory.enforcer import Enforcer
 from agent_identity._directory.inventory.pinned_servers import Definition, Observation
 from agent_identity._directory.inventory.server_inventory import InventoryFile, accept, inventory_path
 from agent_identity._directory.open import prepare
-from agent_identity._directory.options import Telemetry
+from agent_identity._directory.options import Sources, Telemetry
 from agent_identity._guard.calls.approval_request import Answer, Approval, ApprovalRequest
 from agent_identity._guard.calls.call import CallRequest
 from agent_identity._guard.lifecycle.guarded_call import GuardedCall
@@ -254,8 +254,7 @@ def write_month(directory: str | os.PathLike[str]) -> None:
             inspectors=[PageInspector()],
             agents="registered",
             telemetry=telemetry,
-            clock=clock,
-            ids=ids,
+            sources=Sources(clock=clock, ids=ids),
         ) as enforcer:
             month = _Month(root, enforcer, clock, ids)
             for day in days:

@@ -36,7 +36,7 @@ _KINDS: Final = get_args(RevokedKind)
 _RECORDED: Final = frozenset({"task", "grant", "agent", "human", "service"})
 
 
-def run_revoke(chosen: argparse.Namespace) -> int:
+def run(chosen: argparse.Namespace) -> int:
     """Revoke or suspend a target."""
     kind, name = _target(chosen)
     with opened(chosen, store_of(chosen)) as enforcer:

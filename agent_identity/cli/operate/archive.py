@@ -26,7 +26,7 @@ _SIX_MONTHS: Final = 184 * 86_400
 (Articles 19(1) and 26(6))."""
 
 
-def run_archive(chosen: argparse.Namespace) -> int:
+def run(chosen: argparse.Namespace) -> int:
     """Copy segments to an archive."""
     directory = directory_named(chosen.directory)
     before_ns = None if chosen.older_than is None else SystemClock().wall_ns() - _age(chosen.older_than) * _NS

@@ -16,10 +16,8 @@ from typing import Final, TypeAlias
 from agent_identity._guard.telemetry.diagnosis import Check, examine_pipeline, examine_telemetry
 from agent_identity._policy.rule_set import RuleSet
 from agent_identity.cli.operate.doctor_directory import examine_directory
-from agent_identity.cli.operate.doctor_flow import examine_flow, flow_json, flow_lines, flow_rows
-from agent_identity.cli.operate.doctor_frameworks import examine_frameworks
-from agent_identity.cli.operate.doctor_packages import examine_package, examine_versions
-from agent_identity.cli.operate.doctor_policy import examine_policies
+from agent_identity.cli.operate.doctor_flow import examine_flow, examine_policies, flow_json, flow_lines, flow_rows
+from agent_identity.cli.operate.doctor_frameworks import examine_frameworks, examine_package, examine_versions
 from agent_identity.cli.operate.doctor_process import examine_enforcers, examine_tools
 from agent_identity.cli.terminal.style import Style, clean, columns, hanging
 from agent_identity.errors import ConfigurationError

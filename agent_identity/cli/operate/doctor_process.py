@@ -85,7 +85,9 @@ def _enforcer(enforcer: Enforcer, enforcement: EnforcementContext) -> Iterator[C
 
 def _starting_programs(enforcement: EnforcementContext) -> list[str]:
     """Return the tools that start programs, by their names, if a route takes approvals that are only asserted."""
-    asserted = any(isinstance(route, Approval) and not route.verified for route in enforcement.routes.values())
+    asserted = any(
+        isinstance(route, Approval) and not route.approvers.verified for route in enforcement.routes.values()
+    )
     return [tool.name for tool, _ in enforcement.tools.all() if asserted and _STARTS.search(tool.name.lower())]
 
 

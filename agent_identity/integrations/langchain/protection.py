@@ -1,7 +1,7 @@
 """Guards LangChain tools in place: ``protect``, ``unprotect`` and ``is_protected``."""
 
 from collections.abc import Sequence
-from typing import Final, Literal, TypeVar, cast, overload
+from typing import Final, Literal, TypeVar, cast
 
 from langchain_core.tools import BaseTool
 
@@ -25,8 +25,7 @@ from agent_identity.options import Restores, Returns, ToolOptions, Touches
 
 __all__ = ["check", "is_enforced", "is_guarded_beside", "is_protected", "protect", "unprotect"]
 
-ToolT = TypeVar("ToolT", bound=BaseTool)
-ToolsT = TypeVar("ToolsT", bound=Sequence[BaseTool])
+ToolsT = TypeVar("ToolsT", bound=BaseTool | Sequence[BaseTool])
 
 _ENTRIES: Final = (
     *("run", "arun", "invoke", "ainvoke", "batch", "abatch", "batch_as_completed", "abatch_as_completed"),
@@ -41,24 +40,6 @@ _STATED: Final = ("labels", "data", "lazy", "touches", "flow", "content_on_spans
 _GUARDED_FUNCTION: Final = "__agent_identity_guard__"
 
 
-@overload
-def protect(
-    tools: ToolT,
-    enforcer: Enforcer,
-    *,
-    labels: Sequence[str] | None = None,
-    data: Sequence[str] | None = None,
-    lazy: Literal["resource"] | None = None,
-    touches: Touches | None = None,
-    returns: Returns | None = None,
-    destination: str | Sequence[str] | None = None,
-    endorses: bool = False,
-    restores: Restores | None = None,
-    content_on_spans: bool | None = None,
-) -> ToolT: ...
-
-
-@overload
 def protect(
     tools: ToolsT,
     enforcer: Enforcer,
@@ -72,23 +53,7 @@ def protect(
     endorses: bool = False,
     restores: Restores | None = None,
     content_on_spans: bool | None = None,
-) -> ToolsT: ...
-
-
-def protect(
-    tools: object,
-    enforcer: Enforcer,
-    *,
-    labels: Sequence[str] | None = None,
-    data: Sequence[str] | None = None,
-    lazy: Literal["resource"] | None = None,
-    touches: Touches | None = None,
-    returns: Returns | None = None,
-    destination: str | Sequence[str] | None = None,
-    endorses: bool = False,
-    restores: Restores | None = None,
-    content_on_spans: bool | None = None,
-) -> object:
+) -> ToolsT:
     """Guard a tool, or each tool of a list, in place.
 
     Every way to run the tool is guarded: ``invoke``, ``run``, ``batch``, ``stream`` and all others, sync
@@ -166,15 +131,7 @@ def _values_of(stated: object) -> object:
     return set(cast("tuple[object, ...]", stated)) if isinstance(stated, tuple) else stated
 
 
-@overload
-def unprotect(tools: ToolT) -> ToolT: ...
-
-
-@overload
-def unprotect(tools: ToolsT) -> ToolsT: ...
-
-
-def unprotect(tools: object) -> object:
+def unprotect(tools: ToolsT) -> ToolsT:
     """Remove the guard of a tool, or of each tool of a list; unguarded tools stay as they are.
 
     Copies of the tool, and functions taken from it, stay guarded.

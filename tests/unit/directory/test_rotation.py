@@ -21,6 +21,7 @@ from agent_identity._ledger.transparency.merkle import CompactRange
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import FileVersion, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.options import Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 BOTH: tuple[Purpose, ...] = ("issuer", "recorder")
@@ -29,7 +30,7 @@ NOW = 1_764_000_000
 
 def work(directory: Path, now: int = NOW) -> None:
     """Open the directory as a process does, and leave a record under a grant."""
-    with Enforcer.open(directory, clock=FixedClock(now * 10**9)) as enforcer:
+    with Enforcer.open(directory, sources=Sources(clock=FixedClock(now * 10**9))) as enforcer:
         scope = Scope("read")
         with enforcer.task("t", principal=Human("alice"), agent=Agent("clerk", owner="ops"), scope=scope):
             pass

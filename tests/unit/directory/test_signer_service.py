@@ -29,6 +29,7 @@ from agent_identity._spans.envelope import PAYLOAD_TYPE, pae
 from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.identity import PublicKey, SigningKey, SocketSigner, TrustStore
+from agent_identity.options import Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 NOW = FixedClock().wall_ns() // 10**9
@@ -321,7 +322,7 @@ def test_an_enforcer_works_without_any_key_of_its_own(place: Place, tmp_path: Pa
     place.start()
     evidence = tmp_path / "evidence"
     for _ in range(2):
-        with Enforcer.open(evidence, keys=f"unix:{place.path}", clock=place.clock) as enforcer:
+        with Enforcer.open(evidence, keys=f"unix:{place.path}", sources=Sources(clock=place.clock)) as enforcer:
             given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
             with enforcer.task("t", **given), enforcer.action("read"):
                 pass

@@ -19,6 +19,7 @@ from agent_identity.adapters import (
     Shown,
     ToolCall,
     ToolGuards,
+    guard_failed,
     refusal,
     resumed,
     safe_message,
@@ -38,13 +39,11 @@ __all__ = [
     "RunningAgent",
     "SuspendedError",
     "current_call",
-    "failed",
     "runs_here",
 ]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _GUARDED: Final = "agent_identity_guarded"
-_FAILED: Final = "refused: guard_failed: the call could not be guarded"
 
 
 class SuspendedError(Exception):
@@ -130,7 +129,7 @@ class GuardedFunctions(FunctionMiddleware):
         except Exception as error:
             if error is not run.failure:  # Of the tool, or of the framework before or after it.
                 raise
-            context.result = failed(context.function.name, error)
+            context.result = guard_failed(context.function.name, error)
         finally:
             _CALL.reset(token)
             if run.has_context:
@@ -332,17 +331,6 @@ def current_facts() -> RunFacts | None:
     """Return the facts of the run whose function runs here."""
     run = _CALL.get()
     return None if run is None else run._facts  # noqa: SLF001  Of this module.
-
-
-def failed(name: str, error: BaseException) -> str:
-    """Log an error of the guard, and return the text of the refusal.
-
-    Args:
-        name: What was refused.
-        error: The error.
-    """
-    _LOG.error("%s was refused, because the guard failed: %s", name, safe_message(error))
-    return _FAILED
 
 
 def runs_here(tool: object) -> bool:

@@ -34,6 +34,7 @@ from agent_identity.adapters import (
     Shown,
     ToolCall,
     ToolGuards,
+    guard_failed,
     refusal,
     safe_message,
     shown,
@@ -510,8 +511,7 @@ class _Hooks:
             if guard is not None and guard.guards.enforcer.mode == "monitor":
                 _LOG.warning("monitor mode: a tool runs unguarded: %s", safe_message(error))
                 return None
-            _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
-            _REFUSED.set(_refuse().message)
+            _REFUSED.set(guard_failed(context.tool_name, error))
             return False
         return None
 

@@ -45,8 +45,8 @@ from agent_identity.adapters import (
     ToolCall,
     ToolGuards,
     bind_stream,
+    guard_failed,
     refusal,
-    safe_message,
 )
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.strands.calls import (
@@ -208,8 +208,7 @@ class AgentIdentityHooks(HookProvider):
         except InterruptException:
             raise
         except Exception as error:  # noqa: BLE001  The tool must not run then, and the run goes on.
-            _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
-            event.cancel_tool = refusal(Denied("the call could not be guarded", code="guard_failed"))
+            event.cancel_tool = guard_failed(event.tool_use["name"], error)
 
     async def _admit(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Keep the place of a call for middleware, which runs calls in the background where others have ended."""

@@ -25,7 +25,7 @@ from agent_identity.audit import disclose, prove
 from agent_identity.constraints import IfGiven, OneOf, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
-from agent_identity.options import DigestKeys, Privacy, Telemetry
+from agent_identity.options import DigestKeys, Privacy, Sources, Telemetry
 from agent_identity.records import Outcome
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -42,7 +42,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
     telemetry, privacy = Telemetry(tracer_provider=provider), Privacy(disclosable=True)
     with Enforcer.open(
-        folder / "evidence", clock=FixedClock(), ids=SequentialIds(), telemetry=telemetry, privacy=privacy
+        folder / "evidence",
+        sources=Sources(clock=FixedClock(), ids=SequentialIds()),
+        telemetry=telemetry,
+        privacy=privacy,
     ) as enforcer:
 
         @enforcer.tool

@@ -33,6 +33,7 @@ from agent_identity.audit import story
 from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.options import Sources
 
 URL = "https://files.example.com/mcp"
 NOW = 1_764_000_000
@@ -195,7 +196,7 @@ def test_a_server_without_tools_is_recorded_too(world: Any) -> None:
 def test_another_process_sees_what_was_pinned(opened: Callable[..., Any], world: Any) -> None:
     """The pins outlive the process, and a second enforcer on the directory compares with them."""
     inventory_of(world).sight(sighting(read=A), pin=True)
-    with Enforcer.open(world.directory, clock=world.clock) as other:
+    with Enforcer.open(world.directory, sources=Sources(clock=world.clock)) as other:
         found = other.inventory
         found.sight(sighting(read=B), pin=True)
         assert found.find("files").tools["read"].state == "changed"
@@ -275,7 +276,10 @@ def test_an_older_file_put_back_is_noticed(world: Any, older: bool, fresh: bool)
     if older:
         path.write_bytes(before)
     if fresh:
-        with Enforcer.open(world.directory, clock=world.clock) as other, pytest.raises(Denied, match="older than one"):
+        with (
+            Enforcer.open(world.directory, sources=Sources(clock=world.clock)) as other,
+            pytest.raises(Denied, match="older than one"),
+        ):
             other.inventory.sight(sighting(read=B), pin=True)
     with pytest.raises(Denied, match="older than one") as caught:
         inventory.find("files")

@@ -21,7 +21,7 @@ from agent_identity.audit import story
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, OutOfScope, StateError, TokenError
 from agent_identity.identity import AgentRegistry, Registration, SigningKey, TrustStore, register_agents
-from agent_identity.options import DigestKeys, Ledger
+from agent_identity.options import DigestKeys, Ledger, Sources
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -281,7 +281,8 @@ def test_a_registry_that_does_not_hold_refuses_every_task(
 
 def test_an_older_registry_is_found_out_in_a_fresh_process(tmp_path: Path) -> None:
     """Whoever puts the file back to before a suspension, and starts anew, opens no task; the latest file does."""
-    directory, given = tmp_path / "evidence", {"clock": FixedClock(), "ids": SequentialIds(), "agents": "registered"}
+    sources = Sources(clock=FixedClock(), ids=SequentialIds())
+    directory, given = tmp_path / "evidence", {"sources": sources, "agents": "registered"}
     path = registry_path(directory)
     registered(directory, registration())
     before = path.read_bytes()
@@ -400,8 +401,7 @@ def test_the_parts_take_a_registry(tmp_path: Path, unregistered: Any, opens: boo
     found = registered(tmp_path / "other", registration())
     issuer, recorder, trust = prepare(tmp_path / "evidence", FixedClock(), SequentialIds())
     parts: dict[str, Any] = {
-        "issuer": issuer,
-        "recorder": recorder,
+        "keys": (issuer, recorder),
         "trust": trust,
         "ledger": Ledger.open(
             tmp_path / "evidence",
@@ -411,7 +411,7 @@ def test_the_parts_take_a_registry(tmp_path: Path, unregistered: Any, opens: boo
             ids=SequentialIds(),
         ),
         "digests": DigestKeys(tmp_path / "evidence" / "keys" / "digests.jsonl"),
-        "clock": FixedClock(),
+        "sources": Sources(clock=FixedClock()),
         "agents": found,
     }
     with pytest.raises(ConfigurationError, match="unregistered='deny'"):

@@ -24,7 +24,7 @@ from agent_identity.constraints import IfGiven, Range, Wildcard
 from agent_identity.delegation import DelegationBundle, Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, AttenuationError, ConfigurationError, Denied, NoTask, TokenError
 from agent_identity.identity import RandomIds, SigningKey, TrustStore
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -51,7 +51,8 @@ class Pair:
 
     def open(self, name: str, **options: object) -> Enforcer:
         """Open an enforcer on a directory of the pair."""
-        given = {"clock": self.clock, "telemetry": Telemetry(tracer_provider=TracerProvider()), **options}
+        telemetry = Telemetry(tracer_provider=TracerProvider())
+        given = {"sources": Sources(clock=self.clock), "telemetry": telemetry, **options}
         enforcer = Enforcer.open(self.folder / name, **given)
         self.opened.append(enforcer)
         return enforcer
@@ -368,8 +369,8 @@ def test_the_end_of_the_task_reaches_whoever_shares_the_state(tmp_path: Path) ->
     clock = FixedClock()
     state = MemoryState()
     with (
-        Enforcer.open(tmp_path / "e", clock=clock, state=state) as parent,
-        Enforcer.open(tmp_path / "e", clock=clock, state=state) as child,
+        Enforcer.open(tmp_path / "e", sources=Sources(clock=clock), state=state) as parent,
+        Enforcer.open(tmp_path / "e", sources=Sources(clock=clock), state=state) as child,
     ):
         read = child.tool(name="read")(lambda path: path)
         with parent.task("books", principal=ALICE, agent=CLERK, scope=READ):

@@ -34,7 +34,7 @@ from agent_identity.cli import main
 from agent_identity.constraints import OneOf, Range
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import RandomIds, SigningKey, TrustStore
-from agent_identity.options import Durability, Ledger, Privacy, Segments, Telemetry
+from agent_identity.options import Durability, Ledger, Privacy, Segments, Sources, Telemetry
 from agent_identity.records import encode
 from agent_identity.testing import FixedClock, Records, SequentialIds
 
@@ -70,8 +70,8 @@ class History:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=self.text)))
         telemetry = Telemetry(tracer_provider=provider)
-        given = {"clock": self.clock, "ids": SequentialIds(), "telemetry": telemetry, **options}
-        return Enforcer.open(self.path, **given)
+        sources = Sources(clock=self.clock, ids=SequentialIds())
+        return Enforcer.open(self.path, **{"telemetry": telemetry, "sources": sources, **options})
 
     def tell(self) -> None:
         """Have everything happen that a small task has."""

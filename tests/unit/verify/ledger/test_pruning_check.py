@@ -43,7 +43,7 @@ from agent_identity.approvals import Approval
 from agent_identity.audit import export, story
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
-from agent_identity.options import Durability, Ledger, Segments
+from agent_identity.options import Durability, Ledger, Segments, Sources
 from agent_identity.records import encode
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -74,7 +74,10 @@ class Room:
         """Record some tasks, one of which waits for its end until the last, and return the stream."""
         segments = Segments(max_bytes=size, compression="none")
         with Enforcer.open(
-            self.path, clock=self.clock, ids=self.ids, durability=Durability(segments=segments), **options
+            self.path,
+            sources=Sources(clock=self.clock, ids=self.ids),
+            durability=Durability(segments=segments),
+            **options,
         ) as enforcer:
 
             @enforcer.tool
@@ -273,7 +276,9 @@ def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
     """An intent that was open where the stream was cut is named in the statement; another outcome has none."""
     with (
         Enforcer.open(
-            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=Segments(compression="none"))
+            room.path,
+            sources=Sources(clock=room.clock, ids=room.ids),
+            durability=Durability(segments=Segments(compression="none")),
         ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
         enforcer.action("pay"),
@@ -300,7 +305,9 @@ def test_a_call_that_runs_on_after_its_task_expired_keeps_its_grant(room: Room) 
     """A stream is cut behind it twice; the outcome, refusals since and the end are checked like all others."""
     with (
         Enforcer.open(
-            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=Segments(compression="none"))
+            room.path,
+            sources=Sources(clock=room.clock, ids=room.ids),
+            durability=Durability(segments=Segments(compression="none")),
         ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay"), ttl=timedelta(seconds=60)),
         enforcer.action("pay"),
@@ -325,7 +332,7 @@ def test_a_segment_may_end_between_a_grant_and_the_start_of_its_task(room: Room)
         room.path = room.base / f"evidence{number}"
         segments = Segments(max_bytes=size, compression="none")
         with Enforcer.open(
-            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=segments)
+            room.path, sources=Sources(clock=room.clock, ids=room.ids), durability=Durability(segments=segments)
         ) as enforcer:
             for _ in range(4):
                 with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")), enforcer.action("pay"):
@@ -343,7 +350,9 @@ def between(room: Room) -> str:
     """Prune a stream between the beginning of a task and a call of it, and return the stream."""
     with (
         Enforcer.open(
-            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=Segments(compression="none"))
+            room.path,
+            sources=Sources(clock=room.clock, ids=room.ids),
+            durability=Durability(segments=Segments(compression="none")),
         ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
     ):
@@ -737,7 +746,7 @@ def test_a_bundle_of_a_pruned_ledger_has_what_was_kept(room: Room, choice: Choic
 
 def test_a_bundle_tells_of_keys_that_were_erased(room: Room) -> None:
     """As its directory does: what those calls got and returned cannot be proved any more."""
-    with Enforcer.open(room.path, clock=room.clock, ids=room.ids) as enforcer:
+    with Enforcer.open(room.path, sources=Sources(clock=room.clock, ids=room.ids)) as enforcer:
         for _ in range(2):
             with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")) as task:
                 pass
@@ -921,7 +930,7 @@ def test_an_excerpt_of_a_time_has_the_grants_that_it_needs(room: Room) -> None:
 def test_an_excerpt_may_begin_inside_a_call(room: Room) -> None:
     """Where the intent is not in the excerpt, nothing is said about it; a missing grant is said to be missing."""
     with (
-        Enforcer.open(room.path, clock=room.clock, ids=room.ids) as enforcer,
+        Enforcer.open(room.path, sources=Sources(clock=room.clock, ids=room.ids)) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
         enforcer.action("pay"),
     ):
@@ -997,7 +1006,7 @@ def test_ac_97_an_excerpt_that_ends_at_no_head_proves_nothing(room: Room) -> Non
 def test_what_was_pruned_is_not_called_silence(room: Room, left: str) -> None:
     """Records were there in the period, and are gone: nothing is shown about it, whoever else was alive."""
     start_ns = room.clock.wall_ns()
-    with Enforcer.open(room.path, clock=room.clock, ids=room.ids) as alive:
+    with Enforcer.open(room.path, sources=Sources(clock=room.clock, ids=room.ids)) as alive:
         stream = room.record()
         stop_ns = room.clock.wall_ns()
         room.clock.advance(10)

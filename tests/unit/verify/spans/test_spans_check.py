@@ -33,7 +33,7 @@ from agent_identity._verify.spans._coverage import CoverageTable, ToolCall
 from agent_identity._verify.spans.attestations import open_record
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -77,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
     clock = FixedClock()
     with Enforcer.open(
-        directory, telemetry=Telemetry(tracer_provider=provider), clock=clock, ids=SequentialIds()
+        directory, telemetry=Telemetry(tracer_provider=provider), sources=Sources(clock=clock, ids=SequentialIds())
     ) as enforcer:
 
         @enforcer.tool

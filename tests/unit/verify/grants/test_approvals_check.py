@@ -21,9 +21,10 @@ from agent_identity._record.codec import decode
 from agent_identity._verify.grants import approvals_check
 from agent_identity._verify.grants.approvals_check import ApprovalsCheck
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity.approvals import Answer, Approval, ApprovalRequest
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers
 from agent_identity.errors import Denied
 from agent_identity.identity import TrustedKey, TrustStore
+from agent_identity.options import Sources
 from agent_identity.records import Approval as ApprovalRecord
 from agent_identity.records import Intent, Outcome
 from agent_identity.testing import FixedClock, SequentialIds
@@ -41,9 +42,9 @@ def _yes(request: ApprovalRequest) -> Answer:
 
 
 def _run(directory: Path, ask: Callable[[ApprovalRequest], object] = _yes, calls: tuple[int, ...] = (1,)) -> None:
-    options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds(), "policy": POLICY}
-    routes = {"desk": Approval(ask=ask, ttl=timedelta(seconds=60))}
-    with Enforcer.open(directory, routes=routes, **options) as enforcer:
+    sources = Sources(clock=FixedClock(START * 10**9), ids=SequentialIds())
+    routes = {"desk": Approval(ask=ask, approvers=Approvers(ttl=timedelta(seconds=60)))}
+    with Enforcer.open(directory, policy=POLICY, routes=routes, sources=sources) as enforcer:
 
         @enforcer.tool
         def pay(amount: int) -> int:

@@ -2,11 +2,12 @@
 
 ``--gate=whole`` runs what CI runs. It leaves out tests marked ``nightly``, takes of the cases of a test marked
 ``sample(n)`` one in ``n``, and of a loop over ``drawn(cases)`` one in ten. ``--gate=ends``, for the oldest and the
-newest versions, takes only the integrations so, and else one test of each abuse case (``test_ac_N_…``). What is taken
-is drawn by the seed that every run prints; ``--randomly-seed=N`` draws it again. Without the option
-everything runs.
+newest versions, takes of that one test of each abuse case (``test_ac_N_…``), one in five of each file of the
+integrations, and five of each framework. What is taken is drawn by the seed that every run prints;
+``--randomly-seed=N`` draws it again. Without the option everything runs.
 """
 
+import gc
 import os
 import random
 import re
@@ -49,6 +50,14 @@ def _draw(config: pytest.Config, cases: Sequence[Any], count: int) -> list[Any]:
     return [cases[index] for index in sorted(source.sample(range(len(cases)), count))]
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of which ``--gate=ends`` takes nothing."""
+    if config.getoption("--gate") != "ends" or collection_path.suffix != ".py":
+        return None
+    whole = not {"integrations", "frameworks"}.isdisjoint(collection_path.parts)
+    return None if whole or b"test_ac_" in collection_path.read_bytes() else True
+
+
 @pytest.hookimpl(trylast=True)  # After those that mark tests.
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the gate does not run."""
@@ -58,20 +67,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item in chosen]
 
 
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage look no more at what lives until the end: thousands of tests and modules."""
+    gc.collect()
+    gc.freeze()
+
+
 def _of_the_gate(config: pytest.Config, items: list[pytest.Item]) -> Iterator[pytest.Item]:
     quick = sorted((item for item in items if not item.get_closest_marker("nightly")), key=lambda item: item.nodeid)
-    abuse: dict[str, list[pytest.Item]] = {}
+    groups: dict[tuple[str, str], list[pytest.Item]] = {}
     for name, cases in groupby(quick, key=lambda item: item.nodeid.partition("[")[0]):
         every = list(cases)
         mark = every[0].get_closest_marker("sample")
         some = _draw(config, every, -(-len(every) // mark.args[0])) if mark else every
-        number = re.search("::test_ac_([0-9]+)_", name)
-        if config.getoption("--gate") == "whole" or name.startswith("tests/integrations/"):
+        if config.getoption("--gate") == "whole":
             yield from some
-        elif number:
-            abuse.setdefault(number[1], []).extend(some)
-    for some in abuse.values():
-        yield from _draw(config, some, 1)
+        else:
+            for group in _groups(name):
+                groups.setdefault(group, []).extend(some)
+    for (kind, _), some in groups.items():
+        yield from _draw(config, some, {"abuse": 1, "integration": -(-len(some) // 5)}.get(kind, min(len(some), 5)))
+
+
+def _groups(name: str) -> Iterator[tuple[str, str]]:
+    """Yield the kind and the name of what a test stands for at the ends of the versions; nothing for most tests."""
+    if number := re.search("::test_ac_([0-9]+)_", name):
+        yield "abuse", number[1]
+    if name.startswith("tests/integrations/"):
+        yield "integration", name.partition("::")[0]
+    if name.startswith("tests/frameworks/"):
+        yield "framework", name.split("/")[2].partition("::")[0]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,10 +60,12 @@ def look(inspector: TextInspector, value: object) -> list[Finding]:
 
 
 @pytest.mark.parametrize("inspector", INSPECTORS, ids=lambda one: one.name)
-def test_no_text_makes_an_inspector_slow(inspector: TextInspector) -> None:
+def test_no_text_makes_an_inspector_slow(
+    inspector: TextInspector, drawn: Callable[[Sequence[str]], Sequence[str]]
+) -> None:
     """Repetitions that make patterns back-track cost a second or two, and not minutes."""
     inspector.prepare()
-    for piece in PIECES:
+    for piece in drawn(PIECES):
         text = (piece * (SIZE // len(piece)))[: SIZE - 1] + "!"
         began = time.process_time()
         look(inspector, text)

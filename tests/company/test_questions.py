@@ -7,7 +7,7 @@
 | 8, 9, 10, 11, ``report scope`` | here |
 | 12, 13, ``report data`` | here |
 | 19, ``report coverage`` | here |
-| 20, ``report controls``, a deleted stream | ``test_controls.py`` |
+| 20, ``report controls``, a deleted stream | ``test_controls_report.py`` |
 | the six tables, and the seven named queries | ``test_tables.py`` |
 | a seed decides what happens | ``test_simulation.py`` |
 """

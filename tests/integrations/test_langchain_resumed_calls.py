@@ -957,45 +957,48 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 import sqlite3
 import test_langchain_resumed_calls as here
 
-folder, how, request = Path(sys.argv[2]), sys.argv[3], sys.argv[4] or None
-saver = SqliteSaver(sqlite3.connect(folder / "saver.sqlite", check_same_thread=False))
-desk = here.Office(folder / "evidence", saver=saver)
-graph = desk.graph(here.READ, here.SEND)
-if how == "ask":
-    desk.ask(graph)
-else:
-    waiting = graph.get_state(here.THREAD).interrupts
-    command = None if how == "nothing" else here.ruling(desk, waiting, reject=how == "rejected")
-    with desk.task(request=request):
-        result = graph.invoke(command, here.THREAD)
-    print(json.dumps([desk.sent, str(result["messages"][-2].content)]))
-desk.enforcer.close()
+request = sys.argv[3] or None
+for name, how in json.loads(sys.argv[2]).items():
+    folder = Path(name)
+    saver = SqliteSaver(sqlite3.connect(folder / "saver.sqlite", check_same_thread=False))
+    desk = here.Office(folder / "evidence", saver=saver)
+    graph = desk.graph(here.READ, here.SEND)
+    if how == "ask":
+        desk.ask(graph)
+    else:
+        waiting = graph.get_state(here.THREAD).interrupts
+        command = None if how == "nothing" else here.ruling(desk, waiting, reject=how == "rejected")
+        with desk.task(request=request):
+            result = graph.invoke(command, here.THREAD)
+        print(json.dumps([desk.sent, str(result["messages"][-2].content)]))
+    desk.enforcer.close()
 """
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("request_", ["handle the mail", ""])
 def test_another_process_resumes_under_the_same_rules(tmp_path: Path, request_: str) -> None:
     """Asked in one process and decided in others, by the state and the checkpoints in files."""
     pytest.importorskip("langgraph.checkpoint.sqlite")
     paths = json.dumps([str(Path(__file__).parent), *sys.path])
+    folders = [tmp_path / "approved", tmp_path / "rejected"]
 
-    def run(how: str, folder: Path) -> Any:
-        folder.mkdir(exist_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-c", SECOND, paths, str(folder), how, request_],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return json.loads(done.stdout) if done.stdout.strip() else None
+    def run(*how: str) -> list[Any]:
+        """Do one thing in each of the folders, in one more process."""
+        given = json.dumps(dict(zip(map(str, folders), how, strict=True)))
+        command = [sys.executable, "-c", SECOND, paths, given, request_]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
-    for how, sent, told in (("approved", [EVIL], "sent"), ("rejected", [], "refused: approval_rejected ")):
-        folder = tmp_path / how
-        run("ask", folder)
-        assert run("nothing", folder)[0] == []
-        found = run(how, folder)
-        assert found[0] == sent
-        assert told in found[1]
+    for folder in folders:
+        folder.mkdir()
+    run("ask", "ask")
+    assert [sent for sent, _ in run("nothing", "nothing")] == [[], []]
+    answers = run("approved", "rejected")
+    expected = (([EVIL], "sent"), ([], "refused: approval_rejected "))
+    for folder, given, (sent, told) in zip(folders, answers, expected, strict=True):
+        assert given[0] == sent
+        assert told in given[1]
         found = list(records.read(folder / "evidence"))
         suspended = {one.id for one in found if isinstance(one, records.Outcome) and one.outcome == "suspended"}
         resumed = [one.resumes for one in found if isinstance(one, records.Intent) and one.action.tool == "send"]

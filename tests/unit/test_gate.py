@@ -68,8 +68,17 @@ def test_the_gate_takes_a_sample(outcome: Callable[..., tuple[list[str], str]]) 
 
 
 def test_at_the_ends_of_the_versions_each_abuse_case_has_one_test(
-    outcome: Callable[..., tuple[list[str], str]],
+    outcome: Callable[..., tuple[list[str], str]], pytester: pytest.Pytester
 ) -> None:
-    """One of each number, and nothing else."""
+    """One of each number, nothing else, and one test in five of a file of the integrations."""
     ran, _ = outcome("--gate=ends")
     assert [name[: len("test_ac_01")] for name in ran] == ["test_ac_01", "test_ac_02"]
+    file = pytester.mkdir("tests").joinpath("integrations", "test_one.py")
+    file.parent.mkdir()
+    file.write_text("import pytest\n@pytest.mark.parametrize('case', range(9))\ndef test_it(case): ...\n", "utf-8")
+    ran, _ = outcome("--gate=ends")
+    assert [name.partition("[")[0][: len("test_ac_01")] for name in ran] == [
+        "test_ac_01",
+        "test_ac_02",
+        *["test_it"] * 2,
+    ]

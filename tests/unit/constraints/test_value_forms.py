@@ -151,3 +151,11 @@ def test_a_container_is_walked_once() -> None:
             refused.key()
     assert Subset(1, 2).permits(walked([1]))
     assert not Contains(3).permits(walked([1]))
+
+
+def test_a_container_is_looked_through_once() -> None:
+    """The types inside are those at any depth, and asked again they are the same set."""
+    walked = Walked({"a": [1, {"b": "c"}], "d": None})
+    kinds = walked.kinds()
+    assert {int, str, type(None)} <= kinds
+    assert walked.kinds() is kinds

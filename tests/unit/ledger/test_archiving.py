@@ -154,7 +154,9 @@ def test_what_is_compressed_is_copied_as_it_is(opened: Open, directory: Path, tm
     for _ in range(10):
         append(ledger, "registration", BODY)
     ledger.seal()
-    ledger.sealing._compressor._thread.join(10)
+    thread = ledger.sealing._compressor._thread
+    if thread is not None:  # It has not ended yet.
+        thread.join(10)
     (copied,) = archive(str(directory), str(tmp_path / "out"))
     names = files_of(directory, ledger.stream)
     assert sorted(p.name for p in (tmp_path / "out" / "ledger" / ledger.stream).iterdir()) == names[:-1]

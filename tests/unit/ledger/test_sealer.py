@@ -1274,3 +1274,46 @@ def test_an_observer_cannot_swallow_an_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt):
         observers.show(SimpleNamespace())
     assert observers.failures == 0
+
+
+def test_a_line_that_another_program_wrote_into_the_log_fails_the_seal(
+    opened: Open, faulty: type, audit: Callable, directory: Path
+) -> None:
+    """What was written beside ours is not taken in; the next seal sets it aside, and nothing is lost."""
+    files = faulty()
+    ledger = opened(files=files)
+    append(ledger, "registration", BODY)
+
+    def other(_: int, name: str) -> None:
+        if name == "status" and files.calls[-2] == "write":
+            with (directory / "log" / "entries.jsonl").open("ab") as log:
+                log.write(b"theirs\n")
+
+    files.fault = other
+    with pytest.raises(EvidenceError, match="another program wrote into the log meanwhile"):
+        ledger.seal()
+    files.heal()
+    ledger.seal()
+    assert ledger.degraded is None
+    assert audit().sealed == {ledger.stream: 2}
+
+
+def test_a_worker_that_seals_nothing_is_told(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that have waited longer than an interval and its grace are a problem, without a fault."""
+    monkeypatch.setattr(Sealing, "start", lambda _: None)
+    ledger = opened()
+    append(ledger, "registration", BODY)
+    assert ledger.degraded is None
+    ledger.sealing._waits_since_ns -= ledger.sealing._interval_ns + sealing_module._LATE_NS + 10**9
+    assert "the sealing worker has sealed nothing for" in ledger.degraded
+    ledger.seal()
+    assert ledger.degraded is None
+
+
+def test_a_closed_ledger_says_so(opened: Open) -> None:
+    """It is degraded for good, in the words of its refusals."""
+    ledger = opened()
+    ledger.close()
+    with pytest.raises(EvidenceError) as refused:
+        append(ledger, "registration", BODY)
+    assert ledger.degraded == str(refused.value)

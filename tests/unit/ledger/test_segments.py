@@ -995,3 +995,12 @@ def test_files_that_are_out_of_place_during_a_rotation_are_looked_at_again() -> 
             raise error
 
     assert fault_of(check, threading.RLock()) is None
+
+
+def test_a_problem_that_stays_when_no_rotation_runs_is_told() -> None:
+    """Looked at under the lock, it is no file between two names."""
+
+    def check() -> None:
+        raise EvidenceError("it is gone")
+
+    assert fault_of(check, threading.RLock()) == "it is gone"

@@ -146,3 +146,15 @@ def test_without_the_extra_a_zstd_file_names_it(monkeypatch: pytest.MonkeyPatch)
 def test_plain_traces_are_not_compressed() -> None:
     """No form of traces begins like a compressed file."""
     assert not any(map(is_compressed, (b"", b"{}", b"\x0a\x10", b"\0\0\0\x05\x28\xb5\x2f\xfd")))
+
+
+def test_a_file_has_no_more_documents_than_its_size_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are free, and each byte that was read is worth one more."""
+    data = gzip.compress(b"[]")
+    monkeypatch.setattr(inflating, "FREE_DOCUMENTS", 3)
+    source = Inflating(data[:8], ByteReader.of(io.BytesIO(data)))
+    source.reader.readline(1_000)
+    for _ in range(3 + len(data)):
+        source.take_document()
+    with pytest.raises(InflatedError, match="documents than it has bytes"):
+        source.take_document()

@@ -331,6 +331,7 @@ def test_lines_come_apart_as_they_were_put_together() -> None:
     assert stream_parts(stream_line(mac, b'{"a":"b"}', told)[:-1]) == (b'{"a":"b"}', b64url_encode(mac), told)
     assert log_parts(log[:-1]) == (b'{"a":"b"}', b64url_encode(mac))
     assert stream_parts(log[:-1]) is None
+    assert stream_parts(b'{"detail":{"_salt":"x"},"record":{}}') is None
     assert log_parts(stream[:-1]) is None
 
 

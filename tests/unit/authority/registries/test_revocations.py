@@ -18,6 +18,7 @@ from agent_identity._authority.registries.revocations import (
     trusted_revocations,
 )
 from agent_identity._identity.keys.jws import sign_compact
+from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.errors import TokenError
 from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore
 
@@ -386,3 +387,20 @@ def test_the_time_of_an_entry_is_an_int(since: object) -> None:
     """A truth value is no time."""
     with pytest.raises(TypeError, match="since is"):
         Revocation("agent", "clerk", since=since)
+
+
+def test_a_person_is_stopped_by_each_actor_and_other_name() -> None:
+    """An entry about the person, an actor of any kind, or another name counts, and the worst of them is told."""
+    person = principal_from_claim(
+        {"kind": "human", "id": "alice", "provenance": "asserted", "via": ["https://portal.example"]}
+    )
+    names = (("human", "alice"), *((kind, "https://portal.example") for kind in ("human", "service", "agent")))
+    for kind, name in names:
+        found = Revocation(kind, name, "revoked", since=NOW)
+        paused = Revocation("agent", "desk", "suspended", since=NOW)
+        entries = RevocationList(1, NOW, (paused, found))
+        assert entries.find_person(person) == found
+        assert entries.find_person(person, [("agent", "desk")]) == found
+        assert entries.find_person(Human("bob"), [("agent", "desk")]) == paused
+        assert entries.find_person(Human("bob")) is None
+    assert RevocationList(1, NOW, ()).find_person(person) is None

@@ -414,3 +414,20 @@ def test_the_count_has_the_tasks_that_live() -> None:
     assert registry.count(clock) == 1
     lease.end()
     assert (registry.count(clock), child.live) == (0, False)
+
+
+def test_what_is_over_is_told_without_a_clock() -> None:
+    """A lease that ended is refused; one that only is past its deadline is, once someone looked."""
+    clock = Clocks()
+    registry, lease = opened(clock)
+    clock.advance(100)
+    lease.check_live()
+    with pytest.raises(GrantExpired):
+        lease.check(clock)
+    with pytest.raises(GrantExpired):
+        lease.check_live()
+    other = registry.open("other", clock.wall + 100, clock=clock)
+    other.check_live()
+    other.end()
+    with pytest.raises(NoTask):
+        other.check_live()

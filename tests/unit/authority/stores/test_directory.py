@@ -129,3 +129,27 @@ def test_a_closed_store_tells_no_news(tmp_path: Path) -> None:
     state.close()
     with pytest.raises(StateError, match="closed"):
         state.generation()
+
+
+def test_a_state_that_was_replaced_refuses(tmp_path: Path) -> None:
+    """A copy at the place of the counter is not the counter, and nor is nothing."""
+    state = DirectoryState(tmp_path / "state")
+    news = tmp_path / "state" / "news"
+    copy = tmp_path / "copy"
+    shutil.copy(news, copy)
+    copy.replace(news)
+    with pytest.raises(StateError, match="was replaced; open the directory again"):
+        state._check_there()
+    news.unlink()
+    with pytest.raises(StateError, match="was removed or replaced"):
+        state._check_there()
+    state.close()
+
+
+@pytest.mark.parametrize(("name", "mode", "what"), [(".", 0o777, "folder"), ("news", 0o604, "file")])
+def test_a_state_that_others_can_change_is_refused(tmp_path: Path, name: str, mode: int, what: str) -> None:
+    """Shared state is private, and the message has the cure."""
+    DirectoryState(tmp_path / "state").close()
+    (tmp_path / "state" / name).chmod(mode)
+    with pytest.raises(ConfigurationError, match=f"others can change the {what} for shared state, .*chmod 700"):
+        DirectoryState(tmp_path / "state")

@@ -354,6 +354,7 @@ def test_without_langchain_no_tools_are_looked_for(run: Run, monkeypatch: pytest
     assert "tools" not in checks(run)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("module", "content", "message"),
     [

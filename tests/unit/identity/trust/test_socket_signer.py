@@ -230,3 +230,9 @@ def test_it_is_neither_shown_nor_copied(signer: SocketSigner) -> None:
     for copied in (copy.copy, pickle.dumps):
         with pytest.raises(TypeError, match="neither copied nor pickled"):
             copied(signer)
+
+
+def test_it_hands_over_the_successors(server: Server, signer: SocketSigner) -> None:
+    """The signed successors of the trust file are words, oldest first."""
+    server.answer = lambda _: frame(b"\0a.b.c d.e.f\n")
+    assert signer.successors() == ("a.b.c", "d.e.f")

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import test_spans as spans
+import test_spans_check as spans
 
 from agent_identity import Enforcer, Report, Verifier
 from agent_identity._spans.otlp_json import Document

@@ -97,9 +97,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(directory, memory.get_finished_spans(), text.getvalue().encode())
 
 
-def report_on(run: Run, document: object, *, pasted: bool = False, **options: Any) -> Report:
+def report_on(run: Run, document: object, *, pasted: bool = False, processes: Any = 1, **options: Any) -> Report:
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
-    verifier = Verifier(run.trust)
+    verifier = Verifier(run.trust, processes=processes)
     return (verifier.pasted if pasted else verifier.traces)(io.BytesIO(data), **options)
 
 

@@ -319,6 +319,7 @@ LARGEST: Final = 2_000_000
 """Bytes that a page may have."""
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", [name for name in ASKS if name != "controls"])  # Its rows are those of the tables.
 def test_a_hundred_thousand_calls_stay_usable(answers: dict[str, Any], name: str) -> None:
     """The rows of a page are bounded, its size as well, and it says how many are left out."""

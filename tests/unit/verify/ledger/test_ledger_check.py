@@ -222,7 +222,7 @@ def concluding(monkeypatch: pytest.MonkeyPatch) -> tuple[LedgerCheck, Findings, 
     check, findings = checking()
     said = Noted(partial=False)
     check._calls = check._delegations = check._approvals = said
-    monkeypatch.setattr(ledger_check, "_proof", lambda log: ("proof", log.signers))
+    monkeypatch.setattr(ledger_check, "_proof", lambda log, _: ("proof", log.signers))
     return check, findings, said
 
 
@@ -345,14 +345,15 @@ def test_a_key_must_have_been_valid_when_the_latest_record_was_made() -> None:
 
 
 def test_what_the_log_proves_of_a_record() -> None:
-    """Up to the last head of its stream, under a log that is proved, unless a revoked key leaves it in doubt."""
-    proved = ledger_check._proof(log_of(one=3))
+    """Up to the last head to which its stream leads, under a proved log, unless a revoked key leaves it in doubt."""
+    streams: Any = {ONE: stream_of(sealed=3)}
+    proved = ledger_check._proof(log_of(one=4), streams)
     assert [proved(Place(stream=ONE, seq=seq)) for seq in (1, 3, 4)] == [True, True, False]
     assert [proved(Place(stream=TWO, seq=1)), proved(Place(seq=1))] == [False, False]
     assert proved(Place(stream=ONE)) is True
-    assert not ledger_check._proof(log_of(proved=False, one=3))(Place(stream=ONE, seq=1))
+    assert not ledger_check._proof(log_of(proved=False, one=3), streams)(Place(stream=ONE, seq=1))
     doubts = SimpleNamespace(proved=lambda place: place.seq == 2)
-    proved = ledger_check._proof(log_of(doubts=doubts, one=3))
+    proved = ledger_check._proof(log_of(doubts=doubts, one=3), streams)
     assert [proved(Place(stream=ONE, seq=seq)) for seq in (1, 2, 4)] == [False, True, False]
 
 
@@ -377,7 +378,7 @@ def test_who_is_shown_the_records_of_a_stream() -> None:
             shown(record, b"l", None)
         assert seen == expected
     seen.clear()
-    excerpt = ledger_check._showing(heads_of(3), None, lambda record, *_: seen.append(record.id), Start(0, b"", (), 2))
+    excerpt = ledger_check._showing(heads_of(2), None, lambda record, *_: seen.append(record.id), Start(0, b"", (), 2))
     assert excerpt is not None
     for record in records:
         excerpt(record, b"l", None)

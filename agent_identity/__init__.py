@@ -91,7 +91,7 @@ _MODULES: Final = {
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 _PUBLIC: Final = (
     *("adapters", "answers", "approvals", "audit", "constraints", "delegation", "errors", "identity", "inspection"),
-    *("limits", "options", "policy", "records", "state", "tokens"),
+    *("limits", "options", "policy", "records", "state", "telemetry", "tokens"),
 )
 _INTEGRATED: Final = {
     "AgentIdentityMiddleware": "langchain",

@@ -6,14 +6,13 @@
 """
 
 from agent_identity._constraints.combinators import AllOf, AnyOf
-from agent_identity._constraints.literals import Constraint, Contains, Exact, NotOneOf, OneOf, Range, Subset, Wildcard
+from agent_identity._constraints.literals import Contains, Exact, NotOneOf, OneOf, Range, Subset, Wildcard
 from agent_identity._constraints.locations import EmailDomain, PathWithin, Prefix, UrlWithin
 from agent_identity._constraints.optional import IfGiven
 
 __all__ = [
     "AllOf",
     "AnyOf",
-    "Constraint",
     "Contains",
     "EmailDomain",
     "Exact",

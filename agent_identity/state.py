@@ -6,10 +6,33 @@
 >>> enforcer = Enforcer.open("evidence", state=state)  # doctest: +SKIP
 """
 
-from agent_identity._authority.stores.memory import MemoryState
-from agent_identity._authority.stores.postgres import PostgresState
-from agent_identity._authority.stores.protocol import Debit, StateStore
-from agent_identity._authority.stores.redis import RedisState
-from agent_identity._authority.stores.sqlite import SqliteState
+from typing import TYPE_CHECKING
 
-__all__ = ["Debit", "MemoryState", "PostgresState", "RedisState", "SqliteState", "StateStore"]
+if TYPE_CHECKING:
+    from agent_identity._authority.stores.memory import MemoryState
+    from agent_identity._authority.stores.postgres import PostgresState
+    from agent_identity._authority.stores.protocol import Debit, StateStore
+    from agent_identity._authority.stores.redis import RedisState
+    from agent_identity._authority.stores.sqlite import SqliteState
+else:
+    from agent_identity._common.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "agent_identity._authority.stores.memory": ("MemoryState",),
+            "agent_identity._authority.stores.postgres": ("PostgresState",),
+            "agent_identity._authority.stores.protocol": ("Debit", "StateStore"),
+            "agent_identity._authority.stores.redis": ("RedisState",),
+            "agent_identity._authority.stores.sqlite": ("SqliteState",),
+        },
+    )
+
+__all__ = [
+    "Debit",
+    "MemoryState",
+    "PostgresState",
+    "RedisState",
+    "SqliteState",
+    "StateStore",
+]

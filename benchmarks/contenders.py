@@ -532,8 +532,7 @@ def memory_of_records(_: float) -> Numbers:
         gate = Gate(SigningKey.load(world.directory / "keys" / "recorder.pem"))
         found = open_directory(world.directory, clock=SystemClock(), ids=RandomIds(), durability=Durability())
         enforcer = Enforcer(
-            issuer=found.issuer,
-            recorder=gate,
+            keys=(found.issuer, gate),
             trust=found.trust,
             ledger=found.ledger,
             digests=found.digests,

@@ -27,6 +27,7 @@ from agent_identity.constraints import OneOf
 from agent_identity.delegation import Peer
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.integrations.http.client import delegation_headers
+from agent_identity.integrations.http.server import Gate
 from agent_identity.integrations.http.wsgi import DelegationMiddleware
 
 WORK = Path("two-services")
@@ -81,7 +82,7 @@ def serve(name: str, enforcer: Enforcer, answer: Callable[[str], object], **gate
 
     with make_server("127.0.0.1", 0, None, server_class=Server, handler_class=Quiet) as server:
         url = f"http://127.0.0.1:{server.server_port}"
-        server.set_app(DelegationMiddleware(application, enforcer, audience=name, base_url=url, **gate))
+        server.set_app(DelegationMiddleware(application, enforcer, Gate(audience=name, base_url=url, **gate)))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         print(url, flush=True)
         sys.stdin.read()

@@ -1,6 +1,6 @@
 """A policy that asks a person first, and nobody any more later."""
 
-from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet
+from agent_identity import Decision, Effect, Request, Rule, RuleSet
 
 __all__ = ["Changing"]
 

@@ -8,13 +8,12 @@ from typing import Any
 
 os.environ["CREWAI_DISABLE_TELEMETRY"] = "true"
 
-from checking import check
 from crewai import Agent as CrewAgent
 from crewai import Crew, Task
 from crewai.llms.base_llm import BaseLLM
 from pydantic import PrivateAttr
 
-from agent_identity import Agent, Human, Scope
+from agent_identity import Agent, Human, Scope, Verifier
 from agent_identity.testing import Rehearsal
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
@@ -97,7 +96,7 @@ def outcomes(world: Rehearsal, tool: str | None = None) -> list[str]:
 def verified(world: Rehearsal) -> None:
     """Close the enforcer, and prove that its directory verifies."""
     world.close()
-    report = check(Path(world.directory))
+    report = Verifier().ledger(Path(world.directory))
     assert report.verdict == "verified", report.findings
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from mark_changes import marks_among
 
 import agent_identity as ai
-from agent_identity import records
+from agent_identity import Verifier, records
 from agent_identity.errors import ConfigurationError
 from agent_identity.options import ToolOptions
 from agent_identity.policy import Flow, Touch
@@ -85,7 +84,7 @@ class Bank:
     def verify(self) -> None:
         """Close the enforcer, and prove that the evidence is genuine and complete."""
         self.enforcer.close()
-        report = check(self.directory)
+        report = Verifier().ledger(self.directory)
         assert report.verdict == "verified"
         assert {problem.code for problem in report.findings} == set()
 

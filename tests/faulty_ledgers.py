@@ -10,11 +10,11 @@ import pytest
 from plain_records import check_record
 
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash, root_of
 from agent_identity._storage.os_files import Files
-from agent_identity.canonical import decode_record
 from agent_identity.identity import SigningKey
 from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds

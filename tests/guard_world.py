@@ -11,13 +11,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import check_record
 
-from agent_identity import Enforcer
+from agent_identity import Agent, Enforcer, Human
 from agent_identity._guard.sessions.opening import Opening
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.canonical import decode_record
-from agent_identity.identity import Agent, Human
-from agent_identity.options import Telemetry
-from agent_identity.records import Detail, read_lines
+from agent_identity._record.schema import Detail
+from agent_identity.identity import Clock
+from agent_identity.options import Sources, Telemetry
+from agent_identity.records import read_lines
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -78,15 +79,15 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Opens worlds, each in a directory of its own, and closes them at the end."""
     worlds: list[World] = []
 
-    def open_one(telemetry: Telemetry | None = None, **options: object) -> World:
+    def open_one(telemetry: Telemetry | None = None, clock: Clock | None = None, **options: object) -> World:
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         world = World(tmp_path / f"evidence-{len(worlds)}", FixedClock(), exporter, provider)
         telemetry = telemetry or Telemetry()
         if telemetry.tracer_provider is None and telemetry.otlp is None:
             telemetry = replace(telemetry, tracer_provider=provider)
-        given = {"clock": world.clock, "ids": SequentialIds(), "telemetry": telemetry, **options}
-        world.enforcer = Enforcer.open(world.directory, **given)
+        sources = Sources(clock=clock or world.clock, ids=SequentialIds())
+        world.enforcer = Enforcer.open(world.directory, telemetry=telemetry, sources=sources, **options)
         worlds.append(world)
         return world
 

@@ -7,8 +7,8 @@ from typing import Any
 from agent_identity import canonical
 from agent_identity._ledger.writer import Entry
 from agent_identity._record.codec import decode
+from agent_identity._record.parts import Time
 from agent_identity.options import Ledger
-from agent_identity.records import Time
 
 
 class _Plain(dict[str, Any]):

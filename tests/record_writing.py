@@ -13,8 +13,10 @@ import pytest
 from agent_identity._directory import open as directory
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.writer import Entry
+from agent_identity._record.parts import Time
+from agent_identity._record.schema import Detail
 from agent_identity.options import Ledger
-from agent_identity.records import AnyRecord, Detail, Time
+from agent_identity.records import AnyRecord
 
 SHORTENED = {
     "action": ("names", "labels"),

@@ -7,16 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
 from agent_identity._record.parts import replaced
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.options import Telemetry
-from agent_identity.policy import Effect, Rule, RuleSet, Touch
+from agent_identity.options import Sources, Telemetry
+from agent_identity.policy import Touch
 from agent_identity.records import Intent, Outcome
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -71,7 +70,7 @@ def work(directory: Path, *, tasks: int = 1, days: float = 0, start: int = START
     """
     clock = FixedClock(start * 10**9)
     given = {"policy": POLICY, "telemetry": Telemetry(sealing="inline"), **options}
-    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), **given) as enforcer:
+    with Enforcer.open(directory, sources=Sources(clock=clock, ids=SequentialIds()), **given) as enforcer:
         tools = tools_of(enforcer)
         for number in range(tasks):
             with enforcer.task("invoices", principal=ALICE, agent=CLERK, scope=SCOPE):

@@ -5,11 +5,10 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
-from checking import check
 from strands import Agent as StrandsAgent
 from strands.models import Model
 
-from agent_identity import Agent, Human, Scope
+from agent_identity import Agent, Human, Scope, Verifier
 from agent_identity.testing import Rehearsal
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
@@ -99,7 +98,7 @@ def outcomes(world: Rehearsal, tool: str | None = None) -> list[str]:
 def verified(world: Rehearsal) -> None:
     """Close the enforcer, and prove that its directory verifies."""
     world.close()
-    report = check(Path(world.directory))
+    report = Verifier().ledger(Path(world.directory))
     assert report.verdict == "verified", report.findings
 
 

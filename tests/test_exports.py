@@ -42,51 +42,50 @@ ROOT_NAMES = (
     "verify",
 )
 PUBLIC = {
-    "adapters": "Call CallRequest DeclaredFlow GuardedCall Shown SpanOptions",
-    "answers": "ApprovalFact CallFact CallSpanFact CodeHint Consumer ControlRow ControlTable ControlsReport "
-    "CoverageReport "
-    "DataReport Difference ErasureFact Evidence Fact Frame GrantFact Hosts IncidentReport Inventory Item Observation "
-    "Overview PolicyFact Proof Reading RegistrationFact RevocationFact RowResult ScopeReport Seed ServerFact "
-    "SourceFrame SpanFact StreamFact Suggestion TaskFact Where controls coverage data incident inventory overview "
-    "plain read scope",
-    "approvals": "Answer Approval ApprovalRequest Approvals ask_in_the_terminal",
-    "audit": "Action Checked Coverage Delegation Period Problem Progress Report Severity Shown Source Step "
-    "TaskTimeline Trust Verifier disclose export export_tables named_queries prove prove_growth "
-    "query_tables story verify",
-    "constraints": "AllOf AnyOf Constraint Contains EmailDomain Exact IfGiven NotOneOf OneOf PathWithin Prefix Range "
-    "Subset UrlWithin Wildcard",
+    "adapters": "Acting Binder Call CallRequest Declared DeclaredFlow Definition GuardedCall Observation Opening Part "
+    "Prompt Shown ToolCall ToolGuards account bind_stream check_id check_task claims_from dressed "
+    "error_type failure form_bytes guard_failed guard_of guarded is_accounted join_prompt nature_of off_loop "
+    "read_public_file read_thread refusal renewed_in_children resume_run resumed run_began safe_message "
+    "saw_calls shown task_in tool_name traceparent typed_calls",
+    "answers": "Evidence Seed controls coverage data incident inventory overview plain scope",
+    "approvals": "Answer Approval ApprovalRequest Approvers ask_in_the_terminal",
+    "audit": "Executor TimestampFolder disclose export export_tables named_queries prove prove_growth query_tables "
+    "story",
+    "canonical": "JSON MAX_DEPTH decode encode",
+    "constraints": "AllOf AnyOf Contains EmailDomain Exact IfGiven NotOneOf OneOf PathWithin Prefix Range Subset "
+    "UrlWithin Wildcard",
     "delegation": "DelegationBundle Grants Peer Presentation",
     "errors": "AgentIdentityError AttenuationError ConfigurationError ContentBlocked Denied EvidenceError "
-    "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed StateError "
-    "TokenError VerificationError",
-    "inspection": "Canaries Classifier Detection Document HiddenText HttpModel InjectionHints InspectorStream Label "
-    "Markers Match PersonalData Progress Secrets Selected StreamInspector TaskMark TextInspector Urls Windows",
+    "ExchangeError GrantExpired LimitExceeded NoTask OutOfScope PolicyBlocked PolicyFormatError Routed "
+    "StateError TokenError VerificationError",
+    "identity": "AgentRegistry Approver Certificate Clock FileVersion JwksSource KeySet Principal PublicKey RandomIds "
+    "Registration Signer SigningKey SocketSigner SpiffeBundle SystemClock TrustStore TrustedKey Witnesses "
+    "appended certified merged read_inbound register_agents signed_trust trust_conflicts "
+    "trusted_certificate",
+    "inspection": "Canaries Classifier HiddenText HttpModel InjectionHints Label Markers Match PersonalData "
+    "Progress Secrets Selected TextInspector Urls Windows",
     "limits": "Limit",
-    "options": "DigestKeys Durability Ledger Privacy Pseudonyms Segments Telemetry ToolOptions Transparency",
-    "policy": "All Claims Content Decision Effect Finding Flow FlowFacts Inspector Obligation Policy Request Rule "
-    "RuleSet Tool Touch file_touches http_touches mail_touches mcp_resource_touches sql_touches vector_touches",
-    "records": "EFFECTS KINDS OUTCOMES VERSION Action Agent AgentRegistration AnyRecord Approval ApprovalState "
-    "ArgumentOrigin "
-    "Counts Decision Detail End Erased Erasure Examination Examined Found Grant GrantToken Hop Intent KeyTrust Mark "
-    "MarkAfter MarkChange MarkSeen Model "
-    "OfTask Offered Outcome Policy PolicyState Principal PrunedRange Record Recovered RecoveredStream Registration "
-    "Resource Revocation RevocationChange Sdk Server Stream StreamEnd StreamResource StreamStart Task TaskEnd "
-    "TaskStart Time Trace Transform Trust as_dict decode encode json_schema read "
+    "options": "DigestKeys Durability Ledger Privacy Restores Returns Segments Sources Telemetry ToolOptions "
+    "Touches Transparency",
+    "policy": "All Claims Content Flow FlowFacts Obligation Tool Touch file_touches http_touches mail_touches "
+    "mcp_resource_touches sql_touches vector_touches",
+    "records": "AnyRecord Approval Erasure Examination Grant Intent Mark Model Outcome Policy Recovered Registration "
+    "Revocation StreamEnd StreamStart TaskEnd TaskStart Trust as_dict decode encode json_schema read "
     "read_lines",
     "state": "Debit MemoryState PostgresState RedisState SqliteState StateStore",
-    "testing": "FixedClock RecordedCall Records Rehearsal Rehearse ScriptedAgent SequentialIds",
-    "tokens": "DownstreamToken HttpTransport IssuedToken JwtKey JwtSigner LocalTokens Reply TokenExchange TokenOrder "
-    "TokenSource Transport",
+    "telemetry": "AgentIdentitySpanProcessor measure stamp_spans",
+    "testing": "FixedClock Records Rehearsal Rehearse ScriptedAgent SequentialIds",
+    "tokens": "DownstreamToken HttpTransport IssuedToken JwtKey LocalTokens Reply TokenExchange TokenSource Transport",
 }
 """The names of each public module."""
 
 SIGNATURES = {
     Enforcer.open: "directory, *, policy=None, inspectors=(), routes=None, agents='any', mode='enforce', nested=(), "
     "state=None, keys=None, trust_root=None, durability=Durability(), privacy=Privacy(), telemetry=Telemetry(), "
-    "transparency=Transparency(), tokens=None, clock=None, ids=None",
-    Enforcer: "*, issuer, recorder, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
+    "transparency=Transparency(), tokens=None, sources=Sources()",
+    Enforcer: "*, keys, trust, ledger, digests, policy=None, inspectors=(), routes=None, agents=None, "
     "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "
-    "pseudonyms=None, exporter=None, tokens=None, new_key=generate, clock=None, ids=None",
+    "tokens=None, sources=Sources()",
     Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=(), request=None",
     Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None, isolated=False",
     Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None",
@@ -111,6 +110,7 @@ SIGNATURES = {
     options.Durability: "*, sync='process', segments=<factory>",
     options.Segments: "*, max_bytes=67108864, max_seconds=86400.0, compression='gzip'",
     options.Privacy: "*, disclosable=False, pseudonyms=False",
+    options.Sources: "*, clock=None, ids=None, new_key=generate",
     options.Telemetry: "*, tracer_provider=None, spans='auto', sealing='background', otlp=None, on_record=()",
     options.Transparency: "*, witnesses=<factory>, checkpoints=()",
     options.ToolOptions: "*, labels=None, data=None, lazy=None, touches=None, returns=None, destination=None, "

@@ -16,8 +16,12 @@ FILE_LINES = 600
 FUNCTION_LINES = 40
 COMPLEXITY = 10
 PARAMETERS = 6
+CONSTRUCTOR_PARAMETERS = 16
 ANY_PER_THOUSAND = 5
 ROOT_NAMES = 24
+PUBLIC_NAMES = 250
+"""Names of the root, of all public modules, and of ``testing``, together."""
+
 ERROR_CLASSES = 18
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -27,6 +31,8 @@ _BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHand
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 _WAIVER = re.compile(r"#\s*budget:\s*\S")
 _ANY = re.compile(r"(?<![\w.])(?:typing\.|t\.)?Any\b")
+_TESTING = "testing/__init__.py"
+_HOOKS = frozenset({"pytest_plugin.py"})  # Its names are for pytest alone.
 _PUBLIC_MAGIC = {"__init__", "__new__", "__call__", "__enter__", "__aenter__"}
 
 
@@ -86,6 +92,9 @@ def _measures(source: Source, package: Path) -> Iterator[Measure]:
         yield Measure("positional parameters", _positional(function, method=method), PARAMETERS, where, waived)
         if public:
             yield Measure("Any in a public signature", _any_in_signature(function), 0, where, waived)
+    for name, line, parameters in _constructors(source.tree):
+        where = f"{place}:{line} {name}"  # Without a waiver: a longer one is grouped into option objects.
+        yield Measure("parameters of a public constructor", parameters, CONSTRUCTOR_PARAMETERS, where)
 
 
 def _functions(node: ast.AST, *, public: bool, method: bool = False) -> Iterator[tuple[Function, bool, bool]]:
@@ -99,6 +108,34 @@ def _functions(node: ast.AST, *, public: bool, method: bool = False) -> Iterator
             yield from _functions(child, public=public and not child.name.startswith("_"), method=True)
         else:
             yield from _functions(child, public=public, method=method)
+
+
+def _constructors(tree: ast.Module) -> Iterator[tuple[str, int, int]]:
+    """Yield the name, line and number of parameters of whatever makes an object of a public class.
+
+    Of dataclasses those count that are made by keywords; the fields of others are there to be read.
+    """
+    for made in (node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")):
+        if any("dataclass" in text and "kw_only=True" in text for text in map(ast.unparse, made.decorator_list)):
+            fields = [node for node in made.body if isinstance(node, ast.AnnAssign) and _is_field(node)]
+            yield made.name, made.lineno, len(fields)
+        for function in (node for node in made.body if isinstance(node, _FUNCTION)):
+            if function.name in ("__init__", "__new__") or _makes(function, made.name):
+                given = function.args
+                parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+                yield f"{made.name}.{function.name}", function.lineno, len(parameters) - 1
+
+
+def _makes(function: Function, name: str) -> bool:
+    """Return whether a class method returns an object of its class."""
+    is_of_class = any(isinstance(one, ast.Name) and one.id == "classmethod" for one in function.decorator_list)
+    returned = "" if function.returns is None else ast.unparse(function.returns).strip("'\"")
+    return is_of_class and not function.name.startswith("_") and returned in ("Self", name)
+
+
+def _is_field(node: ast.AnnAssign) -> bool:
+    left_out = node.value is not None and "init=False" in ast.unparse(node.value)
+    return not left_out and "ClassVar" not in ast.unparse(node.annotation)
 
 
 def _complexity(node: ast.AST) -> int:
@@ -131,6 +168,9 @@ def _surface(package: Path, sources: list[Source]) -> Iterator[Measure]:
     yield Measure("Any per 1,000 code lines", round(1000 * names / max(code, 1), 1), ANY_PER_THOUSAND, package.name)
     root = next(source for source in sources if source.path == package / "__init__.py")
     yield Measure("names at the root", len(_exported(root.tree)), ROOT_NAMES, f"{package.name}/__init__.py")
+    faces = [s for s in sources if s.path.parent == package and s.path.name not in _HOOKS]
+    faces += [s for s in sources if s.path == package / _TESTING]
+    yield Measure("names of public modules", sum(len(_exported(s.tree)) for s in faces), PUBLIC_NAMES, package.name)
     errors = next(source for source in sources if source.path == package / "errors.py")
     classes = sum(isinstance(node, ast.ClassDef) for node in errors.tree.body)
     yield Measure("classes of errors", classes, ERROR_CLASSES, f"{package.name}/errors.py")
@@ -156,10 +196,10 @@ def main(package: Path) -> int:
     """Print the highest number of each budget and every excess; return the exit status."""
     sources = [Source(path) for path in sorted(package.rglob("*.py"))]
     measures = [m for source in sources for m in _measures(source, package)] + list(_surface(package, sources))
-    print(f"{'budget':<28}{'highest':>8}{'limit':>7}  where")
+    print(f"{'budget':<36}{'highest':>8}{'limit':>7}  where")
     for budget in dict.fromkeys(m.budget for m in measures):
         worst = max((m for m in measures if m.budget == budget), key=lambda m: (m.exceeded, not m.waived, m.value))
-        print(f"{budget:<28}{worst.value:>8g}{worst.limit:>7g}  {worst.place if worst.value else ''}")
+        print(f"{budget:<36}{worst.value:>8g}{worst.limit:>7g}  {worst.place if worst.value else ''}")
     waived = [m for m in measures if m.waived and m.value > m.limit]
     exceeded = [m for m in measures if m.exceeded]
     for label, found in (("waived", waived), ("over budget", exceeded)):

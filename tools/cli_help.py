@@ -1,6 +1,7 @@
-"""Write the table of commands into the documentation, or check that it is still that of the command line.
+"""Write the list of commands into the documentation, or check that it is still that of the command line.
 
-Run as ``python tools/cli_help.py [--check]``. Each command has the line that its ``--help`` begins with.
+Run as ``python tools/cli_help.py [--check]``. Each command has the line that its ``--help`` begins with, and the names
+of its actions, which its ``--help`` explains.
 """
 
 import sys
@@ -15,21 +16,19 @@ _BEGIN, _END = "<!-- help: begin -->", "<!-- help: end -->"
 
 
 def page() -> str:
-    """Return the part of the page that holds the table."""
-    return "\n".join([_BEGIN, "", "| command | does |", "|---|---|", *_rows(), "", _END])
+    """Return the part of the page that holds the list."""
+    return "\n".join([_BEGIN, *_rows(), "", _END])
 
 
 def _rows() -> Iterator[str]:
     for group, commands in GROUPS.items():
-        yield f"| **{group}** | |"
-        for command in commands:
-            yield _row(command)
-            yield from (_row(action, command.name) for action in command.actions)
+        yield f"\n**{group}**\n"
+        yield from (_row(command) for command in commands)
 
 
-def _row(command: Command, *of: str) -> str:
-    name = " ".join((*of, command.name))
-    return f"| `{name}` | {command.help.replace('|', chr(92) + '|')} |"
+def _row(command: Command) -> str:
+    actions = ", ".join(f"`{action.name}`" for action in command.actions)
+    return f"- `{command.name}`: {command.help}{actions and f': {actions}'}"
 
 
 def main(*, check: bool) -> int:

@@ -17,12 +17,31 @@ from pathlib import Path
 PACKAGE = "agent_identity"
 WIDTH = 120
 PUBLIC = {
+    "adapters": (
+        *(
+            "_common.typed_calls",
+            "_authority.stores.forks",
+            "_directory.adapting",
+            "_directory.inventory.pinned_servers",
+        ),
+        *("_guard.calls", "_guard.common", "_guard.judging", "_guard.lifecycle", "_guard.sessions"),
+        *("_guard.tasks", "_identity.common"),
+    ),
+    "approvals": ("_guard.approvals", "_guard.calls"),
     "answers": ("_reports.answers", "_reports.controls", "_reports.overview"),
-    "audit": ("_reports.export", "_reports.timelines", "_verify"),
+    "audit": ("_ledger.transparency.timestamp_folder", "_reports.export", "_reports.timelines", "_verify"),
     "delegation": ("_guard.sessions", "_guard.tasks"),
     "identity": ("_identity", "_authority.registries.agents", "_directory.agents_file"),
-    "options": ("_directory.options", "_guard.lifecycle", "_ledger", "_record"),
+    "inspection": ("_flow", "_inspection"),
+    "options": (
+        *("_directory.options", "_flow.declaration", "_guard.judging.tool_flow", "_guard.lifecycle"),
+        *("_ledger", "_policy.decision.resources", "_record"),
+    ),
     "policy": ("_policy",),
+    "records": ("_ledger.recorded", "_record"),
+    "state": ("_authority.stores",),
+    "telemetry": ("_directory.telemetry",),
+    "tokens": ("_authority.tokens", "_directory.tokens", "_guard.common.http_transport", "_identity.keys"),
 }
 """Public modules that gather names, and the folders in which these are defined."""
 

@@ -3,7 +3,7 @@
 The layers among our own modules are contracts of import-linter in ``pyproject.toml``. They cannot tell
 ``opentelemetry.proto`` from ``opentelemetry.trace``, and they know no list of every library; this table does. A
 library that is not in it may not be imported at all. A second table names what few users need: whoever does
-without it does not load it.
+without it does not load it. Adapters import public modules only.
 """
 
 import ast
@@ -24,7 +24,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "cryptography": ("_identity", "integrations.rfc3161"),
     "asgiref": ("integrations.http.django",),
     "django": ("integrations.http.django",),
-    "duckdb": ("_reports.export.tables", "_reports.export._fact_tables", "_reports.export._parquet_files"),
+    "duckdb": ("_reports.export.tables", "_reports.export._parquet_files"),
     "grpc": ("_directory.export._grpc_receiver",),
     "flask": ("integrations.http.flask",),
     "google.adk": ("integrations.frameworks",),
@@ -45,15 +45,21 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "mcp": ("integrations.mcp",),
     "openai": ("integrations.frameworks.openai_agents",),  # Its types are those of the answers of models.
     "msgspec": (
+        # Tables are read by their types.
+        *("_scan._tables", "_reports.controls._signals", "_reports.export.tables", "cli.answer.ask"),
         *("_reports.answers", "_verify.ledger._calls_check", "_record", "_ledger", "_spans", "_identity.trust._file"),
-        "_verify.grants.approvals_check",  # Records wait in a file.
+        *("_verify.grants.approvals_check", "_verify.store.spill_store"),  # Records wait in a file.
         # Made for each call.
         *("_guard.calls.call", "_guard.tasks.task_context", "integrations.langchain.invocation"),
     ),
-    "opentelemetry": ("_guard", "_directory.export", "_directory.options", "integrations", "testing.rehearsal"),
+    "opentelemetry": (
+        *("_guard", "_directory.export", "_directory.options", "_directory.telemetry", "integrations"),
+        "testing.rehearsal",
+    ),
     "opentelemetry.proto": ("_directory.export", "_spans._otlp_protobuf"),
     "orjson": (
         "canonical",
+        "_identity.common.record_bytes",
         "_record",
         "_ledger",
         "_spans",
@@ -63,10 +69,13 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
         "_reports",
         "cli.answer",
     ),
-    "packaging": ("cli.operate.doctor_frameworks", "cli.operate.doctor_packages"),
+    "packaging": ("cli.operate.doctor_frameworks",),
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
-    "pydantic": ("_inspection.document", "_inspection.transform", "_guard.calls._object_forms", "integrations"),
+    "pydantic": (
+        *("_inspection.document", "_inspection.transform", "_guard.calls._object_forms"),
+        *("_directory.adapting.prompts", "integrations"),
+    ),
     "pydantic_core": ("_constraints.value_forms",),  # The type of its time zones, which arguments have.
     "pydantic_ai": ("integrations.frameworks",),
     "pytest": ("pytest_plugin",),
@@ -115,7 +124,7 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "_directory.export.sender": ("cli.operate.replay", "_directory.export.ledger_exporter"),
     "_directory.tokens.task_tokens": ("_directory._assembly",),
     "_directory.tokens.token_exchange": ("tokens",),
-    "_guard.common.http_transport": ("_guard", "_directory", "integrations.rfc3161", "tokens"),
+    "_guard.common.http_transport": ("_guard", "_directory", "tokens"),
     "_common.http_post": (
         "_guard.common.http_transport",
         "_directory.export._http_receiver",
@@ -132,6 +141,9 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "integrations.keys.securesystemslib": (),
     "integrations.spark": (),
 }
+# Adapters of ours use only what adapters of others can use.
+PUBLIC_ONLY = ("integrations", "pytest_plugin")
+
 DOORS = ("audit", "cli", "identity", "options", "state", "tokens")
 
 
@@ -180,13 +192,24 @@ def _misses(module: str, imported: str, *, at_once: bool) -> str | None:
     return None
 
 
+def _trespass(module: str, imported: str) -> str | None:
+    """Return what is wrong with an import of a private module by a module that has to do without."""
+    if not any(_within(module, place) for place in PUBLIC_ONLY):
+        return None
+    parts = imported.split(".")
+    private = parts[0] == PACKAGE and any(part.startswith("_") for part in parts[1:])
+    return f"{imported} is private; import a public module, as adapters of others have to" if private else None
+
+
 def main(package: Path) -> int:
-    """Print every import that the table does not allow; return the exit status."""
+    """Print every import that the tables do not allow; return the exit status."""
     wrong: list[str] = []
     for path in sorted(package.rglob("*.py")):
         module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
         for line, imported, at_once in _imported(ast.parse(path.read_text(encoding="utf-8"))):
             if (problem := _misses(module, imported, at_once=at_once)) is not None:
+                wrong.append(f"{path.relative_to(package.parent)}:{line}: {problem}")
+            if (problem := _trespass(module, imported)) is not None:
                 wrong.append(f"{path.relative_to(package.parent)}:{line}: {problem}")
             library = _library(imported)
             if library and not any(_within(module, room) for room in IMPORTERS.get(library, ())):

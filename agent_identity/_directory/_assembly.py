@@ -10,8 +10,8 @@ from agent_identity._authority.registries.agents import AgentRegistry
 from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._directory.agents_file import registry_path
-from agent_identity._directory.open import Directory, check_keys
-from agent_identity._directory.options import Privacy, Telemetry, Transparency
+from agent_identity._directory.open import check_keys
+from agent_identity._directory.options import Telemetry, Transparency
 from agent_identity._guard.common.followed_trust import FollowedTrust
 from agent_identity._guard.common.recorded_decisions import Mode, policy_state
 from agent_identity._guard.judging.context import EnforcementContext
@@ -43,7 +43,7 @@ from agent_identity.version import VERSION
 if TYPE_CHECKING:
     from agent_identity._directory.export.ledger_exporter import LedgerExporter
 
-CALLS: Final = (*("open", "tool", "task", "delegate", "accept", "present", "revoke", "reinstate", "bind"),)
+CALLS: Final = (*("__init__", "open", "tool", "task", "delegate", "accept", "present", "revoke", "reinstate", "bind"),)
 """The methods of an enforcer that check the types of what they get.
 
 Others are called for each guarded call, or take the presentation of another process, which is refused on entry.
@@ -55,6 +55,7 @@ CURES: Final = {
     "privacy": "write Privacy(pseudonyms=True), of agent_identity.options",
     "telemetry": "write Telemetry(tracer_provider=...), of agent_identity.options",
     "transparency": "write Transparency(witnesses=...), of agent_identity.options",
+    "sources": "write Sources(clock=...), of agent_identity.options",
 }
 """The cure for each parameter that got another type."""
 
@@ -100,34 +101,6 @@ def check_parts(mode: str, issuer: Signer, recorder: Signer, trust: TrustStore, 
     return trust.issuer
 
 
-def check_given(privacy: Privacy, telemetry: Telemetry) -> None:
-    """Refuse options that need a directory, where an enforcer is made from its parts.
-
-    Raises:
-        ConfigurationError: Pseudonyms, or a receiver of OTLP, are only named.
-    """
-    if privacy.pseudonyms:
-        raise ConfigurationError(
-            "Privacy(pseudonyms=True) needs a directory; use Enforcer.open, or give pseudonyms=Pseudonyms(path)"
-        )
-    if telemetry.otlp is not None:
-        raise ConfigurationError(
-            "Telemetry(otlp=…) needs a directory; use Enforcer.open, or give exporter=LedgerExporter(…)"
-        )
-
-
-def check_state(state: object) -> None:
-    """Refuse an object that is no store; the message shows no address, which may hold secrets.
-
-    Raises:
-        TypeError: It cannot.
-    """
-    steps = [name for name in vars(StateStore) if not name.startswith("_")]
-    missing = [name for name in steps if isinstance(state, type) or not callable(getattr(state, name, None))]
-    if state is not None and missing:
-        raise TypeError(f"state is no StateStore: {type(state).__name__} lacks {', '.join(missing)}; {CURES['state']}")
-
-
 def registry_of(directory: str | os.PathLike[str], agents: str | None, trust: TrustStore) -> AgentRegistry | None:
     """Return the registry of agents of a directory, or ``None`` if it is not read.
 
@@ -140,11 +113,17 @@ def registry_of(directory: str | os.PathLike[str], agents: str | None, trust: Tr
     return AgentRegistry.load(registry_path(directory), trust, absent="refuse" if agents == "registered" else "empty")
 
 
-def exporter_of(directory: str | os.PathLike[str], otlp: str, found: Directory) -> "LedgerExporter":
-    """Return the exporter of a directory's ledger to a receiver."""
+def exporter_of(ledger: Ledger, otlp: str | None, recorder: Signer, trust: TrustStore) -> "LedgerExporter | None":
+    """Return the exporter of a ledger to a receiver, if there is one.
+
+    Raises:
+        ConfigurationError: The address is unusable, or a library is missing.
+    """
+    if otlp is None:
+        return None
     from agent_identity._directory.export.ledger_exporter import LedgerExport, LedgerExporter  # noqa: PLC0415  Loads HTTP and TLS.
 
-    return LedgerExporter(LedgerExport(directory, otlp, signer=found.recorder, trust=found.trust))
+    return LedgerExporter(LedgerExport(ledger.directory, otlp, signer=recorder, trust=trust))
 
 
 def admission_of(
@@ -193,10 +172,10 @@ def check_declared(flow: object, spans: object) -> None:
             raise TypeError(f"{name} is {type(value).__name__}; give an agent_identity.adapters.{kind.__name__}")
 
 
-def spans_of(recorder: Signer, telemetry: Telemetry, exporter: "LedgerExporter | None") -> Spans:
+def spans_of(recorder: Signer, telemetry: Telemetry) -> Spans:
     """Return the maker of spans, or only of their ids where an exporter sends them from the ledger."""
     provider = telemetry.tracer_provider
-    ids_only = exporter is not None and provider is None
+    ids_only = telemetry.otlp is not None and provider is None
     captures = captures_content()
     return Spans(recorder, provider, VERSION, ids_only=ids_only, mode=telemetry.spans, captures=captures)
 

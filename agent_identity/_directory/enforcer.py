@@ -21,8 +21,8 @@ from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._directory import _assembly as parts
 from agent_identity._directory.inventory.server_inventory import Inventory
-from agent_identity._directory.open import open_directory, pseudonyms_of
-from agent_identity._directory.options import Durability, Privacy, Telemetry, Transparency
+from agent_identity._directory.open import open_directory, pseudonyms_of, signers_of
+from agent_identity._directory.options import Durability, Privacy, Sources, Telemetry, Transparency
 from agent_identity._flow.choices import choices_of_hints
 from agent_identity._flow.declaration import Returns
 from agent_identity._guard.approvals.service import Approvals
@@ -53,8 +53,8 @@ from agent_identity._guard.tasks.exported_grants import RecordedGrants
 from agent_identity._guard.tasks.task import Task
 from agent_identity._guard.tasks.task_context import TaskContext
 from agent_identity._identity.common.clock import Clock, SystemClock
-from agent_identity._identity.common.ids import Ids, RandomIds
-from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
+from agent_identity._identity.common.ids import RandomIds
+from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity._identity.principals.principals import Agent, Principal
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._inspection.running import prepare
@@ -69,7 +69,6 @@ from agent_identity._policy.decision.resources import (
     with_data_of,
 )
 from agent_identity._record.digests import DigestKeys
-from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -92,8 +91,8 @@ class Enforcer:
     ledger.
 
     Args:
-        issuer: Signs root grants.
-        recorder: Signs the records on spans, with the key that signs the checkpoints of the ledger.
+        keys: The signers of issuer and recorder, two keys. The issuer signs root grants; the recorder signs the records
+            on spans, with the key that signs the checkpoints of the ledger.
         trust: Public keys; must hold those of issuer and recorder, and the URI of the issuer.
         ledger: Keeps the records; closed by :meth:`close`.
         digests: Keys of the digests of arguments and results.
@@ -111,21 +110,15 @@ class Enforcer:
             or a function that returns ``True`` for them. By default none.
         state: State that processes share: revocations, spent limits, used proofs; by default in the memory of this
             process. The caller closes it.
-        privacy: What records show; pseudonyms come as ``pseudonyms`` here.
-        telemetry: Where copies of records go; a receiver of OTLP comes as ``exporter`` here. ``on_record`` misses the
-            first record of a ``ledger`` that is open already: give ``observers`` to ``Ledger.open`` for that.
-        pseudonyms: Mapping of principal ids to pseudonyms; see :class:`~agent_identity.options.Privacy`.
-        exporter: Sends copies from the ledger in place of spans; started here, closed by :meth:`close`. Spans are
-            then made only if ``telemetry`` has a tracer provider.
+        privacy: What records show.
+        telemetry: Where copies of records go. ``on_record`` misses the first record of a ``ledger`` that is open
+            already: give ``observers`` to ``Ledger.open`` for that.
         tokens: Source of tokens for other services, such as :class:`agent_identity.tokens.TokenExchange`; see
             :meth:`Task.token`.
-        new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
-        clock: Source of time.
-        ids: Source of ids.
+        sources: Where time, ids and new keys come from.
 
     Raises:
-        ConfigurationError: The parts do not fit together, an option needs a directory, or a tool that runs in a task
-            gives ``nested``.
+        ConfigurationError: The parts do not fit together, or a tool that runs in a task gives ``nested``.
         TypeError: ``state`` is no store, or ``nested`` is neither principals nor a plain function.
     """
 
@@ -136,8 +129,7 @@ class Enforcer:
     def __init__(  # budget: one line for each part that users may give, and nothing else
         self,
         *,
-        issuer: Signer,
-        recorder: Signer,
+        keys: tuple[Signer, Signer],
         trust: TrustStore,
         ledger: Ledger,
         digests: DigestKeys,
@@ -151,19 +143,16 @@ class Enforcer:
         state: StateStore | None = None,
         privacy: Privacy = Privacy(),
         telemetry: Telemetry = Telemetry(),
-        pseudonyms: Pseudonyms | None = None,
-        exporter: "LedgerExporter | None" = None,
         tokens: TokenSource | None = None,
-        new_key: Callable[[], Signer] = SigningKey.generate,
-        clock: Clock | None = None,
-        ids: Ids | None = None,
+        sources: Sources = Sources(),
     ) -> None:
-        parts.check_state(state)
-        parts.check_given(privacy, telemetry)
         permits = permits_of(nested)
-        time, shared = clock or SystemClock(), MemoryState() if state is None else state
-        source, task_context = ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
+        issuer, recorder = signers_of(keys)
+        time, shared = sources.clock or SystemClock(), MemoryState() if state is None else state
+        ids, task_context = sources.ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
         name = parts.check_parts(mode, issuer, recorder, trust, now=time.wall_ns() // _NS)
+        pseudonyms = pseudonyms_of(ledger.directory, wanted=privacy.pseudonyms)
+        self._exporter = parts.exporter_of(ledger, telemetry.otlp, recorder, trust)
         self._trust = followed = FollowedTrust(trust, time)
         revocations = Revocations(
             shared, ledger, signer=issuer, trust=followed, clock=time, forbid=self._forbid, pseudonyms=pseudonyms
@@ -176,7 +165,7 @@ class Enforcer:
             task_context,
             trust=followed,
             clock=time,
-            ids=source,
+            ids=ids,
             forbid=self._forbid,
             check_person=revocations.check_person,
             pseudonyms=pseudonyms,
@@ -184,7 +173,7 @@ class Enforcer:
         self._enforcement = EnforcementContext(
             ledger=ledger,
             digests=digests,
-            spans=parts.spans_of(recorder, telemetry, exporter),
+            spans=parts.spans_of(recorder, telemetry),
             clock=time,
             task_context=task_context,
             policy=policy,
@@ -209,10 +198,10 @@ class Enforcer:
             issuer,
             name,
             followed.anchor,
-            source,
-            new_key,
+            ids,
+            sources.new_key,
             admission,
-            parts.tokens_of(self._enforcement, tokens, source),
+            parts.tokens_of(self._enforcement, tokens, ids),
             exports=Outbound,
             speak=Statements(self._enforcement, self._forbid),
         )
@@ -221,8 +210,8 @@ class Enforcer:
         _ENFORCERS.add(self)
         ledger.observe(*telemetry.observers)
         parts.record_policy(ledger, policy, time)
-        if exporter is not None:
-            self._exporter = exporter.start()
+        if self._exporter is not None:
+            self._exporter.start()
 
     @classmethod
     def open(  # budget: one line for each part that users may give, and nothing else
@@ -243,8 +232,7 @@ class Enforcer:
         telemetry: Telemetry = Telemetry(),
         transparency: Transparency = Transparency(),
         tokens: TokenSource | None = None,
-        clock: Clock | None = None,
-        ids: Ids | None = None,
+        sources: Sources = Sources(),
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -270,8 +258,7 @@ class Enforcer:
             telemetry: Where copies of records go.
             transparency: Who else sees the checkpoints of the log.
             tokens: See :class:`Enforcer`.
-            clock: See :class:`Enforcer`.
-            ids: See :class:`Enforcer`.
+            sources: See :class:`Enforcer`.
 
         Raises:
             TypeError: ``state`` is no store, the address of one for instance, or an argument has another type.
@@ -287,11 +274,11 @@ class Enforcer:
         parts.check_agents(agents)
         permits_of(nested)
         publishers = parts.publishers_for(directory, transparency)
-        time, source = clock or SystemClock(), ids or RandomIds()
+        time, ids = sources.clock or SystemClock(), sources.ids or RandomIds()
         found = open_directory(
             directory,
             clock=time,
-            ids=source,
+            ids=ids,
             durability=durability,
             keys=keys,
             root=trust_root,
@@ -301,8 +288,7 @@ class Enforcer:
         )
         with found.closed_on_failure():
             opened = cls(
-                issuer=found.issuer,
-                recorder=found.recorder,
+                keys=found.keys,
                 trust=found.trust,
                 ledger=found.ledger,
                 digests=found.digests,
@@ -314,13 +300,10 @@ class Enforcer:
                 mode=mode,
                 nested=nested,
                 state=found.state if state is None else state,
-                privacy=replace(privacy, pseudonyms=False),
-                telemetry=replace(telemetry, otlp=None, on_record=()),
-                pseudonyms=pseudonyms_of(directory, wanted=privacy.pseudonyms),
-                exporter=None if telemetry.otlp is None else parts.exporter_of(directory, telemetry.otlp, found),
+                privacy=privacy,
+                telemetry=replace(telemetry, on_record=()),
                 tokens=tokens,
-                clock=time,
-                ids=source,
+                sources=replace(sources, clock=time, ids=ids),
             )
         opened._own_state = found.state
         opened._trust.use(directory, trust_root)

@@ -66,6 +66,11 @@ class Directory:
     state: DirectoryState
     certificate: CertificateFile | None = None
 
+    @property
+    def keys(self) -> tuple[Signer, Signer]:
+        """Issuer and recorder."""
+        return self.issuer, self.recorder
+
     @contextlib.contextmanager
     def closed_on_failure(self) -> Generator[None]:
         """Close the ledger and the state if the block raises."""
@@ -192,11 +197,7 @@ def keys_for(
         return prepare(directory, clock, ids)
     if isinstance(keys, str):
         return connect(directory, keys)
-    if [hasattr(key, "public_key") and hasattr(key, "sign") for key in keys] != [True, True]:
-        raise TypeError("keys= holds something else than two signers; give (issuer, recorder), or 'unix:PATH'")
-    issuer, recorder = keys
-    if issuer.public_key == recorder.public_key:
-        raise ConfigurationError("issuer and recorder are one key; give two, so that neither signs for the other")
+    issuer, recorder = signers_of(keys)
     check_path(directory)
     root = Path(directory)
     _refuse_private_keys(_folder_of_keys(root))
@@ -205,6 +206,21 @@ def keys_for(
         recorder,
         _trust(root / "trust.json", issuer.public_key, recorder.public_key, ids.new(clock.wall_ns())),
     )
+
+
+def signers_of(keys: tuple[Signer, Signer]) -> tuple[Signer, Signer]:
+    """Return issuer and recorder, two keys.
+
+    Raises:
+        TypeError: They are no two signers.
+        ConfigurationError: They are one key.
+    """
+    if [hasattr(key, "public_key") and hasattr(key, "sign") for key in keys] != [True, True]:
+        raise TypeError("keys= holds something else than two signers; give (issuer, recorder), or 'unix:PATH'")
+    issuer, recorder = keys
+    if issuer.public_key == recorder.public_key:
+        raise ConfigurationError("issuer and recorder are one key; give two, so that neither signs for the other")
+    return issuer, recorder
 
 
 def _refuse_private_keys(folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""The option objects of an enforcer: durability, privacy, telemetry and transparency of its evidence."""
+"""The option objects of an enforcer: its sources, and durability, privacy, telemetry and transparency of evidence."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -11,6 +11,9 @@ from opentelemetry.trace import TracerProvider
 
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._guard.telemetry.spans import SpanMode
+from agent_identity._identity.common.clock import Clock
+from agent_identity._identity.common.ids import Ids
+from agent_identity._identity.keys.keys import Signer, SigningKey
 from agent_identity._ledger.sealer import OnRecord
 from agent_identity._ledger.segments import Segments
 from agent_identity._ledger.transparency.publisher import Publish
@@ -151,6 +154,26 @@ class Transparency:
         if not all(map(callable, functions)):
             raise ConfigurationError("checkpoints holds something that cannot be called; give functions of bytes")
         return functions
+
+
+@typed_calls("__init__")
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Sources of time, ids and keys, for tests and for keys that are made elsewhere.
+
+    Args:
+        clock: Source of time; by default the clock of the system.
+        ids: Source of ids; by default random ones, in the order of time.
+        new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
+
+    Raises:
+        TypeError: A value has another type.
+    """
+
+    clock: Clock | None = None
+    ids: Ids | None = None
+    new_key: Callable[[], Signer] = SigningKey.generate
 
 
 def _check_word(name: str, value: str, words: tuple[str, ...]) -> None:

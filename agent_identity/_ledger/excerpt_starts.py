@@ -6,10 +6,10 @@ from typing import Final, Self, final
 
 from agent_identity._common.narrowing import is_object
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.record_bytes import RecordValue, decode_record, encode_record
 from agent_identity._ledger.prune_statement import MAX_PEAKS, count_of, hash_of, texts_of
 from agent_identity._ledger.transparency.merkle import CompactRange
 from agent_identity._storage.layout import is_stream_id
-from agent_identity.canonical import RecordValue, decode_record, encode_record
 
 _VERSION: Final = "1"
 _FACTS: Final = (frozenset({"end", "size"}), frozenset({"end", "last", "peaks", "size"}))

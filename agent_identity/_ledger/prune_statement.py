@@ -15,6 +15,7 @@ from typing import Final, Literal, Self, TypeAlias, final
 from agent_identity._common.narrowing import is_array, is_object
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode, digest_of
 from agent_identity._identity.common.ids import DIGEST_FORM
+from agent_identity._identity.common.record_bytes import RecordValue, decode_record, encode_record
 from agent_identity._identity.keys.cosigners import check_note_name as check_name
 from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity._ledger.transparency.checkpoint import KnownKeys, open_note, sign_note
@@ -22,7 +23,6 @@ from agent_identity._ledger.transparency.merkle import CompactRange
 from agent_identity._storage.layout import is_stream_id
 from agent_identity._storage.lines import read_lines
 from agent_identity._storage.os_files import READ, Files, open_regular
-from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
 
 MAX_OPEN: Final = 1_024

@@ -10,9 +10,9 @@ import orjson
 from msgspec.structs import force_setattr
 
 from agent_identity import canonical
+from agent_identity._identity.common.record_bytes import RecordValue
 from agent_identity._record._refusals import explained
 from agent_identity._record.schema import KIND_TYPES, AnyRecord, Detail, Record
-from agent_identity.canonical import RecordValue
 
 _DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
 _DETAILS: Final = msgspec.json.Decoder(Detail)

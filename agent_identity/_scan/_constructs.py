@@ -1,10 +1,10 @@
 """The table of constructs that declare agents, tools, models and MCP ends (``constructs.json``)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Final, TypedDict, cast
+from typing import Final, TypedDict
 
 from agent_identity._scan._tables import read_table
 
@@ -17,9 +17,9 @@ class Construct:
     """One row of the table: names of a framework that declare one kind of part.
 
     Attributes:
-        framework: Name of the framework for people.
         kind: Kind of item, or ``tools`` for a call that only takes tools, ``guard``, ``instrument``.
         names: Last names, with their class where needed; patterns; a leading dot matches any receiver.
+        framework: Name of the framework for people.
         use: How it declares: ``call``, ``decorator``, ``base`` class, or ``variable`` of a module.
         name: Arguments that hold the name, by keyword or position; ``func:`` and ``agent:`` name by a reference,
             ``func:result`` by the function that the result of the call is applied to, ``class`` by the constructor,
@@ -32,9 +32,9 @@ class Construct:
         guards: Frameworks whose tools an ``instrument`` call guards, whoever uses them.
     """
 
-    framework: str
     kind: str
     names: Sequence[str]
+    framework: str = ""
     use: Sequence[str] = ("call",)
     name: Sequence[str | int] = ()
     model: Sequence[str | int] = ()
@@ -48,7 +48,7 @@ class Construct:
 class _Framework(TypedDict):
     framework: str
     packages: list[str]
-    constructs: list[dict[str, object]]
+    constructs: list[Construct]
 
 
 class _Constructs(TypedDict):
@@ -58,10 +58,10 @@ class _Constructs(TypedDict):
 @cache
 def _table() -> Mapping[str, Sequence[Construct]]:
     """Return the rows by package."""
-    frameworks = cast("_Constructs", read_table("constructs.json"))["frameworks"]
+    frameworks = read_table("constructs.json", _Constructs)["frameworks"]
     table: dict[str, list[Construct]] = {}
     for of in frameworks:
-        rows = [Construct(of["framework"], **cast("dict[str, str]", row)) for row in of["constructs"]]
+        rows = [replace(row, framework=of["framework"]) for row in of["constructs"]]
         for package in of["packages"]:
             table.setdefault(package, []).extend(rows)
     return table

@@ -67,7 +67,7 @@ class _Table(TypedDict):
 
 @cache
 def _table() -> Mapping[str, Sequence[str]]:
-    return cast("_Table", read_table("hosts.json"))["hosts"]
+    return read_table("hosts.json", _Table)["hosts"]
 
 
 def contacts(logs: Sequence[str], *, gateways: Mapping[str, str] | None = None) -> Contacts:

@@ -1,9 +1,8 @@
 """Reader of spans from any file of OTLP, recognized by content, never by name.
 
-JSON is read by :mod:`otlp`, Protocol Buffers by
-:mod:`otlp_protobuf`. Three binary forms are in use: one message, which may be
-continued by further ones; messages each after its length as a varint, as the specification asks of file
-exporters; and messages each after its length in four bytes, as the collector's ``file`` exporter writes them.
+``otlp_json`` reads JSON, ``_otlp_protobuf`` Protocol Buffers. Three binary forms are in use: one message, which may
+be continued by further ones; messages each after its length as a varint, as the specification asks of file exporters;
+and messages each after its length in four bytes, as the collector's ``file`` exporter writes them.
 https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/
 """
 

@@ -19,13 +19,14 @@ from agent_identity._verify.inputs.sources import (
     STANDARD_INPUT,
     PathLike,
     Source,
+    Trust,
     directory_of,
     is_bundle,
     opened,
     size_of_files,
     size_of_ledger,
+    to_trust,
 )
-from agent_identity._verify.inputs.trust_argument import Trust, to_trust
 from agent_identity._verify.ledger.certificates_check import with_certificates
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence, Timestamps
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
@@ -257,9 +258,9 @@ class Verifier:
         return _check_spans(
             sources,
             to_trust(self.trust),
-            ledger,
-            redacted,
-            self.progress,
+            ledger=ledger,
+            redacted=redacted,
+            progress=self.progress,
             disclosures=disclosures,
             processes=self.processes,
             pasted=pasted,
@@ -324,17 +325,7 @@ def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
         directory: The evidence directory.
     """
     seen: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
-    report = _check_ledger(
-        directory_of(directory) or os.fspath(directory),
-        keys=None,
-        outside=ExternalEvidence(),
-        progress=None,
-        period=None,
-        archive=None,
-        disclosures=(),
-        processes=1,
-        visit=lambda _, leaf, _detail: seen.put(leaf, b""),
-    )
+    report = check_visited(directory, None, visit=lambda _, leaf, _detail: seen.put(leaf, b""))
     return report, seen.__contains__
 
 
@@ -365,9 +356,6 @@ def check_visited(
         keys=trust,
         outside=ExternalEvidence(),
         progress=progress,
-        period=None,
-        archive=None,
-        disclosures=(),
         processes=processes,
         visit=visit,
         known=known,
@@ -389,17 +377,7 @@ def check_visited_spans(
         visit: Is shown the spans.
         progress: Is told now and then how many of how many bytes are read.
     """
-    return _check_spans(
-        sources,
-        trust,
-        None,
-        (),
-        progress,
-        disclosures=(),
-        processes=1,
-        pasted=False,
-        visit=visit,
-    )
+    return _check_spans(sources, trust, progress=progress, visit=visit)
 
 
 def _note(checkpoint: bytes | PathLike | None) -> bytes | None:
@@ -429,9 +407,9 @@ def _check_ledger(
     keys: TrustStore | None,
     outside: ExternalEvidence,
     progress: Progress | None,
-    period: tuple[int, int] | None,
-    archive: PathLike | None,
-    disclosures: Sequence[bytes | PathLike],
+    period: tuple[int, int] | None = None,
+    archive: PathLike | None = None,
+    disclosures: Sequence[bytes | PathLike] = (),
     processes: int | Executor,
     visit: Visit | None = None,
     known: Sequence[tuple[str, str]] = (),
@@ -469,13 +447,13 @@ def _own_trust(directory: str, findings: Findings) -> TrustStore | None:
 def _check_spans(
     sources: Sequence[PathLike | ByteLines],
     keys: TrustStore | None,
-    ledger: PathLike | None,
-    redacted: Collection[str],
-    progress: Progress | None,
     *,
-    disclosures: Sequence[bytes | PathLike],
-    processes: int | Executor,
-    pasted: bool,
+    ledger: PathLike | None = None,
+    redacted: Collection[str] = (),
+    progress: Progress | None,
+    disclosures: Sequence[bytes | PathLike] = (),
+    processes: int | Executor = 1,
+    pasted: bool = False,
     visit: "SpanVisit | None" = None,
 ) -> Report:
     # A ledger is verified without these.

@@ -22,8 +22,6 @@ from agent_identity.cli.verify.commands import VERIFY
 from agent_identity.errors import AgentIdentityError, PolicyFormatError
 from agent_identity.version import VERSION
 
-__all__ = ["GROUPS", "main"]
-
 GROUPS: Final[Mapping[str, Sequence[Command]]] = {
     "Look": LOOK,
     "Answer": ANSWER,
@@ -34,13 +32,13 @@ GROUPS: Final[Mapping[str, Sequence[Command]]] = {
 }
 """All commands, under the headings of ``--help``."""
 
-NOT_DONE: Final = 2
+_NOT_DONE: Final = 2
 """Exit code of a command that could not be done; of a verification: cannot tell."""
 
-INTERRUPTED: Final = 130
+_INTERRUPTED: Final = 130
 """Exit code that shells use for Ctrl-C."""
 
-TERMINATED: Final = 143
+_TERMINATED: Final = 143
 """Exit code that shells use for SIGTERM."""
 
 
@@ -82,24 +80,24 @@ def _orderly_end() -> Generator[None]:
 
 
 def _end(_number: int, _frame: object) -> Never:
-    sys.exit(TERMINATED)
+    sys.exit(_TERMINATED)
 
 
 def _run(options: Namespace) -> tuple[int, str | None]:
     """Import and run the command; return its exit code, and the error message if it failed."""
     try:
-        code = loaded(cast("str", options.work))(options)
+        code = loaded(options.work)(options)
         sys.stdout.flush()
     except AgentIdentityError as error:
-        return NOT_DONE, _described(error)
+        return _NOT_DONE, _described(error)
     except BrokenPipeError:
-        return NOT_DONE, ""  # The reader (head, less) has closed the pipe.
+        return _NOT_DONE, ""  # The reader (head, less) has closed the pipe.
     except OSError as error:
-        return NOT_DONE, clean(_refused(error))
+        return _NOT_DONE, clean(_refused(error))
     except KeyboardInterrupt:
-        return INTERRUPTED, ""
+        return _INTERRUPTED, ""
     except Exception as error:  # noqa: BLE001 - Uncaught it would exit with 1, which says that evidence was tampered with.
-        return NOT_DONE, f"a defect of agent-identity {VERSION}, please report it: {clean(_place(error))}"
+        return _NOT_DONE, f"a defect of agent-identity {VERSION}, please report it: {clean(_place(error))}"
     return code, None
 
 

@@ -1,16 +1,37 @@
 """Approvals that a framework carries: requests leave with a suspended run, and rulings come back to resume it."""
 
-from collections.abc import Hashable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final, TypeVar, cast
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import ApprovalRequest
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["request_from", "rulings"]
+__all__ = ["carried_approval", "request_from", "rulings"]
 
+_A_WEEK: Final = timedelta(days=7)
 _Id = TypeVar("_Id", bound=Hashable)
+
+
+def carried_approval(
+    ask: Callable[[ApprovalRequest], str | Awaitable[str]],
+    approvers: Approvers,
+    suspends: type[BaseException],
+    *,
+    channel: str | None = None,
+) -> Approval:
+    """Return the approval channel of a framework that carries the request; by default a request lives for a week.
+
+    Args:
+        ask: Returns the ruling that a resumed run brings, or raises ``suspends``.
+        approvers: Who may approve.
+        suspends: The exception with which the framework suspends a run.
+        channel: The name of the channel in records.
+    """
+    carried = Approval(ask=ask, approvers=approvers, suspends=(suspends,), channel=channel)
+    return replace(carried, approvers=replace(approvers, ttl=approvers.ttl or _A_WEEK))
 
 
 def request_from(carried: object) -> ApprovalRequest:

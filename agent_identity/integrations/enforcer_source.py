@@ -5,8 +5,8 @@ import os
 import threading
 from typing import Final, final
 
-from agent_identity._authority.stores.forks import renewed_in_children
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
+from agent_identity.adapters import renewed_in_children
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["EnforcerSource"]

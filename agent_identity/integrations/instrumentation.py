@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, cast, final
 
 import wrapt
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.enforcer_source import EnforcerSource
 from agent_identity.integrations.langchain_patches import LangChainPatches

@@ -15,7 +15,7 @@ from typing import Final
 
 from agent_identity.integrations.enforcer_source import EnforcerSource
 from agent_identity.integrations.instrumentation import FRAMEWORKS, PREFIX, install, uninstrument
-from agent_identity.integrations.span_enrichment import stamp_spans
+from agent_identity.telemetry import stamp_spans
 
 try:
     from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # It has no types.
@@ -38,7 +38,7 @@ class AgentIdentityInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # As a
     ``instrument`` takes an open ``enforcer``, which the caller closes; without one the environment has the settings.
     A framework is left alone if ``OTEL_PYTHON_DISABLED_INSTRUMENTATIONS`` names it, as ``agent_identity_crewai``.
     With ``stamps=True``, or ``AGENT_IDENTITY_STAMPS=true``, the spans of other libraries are stamped as well
-    (:mod:`agent_identity.integrations.span_enrichment`).
+    (:mod:`agent_identity.telemetry`).
     """
 
     def instrumentation_dependencies(self) -> Collection[str]:

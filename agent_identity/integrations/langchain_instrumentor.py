@@ -29,7 +29,7 @@ class LangChainInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # It has n
     - ``AGENT_IDENTITY_POLICY``: the path of a policy file; none by default.
 
     With ``stamps=True``, or ``AGENT_IDENTITY_STAMPS=true``, the spans of other libraries are stamped as well
-    (:mod:`agent_identity.integrations.span_enrichment`).
+    (:mod:`agent_identity.telemetry`).
 
     In monitor mode no failure of ours reaches the application. Enforce mode refuses unguardable tools.
     """

@@ -8,9 +8,8 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast, final
 
-from agent_identity._authority.stores.forks import renewed_in_children
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.common.threads import off_loop
+from agent_identity import Enforcer
+from agent_identity.adapters import off_loop, renewed_in_children
 from agent_identity.errors import Denied
 from agent_identity.integrations.enforcer_source import EnforcerSource
 from agent_identity.integrations.method_patch import MethodPatch

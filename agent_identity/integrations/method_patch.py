@@ -3,11 +3,14 @@
 import inspect
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final, final
+from typing import Final, Generic, TypeVar, final
+from weakref import WeakSet
 
-from agent_identity._authority.stores.forks import renewed_in_children
+from agent_identity.adapters import renewed_in_children
 
-__all__ = ["MethodPatch"]
+__all__ = ["Installed", "MethodPatch"]
+
+_Guard = TypeVar("_Guard")
 
 _INHERITED: Final = object()
 _MAX_WRAPPED: Final = 100
@@ -60,6 +63,37 @@ class MethodPatch:
                 for name, original in self._originals.items():
                     delattr(self._kind, name) if original is _INHERITED else setattr(self._kind, name, original)
                 self._originals, self._ours = {}, {}
+
+
+class Installed(Generic[_Guard]):
+    """The guards of this process for one framework, whose methods are replaced while there is one.
+
+    Args:
+        patches: The replacements.
+
+    Attributes:
+        everywhere: The guard of what has none of its own.
+    """
+
+    def __init__(self, *patches: MethodPatch) -> None:
+        self.everywhere: _Guard | None = None
+        self._patches = patches
+        self._guards = WeakSet[_Guard]()
+
+    def bind(self, guard: _Guard) -> None:
+        """Replace the methods, once, while there is a guard."""
+        self._guards.add(guard)
+        for patch in self._patches:
+            patch.apply()
+
+    def leave(self, guard: _Guard) -> None:
+        """Take a guard out; the last one restores the methods where nobody else has patched them since."""
+        self._guards.discard(guard)
+        if not self._guards:
+            for patch in self._patches:
+                patch.undo()
+        if self.everywhere is guard:
+            self.everywhere = None
 
 
 def _is_within(ours: object, current: object) -> bool:

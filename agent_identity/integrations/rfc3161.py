@@ -5,18 +5,17 @@ records or a second history: those need a witness.
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Final, final
 
-from agent_identity._guard.common.http_transport import HttpTransport, Transport
-from agent_identity._identity.common.clock import Clock, SystemClock
-from agent_identity._identity.common.private_files import PathLike, check_path, create_public_file, read_public_file
-from agent_identity._ledger.transparency.log import unverified_checkpoint
-from agent_identity._storage.layout import Layout
+from agent_identity.adapters import read_public_file
+from agent_identity.audit import TimestampFolder
 from agent_identity.errors import ConfigurationError, EvidenceError, ExchangeError, VerificationError
+from agent_identity.identity import Clock, SystemClock
+from agent_identity.tokens import HttpTransport, Transport
 
 try:
     import rfc3161_client as rfc3161
@@ -57,7 +56,7 @@ class Authority:
             ) from None
 
     @classmethod
-    def load(cls, path: PathLike) -> "Authority":
+    def load(cls, path: str | os.PathLike[str]) -> "Authority":
         """Return the authority of a file of certificates.
 
         Raises:
@@ -109,7 +108,7 @@ class Anchor:
 
     def __init__(
         self,
-        directory: PathLike,
+        directory: str | os.PathLike[str],
         url: str,
         *,
         every: timedelta = timedelta(hours=1),
@@ -117,8 +116,7 @@ class Anchor:
         transport: Transport | None = None,
         clock: Clock | None = None,
     ) -> None:
-        check_path(directory)
-        self._layout = Layout.of(directory)
+        self._folder = TimestampFolder(directory)
         self._url = url
         self._every_ns = int(every.total_seconds() * _NS)
         self._authority = authority
@@ -158,7 +156,7 @@ class Anchor:
                 over this request (``anchor_refused``), or cannot be stored.
             VerificationError: The bytes are no checkpoint.
         """
-        checkpoint = unverified_checkpoint(note)
+        size = self._folder.size(note)
         request = rfc3161.TimestampRequestBuilder().data(note).nonce(nonce=True).cert_request(cert_request=True).build()
         token = self._ask(request.as_bytes())
         try:
@@ -169,8 +167,8 @@ class Anchor:
             seconds = _latest(response) if self._authority is None else self._authority(note, token)
         except VerificationError as error:
             raise EvidenceError(f"the time-stamp authority answered, but {error}", code="anchor_refused") from None
-        self._keep(note, token, checkpoint.size)
-        return checkpoint.size, seconds
+        self._folder.keep(note, token)
+        return size, seconds
 
     def _ask(self, request: bytes) -> bytes:
         headers = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
@@ -184,18 +182,6 @@ class Anchor:
                 code="anchor_unavailable",
             )
         return reply.body
-
-    def _keep(self, note: bytes, token: bytes, size: int) -> None:
-        folder = Path(self._layout.anchors)
-        name = f"{size:019d}-{hashlib.sha256(token).hexdigest()[:16]}"
-        try:
-            folder.mkdir(mode=0o755, exist_ok=True)
-            for suffix, data in ((".checkpoint", note), (".tsr", token)):
-                create_public_file(folder / f"{name}{suffix}", data)
-        except OSError as error:
-            raise EvidenceError(f"cannot store the time-stamp: '{error.strerror or error}'") from error
-        except ConfigurationError as error:
-            raise EvidenceError(str(error)) from None
 
 
 def _decoded(token: bytes) -> rfc3161.TimeStampResponse:

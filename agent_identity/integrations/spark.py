@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Final, Protocol, TypeVar, cast, final
 
-from agent_identity._verify.store.workers import Executor
+from agent_identity.audit import Executor
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 

@@ -6,13 +6,12 @@ package.
 """
 
 from agent_identity.testing.doubles import FixedClock, SequentialIds
-from agent_identity.testing.records import RecordedCall, Records
+from agent_identity.testing.records import Records
 from agent_identity.testing.rehearsal import Rehearsal, Rehearse
 from agent_identity.testing.scripted import ScriptedAgent
 
 __all__ = [
     "FixedClock",
-    "RecordedCall",
     "Records",
     "Rehearsal",
     "Rehearse",

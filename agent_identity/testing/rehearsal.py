@@ -11,7 +11,7 @@ from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._directory.enforcer import Enforcer
-from agent_identity._directory.options import Privacy, Telemetry
+from agent_identity._directory.options import Privacy, Sources, Telemetry
 from agent_identity._guard.calls.approval_request import Approval
 from agent_identity._guard.sessions.nesting import Listed
 from agent_identity._policy.decision.request import Inspector, Policy
@@ -71,7 +71,9 @@ class Rehearsal:
         """
         clock = FixedClock()
         inline = replace(telemetry, sealing="inline")
-        enforcer = Enforcer.open(directory, clock=clock, ids=SequentialIds(), telemetry=inline, **options)
+        enforcer = Enforcer.open(
+            directory, sources=Sources(clock=clock, ids=SequentialIds()), telemetry=inline, **options
+        )
         return cls(Path(directory), clock, enforcer)
 
     @property

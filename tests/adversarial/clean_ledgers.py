@@ -21,15 +21,14 @@ from typing import Final
 
 from record_writing import append_record
 
-from agent_identity import Scope
+from agent_identity import Agent, Human, Scope, Service, Verifier
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.registries.rulings import Ruling
 from agent_identity._identity.common.encoding import digest_of
 from agent_identity._identity.common.ids import uuid_of
 from agent_identity._ledger.sealer import Sealing
 from agent_identity._storage.os_files import Files
-from agent_identity.audit import Verifier
-from agent_identity.identity import Agent, Human, Principal, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import Principal, SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 

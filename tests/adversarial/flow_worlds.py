@@ -6,14 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from checking import check
 from mark_changes import marks_among
 
-from agent_identity import records
+from agent_identity import Human, Report, Verifier, records
+from agent_identity._record.schema import Detail
 from agent_identity._storage.os_files import Files
 from agent_identity.approvals import Approval, ApprovalRequest
-from agent_identity.audit import Report
-from agent_identity.identity import Human
 from agent_identity.policy import Flow
 
 OWN = "GB82 WEST 1234 5698 7654 32"
@@ -65,7 +63,7 @@ def of_kind(world: Any, *kinds: type) -> list[Any]:
     return [one for one in records.read(world.directory) if isinstance(one, kinds)]
 
 
-def details(world: Any) -> list[records.Detail]:
+def details(world: Any) -> list[Detail]:
     """Return the details of the outcomes of a world, in their order."""
     return [detail for _, detail in records.read_lines(world.directory) if detail is not None]
 
@@ -104,7 +102,7 @@ def paid(world: Any) -> list[object]:
 def verified(world: Any) -> Report:
     """Close a world, and return what the verifier says of it."""
     world.enforcer.close()
-    return check(world.directory)
+    return Verifier().ledger(world.directory)
 
 
 def codes(report: Report) -> set[str]:

@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from agent_identity import Report, Verifier
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id, id_of
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
@@ -34,7 +35,7 @@ from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import log_line, stream_line, stream_parts
 from agent_identity._storage.mac import LedgerKey, load_ledger_key, log_message
 from agent_identity._storage.os_files import Files
-from agent_identity.audit import Problem, Report, Verifier
+from agent_identity._verify.report.report import Problem
 from agent_identity.identity import SigningKey
 
 _spec = importlib.util.spec_from_file_location("clean_ledgers", Path(__file__).with_name("clean_ledgers.py"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Scope
 from agent_identity._authority.grants.grants import GRANT_TYPE
 from agent_identity._authority.registries.agents import HEAD_TYPE, REGISTRATION_TYPE
 from agent_identity._directory.agents_file import registry_path
@@ -17,15 +17,7 @@ from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.canonical import decode
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied, OutOfScope, TokenError
-from agent_identity.identity import (
-    Agent,
-    AgentRegistry,
-    Registration,
-    SigningKey,
-    TrustStore,
-    appended,
-    register_agents,
-)
+from agent_identity.identity import AgentRegistry, Registration, SigningKey, TrustStore, appended, register_agents
 from agent_identity.testing import FixedClock, SequentialIds
 
 CLERK = Agent("invoice-clerk", owner="finance@example.com")

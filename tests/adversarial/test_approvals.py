@@ -12,19 +12,32 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from checking import check
 from plain_records import error_type
 
-from agent_identity import Agent, Denied, Effect, Enforcer, EvidenceError, Human, Rule, RuleSet, Scope
+from agent_identity import (
+    Agent,
+    Decision,
+    Denied,
+    Effect,
+    Enforcer,
+    EvidenceError,
+    Human,
+    Request,
+    Rule,
+    RuleSet,
+    Scope,
+    Verifier,
+)
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
+from agent_identity._authority.stores.memory import MemoryState
 from agent_identity._identity.common.ids import id_of
 from agent_identity._identity.principals.principals import principal_from_claim
-from agent_identity.approvals import Answer, Approval, ApprovalRequest
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers
 from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, ConfigurationError, PolicyBlocked
 from agent_identity.identity import SigningKey
 from agent_identity.limits import Limit
-from agent_identity.policy import Decision, Request
+from agent_identity.options import Sources
 from agent_identity.testing import FixedClock
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com", roles=("finance",))
@@ -36,7 +49,7 @@ def _yes(request: ApprovalRequest) -> Answer:
 
 
 def _world(open_world: Callable[..., object], ask: object = None, /, **options: object) -> object:
-    routes = {"desk": Approval(ask=ask, **options)}
+    routes = {"desk": Approval(ask=ask, approvers=Approvers(**options))}
     return open_world(policy=POLICY, routes=routes)
 
 
@@ -61,7 +74,7 @@ def _approve_all(world: object, by: Human = BOB) -> list[str]:
 
 def _verdict(world: object) -> str:
     world.enforcer.close()
-    return check(world.directory).verdict
+    return Verifier().ledger(world.directory).verdict
 
 
 def test_an_approved_call_runs_once_and_the_records_say_who_approved_it(open_world: Callable[..., object]) -> None:
@@ -116,6 +129,30 @@ def test_ac_64_an_approval_for_one_call_does_not_let_another_run(open_world: Cal
             _refused(world, "approval_pending", lambda: body(1, y="a"))
         assert body(1, y="a") == 1
     assert len(world.ran) == 1
+    assert _verdict(world) == "verified"
+
+
+def test_an_approval_that_ends_while_the_store_answers_is_not_used(open_world: Callable[..., object]) -> None:
+    """The call is refused, and a verifier accuses nobody of a late use."""
+
+    class Slow(MemoryState):
+        def insert(self, key: str, *, now: int, expires_at: int) -> bool:
+            if key.startswith("approval:"):
+                world.clock.advance(seconds=5)
+            return super().insert(key, now=now, expires_at=expires_at)
+
+    Slow.__slots__ = ()
+
+    def ask(request: ApprovalRequest) -> Answer:
+        answer = _yes(request)
+        world.clock.advance(seconds=8)
+        return answer
+
+    routes = {"desk": Approval(ask=ask, approvers=Approvers(ttl=timedelta(seconds=10)))}
+    world = open_world(policy=POLICY, routes=routes, state=Slow())
+    body = world.tool()
+    with world.task(Scope("tool")):
+        _refused(world, "approval_expired", lambda: body(1))
     assert _verdict(world) == "verified"
 
 
@@ -229,7 +266,7 @@ def test_ac_64_an_owner_of_the_agent_approves_only_where_the_desk_says_so(open_w
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        ({"approvers": ("carol@example.com",)}, "approver_not_permitted"),
+        ({"people": ("carol@example.com",)}, "approver_not_permitted"),
         ({"roles": ("board",)}, "approver_not_permitted"),
         ({"verified": True}, "approver_not_verified"),
     ],
@@ -254,7 +291,7 @@ def test_ac_64_the_same_id_at_another_issuer_is_another_person(open_world: Calla
     """Who has the id of an approver at an identity provider of their own may not approve; the one who is meant may."""
     named = Human("bob@example.com", issuer="https://login.example.com")
     said = [_verified("https://login.elsewhere.example")]
-    world = _world(open_world, lambda request: request.approve(by=said[0]), verified=True, approvers=(named,))
+    world = _world(open_world, lambda request: request.approve(by=said[0]), verified=True, people=(named,))
     body = world.tool()
     with world.task(Scope("tool")):
         _refused(world, "approver_not_permitted", lambda: body(1))
@@ -449,7 +486,7 @@ def test_ac_64_what_a_killed_process_left_is_cleared_away(open_world: Callable[.
         path.write_bytes(left)
         clock = FixedClock()
         clock.advance(moment)
-        Enforcer.open(world.directory, clock=clock, policy=POLICY, routes={"desk": Approval()}).close()
+        Enforcer.open(world.directory, sources=Sources(clock=clock), policy=POLICY, routes={"desk": Approval()}).close()
         assert path.exists() is there
     path.touch(0o600)
     Enforcer.open(world.directory, policy=POLICY, routes={"desk": Approval()}).close()
@@ -586,7 +623,7 @@ def test_ac_64_two_processes_that_race_with_one_approval(tmp_path: Path, monkeyp
             for process in processes:
                 process.join(60)
     assert found == ["approval_used", "ran 1"]
-    assert check(tmp_path / "evidence").verdict == "verified"
+    assert Verifier().ledger(tmp_path / "evidence").verdict == "verified"
 
 
 def test_ac_64_a_rejected_call_does_not_run_and_the_reason_reaches_the_agent(

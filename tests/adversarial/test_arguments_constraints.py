@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity import Scope
+from agent_identity._constraints.literals import Constraint
 from agent_identity.constraints import (
-    Constraint,
     Contains,
     EmailDomain,
     Exact,

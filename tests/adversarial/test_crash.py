@@ -19,12 +19,12 @@ from record_writing import append_record
 import agent_identity
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.common.ids import is_id128
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note
 from agent_identity._ledger.transparency.merkle import leaf_hash, node_hash, root_of
 from agent_identity._spans.envelope import pae
 from agent_identity._storage.os_files import Files
-from agent_identity.canonical import decode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
 from agent_identity.options import Ledger

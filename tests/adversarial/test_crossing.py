@@ -15,25 +15,26 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import derive, issue
 from agent_identity._authority.stores.protocol import GRACE
 from agent_identity._directory.open import prepare
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.audit import story
-from agent_identity.canonical import decode_record
 from agent_identity.delegation import Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, Denied, TokenError
-from agent_identity.identity import Agent, Clock, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import Clock, RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http.binding import CHAIN, NEXT, PROOF, request_arguments
 from agent_identity.integrations.http.client import delegation_headers
+from agent_identity.integrations.http.server import Gate
 from agent_identity.integrations.http.wsgi import DelegationMiddleware
+from agent_identity.options import Sources
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -53,13 +54,13 @@ class Services:
     def __init__(self, folder: Path, clock: Clock | None = None) -> None:
         self.folder, self.ran = folder, list[str]()
         self.clock = clock or SystemClock()
-        self.a = Enforcer.open(folder / "a", clock=self.clock)
+        self.a = Enforcer.open(folder / "a", sources=Sources(clock=self.clock))
         trust = TrustStore.load(folder / "a" / "trust.json")
         (key,) = (trusted.key for trusted in trust.keys if trusted.purpose == "issuer")
         self.issuer_name = trust.issuer
         _, _, own = prepare(folder / "b", self.clock, RandomIds())
         own.with_key(key, "issuer", issuer=trust.issuer).save(folder / "b" / "trust.json")
-        self.b = Enforcer.open(folder / "b", clock=self.clock)
+        self.b = Enforcer.open(folder / "b", sources=Sources(clock=self.clock))
 
         @self.b.tool
         def read(path: str) -> str:
@@ -71,7 +72,8 @@ class Services:
             return [read(path="a").encode()]
 
         self.read = read
-        self.app = DelegationMiddleware(app, self.b, audience="service-b", base_url=BASE, holder=KEY, agent=DESK)
+        gate = Gate(audience="service-b", base_url=BASE, holder=KEY, agent=DESK)
+        self.app = DelegationMiddleware(app, self.b, gate)
 
     def task(self, scope: Scope = SCOPE, **options: object) -> object:
         """Return a task of alice and the clerk at a."""
@@ -125,7 +127,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     found.a.close()
     found.b.close()
     for name in ("a", "b"):
-        report = check(tmp_path / name, tmp_path / name / "trust.json")
+        report = Verifier(tmp_path / name / "trust.json").ledger(tmp_path / name)
         assert (report.verdict, report.findings) == ("verified", ())
 
 
@@ -310,7 +312,7 @@ def test_ac_29_a_proof_counts_once(services: Services) -> None:
 def test_ac_29_a_proof_counts_in_its_time_only(tmp_path: Path) -> None:
     """Neither a proof of the past nor one of the future is taken; remembered is longer than it could count."""
     clock = FixedClock()
-    with Enforcer.open(tmp_path / "e", clock=clock) as enforcer:
+    with Enforcer.open(tmp_path / "e", sources=Sources(clock=clock)) as enforcer:
         call = {"tool": "read", "arguments": {}}
         with enforcer.task("books", principal=ALICE, agent=CLERK, scope=SCOPE):
             early = enforcer.present(Peer("e"), **call)
@@ -363,7 +365,7 @@ def test_ac_31_a_full_memory_of_proofs_denies(tmp_path: Path) -> None:
     for number in (0, 99_999):
         assert not memory.insert(f"proof:{number}", now=now, expires_at=now + 61)
     ran: list[str] = []
-    with Enforcer.open(tmp_path / "e", clock=clock, state=memory) as enforcer:
+    with Enforcer.open(tmp_path / "e", sources=Sources(clock=clock), state=memory) as enforcer:
         call = {"tool": "read", "arguments": {}}
         with enforcer.task("books", principal=ALICE, agent=CLERK, scope=SCOPE):
             shown = enforcer.present(Peer("e"), **call)
@@ -486,7 +488,7 @@ def test_ac_34_and_ac_39_children_act_for_the_same_human_in_the_scope_they_were_
     assert found["environment"] == [worked, False]
     assert found["waits"] == ["1 for alice@example.com", "task_ended"]
     assert found["late"] == "task_ended"
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert report.integrity == "verified"
     assert {"counts_disagree", "unknown_grant"}.isdisjoint(problem.code for problem in report.findings)
     (told, *_) = (each for each in story(tmp_path / "evidence") if each.task)

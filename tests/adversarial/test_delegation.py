@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Grant, Scope
+from agent_identity import Agent, Grant, Human, Scope
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import GRANT_TYPE, MAX_DEPTH, Chain, derive, issue
 from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
@@ -35,7 +35,7 @@ from agent_identity.constraints import (
     UrlWithin,
 )
 from agent_identity.errors import AgentIdentityError, AttenuationError, TokenError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey
+from agent_identity.identity import PublicKey, SigningKey
 
 NOW = 1_764_000_000
 ISSUER = SigningKey.from_seed(b"\x01" * 32)

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from agent_identity import Scope
+from agent_identity import Decision, Effect, Request, Scope
 from agent_identity._authority.registries.tasks import TaskRegistry
 from agent_identity._guard.calls.arguments import Arguments
 from agent_identity._guard.judging import _evaluator as questions
@@ -27,13 +27,13 @@ from agent_identity._guard.lifecycle import callables as wrap_module
 from agent_identity._guard.tasks.task_context import TaskContext
 from agent_identity._guard.telemetry import spans as telemetry
 from agent_identity._guard.telemetry.spans import Spans
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._record.codec import decode
 from agent_identity._spans.envelope import Attestation
 from agent_identity._spans.span_attributes import compare
-from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.options import DigestKeys, Ledger, Telemetry
-from agent_identity.policy import Content, Decision, Effect, Request
+from agent_identity.policy import Content
 from agent_identity.testing import FixedClock
 
 OPEN = Scope("tool")

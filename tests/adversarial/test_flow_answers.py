@@ -9,15 +9,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier, records
 from agent_identity._authority.grants.signed_marks import SignedMark, sign_mark, verify_mark
 from agent_identity._guard.tasks.task_flow import Flows
 from agent_identity.delegation import DelegationBundle, Grants, Peer
 from agent_identity.errors import EvidenceError, Routed, TokenError
-from agent_identity.identity import Agent, Human, SigningKey
+from agent_identity.identity import SigningKey
 from agent_identity.options import Telemetry
 from agent_identity.policy import Flow
 from agent_identity.state import MemoryState
@@ -68,7 +67,7 @@ class Office:
         """Close all, and return what the verifier finds."""
         self.child.close()
         self.enforcer.close()
-        return flow.codes(check(self.directory))
+        return flow.codes(Verifier().ledger(self.directory))
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Scope, records
+from agent_identity import Agent, RuleSet, Scope, records
 from agent_identity.adapters import CallRequest, DeclaredFlow
 from agent_identity.errors import Denied, Routed
-from agent_identity.identity import Agent
-from agent_identity.policy import RuleSet
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None

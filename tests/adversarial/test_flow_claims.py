@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Scope, records
+from agent_identity import Decision, Effect, Scope, records
 from agent_identity._guard.judging._record_builder import RecordBuilder
 from agent_identity._guard.judging.tool_flow import ToolFlow
+from agent_identity._record.parts import ArgumentOrigin
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown
 from agent_identity.errors import Routed
 from agent_identity.inspection import Label
-from agent_identity.policy import Claims, Decision, Effect, Flow
+from agent_identity.policy import Claims, Flow
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None
@@ -130,5 +131,5 @@ def test_a_result_above_its_arguments_contradicts(office: Any) -> None:
 
 
 def _from_a_stranger(intent: Callable[..., Any]) -> Callable[..., Any]:
-    origin = records.ArgumentOrigin(argument="x", provenance="untrusted")
+    origin = ArgumentOrigin(argument="x", provenance="untrusted")
     return lambda self, call: partial(intent(self, call), provenance=(origin,))

@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 import pytest
 
-from agent_identity import ConfigurationError
+from agent_identity import ConfigurationError, Human, RuleSet
 from agent_identity.errors import Routed
-from agent_identity.identity import Human
-from agent_identity.policy import All, Flow, RuleSet
+from agent_identity.policy import All, Flow
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None
@@ -213,7 +212,8 @@ def test_nothing_returned_beside_an_object_that_was_passed(office: Any, returns:
 def test_a_task_shows_its_mark(office: Any) -> None:
     """Applications read the mark as a frozen value; it says who can have written the inputs so far."""
     from agent_identity import Scope
-    from agent_identity.inspection import Label, TaskMark
+    from agent_identity._flow.mark import TaskMark
+    from agent_identity.inspection import Label
 
     read = flow.reads(office, "salaries", returns=Label("unknown", {"finance"}))
     with office.task(Scope("read"), request="go") as task:

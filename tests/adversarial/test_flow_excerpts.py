@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Scope
+from agent_identity import Scope, Verifier
 from agent_identity._verify.proofs.bundle import Choice, collect
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -45,6 +44,6 @@ def test_a_call_over_the_edge_of_a_period_is_given_with_what_stands_beside_it(
     part = tmp_path / "part"
     part.mkdir()
     collect(office.directory, part, Choice(until_ns=edges[0]) if until else Choice(from_ns=edges[0]))
-    report = check(part, office.directory / "trust.json")
+    report = Verifier(office.directory / "trust.json").ledger(part)
     assert report.integrity == "verified"
     assert "excerpt" in flow.codes(report)

@@ -10,12 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_identity import Scope
+from agent_identity import Agent, Effect, Rule, RuleSet, Scope
 from agent_identity._guard.tasks.task_flow import Flows, TaskFlow
 from agent_identity.errors import Denied, EvidenceError, Routed
-from agent_identity.identity import Agent
 from agent_identity.inspection import PersonalData
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Scope, records
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, records
 from agent_identity._guard.tasks import vault
 from agent_identity._guard.tasks.task_flow import TaskFlow
 from agent_identity._guard.tasks.vault import Kept, Vault
+from agent_identity._inspection.document import Document
 from agent_identity.adapters import CallRequest, DeclaredFlow, Shown
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import OneOf
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, OutOfScope, Routed
-from agent_identity.identity import Agent, Human
-from agent_identity.inspection import Document, InjectionHints, Match, PersonalData, TextInspector
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.inspection import InjectionHints, Match, PersonalData, TextInspector
+from agent_identity.policy import All, Flow, Obligation
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None

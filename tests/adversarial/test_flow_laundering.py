@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Scope
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.adapters import CallRequest, Shown
 from agent_identity.errors import ConfigurationError, Denied, Routed
-from agent_identity.identity import Agent, Human
-from agent_identity.policy import All, Effect, Flow, Rule, RuleSet
+from agent_identity.policy import All, Flow
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None

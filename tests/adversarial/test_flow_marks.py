@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent_identity import Scope, audit, records
+from agent_identity import Agent, Decision, Effect, Human, Request, Rule, RuleSet, Scope, Verifier, records
 from agent_identity._flow.provenance import ProvenanceIndex
 from agent_identity._guard.approvals import service as approvals
 from agent_identity._guard.common.recorded_decisions import policy_state
@@ -28,17 +28,18 @@ from agent_identity._guard.tasks.judged import Judged
 from agent_identity._guard.tasks.task_flow import Flows, TaskFlow
 from agent_identity._identity.common.ids import id_of
 from agent_identity._record import schema
+from agent_identity._record.parts import Time
+from agent_identity._record.schema import Record
 from agent_identity._storage.os_files import Files
 from agent_identity.adapters import Call, CallRequest, DeclaredFlow
-from agent_identity.approvals import Approval, ApprovalRequest
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.audit import story
 from agent_identity.cli import main
-from agent_identity.cli.operate.doctor_policy import examine_policies
+from agent_identity.cli.operate.doctor_flow import examine_policies
 from agent_identity.errors import ConfigurationError, ContentBlocked, Denied, EvidenceError, Routed
-from agent_identity.identity import Agent, Human
 from agent_identity.inspection import Label
 from agent_identity.options import Durability, Ledger, Telemetry
-from agent_identity.policy import All, Decision, Effect, Flow, Request, Rule, RuleSet
+from agent_identity.policy import All, Flow
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None
@@ -81,7 +82,7 @@ def test_each_record_says_its_part_of_the_flow(office: Any) -> None:
         task.said("thank you")
         read(True)
         pay(OWN)
-    kinds = [type(one).__name__ for one in flow.of_kind(office, records.Record)]
+    kinds = [type(one).__name__ for one in flow.of_kind(office, Record)]
     start = kinds.index("TaskStart")
     assert kinds[start - 2 : start + 5] == ["Grant", "Mark", "TaskStart", "Mark", "Intent", "Outcome", "Intent"]
     assert flow.marks(office) == [("request", "trusted"), ("said", "trusted"), ("result", "untrusted")]
@@ -694,7 +695,7 @@ def test_a_resumed_call_stands_at_the_sources_that_were_asked(open_world: Callab
             raise _Interrupt
         return answers.pop()
 
-    desk = Approval(ask=ask, suspends=(_Interrupt,), ttl=timedelta(hours=1))
+    desk = Approval(ask=ask, suspends=(_Interrupt,), approvers=Approvers(ttl=timedelta(hours=1)))
     world = flow.open_office(open_world, routes={"person": desk})
     read = flow.reads(world, EVIL, returns="untrusted")
     guard = world.enforcer.guard(
@@ -1000,7 +1001,7 @@ def test_an_excerpt_says_what_it_does_not_check(office: Any, tmp_path: Path) -> 
             read()
     office.enforcer.close()
     assert main(["bundle", str(office.directory), "--task", task.id, "-o", str(tmp_path / "b.zip")]) == 3
-    report = audit.Verifier(str(office.directory / "trust.json")).ledger(str(tmp_path / "b.zip"))
+    report = Verifier(str(office.directory / "trust.json")).ledger(str(tmp_path / "b.zip"))
     assert (report.integrity, flow.codes(report)) == ("verified", {"excerpt", "flow_not_checked"})
 
 
@@ -1058,7 +1059,7 @@ def test_another_policy_in_the_stream_does_not_switch_the_check_off_in_silence(o
     """Nobody can tell which of two policies judged a call, and that is said."""
     pay, read = flow.pays(office), flow.reads(office, EVIL, returns="untrusted")
     state = policy_state(RuleSet())
-    office.enforcer._enforcement.ledger.append(partial(records.Policy, time=records.Time.at(0), policy=state))
+    office.enforcer._enforcement.ledger.append(partial(records.Policy, time=Time.at(0), policy=state))
     with office.task(EVERYTHING, request=REQUEST):
         read()
         pay(OWN)

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Enforcer, Human, RuleSet, Scope, Verifier, records
 from agent_identity._guard.tasks.judged import Judged
 from agent_identity._guard.tasks.kept_marks import HopMarks
 from agent_identity._guard.tasks.task_flow import TaskFlow
+from agent_identity._record.parts import MarkSeen
 from agent_identity.delegation import Peer
 from agent_identity.errors import ContentBlocked, Routed, StateError
-from agent_identity.identity import Agent, Human, SigningKey
+from agent_identity.identity import SigningKey
 from agent_identity.options import Telemetry
-from agent_identity.policy import Flow, RuleSet
+from agent_identity.policy import Flow
 from agent_identity.state import MemoryState
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
@@ -58,7 +58,7 @@ class Office:
         """Close all, and return what the verifier finds."""
         self.child.close()
         self.enforcer.close()
-        return flow.codes(check(self.directory))
+        return flow.codes(Verifier().ledger(self.directory))
 
 
 @pytest.fixture
@@ -475,4 +475,4 @@ def test_a_hop_that_claims_the_mark_of_the_hop_above_contradicts(opened: Callabl
 
 def judged(shared: Any) -> Judged:
     """Return what a call judged at a mark would say."""
-    return Judged(records.MarkSeen(hop=shared.hop, seq=str(shared.mark.seq)), shared.mark, {}, {})
+    return Judged(MarkSeen(hop=shared.hop, seq=str(shared.mark.seq)), shared.mark, {}, {})

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from mark_changes import marks_among
 
-from agent_identity import Scope, records
+from agent_identity import Effect, Rule, RuleSet, Scope, records
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import ContentBlocked, Routed
 from agent_identity.inspection import PersonalData
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None

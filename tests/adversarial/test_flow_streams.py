@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Scope, records
+from agent_identity import Effect, Rule, RuleSet, Scope, records
 from agent_identity.constraints import Contains
 from agent_identity.errors import ContentBlocked, Denied, Routed
 from agent_identity.inspection import InjectionHints, PersonalData, Selected
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 _spec = importlib.util.spec_from_file_location("flow_worlds", Path(__file__).with_name("flow_worlds.py"))
 assert _spec is not None

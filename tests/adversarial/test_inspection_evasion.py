@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Scope
+from agent_identity import Effect, Finding, Rule, RuleSet, Scope
 from agent_identity.errors import ContentBlocked
 from agent_identity.inspection import HiddenText, PersonalData, TextInspector, Urls
-from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet
+from agent_identity.policy import Content, Obligation
 
 IBAN = "DE02 1203 0000 0000 2020 51"
 CARD = 4111_1111_1111_1111

@@ -7,21 +7,20 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import append
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._authority.grants.grants import issue
 from agent_identity._directory.rotation import revoke, rotate
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.common.ids import uuid_of
-from agent_identity.audit import Report
+from agent_identity._identity.trust.entries import Purpose
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import Agent, Human, Purpose, SigningKey, TrustStore
-from agent_identity.options import Ledger, Telemetry
+from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.options import Ledger, Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -51,8 +50,8 @@ class Office:
 
     def open(self, **options: object) -> Enforcer:
         """Open it as a process does."""
-        given = {"clock": self.clock, "ids": self.ids, "telemetry": Telemetry(tracer_provider=TracerProvider())}
-        return Enforcer.open(self.evidence, **{**given, **options})
+        telemetry, sources = Telemetry(tracer_provider=TracerProvider()), Sources(clock=self.clock, ids=self.ids)
+        return Enforcer.open(self.evidence, **{"telemetry": telemetry, "sources": sources, **options})
 
     def work(self, calls: int = 1) -> None:
         """Have a process come, work and go."""
@@ -101,7 +100,7 @@ class Office:
 
     def check(self, checkpoint: Path | None = None) -> Report:
         """Verify the ledger with the trust file of now."""
-        return check(self.evidence, self.trust, checkpoint=checkpoint)
+        return Verifier(self.trust).ledger(self.evidence, checkpoint=checkpoint)
 
 
 @pytest.fixture
@@ -447,7 +446,7 @@ def test_ac_17_a_grant_out_of_its_keys_time_is_unknown(office: Office) -> None:
     office.work()
     trust = office.trust
     ended = trust.with_keys((replace(trust.keys[0], not_after=office.now - 1), trust.keys[1]))
-    report = check(office.evidence, ended)
+    report = Verifier(ended).ledger(office.evidence)
     assert (report.exit_code, codes(report)) == (2, {"unknown_issuer"})
 
 
@@ -463,7 +462,7 @@ def test_ac_17_spans_are_compared_with_a_ledger_in_doubt(office: Office, tmp_pat
         office.task(enforcer)
     path = tmp_path / "spans.jsonl"
     path.write_text(_document(exporter), encoding="utf-8")
-    report = check(path, office.trust, ledger=office.evidence)
+    report = Verifier(office.trust).traces(path, ledger=office.evidence)
     assert codes(report) == {"ledger_not_verified", "span_missing"}
     assert report.counts["verified"] == 2
 
@@ -478,12 +477,12 @@ def test_ac_17_spans_alone_cannot_show_that_they_are_older(office: Office, purpo
     path = tmp_path / "spans.jsonl"
     path.write_text(_document(exporter), encoding="utf-8")
     start = office.now
-    assert check(path, office.trust).exit_code == 0
+    assert Verifier(office.trust).traces(path).exit_code == 0
     key = office.key(purpose)
     office.revoke(key, start + 1)
-    before = check(path, office.trust)
+    before = Verifier(office.trust).traces(path)
     office.revoke(key, start)
-    after = check(path, office.trust)
+    after = Verifier(office.trust).traces(path)
     if purpose == "recorder":
         assert (before.exit_code, codes(before)) == (2, {"key_revoked"})
         assert before.counts["unknown_key"] == 2

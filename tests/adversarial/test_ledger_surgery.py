@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agent_identity import Verifier
 from agent_identity._ledger.sealer import Sealing
-from agent_identity.audit import Verifier
-from agent_identity.records import KINDS
+from agent_identity._record.schema import KINDS
 
 _spec = importlib.util.spec_from_file_location("surgeries", Path(__file__).with_name("surgeries.py"))
 assert _spec is not None

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity import Scope
+from agent_identity import Agent, Scope
 from agent_identity.errors import AttenuationError, Denied, LimitExceeded, StateError
-from agent_identity.identity import Agent
 from agent_identity.limits import Limit
 from agent_identity.state import Debit, MemoryState, SqliteState, StateStore
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from checking import check
 from plain_records import append
 
+from agent_identity import Verifier
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.log import Head, loss_entry
 from agent_identity._storage.os_files import Files
@@ -66,7 +66,7 @@ class Room:
 
     def codes(self) -> set[str]:
         """Return the findings that contradict, after checking what follows from them."""
-        report = check(self.path, TRUST)
+        report = Verifier(TRUST).ledger(self.path)
         found = {problem.code for problem in report.findings if problem.severity == "contradicted"}
         assert (report.exit_code == 1) is bool(found)
         return found
@@ -78,7 +78,7 @@ def room(tmp_path: Path) -> Room:
     room = Room(tmp_path / "evidence")
     for _ in range(3):
         room.live()
-    assert check(room.path, TRUST).exit_code == 0
+    assert Verifier(TRUST).ledger(room.path).exit_code == 0
     return room
 
 
@@ -248,7 +248,7 @@ def test_a_first_start_may_be_killed_anywhere(tmp_path: Path) -> None:
         try:
             ledger = room.open(files=files)
         except KilledError:
-            assert not room.path.exists() or check(room.path, TRUST).exit_code != 1
+            assert not room.path.exists() or Verifier(TRUST).ledger(room.path).exit_code != 1
             room.live()
             assert room.codes() == set()
             continue
@@ -277,7 +277,7 @@ def test_a_first_start_whose_signer_fails_leaves_nothing_to_miss(tmp_path: Path)
     assert list((room.path / "ledger").iterdir()) == []
     assert not (room.path / "keys" / "ledger.key").exists()
     room.live()
-    assert check(room.path, TRUST).exit_code == 0
+    assert Verifier(TRUST).ledger(room.path).exit_code == 0
 
 
 def test_a_directory_that_is_merely_prepared_is_no_contradiction(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_directory_that_is_merely_prepared_is_no_contradiction(tmp_path: Path)
     for folder in ("keys", "ledger", "log"):
         (tmp_path / folder).mkdir()
     (tmp_path / "log" / "entries.jsonl").touch()
-    assert check(tmp_path, TRUST).exit_code == 2
+    assert Verifier(TRUST).ledger(tmp_path).exit_code == 2
 
 
 def test_what_stands_in_the_place_of_the_entries_is_no_fresh_log(tmp_path: Path) -> None:

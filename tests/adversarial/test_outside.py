@@ -19,17 +19,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity._directory.rotation import revoke
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._ledger.transparency.witness import Witness, WitnessState, request_for
 from agent_identity._storage.layout import Layout
-from agent_identity.audit import Report
 from agent_identity.cli.trust.witness import WitnessServer
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.options import Transparency
 
 from ..integrations.timestamp_authority import TimestampAuthority  # noqa: TID252  Tests are no package.
@@ -171,10 +169,10 @@ class Room:
         own = {"ledger", "state"}  # They are closed.
         return {name: why for name, why in enforcer.degraded.items() if name not in own}
 
-    def check(self, directory: Path | None = None, **options: object) -> Report:
+    def check(self, directory: Path | None = None, require: int | None = None, **options: object) -> Report:
         """Verify as an auditor who trusts the witnesses."""
-        given = {"witnesses": [one.vkey for one in self.running], **options}
-        return check(directory or self.evidence, self.trust, **given)
+        verifier = Verifier(self.trust, witnesses=[one.vkey for one in self.running], require=require)
+        return verifier.ledger(directory or self.evidence, **options)
 
 
 def codes(report: Report) -> set[str]:
@@ -209,7 +207,7 @@ def test_ac_99_two_histories_are_not_both_cosigned(room: Room) -> None:
     witnessed = {item.name for item in first.signatures if item.role == "witness"}
     assert witnessed == {"w0.example/1", "w1.example/1"}
     assert (second.verdict, codes(second)) == ("incomplete", {"tail_unwitnessed"})
-    assert (check(other, room.trust).verdict, second.integrity) == ("verified", "verified")
+    assert (Verifier(room.trust).ledger(other).verdict, second.integrity) == ("verified", "verified")
     # With the cosignatures of the other history beside it, or with none, it is no better.
     shutil.rmtree(other / "log" / "witnesses")
     bare = room.check(other)
@@ -283,7 +281,7 @@ def test_ac_95_a_cut_tail_is_found_by_what_the_witness_cosigned(room: Room) -> N
             shutil.rmtree(path)
     for path, data in before.items():
         path.write_bytes(data)
-    assert check(room.evidence, room.trust).verdict == "verified"
+    assert Verifier(room.trust).ledger(room.evidence).verdict == "verified"
     report = room.check()
     assert (report.verdict, codes(report)) == ("contradicted", {"rolled_back"})
     shutil.rmtree(room.evidence / "log" / "witnesses")
@@ -300,10 +298,10 @@ def test_ac_96_an_emptied_log_is_found(room: Room) -> None:
     for part in ("log", "ledger"):
         shutil.rmtree(room.evidence / part)
     (room.evidence / "keys" / "ledger.key").unlink()
-    assert check(room.evidence, room.trust, checkpoint=kept).exit_code != 0
+    assert Verifier(room.trust).ledger(room.evidence, checkpoint=kept).exit_code != 0
     faults = room.work()
     assert list(faults) == ["the witness w0.example/1"]
-    assert check(room.evidence, room.trust).verdict == "verified"
+    assert Verifier(room.trust).ledger(room.evidence).verdict == "verified"
     report = room.check()
     assert (report.verdict, codes(report)) == ("cannot_tell", {"not_witnessed"})
     assert room.check(checkpoint=kept).verdict == "contradicted"
@@ -376,10 +374,10 @@ def test_ac_17_what_was_time_stamped_before_the_theft_stays_verified(room: Room,
     room.work()
     Anchor(room.evidence, authority.url).stamp((room.evidence / "log" / "checkpoint").read_bytes())
     stolen(room)
-    assert codes(check(room.evidence, room.trust)) == {"key_revoked"}
-    assert check(room.evidence, room.trust, timestamps=timestamps).verdict == "verified"
+    assert codes(Verifier(room.trust).ledger(room.evidence)) == {"key_revoked"}
+    assert Verifier(room.trust, timestamps=timestamps).ledger(room.evidence).verdict == "verified"
     room.work()
-    report = check(room.evidence, room.trust, timestamps=timestamps)
+    report = Verifier(room.trust, timestamps=timestamps).ledger(room.evidence)
     assert (report.verdict, codes(report)) == ("cannot_tell", {"key_revoked"})
     assert report.counts["verified"] == report.counts["records"] / 2
 
@@ -393,7 +391,7 @@ def test_ac_17_a_time_stamp_after_the_theft_shows_nothing(room: Room, authority:
     since = int(time.time()) + 1
     Anchor(room.evidence, authority.url).stamp((room.evidence / "log" / "checkpoint").read_bytes())
     revoke(room.trust, key.thumbprint, since=since)
-    report = check(room.evidence, room.trust, timestamps=Authority.load(authority.certificate))
+    report = Verifier(room.trust, timestamps=Authority.load(authority.certificate)).ledger(room.evidence)
     assert report.verdict == "cannot_tell"
     assert "key_revoked" in codes(report)
 
@@ -410,7 +408,7 @@ def test_ac_17_a_rewritten_history_is_not_the_one_that_was_time_stamped(
     Anchor(room.evidence, authority.url).stamp((room.evidence / "log" / "checkpoint").read_bytes())
     room.work(other)
     shutil.copytree(Layout.of(room.evidence).anchors, Layout.of(other).anchors)
-    report = check(other, room.trust, timestamps=Authority.load(authority.certificate))
+    report = Verifier(room.trust, timestamps=Authority.load(authority.certificate)).ledger(other)
     assert (report.verdict, codes(report)) == ("contradicted", {"rolled_back"})
 
 
@@ -419,5 +417,5 @@ def test_ac_17_what_a_witness_cosigned_before_the_theft_stays_verified(room: Roo
     room.witness()
     assert room.work() == {}
     stolen(room)
-    assert codes(check(room.evidence, room.trust)) == {"key_revoked"}
+    assert codes(Verifier(room.trust).ledger(room.evidence)) == {"key_revoked"}
     assert room.check().verdict == "verified"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from agent_identity import Agent, Decision, Effect, Human, Request, Rule, RuleSet, Service
 from agent_identity._policy.decision.patterns import matches
 from agent_identity.constraints import Prefix, Range
 from agent_identity.errors import ConfigurationError, PolicyFormatError
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet, Tool
+from agent_identity.policy import Tool
 
 POLICY = """\
 version: "3"

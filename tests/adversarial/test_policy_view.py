@@ -17,13 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BeforeValidator, Field, validate_call
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Decision, Effect, Enforcer, Finding, Human, Request, Rule, RuleSet, Scope
 from agent_identity.adapters import CallRequest
 from agent_identity.canonical import encode
 from agent_identity.constraints import Exact, NotOneOf, OneOf, PathWithin, Range, Wildcard
 from agent_identity.errors import Denied, OutOfScope, PolicyBlocked
-from agent_identity.identity import Agent, Human
-from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
+from agent_identity.policy import Content
 
 OPEN = Scope("tool")
 

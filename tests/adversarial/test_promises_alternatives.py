@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Denied, Scope
+from agent_identity import Agent, Denied, Scope
 from agent_identity.constraints import AnyOf, Exact, OneOf, Range
-from agent_identity.identity import Agent
 
 SMALL = Scope("pay", invoice="INV-1", amount=Range(max=100))
 LARGE = Scope("pay", invoice="INV-2", amount=Range(max=5000))

@@ -9,20 +9,19 @@ from typing import TextIO
 
 import pytest
 
-from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Decision, Denied, Effect, Human, Request, Rule, RuleSet, Scope
 from agent_identity._identity.principals.principals import principal_from_claim
-from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers, ask_in_the_terminal
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Principal
 from agent_identity.limits import Limit
-from agent_identity.policy import Decision, Request
 
 BOB = Human("bob@example.com")
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="tool", reason="two people decide", id="four-eyes", to="desk"))
 
 
 def _world(open_world: Callable[..., object], ask: object = None, /, **options: object) -> object:
-    return open_world(policy=POLICY, routes={"desk": Approval(ask=ask, **options)})
+    return open_world(policy=POLICY, routes={"desk": Approval(ask=ask, approvers=Approvers(**options))})
 
 
 def _acted_for(principal: str, *actors: str) -> Principal:
@@ -230,8 +229,8 @@ def test_ac_64_an_approval_ends_when_its_request_does(open_world: Callable[..., 
             return Decision(effect=Effect.ROUTE, reason="policy_routes", route=self.route)
 
     router = Router()
-    quick = Approval(ask=lambda request: tokens[0], ttl=timedelta(minutes=1))
-    routes = {"slow": Approval(ask=keep, ttl=timedelta(hours=1)), "quick": quick}
+    quick = Approval(ask=lambda request: tokens[0], approvers=Approvers(ttl=timedelta(minutes=1)))
+    routes = {"slow": Approval(ask=keep, approvers=Approvers(ttl=timedelta(hours=1))), "quick": quick}
     world = open_world(policy=router, routes=routes)
     body = world.tool()
     with world.task(Scope("tool"), ttl=timedelta(hours=2)):

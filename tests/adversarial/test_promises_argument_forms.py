@@ -14,7 +14,6 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from checking import check
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -29,14 +28,15 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from agent_identity import Effect, Human, Rule, RuleSet, Scope
+from agent_identity import Decision, Effect, Finding, Human, Request, Rule, RuleSet, Scope, Verifier
+from agent_identity._constraints.literals import Constraint
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.audit import disclose
-from agent_identity.constraints import AnyOf, Constraint, Contains, Exact, NotOneOf, OneOf, Prefix, Range, Subset
+from agent_identity.constraints import AnyOf, Contains, Exact, NotOneOf, OneOf, Prefix, Range, Subset
 from agent_identity.errors import LimitExceeded, OutOfScope, PolicyBlocked
 from agent_identity.limits import Limit
 from agent_identity.options import Privacy
-from agent_identity.policy import Content, Decision, Finding, Request
+from agent_identity.policy import Content
 
 BOB = Human("bob@example.com")
 Held = TypeVar("Held")
@@ -199,7 +199,7 @@ def test_what_has_a_form_is_judged_digested_and_shown_in_it_and_runs_as_itself(
     assert intent["action"]["names"] == [f"x:{kind}"]
     world.enforcer.close()
     shown = disclose(world.directory, intent["id"], {"x": form})  # type: ignore[dict-item]
-    report = check(world.directory, disclosures=[shown])
+    report = Verifier().ledger(world.directory, disclosures=[shown])
     assert report.verdict == "verified"
     assert report.counts["arguments_within_grants"] == 1
 
@@ -248,7 +248,7 @@ def test_scopes_judge_the_form(open_world: Any, constraint: object, within: obje
     (intent,) = world.records("intent")
     world.enforcer.close()
     shown = disclose(world.directory, intent["id"], {"x": _json(within)})
-    assert check(world.directory, disclosures=[shown]).verdict == "verified"
+    assert Verifier().ledger(world.directory, disclosures=[shown]).verdict == "verified"
 
 
 WRITTEN: dict[type, Callable[[Any], object]] = {

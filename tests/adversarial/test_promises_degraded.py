@@ -13,6 +13,7 @@ import pytest
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._ledger import sealer
 from agent_identity.errors import EvidenceError, StateError
+from agent_identity.options import Sources
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -113,7 +114,7 @@ def test_what_keeps_tasks_from_opening_is_told(tmp_path: Path) -> None:
     clerk = Agent("clerk", owner="finance@example.com")
     keys = tmp_path / "evidence" / "keys" / "digests.jsonl"
     clock = FixedClock()
-    with Enforcer.open(tmp_path / "evidence", clock=clock) as enforcer:
+    with Enforcer.open(tmp_path / "evidence", sources=Sources(clock=clock)) as enforcer:
 
         def opened(**options: object) -> None:
             with enforcer.task("pay", principal=Human("alice"), agent=clerk, scope=Scope("pay"), **options):

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Denied, Scope
+from agent_identity import Agent, Denied, Scope, Verifier
 from agent_identity.constraints import Range
 from agent_identity.delegation import Peer
 from agent_identity.errors import AgentIdentityError, AttenuationError
@@ -20,7 +19,7 @@ def attributed(world: Any) -> None:
     """Assert that every call of the ledger belongs to a task, and that its evidence verifies."""
     world.enforcer.close()
     assert {record.get("attribution") for record in world.records("intent", "outcome")} == {None}
-    report = check(world.directory)
+    report = Verifier().ledger(world.directory)
     assert [problem.code for problem in report.findings if problem.severity != "notice"] == []
 
 

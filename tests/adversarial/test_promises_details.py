@@ -13,6 +13,7 @@ from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, SecretStr
 
 from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope, records
+from agent_identity._record.schema import Detail
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.integrations.langchain.protection import protect
@@ -192,6 +193,6 @@ def test_resources_and_clauses_show_no_value(open_world: Callable[..., Any]) -> 
         with pytest.raises(Denied):
             body(f"{secret}-other")
     shown = [one for line in records.read_lines(world.directory) for one in line if one is not None]
-    assert any(isinstance(one, records.Detail) for one in shown)
+    assert any(isinstance(one, Detail) for one in shown)
     assert not any(secret in str(records.as_dict(one)) for one in shown)
     assert read(world, records.Intent)[0].clauses == ("x:exact",)

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from watching import WATCHES, Watch, as_langgraph_dev, run, strictly, unwatched
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Decision, Denied, Effect, Enforcer, Human, Request, Rule, RuleSet, Scope, Verifier
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.errors import EvidenceError, PolicyBlocked
 from agent_identity.limits import Limit
 from agent_identity.options import Durability, Segments
-from agent_identity.policy import Content, Decision, Request
+from agent_identity.policy import Content
 from agent_identity.state import SqliteState
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
@@ -140,7 +139,7 @@ def test_tasks_open_delegate_and_end_off_the_loop(open_world: Callable[..., Any]
 
     run(watch, main)
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 @WATCHES
@@ -370,7 +369,7 @@ def test_a_call_that_is_cancelled_while_the_state_is_locked_gives_back_what_it_t
     asyncio.run(main())
     assert world.ran == [0, 2]
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 def cancelled(world: Any) -> int:
@@ -482,7 +481,7 @@ def test_the_file_of_records_is_turned_over_off_the_loop(tmp_path: Path) -> None
 
     run(strictly, main)
     enforcer.close()
-    assert check(tmp_path / "evidence").verdict == "verified"
+    assert Verifier().ledger(tmp_path / "evidence").verdict == "verified"
 
 
 def test_a_directory_that_is_gone_refuses_within_a_bounded_time(

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import TrustStore
 from agent_identity.options import Durability, Segments
@@ -34,7 +33,7 @@ def seal(enforcer: Enforcer) -> None:
 
 def contradictions(path: Path) -> set[str]:
     """Return the codes of what the verifier contradicts."""
-    report = check(path, TrustStore.load(path / "trust.json"))
+    report = Verifier(TrustStore.load(path / "trust.json")).ledger(path)
     return {problem.code for problem in report.findings if problem.severity == "contradicted"}
 
 
@@ -152,7 +151,7 @@ def test_removed_files_stop_every_body_and_are_not_made_anew(tmp_path: Path, loo
     assert not gone.exists()
     with Enforcer.open(path) as again, task(again):
         Running(path, again).pay("bob")
-    assert check(path, TrustStore.load(path / "trust.json")).exit_code != 0
+    assert Verifier(TrustStore.load(path / "trust.json")).ledger(path).exit_code != 0
 
 
 def test_a_stream_that_is_cut_stops_every_body(running: Running) -> None:

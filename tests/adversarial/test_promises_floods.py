@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import zstandard
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Scope, Verifier
 
 TRUST = Path(__file__).resolve().parents[1] / "vectors/evidence/trust.json"
 SPANS = TRUST.parents[1] / "spans.jsonl"
@@ -38,7 +37,7 @@ def steps(work: Callable[[], object]) -> int:
 
 
 def codes(data: bytes) -> set[str]:
-    return {finding.code for finding in check(io.BytesIO(data), TRUST).findings}
+    return {finding.code for finding in Verifier(TRUST).traces(io.BytesIO(data)).findings}
 
 
 @pytest.mark.parametrize("text", [b"\n", b"\r\n", b" \n"], ids=["newlines", "line ends of Windows", "spaces"])
@@ -47,11 +46,11 @@ def test_a_small_file_of_nothing_but_line_ends_costs_nearly_nothing(text: bytes)
     spans = SPANS.read_bytes()
     flood = text * (12_000_000 // len(text))
     few = [steps(partial(codes, data)) for data in (spans, spans, gzip.compress(spans))]
-    assert steps(lambda: check(io.BytesIO(flood + spans), TRUST)) < few[1] + 20_000
-    assert check(io.BytesIO(flood + spans), TRUST).counts["verified"] == 12
+    assert steps(lambda: Verifier(TRUST).traces(io.BytesIO(flood + spans))) < few[1] + 20_000
+    assert Verifier(TRUST).traces(io.BytesIO(flood + spans)).counts["verified"] == 12
     packed = gzip.compress(flood)
     assert len(packed) < 24_000
-    assert steps(lambda: check(io.BytesIO(packed), TRUST)) < few[2] + 20_000
+    assert steps(lambda: Verifier(TRUST).traces(io.BytesIO(packed))) < few[2] + 20_000
     assert "inflates_too_far" in codes(packed)
 
 
@@ -61,7 +60,7 @@ def test_a_small_file_of_many_documents_is_read_no_further_than_evidence_goes(ho
     """A document for each compressed byte is more than any exporter writes: the verdict is 'cannot tell', and why."""
     data = PACKED[how](line * (12_000_000 // len(line)))
     assert len(data) < 40_000
-    report = check(io.BytesIO(data), TRUST)
+    report = Verifier(TRUST).traces(io.BytesIO(data))
     (problem,) = [finding for finding in report.findings if finding.code == "inflates_too_far"]
     assert (report.verdict, report.exit_code) == ("cannot_tell", 2)
     assert "decompress it and verify" in problem.message
@@ -72,7 +71,7 @@ def test_a_small_file_of_many_documents_is_read_no_further_than_evidence_goes(ho
 def test_a_small_file_that_becomes_huge_is_no_pass_for_what_stands_before_the_flood(how: str) -> None:
     """Genuine spans before a flood are verified, and the report does not say that the file is."""
     data = PACKED[how](SPANS.read_bytes() + b'{"x":"' + b" " * 60_000_000 + b'"}\n')
-    report = check(io.BytesIO(data), TRUST)
+    report = Verifier(TRUST).traces(io.BytesIO(data))
     assert report.verdict == "cannot_tell"
     assert "inflates_too_far" in {finding.code for finding in report.findings}
 
@@ -81,7 +80,7 @@ def test_a_compressed_message_of_a_binary_file_is_bounded_by_itself() -> None:
     """The collector compresses each message; one that becomes far larger than evidence does is named, not inflated."""
     message = zstandard.compress(b"\x0a\x00" * 10_000_000)
     data = b"".join(len(message).to_bytes(4, "big") + message for _ in range(3))
-    report = check(io.BytesIO(data), TRUST)
+    report = Verifier(TRUST).traces(io.BytesIO(data))
     assert report.exit_code != 0
     assert report.counts["malformed"] == 3
 
@@ -99,16 +98,16 @@ def test_honest_traces_that_repeat_themselves_are_not_refused(how: str) -> None:
     )
     data = PACKED[how](text)
     assert len(text) > 60 * len(data)
-    report = check(io.BytesIO(data + PACKED[how](SPANS.read_bytes())), TRUST)
+    report = Verifier(TRUST).traces(io.BytesIO(data + PACKED[how](SPANS.read_bytes())))
     assert (report.verdict, report.counts.get("malformed", 0)) == ("verified", 0)
 
 
 def test_many_empty_members_cost_no_more_than_they_are_long() -> None:
     """Members without content, of which a megabyte has fifty thousand, are read past one by one."""
     few, many = (gzip.compress(b"") * number + gzip.compress(SPANS.read_bytes()) for number in (1, 20_000))
-    cost = [steps(lambda data=data: check(io.BytesIO(data), TRUST)) for data in (few, few, many)]
+    cost = [steps(lambda data=data: Verifier(TRUST).traces(io.BytesIO(data))) for data in (few, few, many)]
     assert cost[2] - cost[1] < 20_000 * 12
-    assert check(io.BytesIO(many), TRUST).verdict == "verified"
+    assert Verifier(TRUST).traces(io.BytesIO(many)).verdict == "verified"
 
 
 @pytest.mark.parametrize(("where", "code"), [("ledger", "malformed_tail"), ("log", "log_rejected")])
@@ -122,7 +121,7 @@ def test_line_ends_behind_a_ledger_are_one_finding(world: Any, where: str, code:
     found, cost = [], []
     for number in (1, 1, 1_000_000):
         path.write_bytes(before + b"\n" * number)
-        cost.append(steps(lambda: found.append(check(world.directory, world.directory / "trust.json"))))
+        cost.append(steps(lambda: found.append(Verifier(world.directory / "trust.json").ledger(world.directory))))
     path.write_bytes(before)
     assert [finding.code for finding in found[2].findings] == [finding.code for finding in found[1].findings]
     assert [finding.code for finding in found[2].findings].count(code) == 1

@@ -14,8 +14,9 @@ from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._ledger.transparency.log import Head, loss_entry
 from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
+from agent_identity._reports.answers.report_frame import Frame
 from agent_identity._storage.lines import log_line
-from agent_identity.answers import Evidence, Frame, coverage
+from agent_identity.answers import Evidence, coverage
 from agent_identity.cli import main
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Effect, Rule, RuleSet, Scope
+from agent_identity import Effect, Finding, Rule, RuleSet, Scope
 from agent_identity.errors import ContentBlocked
 from agent_identity.inspection import (
     Canaries,
@@ -22,7 +22,7 @@ from agent_identity.inspection import (
     TextInspector,
     Urls,
 )
-from agent_identity.policy import Content, Finding, Obligation
+from agent_identity.policy import Content, Obligation
 
 SIZE = 65_536
 TOKEN = "ghp_" + "9fK2mZ8xQ1vB7nC4dL6wE3rT5yU0iO2pA9sD"

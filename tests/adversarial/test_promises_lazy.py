@@ -17,9 +17,9 @@ from typing import IO, Annotated, Any
 
 import pytest
 
-from agent_identity import ConfigurationError, Denied, Scope
+from agent_identity import ConfigurationError, Denied, Effect, Finding, Rule, RuleSet, Scope
 from agent_identity.constraints import Contains
-from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.policy import Content
 
 OPEN = Scope("tool")
 

@@ -5,9 +5,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Denied, Enforcer, Human, Scope
+from agent_identity import Agent, Denied, Enforcer, Human, Scope, Verifier
 from agent_identity.adapters import CallRequest
 from agent_identity.audit import disclose
 from agent_identity.limits import Limit
@@ -40,7 +39,7 @@ def _apart(directory: Path, limits: tuple[Limit, ...], work: Callable[[Callable[
 def test_ac_06_uses_beyond_the_limit_are_found(tmp_path: Path, tool: str) -> None:
     """Where processes shared no state, more bodies ran than the grant allows, which its records show."""
     _apart(tmp_path / "d", (Limit.uses(tool, 3),), lambda pay, number: pay())
-    report = check(tmp_path / "d")
+    report = Verifier().ledger(tmp_path / "d")
     assert (report.verdict, {found.code for found in report.findings}) == ("contradicted", {"limit_exceeded"})
 
 
@@ -48,7 +47,7 @@ def test_ac_06_uses_beyond_the_limit_are_found(tmp_path: Path, tool: str) -> Non
 def test_uses_within_the_limit_verify(tmp_path: Path, processes: int) -> None:
     """As many as the grant allows, over a delegation and other processes, verify; a refused call is no use."""
     _apart(tmp_path / "d", (Limit.uses("pay", 4),), lambda pay, number: pay())
-    assert check(tmp_path / "d", processes=processes).verdict == "verified"
+    assert Verifier(processes=processes).ledger(tmp_path / "d").verdict == "verified"
 
     def once(pay: Callable[..., object], number: int) -> None:
         if number == 0:
@@ -58,7 +57,7 @@ def test_uses_within_the_limit_verify(tmp_path: Path, processes: int) -> None:
                 pay()
 
     _apart(tmp_path / "e", (Limit.uses("pay", 1),), once)
-    report = check(tmp_path / "e", processes=processes)
+    report = Verifier(processes=processes).ledger(tmp_path / "e")
     assert (report.verdict, report.counts["denied"]) == ("verified", 1)
 
 
@@ -66,12 +65,12 @@ def test_ac_06_disclosed_amounts_beyond_a_sum_are_found(tmp_path: Path) -> None:
     """What was paid can be shown call by call, and adds up to more than the grant allows, or does not."""
     directory = tmp_path / "d"
     _apart(directory, (Limit.sum("pay", "amount", 100),), lambda pay, number: pay(amount=50) if number != 1 else None)
-    assert check(directory).verdict == "verified"  # Nobody can tell from digests.
+    assert Verifier().ledger(directory).verdict == "verified"  # Nobody can tell from digests.
     outcomes = [record.id for record in Records(directory) if record.kind == "outcome"]
     shown = [disclose(directory, outcome, {"amount": 50}) for outcome in outcomes]
     assert len(shown) == 3
-    assert check(directory, disclosures=shown[:2]).verdict == "verified"
-    report = check(directory, disclosures=shown)
+    assert Verifier().ledger(directory, disclosures=shown[:2]).verdict == "verified"
+    report = Verifier().ledger(directory, disclosures=shown)
     assert (report.verdict, {found.code for found in report.findings}) == ("contradicted", {"limit_exceeded"})
 
 
@@ -91,5 +90,5 @@ def test_a_suspension_that_nobody_recorded_accuses_nobody(tmp_path: Path) -> Non
             guard.succeed(guard.judge(CallRequest({}, call_id="call-1")))
             with pytest.raises(Denied):
                 guard.judge(CallRequest({}, call_id="call-2"))
-    report = check(directory)
+    report = Verifier().ledger(directory)
     assert (report.verdict, report.counts["unknown"], report.counts["denied"]) == ("verified", 1, 1)

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from checking import check
 from plain_records import append
 
+from agent_identity import Report, Verifier
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.log import loss_entry
 from agent_identity._storage.lines import log_line
 from agent_identity._storage.os_files import Files
-from agent_identity.audit import Report
 from agent_identity.cli import main
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
@@ -71,7 +70,7 @@ class Room:
 
     def report(self) -> Report:
         """Verify the directory."""
-        return check(self.path, TRUST)
+        return Verifier(TRUST).ledger(self.path)
 
     def codes(self) -> set[str]:
         """Return the findings but for notices."""

@@ -15,20 +15,20 @@ from typing import Any
 
 import httpx
 import pytest
-from checking import check
 from opentelemetry import context as otel
 
 import agent_identity
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Denied, Effect, Enforcer, Finding, Human, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity._guard.lifecycle.bound_streams import bind_stream
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.delegation import Peer
 from agent_identity.errors import AttenuationError, ConfigurationError, LimitExceeded
-from agent_identity.identity import Service
 from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
+from agent_identity.integrations.http.server import Gate
 from agent_identity.limits import Limit
-from agent_identity.policy import Content, Finding
+from agent_identity.options import Sources
+from agent_identity.policy import Content
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 CLERK = Agent("invoice-clerk", owner="finance@example.com")
@@ -201,7 +201,7 @@ def test_a_body_opens_no_task_for_another_principal(
     assert record["action"]["agent"]["id"] == "helper"
     assert {record["principal"]["id"] for record in world.records("grant", "task_start")} == {"alice@example.com"}
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 def test_a_task_that_was_prepared_outside_opens_in_no_body(world: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -294,7 +294,7 @@ def test_a_body_opens_a_part_of_its_task_for_its_own_principal(world: Any, place
         assert part.expires_at <= outer.expires_at
         assert part.purpose == "read"
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 def test_a_part_ends_with_the_task_of_its_body(world: Any) -> None:
@@ -389,7 +389,7 @@ def test_an_enforcer_that_the_body_opens_is_no_way_round(world: Any, tmp_path: P
 
     def inspected() -> None:
         carried = world.enforcer.current_task.export()
-        side = Enforcer.open(world.directory, inspectors=[Side()], clock=world.clock)
+        side = Enforcer.open(world.directory, inspectors=[Side()], sources=Sources(clock=world.clock))
         with side as own, own.accept(carried), pytest.raises(Denied):
             own.tool(name="read")(lambda: None)()
 
@@ -644,7 +644,7 @@ def test_outside_a_body_a_task_inside_a_task_is_a_task_of_its_own(world: Any) ->
         with world.enforcer.no_task():
             assert open_for(world.enforcer, BOB) != outer.id
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 class Scanner:
@@ -746,7 +746,7 @@ def test_monitor_mode_records_what_would_have_been_refused(open_world: Any, capl
     assert all(record["task"]["id"] == outer.id and record["outcome"] == "success" for record in found)
     assert any("would be refused" in line and outer.id in line for line in caplog.messages)
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 # --- what arrives with a credential of its own
@@ -770,7 +770,7 @@ def test_a_proof_from_elsewhere_opens_inside_a_body(world: Any, hidden: bool) ->
         in_function(world, act)
     assert world.ran == [("read", "alice@example.com", {}), ("read", "again", {})]
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 BASE = "https://b.example.com"
@@ -785,7 +785,7 @@ async def _asgi(world: Any, handle: Callable[[], str], *, delegated: bool, requi
 
 
 async def _asgi_app(world: Any, app: Any, *, delegated: bool, required: bool) -> str:
-    served = asgi.DelegationMiddleware(app, world.enforcer, audience="b", base_url=BASE, required=required)
+    served = asgi.DelegationMiddleware(app, world.enforcer, Gate(audience="b", base_url=BASE, required=required))
     transport: Any = httpx.ASGITransport(served)
     if delegated:
         transport = AsyncDelegationTransport(world.enforcer, {"b.example.com": Peer("b")}, transport)
@@ -798,7 +798,7 @@ async def _wsgi(world: Any, handle: Callable[[], str], *, delegated: bool, requi
         start_response("200 OK", [])
         return [handle().encode()]
 
-    served = wsgi.DelegationMiddleware(app, world.enforcer, audience="b", base_url=BASE, required=required)
+    served = wsgi.DelegationMiddleware(app, world.enforcer, Gate(audience="b", base_url=BASE, required=required))
     transport: Any = httpx.WSGITransport(served)
     if delegated:
         transport = DelegationTransport(world.enforcer, {"b.example.com": Peer("b")}, transport)
@@ -836,7 +836,7 @@ def test_a_tool_calls_a_service_in_its_own_process(world: Any, serve: Callable[.
     with world.task(Scope({"act": None, "read": None, "http_request": None})):
         assert asyncio.run(world.enforcer.tool(name="act")(tool)()) == ("alice@example.com", "nobody")
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 @pytest.mark.parametrize("serve", [_asgi, _wsgi, _starlette])
@@ -905,7 +905,7 @@ def test_a_node_of_a_sub_graph_opens_its_part_of_the_task(world: Any) -> None:
             act.invoke({"which": "other"})
         assert caught.value.code == "task_in_body"
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 def test_a_context_that_others_put_in_its_place_is_no_way_out_of_a_body(world: Any) -> None:

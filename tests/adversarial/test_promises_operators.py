@@ -12,9 +12,8 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity.approvals import Approval
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
@@ -290,7 +289,7 @@ def test_a_gitignore_of_somebody_else_gives_no_key_away(
     assert not [path for path in _tracked(tmp_path) if hidden & set(Path(path).parts)]
     assert (ignore.is_symlink(), ignore.is_dir()) == (kind == "link", kind == "folder")
     assert not (tmp_path / "nowhere").exists()
-    assert check(directory).exit_code == 0
+    assert Verifier().ledger(directory).exit_code == 0
 
 
 @pytest.mark.parametrize("words", [["revocations"], ["revoke", "everything"], ["reinstate", "everything"]])
@@ -400,7 +399,7 @@ def test_lines_of_others_are_set_aside_whatever_has_the_name_for_them(
         assert _code(enforcer, enforcer.tool(name="read")(lambda: "read")) == "read"
     assert (directory / "log" / "rejected-1.jsonl").read_bytes() == b"junk\n"
     assert not (tmp_path / "victim").exists()
-    report = check(directory)
+    report = Verifier().ledger(directory)
     assert (report.exit_code, {finding.code for finding in report.findings}) == (3, {"log_rejected"})
     main(["doctor", str(directory)])
     assert "5 bytes" in capsys.readouterr().out

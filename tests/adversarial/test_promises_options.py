@@ -14,8 +14,10 @@ import pytest
 
 from agent_identity import (
     Agent,
+    Decision,
     Effect,
     Enforcer,
+    Finding,
     Human,
     Rule,
     RuleSet,
@@ -87,7 +89,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "Enforcer.reinstate": Case(enforcer.reinstate, {"what": "agent", "name": "x"}, ("what", "name")),
         "Enforcer.bind": Case(enforcer.bind, {"function": lambda: None}),
         "Peer": Case(Peer, {"audience": "there"}),
-        "Decision": Case(policy.Decision, {"effect": Effect.ALLOW, "reason": "ok"}),
+        "Decision": Case(Decision, {"effect": Effect.ALLOW, "reason": "ok"}),
         "Touch": Case(policy.Touch, {"system": "file", "name": "x", "access": "read"}),
         "file_touches": Case(policy.file_touches, {"argument": "path", "access": "read"}, ("argument",)),
         "http_touches": Case(policy.http_touches, {"argument": "url"}, ("argument",)),
@@ -95,7 +97,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "sql_touches": Case(policy.sql_touches, {"argument": "q", "system": "sqlite", "dialect": "sqlite"}),
         "vector_touches": Case(policy.vector_touches, {"argument": "name", "system": "qdrant"}),
         "mail_touches": Case(policy.mail_touches, {"arguments": "to"}, ("arguments",)),
-        "Finding": Case(policy.Finding, {"category": "a", "inspector": "b"}),
+        "Finding": Case(Finding, {"category": "a", "inspector": "b"}),
         "Flow": Case(policy.Flow, {}),
         "All": Case(policy.All, {}),
         "Obligation": Case(policy.Obligation, {"action": "redact"}, ("action",)),
@@ -115,6 +117,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "Durability": Case(options.Durability),
         "Segments": Case(options.Segments),
         "Privacy": Case(options.Privacy),
+        "Sources": Case(options.Sources),
         "Telemetry": Case(options.Telemetry),
         "Transparency": Case(options.Transparency),
         "ToolOptions": Case(options.ToolOptions),
@@ -122,6 +125,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "Limit.sum": Case(Limit.sum, {"tool": "tool", "argument": "x", "most": 1}),
         "Limit.rate": Case(Limit.rate, {"tool": "tool", "most": 1, "per": timedelta(minutes=1)}),
         "Approval": Case(approvals.Approval),
+        "Approvers": Case(approvals.Approvers),
         "ask_in_the_terminal": Case(approvals.ask_in_the_terminal, {"by": ALICE}),
         "Approvals.approve": Case(enforcer.approvals.approve, {"request": "id", "by": ALICE}, ("request",)),
         "Approvals.reject": Case(enforcer.approvals.reject, {"request": "id", "by": ALICE}, ("request",)),
@@ -200,7 +204,7 @@ NOT_CALLED = frozenset(
             "Approvals",
         ),
         *("instrument", "uninstrument"),  # They patch the process: see test_instrumentation.py.
-        *("DigestKeys", "Ledger", "Pseudonyms"),  # Parts of an enforcer, which check what they get themselves.
+        *("DigestKeys", "Ledger"),  # Parts of an enforcer, which check what they get themselves.
         *("Claims", "DownstreamToken", "Reply", "RecordedCall", "TokenOrder"),  # Made by us, and handed to users.
         *(
             "AllOf",
@@ -315,7 +319,7 @@ def test_a_lifetime_says_what_is_expected(world: Any) -> None:
         lambda: world.task(SCOPE, ttl=60),
         lambda: world.enforcer.delegate(CLERK, scope=SCOPE, ttl=60),
         lambda: task.export(ttl=60),
-        lambda: approvals.Approval(ttl=60),  # type: ignore[arg-type]
+        lambda: approvals.Approvers(ttl=60),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError) as caught:
             call()
@@ -337,4 +341,4 @@ def test_what_a_list_holds_is_checked_as_well(world: Any) -> None:
     with pytest.raises(TypeError, match=r"limits\[1\] is 7; give Limit"):
         world.task(SCOPE, limits=[Limit.uses("tool", 1), 7])
     with pytest.raises(TypeError, match=r"roles\[0\] is 7"):
-        approvals.Approval(roles=(7,))  # type: ignore[arg-type]
+        approvals.Approvers(roles=(7,))  # type: ignore[arg-type]

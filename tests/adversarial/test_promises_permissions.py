@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Scope
+from agent_identity import Report, Scope, Verifier
 from agent_identity._identity.common.ids import id_of
-from agent_identity.audit import Report, prove, story
+from agent_identity.audit import prove, story
 from agent_identity.cli import main, program
 from agent_identity.cli.terminal import signing
 from agent_identity.errors import ConfigurationError
@@ -63,7 +62,7 @@ def evidence(world: Any, place: Path) -> Path:
     other.close()
     copy = place / "evidence"
     shutil.copytree(world.directory, copy)
-    assert check(copy).exit_code == 0
+    assert Verifier().ledger(copy).exit_code == 0
     assert len(list((copy / "ledger").glob("*-*"))) == 2
     return copy
 
@@ -97,7 +96,7 @@ def test_what_may_not_be_read_is_not_called_removed(evidence: Path, part: str) -
     trust = evidence.parent / "trust.json"
     shutil.copy(evidence / "trust.json", trust)
     with as_nobody(path):
-        report = check(evidence, trust)
+        report = Verifier(trust).ledger(evidence)
     assert (report.exit_code, report.integrity) == (2, "cannot_tell")
     assert report.problems["contradicted"] == 0
     assert "stream_missing" not in codes(report)
@@ -111,7 +110,7 @@ def test_what_is_contradicted_elsewhere_is_still_contradicted(evidence: Path) ->
     lines = (first / "entries.jsonl").read_bytes()
     (first / "entries.jsonl").write_bytes(lines.replace(b'"tool":"tool"', b'"tool":"loot"'))
     with as_nobody(second):
-        report = check(evidence)
+        report = Verifier().ledger(evidence)
     assert report.exit_code == 1
     assert {"unreadable", "head_mismatch"} <= codes(report)
 
@@ -121,7 +120,7 @@ def test_what_is_removed_is_still_called_removed(evidence: Path) -> None:
     first, second = streams(evidence)
     shutil.rmtree(second)
     with as_nobody(first / "entries.jsonl"):
-        report = check(evidence)
+        report = Verifier().ledger(evidence)
     assert {"unreadable", "stream_missing"} <= codes(report)
     assert [found.stream for found in report.findings if found.code == "stream_missing"] == [second.name]
 
@@ -135,7 +134,7 @@ def test_what_others_said_of_the_log_is_named_as_well(evidence: Path, folder: st
     file.write_bytes(b"")
     path = file.parent if whole else file
     with as_nobody(path):
-        report = check(evidence)
+        report = Verifier().ledger(evidence)
     assert (report.exit_code, codes(report)) == (2, {"unreadable"})
     assert report.counts["verified"] == report.counts["records"] > 0
     assert any(str(path) in found.message for found in report.findings)
@@ -207,7 +206,7 @@ def test_an_archive_that_may_not_be_read_is_named(evidence: Path) -> None:
     shutil.copytree(evidence, archive)
     closed = archive / "ledger" / streams(evidence)[0].name
     with as_nobody(closed):
-        report = check(evidence, archive=archive)
+        report = Verifier().ledger(evidence, archive=archive)
     assert report.exit_code == 2
     assert any(str(closed) in found.message for found in report.findings)
 
@@ -219,7 +218,7 @@ def test_spans_are_not_held_against_a_ledger_that_may_not_be_read(evidence: Path
     spans.chmod(0o644)
     path = streams(evidence)[0]
     with as_nobody(path), pytest.raises(ConfigurationError) as caught:
-        check(spans, evidence / "trust.json", ledger=evidence)
+        Verifier(evidence / "trust.json").traces(spans, ledger=evidence)
     assert str(path) in str(caught.value)
 
 

@@ -5,15 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Denied, Effect, Rule, RuleSet, Scope
+from agent_identity import Agent, Denied, Effect, Human, Request, Rule, RuleSet, Scope, Verifier
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.audit import story
 from agent_identity.delegation import DelegationBundle
 from agent_identity.errors import TokenError
-from agent_identity.identity import Human
-from agent_identity.policy import Request
 from agent_identity.testing import FixedClock
 
 HELPER = Agent("helper", owner="it@example.com")
@@ -57,7 +54,7 @@ def test_everybody_sees_the_same_folded_purpose(open_world: Callable[..., Any]) 
     assert purposes(world) == [FOLDED, "the second half", "over there"]
     assert set(seen) == {FOLDED, "the second half"}
     world.enforcer.close()
-    assert [problem for problem in check(world.directory).findings if problem.severity != "notice"] == []
+    assert [problem for problem in Verifier().ledger(world.directory).findings if problem.severity != "notice"] == []
     assert next(story(world.directory)).purpose == FOLDED
 
 

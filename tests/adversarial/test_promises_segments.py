@@ -14,10 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from checking import check
 from plain_records import append
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import prune
 from agent_identity._ledger.prunable_prefix import _lines
@@ -27,8 +26,8 @@ from agent_identity._storage.os_files import Files
 from agent_identity.cli import main
 from agent_identity.delegation import DelegationBundle
 from agent_identity.errors import Denied, GrantExpired
-from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
-from agent_identity.options import Durability, Ledger, Segments
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Durability, Ledger, Segments, Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 ORIGIN = "ledger.example/log"
@@ -105,7 +104,7 @@ def test_a_segment_waits_for_the_others_however_long_they_take(tmp_path: Path) -
         settle()
         assert plain(tmp_path, stream) == []
     assert files.held == 0
-    assert check(tmp_path, TRUST).exit_code == 0
+    assert Verifier(TRUST).ledger(tmp_path).exit_code == 0
 
 
 def test_a_segment_that_failed_is_tried_again(tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_a_segment_that_failed_is_tried_again(tmp_path: Path) -> None:
         fill(ledger, 1)
         settle()
         assert plain(tmp_path, stream) == []
-    assert check(tmp_path, TRUST).exit_code == 0
+    assert Verifier(TRUST).ledger(tmp_path).exit_code == 0
 
 
 def test_what_a_process_left_is_compressed_by_a_later_one(tmp_path: Path) -> None:
@@ -142,7 +141,7 @@ def test_what_a_process_left_is_compressed_by_a_later_one(tmp_path: Path) -> Non
     for name, content in before.items():
         assert gzip.decompress((tmp_path / "ledger" / left / f"{name}.gz").read_bytes()) == content
     running.close()
-    assert check(tmp_path, TRUST).exit_code == 0
+    assert Verifier(TRUST).ledger(tmp_path).exit_code == 0
 
 
 def test_streams_that_a_start_has_to_recover_are_left_to_it(tmp_path: Path) -> None:
@@ -178,7 +177,9 @@ def old(tmp_path: Path) -> Path:
     path = tmp_path / "evidence"
     for _ in range(3):
         segments = Segments(max_bytes=SMALL, compression="none")
-        with Enforcer.open(path, clock=FixedClock(), durability=Durability(segments=segments)) as enforcer:
+        with Enforcer.open(
+            path, sources=Sources(clock=FixedClock()), durability=Durability(segments=segments)
+        ) as enforcer:
             tool = enforcer.tool(name="pay")(lambda amount: amount)
             with enforcer.task("p", principal=Human("alice@example.com"), agent=CLERK, scope=Scope("pay")):
                 for number in range(120):
@@ -194,7 +195,7 @@ def test_an_age_of_nothing_is_an_age(old: Path, capsys: pytest.CaptureFixture) -
     assert main(["archive", str(old), "--to", str(old.parent / "out"), "--older-than", "0h"]) == 0
     assert main(["prune", str(old), *PRUNE]) == 0
     assert capsys.readouterr().out.count("pruned records 1 to ") == 3
-    assert check(old).completeness == "pruned"
+    assert Verifier().ledger(old).completeness == "pruned"
     for text in ("00d", "1.5d", "-1d", "0"):
         assert main(["prune", str(old), f"--older-than={text}"]) == 2
         assert repr(text) in capsys.readouterr().err
@@ -234,10 +235,10 @@ def test_pruning_can_be_interrupted_at_any_moment(
             interrupt(patch, number)
             code = main(["prune", str(path), *PRUNE])
         assert code in {0, 130}
-        assert check(path).integrity == "verified"
+        assert Verifier().ledger(path).integrity == "verified"
         if code == 130:
             assert main(["prune", str(path), *PRUNE]) == 0
-            report = check(path)
+            report = Verifier().ledger(path)
             assert (report.integrity, report.problems["incomplete"]) == ("verified", 0)
         lines = [line for stream in open_ledger(path).streams() for line in open_ledger(path).entries(stream)]
         assert len(lines) < 50
@@ -258,7 +259,9 @@ def test_whatever_is_open_where_a_stream_is_cut_is_kept(
     segments = Segments(max_bytes=chance.randrange(1_500, 9_000), compression="none")
 
     def open_one() -> Enforcer:
-        return Enforcer.open(tmp_path / "evidence", clock=clock, durability=Durability(segments=segments))
+        return Enforcer.open(
+            tmp_path / "evidence", sources=Sources(clock=clock), durability=Durability(segments=segments)
+        )
 
     with open_one() as enforcer, open_one() as other:
         workers = [(copy_context(), work(enforcer, other, dice(f"{seed}.{n}"))) for n in range(4)]
@@ -271,7 +274,7 @@ def test_whatever_is_open_where_a_stream_is_cut_is_kept(
             if chance.random() < 0.2:
                 cuts += pruned(tmp_path / "evidence", clock, enforcer, other)
         cuts += pruned(tmp_path / "evidence", clock, enforcer, other)
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert (report.integrity, report.completeness) == ("verified", "pruned")
     assert {problem.code for problem in report.findings} == {"pruned"}
     assert cuts > 1
@@ -286,7 +289,9 @@ def test_threads_may_go_on_while_their_stream_is_cut(
     clock, segments = FixedClock(), Segments(max_bytes=3_000 + 500 * seed, compression="none")
 
     def open_one() -> Enforcer:
-        return Enforcer.open(tmp_path / "evidence", clock=clock, durability=Durability(segments=segments))
+        return Enforcer.open(
+            tmp_path / "evidence", sources=Sources(clock=clock), durability=Durability(segments=segments)
+        )
 
     with open_one() as enforcer, open_one() as other:
         threads = [threading.Thread(target=list, args=(work(enforcer, other, dice(f"{seed}.{n}")),)) for n in range(3)]
@@ -296,7 +301,7 @@ def test_threads_may_go_on_while_their_stream_is_cut(
             clock.advance(1)
             pruned(tmp_path / "evidence", clock, enforcer, other)
         pruned(tmp_path / "evidence", clock, enforcer, other)
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert (report.integrity, {problem.code for problem in report.findings}) == ("verified", {"pruned"})
 
 
@@ -316,7 +321,7 @@ class Renaming(Files):
 def test_only_the_last_file_of_a_stream_may_get_another_name_while_it_is_read(tmp_path: Path, active: bool) -> None:
     """Pruning reads a segment that was closed since it was listed under its new name; a missing earlier one fails."""
     path = str(tmp_path / "evidence")
-    with Enforcer.open(path, clock=FixedClock()) as enforcer:
+    with Enforcer.open(path, sources=Sources(clock=FixedClock())) as enforcer:
         for _ in work(enforcer, enforcer, dice("one")):
             pass
     reader = LedgerReader(path)
@@ -368,7 +373,7 @@ def pruned(path: Path, clock: FixedClock, *others: Enforcer) -> int:
     """Prune what is closed, and return of how many streams."""
     for one in others:
         one._enforcement.ledger.seal()
-    with Enforcer.open(path, clock=clock) as own:
+    with Enforcer.open(path, sources=Sources(clock=clock)) as own:
         ledger = own._enforcement.ledger
         return len(list(prune(str(path), ledger, signer=ledger._signer, clock=clock, before_ns=1 << 62)))
 

@@ -10,14 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from checking import check
 from google.protobuf.json_format import ParseDict
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
-from agent_identity import Denied, Human, Scope
+from agent_identity import Denied, Human, Scope, Verifier
 
 GRANT = "agent_identity.delegation.grant"
 
@@ -99,9 +98,10 @@ def spans(world: Any) -> Iterator[dict[str, dict[str, Any]]]:
     HONEST.clear()
 
 
-def judge(world: Any, data: bytes | dict[str, Any], **options: Any) -> Any:
+def judge(world: Any, data: bytes | dict[str, Any], *, pasted: bool = False, **options: Any) -> Any:
     data = data if isinstance(data, bytes) else json.dumps(data).encode()
-    return check(io.BytesIO(data), world.directory / "trust.json", **options)
+    verifier = Verifier(world.directory / "trust.json")
+    return (verifier.pasted if pasted else verifier.traces)(io.BytesIO(data), **options)
 
 
 def codes(report: Any) -> set[str]:

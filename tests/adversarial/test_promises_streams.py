@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessageChunk
 
-from agent_identity import Effect, Rule, RuleSet, Scope
+from agent_identity import Effect, Finding, Rule, RuleSet, Scope
 from agent_identity._inspection import _texts as texts
 from agent_identity._inspection import stream_windows
 from agent_identity._inspection.inspector import inspect_texts
@@ -28,7 +28,7 @@ from agent_identity.inspection import (
     Selected,
     TextInspector,
 )
-from agent_identity.policy import Content, Finding, Obligation
+from agent_identity.policy import Content, Obligation
 
 TOKEN = "ghp_" + "9fK2mZ8xQ1vB7nC4dL6wE3rT5yU0iO2pA9sD"
 TEXT = f"the key is {TOKEN}, use it"

@@ -10,9 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
 from agent_identity.adapters import CallRequest
@@ -20,6 +19,7 @@ from agent_identity.approvals import Approval
 from agent_identity.errors import Denied, GrantExpired, NoTask
 from agent_identity.identity import TrustStore
 from agent_identity.limits import Limit
+from agent_identity.options import Sources
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -189,7 +189,10 @@ async def test_a_task_that_ends_while_an_approval_is_taken_up_starts_nothing(
         else:
             body()
     assert state.calls.count("credit") == len(limits)
-    assert [record["approval"]["status"] for record in world.records("approval")] == ["pending", "approved"]
+    used = [] if code == "grant_expired" else ["approved"]  # A ruling ends with its task, and is used no later.
+    assert [record["approval"]["status"] for record in world.records("approval")] == ["pending", *used]
+    world.enforcer.close()
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 def test_a_task_that_ends_while_a_limit_is_debited_after_an_approval_starts_nothing(
@@ -281,7 +284,7 @@ def test_the_evidence_of_an_approval_whose_task_ended_verifies(open_world: Calla
     with _minute(world) as task, state.waiting("insert", task.end), _refused(world, NoTask, "task_ended"):
         body()
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
 
 
 def _after_the_end(path: Path) -> list[str]:
@@ -325,7 +328,7 @@ def test_no_intent_stands_after_the_end_of_its_task(tmp_path: Path, mode: str) -
     ran: list[int] = []
     for reading in range(1, 9):
         clock, path = Interrupted(), tmp_path / f"evidence-{reading}"
-        with Enforcer.open(path, clock=clock, mode=mode) as enforcer:
+        with Enforcer.open(path, sources=Sources(clock=clock), mode=mode) as enforcer:
             tool = enforcer.tool(ran.append, name="tool")
             opened = enforcer.task("pay", principal=BOB, agent=Agent(id="clerk", owner="ops@example.com"), scope=TOOL)
             opened.__enter__()
@@ -342,7 +345,7 @@ def test_no_intent_stands_after_the_end_of_its_task(tmp_path: Path, mode: str) -
                 opened.__exit__(None, None, None)
         if mode == "enforce":  # What monitor mode would have refused may be after it.
             assert _after_the_end(path) == []
-        assert check(path, TrustStore.load(path / "trust.json")).exit_code == 0
+        assert Verifier(TrustStore.load(path / "trust.json")).ledger(path).exit_code == 0
     assert (len(ran) == 8) is (mode == "monitor")
 
 
@@ -372,5 +375,5 @@ def test_threads_that_race_with_the_end_of_their_task_write_no_intent_after_it(t
             for thread in threads:
                 thread.join()
     assert _after_the_end(tmp_path / "evidence") == []
-    report = check(tmp_path / "evidence", TrustStore.load(tmp_path / "evidence" / "trust.json"))
+    report = Verifier(TrustStore.load(tmp_path / "evidence" / "trust.json")).ledger(tmp_path / "evidence")
     assert (report.exit_code, report.counts["success"]) == (0, len(ran))

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from plain_records import append
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pruned
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
 from agent_identity._storage.lines import stream_parts
-from agent_identity.audit import Report
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.options import Ledger
 
 OPEN = Scope("tool")
@@ -76,7 +74,7 @@ def test_a_verifier_cannot_tell_by_a_trust_file_that_everybody_can_replace(
     assert main(["verify", str(evidence), "--trust", str(kept)]) == 2
     assert str(kept) in capsys.readouterr().err
     opened_up(evidence / "trust.json", what)
-    report = check(evidence)
+    report = Verifier().ledger(evidence)
     assert (report.exit_code, report.trust, codes(report)) == (2, "none", {"bad_trust", "no_trust"})
     assert main(["doctor", str(evidence)]) == 1
     assert "chmod o-w" in " ".join(capsys.readouterr().out.split())
@@ -88,8 +86,8 @@ def test_evidence_where_everything_is_open_verifies_under_keys_kept_elsewhere(ev
     shutil.copy(evidence / "trust.json", kept)
     for path in (evidence, *evidence.rglob("*")):
         path.chmod(0o777)
-    assert check(evidence, kept).exit_code == 0
-    assert check(evidence).exit_code == 2
+    assert Verifier(kept).ledger(evidence).exit_code == 0
+    assert Verifier().ledger(evidence).exit_code == 2
 
 
 def test_a_link_counts_as_the_file_that_it_leads_to(evidence: Path, tmp_path: Path) -> None:
@@ -118,7 +116,7 @@ def test_folders_of_groups_and_temporary_ones_are_let_through(evidence: Path, tm
     shutil.copy(evidence / "trust.json", folder / "trust.json")
     (folder / "trust.json").chmod(0o664)
     folder.chmod(mode)
-    assert check(evidence, folder / "trust.json").exit_code == 0
+    assert Verifier(folder / "trust.json").ledger(evidence).exit_code == 0
 
 
 def test_a_bundle_is_read_whatever_the_umask(evidence: Path, tmp_path: Path) -> None:
@@ -127,7 +125,7 @@ def test_a_bundle_is_read_whatever_the_umask(evidence: Path, tmp_path: Path) -> 
     before = os.umask(0)
     try:
         assert main(["bundle", str(evidence), "-o", str(bundle)]) == 0
-        assert check(bundle).exit_code == 0
+        assert Verifier().ledger(bundle).exit_code == 0
     finally:
         os.umask(before)
 
@@ -186,7 +184,7 @@ def test_one_trust_file_verifies_several_machines(machines: tuple[Machine, Machi
     for more in ({}, {"origin": a.origin, "issuer": a.document["issuer"]}, {"origin": "another.example"}):
         path = fleet(tmp_path, a, b, **more)
         for machine in machines:
-            report = check(machine.path, path)
+            report = Verifier(path).ledger(machine.path)
             assert (report.exit_code, report.trust) == (0, "given")
 
 
@@ -199,18 +197,18 @@ def test_a_recorder_that_signs_for_another_machine_is_contradicted(
     forged = Ledger.open(path, signer=a.recorder, origin=b.origin, clock=SystemClock(), ids=RandomIds())
     append(forged, "erasure", {"erasure": {"key": "x"}})
     forged.close()
-    report = check(path, fleet(tmp_path, a, b))
+    report = Verifier(fleet(tmp_path, a, b)).ledger(path)
     assert report.exit_code == 1
     assert codes(report) == {"wrong_origin"}
     (found,) = [problem for problem in report.findings if problem.code == "wrong_origin"]
     assert a.origin in found.message
     assert b.origin in found.message
-    assert check(path, fleet(tmp_path, a)).exit_code == 1
-    assert codes(check(path, fleet(tmp_path, b))) == {"unknown_key"}
+    assert Verifier(fleet(tmp_path, a)).ledger(path).exit_code == 1
+    assert codes(Verifier(fleet(tmp_path, b)).ledger(path)) == {"unknown_key"}
     strange = Ledger.open(tmp_path / "c", signer=a.recorder, origin="c.example", clock=SystemClock(), ids=RandomIds())
     append(strange, "erasure", {"erasure": {"key": "x"}})
     strange.close()
-    assert codes(check(tmp_path / "c", fleet(tmp_path, a, b))) == {"wrong_origin"}
+    assert codes(Verifier(fleet(tmp_path, a, b)).ledger(tmp_path / "c")) == {"wrong_origin"}
 
 
 def test_the_key_of_one_machine_prunes_nothing_of_another(machines: tuple[Machine, Machine], tmp_path: Path) -> None:
@@ -228,7 +226,7 @@ def test_the_key_of_one_machine_prunes_nothing_of_another(machines: tuple[Machin
         statement = PruneStatement(origin=origin, stream=stream, kept=Kept.of([]), **said)
         (entries.parent / "pruned").write_bytes(sign_pruned(statement, a.recorder))
         entries.write_bytes(b"".join(lines[3:]))
-        report = check(b.path, fleet(tmp_path, a, b))
+        report = Verifier(fleet(tmp_path, a, b)).ledger(b.path)
         assert report.exit_code == exit_code
         assert code in codes(report)
 
@@ -242,8 +240,8 @@ def test_a_revoked_key_of_one_machine_says_nothing_about_another(
         if entry["purpose"] == "recorder":
             entry["revoked_since"] = 1
     path = fleet(tmp_path, a, b)
-    assert check(b.path, path).exit_code == 0
-    assert check(a.path, path).exit_code == 1
+    assert Verifier(path).ledger(b.path).exit_code == 0
+    assert Verifier(path).ledger(a.path).exit_code == 1
 
 
 def test_a_file_without_such_origins_means_what_it_meant(machines: tuple[Machine, Machine], tmp_path: Path) -> None:
@@ -252,8 +250,8 @@ def test_a_file_without_such_origins_means_what_it_meant(machines: tuple[Machine
     path = tmp_path / "plain.json"
     keys = [*a.document["keys"], *b.document["keys"]]
     path.write_text(json.dumps({**a.document, "issuer": None, "keys": keys}))
-    assert check(a.path, path).exit_code == 0
-    assert "wrong_origin" in codes(check(b.path, path))
+    assert Verifier(path).ledger(a.path).exit_code == 0
+    assert "wrong_origin" in codes(Verifier(path).ledger(b.path))
 
 
 def test_a_file_of_several_machines_is_written_and_read_again(

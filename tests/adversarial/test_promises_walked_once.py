@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Effect, Rule, RuleSet, Scope
+from agent_identity import Effect, Request, Rule, RuleSet, Scope
 from agent_identity._constraints import values
 from agent_identity.constraints import AnyOf, Contains, Exact, NotOneOf, OneOf, Subset, Wildcard
 from agent_identity.errors import PolicyBlocked
-from agent_identity.policy import Request, Tool
+from agent_identity.policy import Tool
 
 LIST = [f"{'x' * 60}{number}" for number in range(3_000)]
 """198 KB of text."""

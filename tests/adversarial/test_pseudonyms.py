@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Request, Scope, Service, Verifier
 from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity.audit import story
 from agent_identity.cli import main
 from agent_identity.delegation import Peer
 from agent_identity.errors import Denied, OutOfScope, PolicyBlocked
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.options import Privacy, Pseudonyms
-from agent_identity.policy import Decision, Effect, Request
+from agent_identity.options import Privacy
 
 OPEN = Scope("tool")
 ALICE = Human("alice@example.com", issuer="https://id.example.com", roles=("payer",))
@@ -67,7 +65,7 @@ def test_ac_103_no_principal_is_named(open_world: Any) -> None:
         assert "alice" not in text
         assert "private.example" not in text
         assert shown.id in text
-    assert check(world.directory, world.directory / "trust.json").verdict == "verified"
+    assert Verifier(world.directory / "trust.json").ledger(world.directory).verdict == "verified"
     assert next(iter(story(world.directory))).principal == shown.id
     assert Pseudonyms(world.directory / "keys" / "pseudonyms.jsonl").who(shown.id) == ("human", "alice@example.com")
 
@@ -152,7 +150,7 @@ def test_an_erased_principal_is_nobody(open_world: Any, capsys: pytest.CaptureFi
     assert b"alice" not in everything
     (record,) = world.records("erasure")
     assert record["erasure"] == {"principal": shown, "keys": "1", "by": "dpo"}
-    assert check(world.directory, world.directory / "trust.json").verdict == "verified"
+    assert Verifier(world.directory / "trust.json").ledger(world.directory).verdict == "verified"
     assert next(iter(story(world.directory))).erased
     assert main(["erase", directory, "--principal", shown]) == 0
     assert "nothing left" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Scope
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._guard.judging import revocations
@@ -19,7 +19,6 @@ from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError, Denied, LimitExceeded, StateError, TokenError
 from agent_identity.identity import Registration, SigningKey, TrustStore, register_agents
 from agent_identity.limits import Limit
-from agent_identity.policy import Decision, Effect
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 

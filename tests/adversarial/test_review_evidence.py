@@ -10,19 +10,17 @@ from typing import Any
 
 import orjson
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from record_writing import facts_of
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import id_of
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._storage.lines import log_line, stream_line
-from agent_identity.audit import Report
-from agent_identity.identity import Agent, Human, TrustStore
-from agent_identity.options import Telemetry
+from agent_identity.identity import TrustStore
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -38,7 +36,9 @@ def run(directory: Path, clock: FixedClock, *, back: float = 0, sink: io.StringI
     if sink is not None:
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=sink)))
-    with Enforcer.open(directory, clock=clock, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
+    with Enforcer.open(
+        directory, sources=Sources(clock=clock), telemetry=Telemetry(tracer_provider=provider)
+    ) as enforcer:
 
         @enforcer.tool
         def read_invoice(invoice_id: str) -> str:
@@ -90,7 +90,7 @@ def test_ac_98_an_older_checkpoint_does_not_hide_a_removed_stream(
     """A log that names more than its checkpoint covers is not complete, even if the records are gone as well."""
     shutil.copy(originals[0] / "log" / "checkpoint", ledger / "log" / "checkpoint")
     shutil.rmtree(streams(ledger)[1])
-    report = check(ledger, trust)
+    report = Verifier(trust).ledger(ledger)
     assert (report.exit_code, report.completeness) == (3, "incomplete")
     assert codes(report) == {"log_unsealed", "log_ahead"}
 
@@ -100,7 +100,7 @@ def test_a_repeated_or_foreign_line_of_the_log_is_no_loss(ledger: Path, trust: T
     log = ledger / "log" / "entries.jsonl"
     last = log.read_bytes().splitlines(keepends=True)[-1]
     log.write_bytes(log.read_bytes() + last + log_line(bytes(32), b'{"x":"y"}'))
-    report = check(ledger, trust)
+    report = Verifier(trust).ledger(ledger)
     assert (report.exit_code, codes(report)) == (0, {"log_unsealed"})
 
 
@@ -118,7 +118,7 @@ def test_a_forged_stream_is_blamed_and_not_the_records_it_contradicts(ledger: Pa
         lines += stream_line(bytes(32), data)
     (ledger / "ledger" / forged).mkdir()
     (ledger / "ledger" / forged / "entries.jsonl").write_bytes(lines)
-    report = check(ledger, trust)
+    report = Verifier(trust).ledger(ledger)
     assert report.exit_code == 1
     assert {problem.stream for problem in report.findings} == {forged}
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_by_a_key_outside_its_time_proves_nothing(
         replace(key, not_before=not_before, not_after=not_after) if key.purpose == "recorder" else key
         for key in trust.keys
     )
-    report = check(ledger, replace(trust, keys=keys))
+    report = Verifier(replace(trust, keys=keys)).ledger(ledger)
     assert (report.exit_code, codes(report)) == (2, {"key_not_valid_then"})
 
 
@@ -141,7 +141,7 @@ def test_a_lost_note_in_a_lock_file_does_not_make_a_process_die(ledger: Path, tr
     for stream in streams(ledger):
         (stream / "lock").write_bytes(b"")
     run(ledger, FixedClock())
-    report = check(ledger, trust)
+    report = Verifier(trust).ledger(ledger)
     assert (report.exit_code, report.findings) == (0, ())
 
 
@@ -159,7 +159,7 @@ def test_a_second_recovery_does_not_hide_what_the_first_rejected(tmp_path: Path)
         (stream / "lock").write_bytes(b"")
         run(ledger, clock)
         clock.advance(60)
-    report = check(ledger)
+    report = Verifier().ledger(ledger)
     assert report.exit_code == 3
     assert {"rejected_tail", "recovered"} <= codes(report)
     assert [problem.message for problem in report.findings if problem.code == "recovered"] == [
@@ -173,14 +173,14 @@ def test_a_process_that_died_in_its_first_line_leaves_nothing_open(ledger: Path,
     stream.mkdir()
     (stream / "entries.jsonl").write_bytes(b'{"mac":"')
     (stream / "lock").write_bytes(b"")
-    report = check(ledger, trust)
+    report = Verifier(trust).ledger(ledger)
     assert (report.exit_code, codes(report)) == (3, {"torn_tail", "no_end"})
     run(ledger, FixedClock())
-    report = check(ledger, trust)
+    report = Verifier(trust).ledger(ledger)
     assert (report.exit_code, codes(report)) == (0, {"stream_empty", "recovered"})
     with (stream / "entries.jsonl").open("ab") as file:
         file.write(b"more")
-    report = check(ledger, trust)
+    report = Verifier(trust).ledger(ledger)
     assert (report.exit_code, codes(report)) == (3, {"torn_tail", "recovered"})
 
 
@@ -197,7 +197,7 @@ def test_a_forged_outcome_behind_the_last_seal_counts_as_nothing_but_unsealed(tm
     (stream,) = streams(ledger)
     lines = (stream / "entries.jsonl").read_bytes()
     intent: dict[str, Any] = orjson.loads(lines.splitlines()[-1])["record"]
-    assert check(ledger).counts["unknown"] == 1
+    assert Verifier().ledger(ledger).counts["unknown"] == 1
     place = {
         "id": stream.name,
         "seq": str(int(intent["stream"]["seq"]) + 1),
@@ -213,7 +213,7 @@ def test_a_forged_outcome_behind_the_last_seal_counts_as_nothing_but_unsealed(tm
     forged["intent"] = intent["id"]
     data = orjson.dumps(facts_of("outcome", forged), option=orjson.OPT_SORT_KEYS)
     (stream / "entries.jsonl").write_bytes(lines + stream_line(bytes(32), data))
-    report = check(ledger)
+    report = Verifier().ledger(ledger)
     assert (report.exit_code, codes(report)) == (3, {"tail_unsealed", "no_end"})
     assert (report.counts["verified"], report.counts["unsealed"]) == (len(lines.splitlines()), 1)
     assert "success" not in report.counts
@@ -222,7 +222,7 @@ def test_a_forged_outcome_behind_the_last_seal_counts_as_nothing_but_unsealed(tm
 def test_keys_from_beside_the_ledger_are_not_called_trusted(ledger: Path, trust: TrustStore) -> None:
     """A report never says more of the key than where it came from, nor more of the ledger than its checkpoint."""
     for keys, words in ((trust, "a trusted recorder key"), (None, "the recorder key beside the ledger")):
-        report = check(ledger, keys)
+        report = Verifier(keys).ledger(ledger)
         assert report.steps[0].detail.startswith(f"signed by {words} for the origin ")
         assert report.steps[6].detail == "2 streams, as of this checkpoint"
 
@@ -233,7 +233,8 @@ def test_a_clock_that_goes_back_is_a_notice(tmp_path: Path, back: int) -> None:
     sink = io.StringIO()
     run(tmp_path, FixedClock(), back=back, sink=sink)
     spans = io.BytesIO(sink.getvalue().encode())
-    for report in (check(tmp_path), check(spans, tmp_path / "trust.json", ledger=tmp_path)):
+    verifier = Verifier(tmp_path / "trust.json")
+    for report in (Verifier().ledger(tmp_path), verifier.traces(spans, ledger=tmp_path)):
         assert (report.exit_code, codes(report)) == (0, {"dated_before_grant"})
 
 
@@ -256,7 +257,7 @@ def check_spans(
 ) -> Report:
     documents = [json.loads(line) for line in original.splitlines()]
     change(documents)
-    return check(io.BytesIO("\n".join(map(json.dumps, documents)).encode()), trust, **options)
+    return Verifier(trust).traces(io.BytesIO("\n".join(map(json.dumps, documents)).encode()), **options)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
-from agent_identity import Effect, Rule, RuleSet, Scope
+from agent_identity import Decision, Effect, Finding, Request, Rule, RuleSet, Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import (
     ConfigurationError,
@@ -27,7 +27,7 @@ from agent_identity.errors import (
     Routed,
 )
 from agent_identity.options import Telemetry
-from agent_identity.policy import Content, Decision, Finding, Request
+from agent_identity.policy import Content
 
 # --------------------------------------------------------------------- generators that do not want to end
 

@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Enforcer, Human, Scope, Service
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity._authority.registries.revocations import MAX_REVOCATIONS, Revocation, RevocationList
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.approvals import Approval
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
-from agent_identity.options import Privacy
-from agent_identity.policy import Decision, Effect, Rule, RuleSet
+from agent_identity.options import Privacy, Sources
 from agent_identity.state import Debit, MemoryState, SqliteState
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -208,13 +206,13 @@ def test_another_process_of_the_directory_revokes(tmp_path: Path) -> None:
                 tool(2)
     assert refused.value.code == "revoked"
     assert ran == [1]
-    assert check(str(tmp_path), TrustStore.load(tmp_path / "trust.json")).exit_code == 0
+    assert Verifier(TrustStore.load(tmp_path / "trust.json")).ledger(str(tmp_path)).exit_code == 0
 
 
 def test_ac_18_a_revocation_survives_a_restart(open_world: Any, tmp_path: Path) -> None:
     """A process that starts later on the directory knows of it before its first task."""
     for turn in range(2):
-        with Enforcer.open(tmp_path / "d", clock=FixedClock(), ids=None) as enforcer:
+        with Enforcer.open(tmp_path / "d", sources=Sources(clock=FixedClock(), ids=None)) as enforcer:
             if turn == 0:
                 enforcer.revoke(ALICE)
             with pytest.raises(Denied), enforcer.task("p", principal=ALICE, agent=CLERK, scope=OPEN):
@@ -262,13 +260,15 @@ def _put_back(state: MemoryState, signed: bytes | None) -> None:
 def _elsewhere(world: Any, state: MemoryState) -> Enforcer:
     """Return an enforcer of another process that shares the keys and the store, and starts now."""
     return Enforcer(
-        issuer=SigningKey.load(world.directory / "keys" / "issuer.pem"),
-        recorder=SigningKey.load(world.directory / "keys" / "recorder.pem"),
+        keys=(
+            SigningKey.load(world.directory / "keys" / "issuer.pem"),
+            SigningKey.load(world.directory / "keys" / "recorder.pem"),
+        ),
         trust=TrustStore.load(world.directory / "trust.json"),
         ledger=world.enforcer._enforcement.ledger,
         digests=world.enforcer._enforcement.digests,
         state=state,
-        clock=world.clock,
+        sources=Sources(clock=world.clock),
     )
 
 
@@ -492,8 +492,10 @@ def test_two_who_revoke_at_once_lose_nothing(tmp_path: Path) -> None:
     names = [f"agent-{n}" for n in range(20)]
     with Enforcer.open(tmp_path / "a", state=states[0]) as one:
         other = Enforcer(
-            issuer=SigningKey.load(tmp_path / "a" / "keys" / "issuer.pem"),
-            recorder=SigningKey.load(tmp_path / "a" / "keys" / "recorder.pem"),
+            keys=(
+                SigningKey.load(tmp_path / "a" / "keys" / "issuer.pem"),
+                SigningKey.load(tmp_path / "a" / "keys" / "recorder.pem"),
+            ),
             trust=TrustStore.load(tmp_path / "a" / "trust.json"),
             ledger=one._enforcement.ledger,
             digests=one._enforcement.digests,
@@ -524,14 +526,15 @@ def test_processes_elsewhere_follow_within_their_interval(open_world: Any, tmp_p
     feed.write_bytes(enforcer.revocations.export())
     away = MemoryState()
     elsewhere = Enforcer(
-        issuer=SigningKey.load(world.directory / "keys" / "issuer.pem"),
-        recorder=SigningKey.load(world.directory / "keys" / "recorder.pem"),
+        keys=(
+            SigningKey.load(world.directory / "keys" / "issuer.pem"),
+            SigningKey.load(world.directory / "keys" / "recorder.pem"),
+        ),
         trust=TrustStore.load(world.directory / "trust.json"),
         ledger=enforcer._enforcement.ledger,
         digests=enforcer._enforcement.digests,
         state=away,
-        clock=world.clock,
-        ids=SequentialIds(),
+        sources=Sources(clock=world.clock, ids=SequentialIds()),
     )
     asked: list[int] = []
 
@@ -639,7 +642,10 @@ class HeldClock:
 def test_ac_18_a_child_of_a_fork_waits_for_no_thread_that_follows_new_keys(tmp_path: Path) -> None:
     """A fork while another thread of the parent reads a list by the trusted keys leaves the child able to call."""
     clock = HeldClock()
-    with Enforcer.open(tmp_path, clock=clock) as enforcer, Enforcer.open(tmp_path, clock=clock) as other:
+    with (
+        Enforcer.open(tmp_path, sources=Sources(clock=clock)) as enforcer,
+        Enforcer.open(tmp_path, sources=Sources(clock=clock)) as other,
+    ):
         other.revoke(READER)
         reading = threading.Thread(target=lambda: enforcer.revocations.current, name="held")
         reading.start()

@@ -15,6 +15,7 @@ from agent_identity._authority.registries.revocations import Revocation, Revocat
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import FileVersion, SigningKey, TrustedKey, TrustStore, signed_trust
+from agent_identity.options import Sources
 from agent_identity.state import SqliteState
 from agent_identity.testing import FixedClock
 
@@ -168,7 +169,7 @@ def test_ac_17_a_key_that_only_the_file_announces_is_not_followed(tmp_path: Path
     place, stranger = tmp_path / "evidence", SigningKey.generate()
     with (
         closing(SqliteState(tmp_path / "shared.sqlite")) as state,
-        Enforcer.open(place, clock=clock, state=state) as enforcer,
+        Enforcer.open(place, sources=Sources(clock=clock), state=state) as enforcer,
     ):
         assert outcome(enforcer) == "read"
         trust = TrustStore.load(place / "trust.json")
@@ -189,11 +190,11 @@ def signed(trust: TrustStore, key: SigningKey) -> str:
 def test_ac_17_an_ended_key_signs_no_list_that_stops_the_others(tmp_path: Path, clock: FixedClock) -> None:
     """A process whose key has ended is told to open the directory again; the list of the others stays as it was."""
     place = tmp_path / "evidence"
-    with Enforcer.open(place, clock=clock) as old:
+    with Enforcer.open(place, sources=Sources(clock=clock)) as old:
         assert outcome(old) == "read"
         exchanged(place, overlap=60)
         clock.advance(seconds=61)
-        with Enforcer.open(place, clock=clock) as new:
+        with Enforcer.open(place, sources=Sources(clock=clock)) as new:
             with pytest.raises(ConfigurationError) as caught:
                 old.revoke(CLERK, suspend=True)
             assert caught.value.code == "key_not_valid_then"
@@ -204,20 +205,20 @@ def test_ac_17_an_ended_key_signs_no_list_that_stops_the_others(tmp_path: Path, 
 
 def test_ac_16_a_ruling_by_the_new_key_lets_a_running_process_go_on(tmp_path: Path, clock: FixedClock) -> None:
     """A ruling by the next issuer key counts in a process that runs since before."""
+    from agent_identity import Effect, Rule, RuleSet
     from agent_identity.approvals import Approval
-    from agent_identity.policy import Effect, Rule, RuleSet
 
     rules = RuleSet(Rule(Effect.ROUTE, tools="read", to="people"))
     place = tmp_path / "evidence"
     with (
-        Enforcer.open(place, clock=clock, policy=rules, routes={"people": Approval()}) as old,
+        Enforcer.open(place, sources=Sources(clock=clock), policy=rules, routes={"people": Approval()}) as old,
         old.task("read", principal=ALICE, agent=CLERK, scope=Scope("read")),
     ):
         with pytest.raises(Denied, match="pending"), old.action("read"):
             pass
         with old.no_task():
             exchanged(place)
-            with Enforcer.open(place, clock=clock) as new:
+            with Enforcer.open(place, sources=Sources(clock=clock)) as new:
                 new.approvals.approve(new.approvals.pending()[0].id, by=Human("bob@example.com"))
         with old.action("read"):
             pass
@@ -226,23 +227,23 @@ def test_ac_16_a_ruling_by_the_new_key_lets_a_running_process_go_on(tmp_path: Pa
 def test_ac_17_where_a_root_is_pinned_only_it_signs_a_successor(tmp_path: Path, clock: FixedClock) -> None:
     """A rotation without the root leaves running processes where they are, and no other starts; with it they follow."""
     place, root = tmp_path / "evidence", SigningKey.generate()
-    Enforcer.open(place, clock=clock).close()
+    Enforcer.open(place, sources=Sources(clock=clock)).close()
     with pytest.raises(ConfigurationError) as caught:
-        Enforcer.open(place, clock=clock, trust_root=root.public_key)
+        Enforcer.open(place, sources=Sources(clock=clock), trust_root=root.public_key)
     assert caught.value.code == "bad_trust_signature"
     trust = TrustStore.load(place / "trust.json")
     listed = TrustedKey(root.public_key, "root", origin=trust.origin)
     rooted = replace(trust, keys=(*trust.keys, listed), file=FileVersion("file", 1))
     signed_trust(rooted, root).save(place / "trust.json")
-    with Enforcer.open(place, clock=clock, trust_root=root.public_key) as old:
+    with Enforcer.open(place, sources=Sources(clock=clock), trust_root=root.public_key) as old:
         exchanged(place, root_key=root)
-        with Enforcer.open(place, clock=clock, trust_root=root.public_key) as new:
+        with Enforcer.open(place, sources=Sources(clock=clock), trust_root=root.public_key) as new:
             new.revoke(CLERK, suspend=True)
             assert [outcome(one) for one in (old, new)] == ["suspended"] * 2
         exchanged(place)
         with pytest.raises(ConfigurationError):
-            Enforcer.open(place, clock=clock, trust_root=root.public_key)
-        with Enforcer.open(place, clock=clock) as unpinned:
+            Enforcer.open(place, sources=Sources(clock=clock), trust_root=root.public_key)
+        with Enforcer.open(place, sources=Sources(clock=clock)) as unpinned:
             unpinned.reinstate(CLERK)
             assert outcome(old) == "revocations_unreadable"
 
@@ -254,12 +255,12 @@ def test_ac_17_a_key_revoked_after_its_rotation_stops_counting_in_running_proces
     from agent_identity._directory.rotation import revoke
 
     place = tmp_path / "evidence"
-    Enforcer.open(place, clock=clock).close()
+    Enforcer.open(place, sources=Sources(clock=clock)).close()
     stolen = SigningKey.load(place / "keys" / "issuer.pem")
     exchanged(place)
     with (
         closing(SqliteState(tmp_path / "shared.sqlite")) as state,
-        Enforcer.open(place, clock=clock, state=state) as running,
+        Enforcer.open(place, sources=Sources(clock=clock), state=state) as running,
     ):
         assert outcome(running) == "read"
         revoke(place, stolen.public_key.thumbprint, since=NOW)
@@ -274,7 +275,7 @@ def test_revoking_says_which_processes_cannot_read_the_list(
 ) -> None:
     """A key that no earlier key announced is told, with the streams that began before it; an announced one is not."""
     place = tmp_path / "evidence"
-    with Enforcer.open(place, clock=clock) as running:
+    with Enforcer.open(place, sources=Sources(clock=clock)) as running:
         assert outcome(running) == "read"
         exchanged(place, now=NOW + 9, overlap=10**9)
         assert main(["revoke", str(place), "agent", "clerk", "--suspend"]) == 0
@@ -314,7 +315,7 @@ def test_ac_17_a_revoked_key_leaves_the_trust_file_signed_by_its_root(
 def test_the_kill_switch_works_beside_successors_that_are_none(tmp_path: Path, clock: FixedClock) -> None:
     """A line that is no successor is passed over, by processes and by the command."""
     place = tmp_path / "evidence"
-    with Enforcer.open(place, clock=clock) as running:
+    with Enforcer.open(place, sources=Sources(clock=clock)) as running:
         assert outcome(running) == "read"
         (place / "trust.successors").write_text("a b.c d.e.f\n")
         exchanged(place)

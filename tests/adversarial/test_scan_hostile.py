@@ -11,10 +11,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from agent_identity._scan.cyclonedx import cyclonedx_of
-from agent_identity._scan.json_form import json_of
+from agent_identity._scan.forms import cyclonedx_of, json_of, sarif_of
 from agent_identity._scan.results import Scan
-from agent_identity._scan.sarif import sarif_of
 from agent_identity._scan.scanner import scan
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
@@ -52,7 +50,7 @@ WATCHED = """\
 import os, sys
 import yaml
 from agent_identity._scan.scanner import scan
-from agent_identity._scan.cyclonedx import cyclonedx_of
+from agent_identity._scan.forms import cyclonedx_of
 
 seen = []
 

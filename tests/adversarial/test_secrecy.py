@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import baggage, propagate
@@ -27,26 +26,26 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from plain_records import check_record
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Decision, Effect, Enforcer, Finding, Human, Request, Rule, RuleSet, Scope, Verifier
 from agent_identity._directory.erasure import erase
 from agent_identity._guard.judging.guard import Guard
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode, digest_of
 from agent_identity._identity.common.ids import is_digest
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.commitments import commit, leaf, part, root
 from agent_identity._storage.mac import Mac
 from agent_identity.adapters import CallRequest, GuardedCall
-from agent_identity.audit import Verifier, disclose
-from agent_identity.canonical import decode_record, encode
+from agent_identity.audit import disclose
+from agent_identity.canonical import encode
 from agent_identity.cli import main
 from agent_identity.constraints import Range
 from agent_identity.delegation import Peer
 from agent_identity.errors import Denied, EvidenceError, OutOfScope
-from agent_identity.identity import Agent, Human
-from agent_identity.integrations.span_enrichment import stamp_spans
 from agent_identity.limits import Limit
 from agent_identity.options import Privacy
-from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
+from agent_identity.policy import Content
+from agent_identity.telemetry import stamp_spans
 
 OPEN = Scope("tool")
 
@@ -633,7 +632,7 @@ def test_ac_105_after_erasure_the_directory_does_not_help(open_world: Any, discl
     (record,) = world.records("erasure")
     assert (record["id"], record["erasure"]) == (erased.record, {"key": task.id, "by": "dpo@example.com"})
     world.enforcer.close()
-    assert check(world.directory, world.directory / "trust.json").verdict == "verified"
+    assert Verifier(world.directory / "trust.json").ledger(world.directory).verdict == "verified"
 
 
 def test_ac_105_a_shown_argument_opens_no_other(open_world: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity.approvals import Approval
 from agent_identity.cli import main
-from agent_identity.cli.terminal import ancestors
+from agent_identity.cli.terminal import signing
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", to="people"))
@@ -147,11 +147,11 @@ def test_drill_with_keys_in_a_signer_a_detached_process_approves_nothing(tmp_pat
 def test_elsewhere_than_on_linux_ps_and_lsof_tell(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parents come from ps and the open files from lsof; a program that is missing tells nothing."""
     answers = {"ps": "1\n", "lsof": f"p7\nn/dev/null\nn{office.directory}/log/lock\n"}
-    monkeypatch.setattr(ancestors, "_PROC", office.directory / "nothing")
-    monkeypatch.setattr(ancestors.os, "getppid", lambda: 7)
-    monkeypatch.setattr(ancestors, "_output", lambda *words: answers[words[0]])
-    assert ancestors.holds(office.directory)
+    monkeypatch.setattr(signing, "_PROC", office.directory / "nothing")
+    monkeypatch.setattr(signing.os, "getppid", lambda: 7)
+    monkeypatch.setattr(signing, "_output", lambda *words: answers[words[0]])
+    assert signing.holds(office.directory)
     answers["lsof"] = ""
-    assert not ancestors.holds(office.directory)
+    assert not signing.holds(office.directory)
     monkeypatch.undo()
-    assert ancestors._output("no-such-program") == ""
+    assert signing._output("no-such-program") == ""

@@ -9,27 +9,16 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-from agent_identity import Grant, Scope
+from agent_identity import Agent, Grant, Human, Scope
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
+from agent_identity._constraints.literals import Constraint
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.canonical import JSON, decode
-from agent_identity.constraints import (
-    AllOf,
-    AnyOf,
-    Constraint,
-    Contains,
-    Exact,
-    NotOneOf,
-    OneOf,
-    Prefix,
-    Range,
-    Subset,
-    Wildcard,
-)
+from agent_identity.constraints import AllOf, AnyOf, Contains, Exact, NotOneOf, OneOf, Prefix, Range, Subset, Wildcard
 from agent_identity.errors import AttenuationError, TokenError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey
+from agent_identity.identity import PublicKey, SigningKey
 
 TRIALS: Final = int(os.environ.get("AGENT_IDENTITY_TRIALS") or 4_000)
 NOW: Final = 1_800_000_000

@@ -8,21 +8,19 @@ from pathlib import Path
 
 import orjson
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier, verify
 from agent_identity._guard.sessions.opening import Opening
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.common.ids import id_of
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
 from agent_identity._storage.lines import stream_line
-from agent_identity.audit import Report, verify
 from agent_identity.errors import Denied, VerificationError
-from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
-from agent_identity.options import Ledger
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Ledger, Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -34,7 +32,7 @@ SCOPE = Scope("read_invoice", invoice_id="INV-42") | Scope("pay")
 def build(directory: Path, *, start: int = 1_764_000_000_000_000_000) -> None:
     """Make a ledger of one process that has been sealed four times."""
     clock = FixedClock(start)
-    with Enforcer.open(directory, clock=clock, ids=SequentialIds()) as enforcer:
+    with Enforcer.open(directory, sources=Sources(clock=clock, ids=SequentialIds())) as enforcer:
         seal = enforcer._enforcement.ledger.seal
 
         @enforcer.tool
@@ -104,7 +102,7 @@ class Room:
 
     def check(self, trust: TrustStore | None = None) -> Report:
         """Verify under the trust file of this organisation, or another."""
-        return check(self.path, trust or TrustStore.load(self.path / "trust.json"))
+        return Verifier(trust or TrustStore.load(self.path / "trust.json")).ledger(self.path)
 
 
 @pytest.fixture(scope="session")
@@ -503,10 +501,10 @@ def test_the_mac_beside_a_record_is_no_evidence(room: Room) -> None:
 def test_ac_98_a_whole_ledger_put_back_is_found_with_a_checkpoint_kept_elsewhere(room: Room) -> None:
     """A rollback of everything is consistent in itself; an earlier auditor's checkpoint contradicts it."""
     kept = room.note.read_bytes()
-    assert check(room.path, room.path / "trust.json", checkpoint=kept).exit_code == 0
-    assert check(room.path, room.path / "trust.json", checkpoint=old_checkpoint(room, 2)).exit_code == 0
+    assert Verifier(room.path / "trust.json").ledger(room.path, checkpoint=kept).exit_code == 0
+    assert Verifier(room.path / "trust.json").ledger(room.path, checkpoint=old_checkpoint(room, 2)).exit_code == 0
     back_to_the_second_seal_as_a_whole(room)
-    report = check(room.path, room.path / "trust.json", checkpoint=kept)
+    report = Verifier(room.path / "trust.json").ledger(room.path, checkpoint=kept)
     assert report.exit_code == 1
     assert "rolled_back" in {p.code for p in report.findings}
 
@@ -517,14 +515,14 @@ def test_ac_99_a_fork_of_the_log_is_found_with_a_checkpoint_kept_elsewhere(room:
     key = SigningKey.load(room.path / "keys/recorder.pem")
     fork = sign_note(Checkpoint(origin, 2, b"f" * 32).to_text(), origin, key)
     (room.path / "fork").write_bytes(fork)
-    report = check(room.path, room.path / "trust.json", checkpoint=room.path / "fork")
+    report = Verifier(room.path / "trust.json").ledger(room.path, checkpoint=room.path / "fork")
     assert (report.exit_code, report.findings[0].code) == (1, "rolled_back")
 
 
 def test_a_checkpoint_kept_elsewhere_proves_nothing_under_another_key(room: Room) -> None:
     """A kept checkpoint that no trusted key signed leaves the question open."""
     other = (room.other / "log/checkpoint").read_bytes()
-    report = check(room.path, room.path / "trust.json", checkpoint=other)
+    report = Verifier(room.path / "trust.json").ledger(room.path, checkpoint=other)
     assert (report.exit_code, report.findings[0].code) == (2, "unknown_key")
 
 
@@ -563,8 +561,8 @@ def test_ac_97_a_ledger_rewritten_with_another_key_is_not_verified(room: Room) -
     kept = TrustStore.load(room.path / "trust.json")
     shutil.rmtree(room.path)
     shutil.copytree(room.other, room.path)
-    assert check(room.path).trust == "self-asserted"
-    assert check(room.path).exit_code == 0
+    assert Verifier().ledger(room.path).trust == "self-asserted"
+    assert Verifier().ledger(room.path).exit_code == 0
     assert room.check(kept).exit_code == 2
 
 
@@ -573,7 +571,7 @@ def test_ac_100_a_ledger_of_one_tenant_does_not_pass_for_that_of_another(room: R
     trust = TrustStore.load(room.path / "trust.json")
     theirs = TrustStore.load(room.other / "trust.json")
     shared = TrustStore((*trust.keys, *theirs.keys), issuer=None, origin=trust.origin)
-    report = check(room.other, shared)
+    report = Verifier(shared).ledger(room.other)
     assert "wrong_origin" in {p.code for p in report.findings}
     assert report.exit_code == 1
 
@@ -597,7 +595,7 @@ def test_ac_104_a_value_cannot_begin_a_record_of_its_own(tmp_path: Path) -> None
         evil = '\n{"mac":"00","record":{}}\u2028\x1b[31m'
         with suppress(Denied), enforcer.action("pay", **{evil: evil}):
             pass
-    report = check(tmp_path / "e")
+    report = Verifier().ledger(tmp_path / "e")
     (stream,) = (tmp_path / "e/ledger").iterdir()
     assert (report.exit_code, report.counts["records"]) == (0, 3)
     assert len((stream / "entries.jsonl").read_bytes().splitlines()) == 3
@@ -624,7 +622,7 @@ class Process:
 
     def start(self) -> Enforcer:
         """Begin a program."""
-        return Enforcer.open(self.directory, clock=self.clock, ids=self.ids)
+        return Enforcer.open(self.directory, sources=Sources(clock=self.clock, ids=self.ids))
 
     def task(self) -> None:
         """Open a task."""
@@ -700,7 +698,7 @@ def test_clean_ledgers_never_raise_an_alarm(tmp_path_factory: pytest.TempPathFac
         process.clock.advance(0.5)
         getattr(process, operation)()
     process.close()
-    report = check(process.directory)
+    report = Verifier().ledger(process.directory)
     assert (report.exit_code, report.integrity) == (0, "verified"), report.findings
     assert report.counts["verified"] == report.counts["records"]
     shutil.rmtree(process.directory)
@@ -710,8 +708,8 @@ def test_a_trust_file_of_another_log_is_named_as_such(room: Room, tmp_path: Path
     """Whoever took the wrong file learns of which log it is, and of which the evidence is."""
     mine, theirs = TrustStore.load(room.path / "trust.json"), TrustStore.load(room.other / "trust.json")
     advice = f"this trust file is for the log {theirs.origin!r}, the evidence is of the log {mine.origin!r}; take the"
-    (problem,) = [p for p in check(room.path, theirs).findings if p.code == "unknown_key"]
+    (problem,) = [p for p in Verifier(theirs).ledger(room.path).findings if p.code == "unknown_key"]
     assert advice in problem.message
     both = TrustStore(mine.keys, issuer=mine.issuer, origin=theirs.origin)
-    (problem,) = [p for p in check(room.path, both).findings if p.code == "wrong_origin" and p.line is None]
+    (problem,) = [p for p in Verifier(both).ledger(room.path).findings if p.code == "wrong_origin" and p.line is None]
     assert advice in problem.message

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -28,16 +27,15 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from plain_records import check_record
 
 import agent_identity
-from agent_identity import Scope
+from agent_identity import Agent, Decision, Effect, Human, Request, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._guard.lifecycle.bound_streams import bind_stream
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
-from agent_identity.identity import Agent, Human, Service, SigningKey
-from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet
+from agent_identity.identity import SigningKey
 
 OPEN = Scope("tool")
 
@@ -1001,7 +999,7 @@ def test_ac_34_a_fork_inside_a_body_has_one_outcome(tmp_path: Path, mode: str) -
         (intent,) = [record["id"] for record in records if record["kind"] == "intent"]
         assert [record["intent"] for record in records if "intent" in record] == [intent]
         assert len([record for record in records if record["kind"] == "task_end"]) == (way != "outside")
-        report = check(tmp_path / way)
+        report = Verifier().ledger(tmp_path / way)
         assert {p.code for p in report.findings} <= ({"allowed_without_task"} if way == "outside" else set())
 
 

@@ -19,13 +19,15 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity import Scope, Task
+from agent_identity import Agent, Human, Scope, Task
 from agent_identity._authority.tokens.exchange import ACCESS_TOKEN
+from agent_identity._authority.tokens.source import TokenOrder
+from agent_identity._identity.keys.jwt_keys import JwtKey
 from agent_identity.constraints import Wildcard
 from agent_identity.errors import AgentIdentityError, Denied, ExchangeError, NoTask, OutOfScope
-from agent_identity.identity import Agent, Human, JwtKey, SigningKey
+from agent_identity.identity import SigningKey
 from agent_identity.options import Telemetry
-from agent_identity.tokens import DownstreamToken, IssuedToken, LocalTokens, TokenExchange, TokenOrder
+from agent_identity.tokens import DownstreamToken, IssuedToken, LocalTokens, TokenExchange
 
 CANARIES = {name: f"CANARY-{name}-hunter2" for name in ("inbound", "client", "downstream", "nonce", "refresh")}
 API = "https://api.example.com"

@@ -7,42 +7,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from plain_records import append
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Human, Scope, Verifier
 from agent_identity._authority.grants.grants import issue
 from agent_identity._authority.registries.rulings import Ruling, trusted_ruling
 from agent_identity._directory.open import open_directory
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.keys.jws import sign_compact
+from agent_identity._identity.trust.certificates import Presented
+from agent_identity._identity.trust.entries import Takeover
+from agent_identity._identity.trust.merge import check_successor
 from agent_identity._ledger.prune_statement import Kept, PruneStatement, sign_pruned
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.log import unverified_checkpoint
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
-from agent_identity.audit import Verifier, prove
+from agent_identity.audit import prove
 from agent_identity.cli import main
 from agent_identity.delegation import Grants
 from agent_identity.errors import ConfigurationError, Denied, TokenError
 from agent_identity.identity import (
     Approver,
-    Cosigner,
     FileVersion,
-    Human,
-    Presented,
     RandomIds,
     SigningKey,
-    Takeover,
     TrustedKey,
     TrustStore,
     Witnesses,
     certified,
-    check_successor,
     merged,
     signed_trust,
 )
-from agent_identity.options import Durability, Ledger
+from agent_identity.options import Durability, Ledger, Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 from .test_trust_certificates import (
@@ -121,7 +119,7 @@ def test_a_certificate_of_an_hour_verifies_no_records_of_a_year(pod: Pod) -> Non
         trust, keys=(*trust.keys, listed(OTHER_ROOT, "root", origin="agent-identity/", revoked_since=pod.now))
     )
     view = certified(doubted, [late.sign(ROOT), pod.certificate().sign(OTHER_ROOT)])
-    assert check(pod.path, view).exit_code == 2  # The certificate of that time may be the thief's.
+    assert Verifier(view).ledger(pod.path).exit_code == 2  # The certificate of that time may be the thief's.
 
 
 def prune(pod: Pod, at: int) -> None:
@@ -185,17 +183,17 @@ def test_a_grant_that_is_first_used_after_its_certificate_says_so(pod: Pod, tmp_
         id=uuid_of(RandomIds().new(pod.start * 10**9)),
     ).token
     found = open_directory(other.path, clock=other.clock, ids=RandomIds(), durability=Durability())
-    parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
+    parts = {name: getattr(found, name) for name in ("keys", "ledger", "digests")}
     trust = certified(replace(found.trust, keys=(*found.trust.keys, *roots().keys)), [renewed.sign(ROOT)])
     with (
-        Enforcer(**parts, trust=trust, clock=other.clock) as enforcer,
+        Enforcer(**parts, trust=trust, sources=Sources(clock=other.clock)) as enforcer,
         enforcer.accept(Grants((token,)), holder=WITNESS),
     ):
         pass
     trust = TrustStore((*other.own.keys, *roots().keys), file=FILE)
-    report = check(other.path, certified(trust, [first.sign(ROOT)]))
+    report = Verifier(certified(trust, [first.sign(ROOT)])).ledger(other.path)
     assert (report.exit_code, codes(report)) == (0, {"valid_by_own_clock"})
-    assert check(other.path, certified(trust, [one.sign(ROOT) for one in (first, renewed)])).findings == ()
+    assert Verifier(certified(trust, [one.sign(ROOT) for one in (first, renewed)])).ledger(other.path).findings == ()
 
 
 # --------------------------------------------------------------------- whose bound it is
@@ -209,7 +207,7 @@ def test_a_root_frees_no_issuer_outside_its_logs(pod: Pod, tmp_path: Path) -> No
         pod.certificate(recorder=STRANGER.public_key, origin="team-a/x").sign(OTHER_ROOT),
     ]
     for some in (tokens[:1], tokens):
-        report = check(pod.path, certified(roots(*roots().keys, other), some))
+        report = Verifier(certified(roots(*roots().keys, other), some)).ledger(pod.path)
         assert (report.exit_code, "bad_grant" in codes(report)) == (1, True)
     found = open_directory(tmp_path / "receiver", clock=pod.clock, ids=RandomIds(), durability=Durability())
     trust = certified(replace(found.trust, keys=(*found.trust.keys, *roots().keys, other)), tokens)
@@ -225,9 +223,9 @@ def test_a_root_frees_no_issuer_outside_its_logs(pod: Pod, tmp_path: Path) -> No
         ttl=600,
         id=uuid_of(RandomIds().new(pod.clock.wall_ns())),
     ).token
-    parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
+    parts = {name: getattr(found, name) for name in ("keys", "ledger", "digests")}
     with (
-        Enforcer(**parts, trust=trust, clock=pod.clock) as enforcer,
+        Enforcer(**parts, trust=trust, sources=Sources(clock=pod.clock)) as enforcer,
         pytest.raises(Denied) as caught,
         enforcer.accept(Grants((token,)), holder=WITNESS),
     ):
@@ -282,7 +280,7 @@ def test_nobody_is_a_witness_of_the_log_that_he_signs(pod: Pod) -> None:
     line = cosign(text, "w.example", pod.key("recorder"), at=pod.now + 5)
     path.write_bytes(note + line.encode())
     own = Witnesses((Cosigner("w.example", pod.key("recorder").public_key),))
-    report = check(pod.path, replace(pod.own, witnesses=own))
+    report = Verifier(replace(pod.own, witnesses=own)).ledger(pod.path)
     assert (report.exit_code, "not_witnessed" in codes(report)) == (2, True)
 
 
@@ -293,7 +291,7 @@ def test_a_prefix_is_no_name_of_a_log(pod: Pod, tmp_path: Path) -> None:
     ledger = Ledger.open(path, signer=key, origin=prefix, clock=pod.clock, ids=SequentialIds())
     append(ledger, "erasure", {"erasure": {"key": "x"}})
     ledger.close()
-    report = check(path, TrustStore((listed(key, "recorder", origin=prefix),), file=FILE))
+    report = Verifier(TrustStore((listed(key, "recorder", origin=prefix),), file=FILE)).ledger(path)
     assert (report.exit_code, "wrong_origin" in codes(report)) == (1, True)
 
 
@@ -311,7 +309,7 @@ def test_what_is_laid_beside_evidence_turns_no_verdict(tmp_path: Path) -> None:
         return pod
 
     def found(pod: Pod, trust: TrustStore) -> tuple[int, set[str]]:
-        report = check(pod.path, trust)
+        report = Verifier(trust).ledger(pod.path)
         return report.exit_code, codes(report)
 
     sound, late, dated = (ROOT, 0, 30 * DAY), (ROOT, 2 * DAY, 3 * DAY), (OTHER_ROOT, -5, DAY)
@@ -354,7 +352,7 @@ def test_what_a_key_took_over_is_about_one_log(pod: Pod) -> None:
     own = (listed(pod.key("recorder"), "recorder"), listed(pod.key("issuer"), "issuer"))
     keys = (listed(STRANGER, "recorder", takes_over=pin), *own)
     for some in (keys, (*keys, *roots().keys)):
-        assert check(pod.path, TrustStore(some, file=FILE)).exit_code == 0
+        assert Verifier(TrustStore(some, file=FILE)).ledger(pod.path).exit_code == 0
 
 
 def test_a_successor_takes_nothing_back() -> None:

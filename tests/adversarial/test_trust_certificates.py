@@ -8,56 +8,53 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import append
 from record_writing import streams_begin
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Service, Verifier, records
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._directory.open import open_directory, prepare
 from agent_identity._directory.rotation import rotate
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.keys.cosigners import Cosigner
+from agent_identity._identity.trust.certificates import trusted_certificate
+from agent_identity._identity.trust.merge import check_successor
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.excerpt_starts import Excerpt
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.witness_client import cosigned_file
+from agent_identity._record.parts import KeyTrust, Stream, Time
 from agent_identity._storage.layout import Layout, segment_name
 from agent_identity._storage.lines import stream_line
 from agent_identity._verify.ledger.certificates_check import certificates_proved
 from agent_identity._verify.ledger.log_check import check_log
 from agent_identity._verify.proofs.bundle import Choice, collect
 from agent_identity._verify.report.findings import Findings
-from agent_identity.audit import Report, Verifier, prove, prove_growth
+from agent_identity.audit import prove, prove_growth
 from agent_identity.cli import main
 from agent_identity.delegation import Grants
 from agent_identity.errors import ConfigurationError, Denied, TokenError
 from agent_identity.identity import (
-    Agent,
     Approver,
     Certificate,
-    Cosigner,
     FileVersion,
-    Human,
     RandomIds,
-    Service,
     SigningKey,
     TrustedKey,
     TrustStore,
     Witnesses,
     certified,
-    check_successor,
     merged,
     signed_trust,
     trust_conflicts,
-    trusted_certificate,
 )
-from agent_identity.options import Durability, Ledger, Telemetry
-from agent_identity.records import KeyTrust, Stream, Time, Trust, encode
+from agent_identity.options import Durability, Ledger, Sources, Telemetry
+from agent_identity.records import Trust, encode
 from agent_identity.testing import FixedClock, SequentialIds
 
 ROOT, OTHER_ROOT, STRANGER, WITNESS = (SigningKey.from_seed(bytes([number]) * 32) for number in (91, 92, 93, 94))
@@ -110,7 +107,9 @@ class Pod:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         with (
-            Enforcer.open(self.path, clock=self.clock, telemetry=Telemetry(tracer_provider=provider)) as enforcer,
+            Enforcer.open(
+                self.path, sources=Sources(clock=self.clock), telemetry=Telemetry(tracer_provider=provider)
+            ) as enforcer,
             enforcer.task("a purpose", principal=principal, agent=CLERK, scope=Scope("tool")),
         ):
             enforcer.tool(name="tool")(lambda: None)()
@@ -164,7 +163,7 @@ def pod(tmp_path: Path) -> Pod:
 
 def checked(pod: Pod, trust: TrustStore, *certificates: Certificate, root: SigningKey = ROOT) -> Report:
     """Verify a host under roots and certificates, and nothing that it says itself."""
-    return check(pod.path, certified(trust, [one.sign(root) for one in certificates]))
+    return Verifier(certified(trust, [one.sign(root) for one in certificates])).ledger(pod.path)
 
 
 # --------------------------------------------------------------------- what a certificate gives
@@ -181,7 +180,7 @@ def test_evidence_of_a_host_verifies_from_roots_alone(pod: Pod) -> None:
 
 def test_without_any_trust_its_own_file_says_self_asserted(pod: Pod) -> None:
     """As before: what lies beside the evidence proves nothing."""
-    assert check(pod.path).trust == "self-asserted"
+    assert Verifier().ledger(pod.path).trust == "self-asserted"
 
 
 def test_honest_hosts_verify_under_one_root_and_each_signs_for_itself(tmp_path: Path) -> None:
@@ -190,7 +189,7 @@ def test_honest_hosts_verify_under_one_root_and_each_signs_for_itself(tmp_path: 
     for pod in pods:
         pod.work()
     trust = certified(roots(), [pod.certificate().sign(ROOT) for pod in pods])
-    assert [check(pod.path, trust).exit_code for pod in pods] == [0, 0, 0]
+    assert [Verifier(trust).ledger(pod.path).exit_code for pod in pods] == [0, 0, 0]
 
 
 def test_a_certified_recorder_that_signs_for_another_origin_is_contradicted(tmp_path: Path) -> None:
@@ -201,10 +200,10 @@ def test_a_certified_recorder_that_signs_for_another_origin_is_contradicted(tmp_
     append(forged, "erasure", {"erasure": {"key": "x"}})
     forged.close()
     trust = certified(roots(), [pod.certificate().sign(ROOT) for pod in (a, b)])
-    report = check(path, trust)
+    report = Verifier(trust).ledger(path)
     assert (report.exit_code, codes(report) & {"wrong_origin", "unknown_key"}) == (1, {"wrong_origin"})
     # Also if the other host is not certified at all.
-    report = check(path, certified(roots(), [a.certificate().sign(ROOT)]))
+    report = Verifier(certified(roots(), [a.certificate().sign(ROOT)])).ledger(path)
     assert (report.exit_code, "wrong_origin" in codes(report)) == (1, True)
 
 
@@ -213,7 +212,7 @@ def test_a_listed_recorder_is_bound_to_its_prefix(pod: Pod) -> None:
     key, issuer = pod.key("recorder").public_key, TrustedKey(pod.key("issuer").public_key, "issuer")
     for origin, expected in (("agent-identity/", 0), (pod.origin, 0), ("agent-identity/0/", 1), ("agent/", 1)):
         trust = TrustStore((TrustedKey(key, "recorder", origin=origin), issuer), file=FILE)
-        report = check(pod.path, trust)
+        report = Verifier(trust).ledger(pod.path)
         assert (report.exit_code, "wrong_origin" in codes(report)) == (expected, bool(expected))
 
 
@@ -327,9 +326,9 @@ def test_spans_of_a_host_verify_from_roots_alone(pod: Pod, tmp_path: Path) -> No
     """With the certificate beside them; nothing dates a span but its host, which is said once."""
     path = tmp_path / "spans.json"
     path.write_bytes(spans(pod))
-    assert "unknown_key" in codes(check(path, roots()))
+    assert "unknown_key" in codes(Verifier(roots()).traces(path))
     trust = certified(roots(), [pod.certificate().sign(ROOT)])
-    report = check(path, trust)
+    report = Verifier(trust).traces(path)
     assert (report.exit_code, codes(report)) == (0, {"valid_by_own_clock"})
     assert report.counts["certified"] == report.counts["records"]
     assert len([problem for problem in report.findings if problem.code == "valid_by_own_clock"]) == 1
@@ -337,8 +336,8 @@ def test_spans_of_a_host_verify_from_roots_alone(pod: Pod, tmp_path: Path) -> No
     pod.clock.advance(DAY)
     pod.work()
     path.write_bytes(spans(pod))
-    assert "key_not_valid_then" in codes(check(path, certified(roots(), [early.sign(ROOT)])))
-    stolen = check(path, certified(revoked(pod.start + 1), [pod.certificate().sign(ROOT)]))
+    assert "key_not_valid_then" in codes(Verifier(certified(roots(), [early.sign(ROOT)])).traces(path))
+    stolen = Verifier(certified(revoked(pod.start + 1), [pod.certificate().sign(ROOT)])).traces(path)
     assert "key_revoked" in codes(stolen)
 
 
@@ -383,8 +382,8 @@ def test_a_receiver_takes_what_a_certified_issuer_may_say(pod: Pod, tmp_path: Pa
             ttl=600,
             id=uuid_of(RandomIds().new(clock.wall_ns())),
         ).token
-        parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
-        with Enforcer(**parts, trust=trust, clock=clock) as enforcer:
+        parts = {name: getattr(found, name) for name in ("keys", "ledger", "digests")}
+        with Enforcer(**parts, trust=trust, sources=Sources(clock=clock)) as enforcer:
             try:
                 with enforcer.accept(Grants((token,)), holder=WITNESS):
                     pass
@@ -408,12 +407,12 @@ def test_a_directory_may_have_a_file_with_a_root(pod: Pod) -> None:
     one = signed_trust(replace(one, issuer=pod.own.issuer, origin=pod.origin), ROOT)
     one.save(path)
     pod.work()
-    assert check(pod.path).exit_code == 0
+    assert Verifier().ledger(pod.path).exit_code == 0
     rotate(pod.path, ("issuer", "recorder"), now=pod.now, overlap=DAY)
     after = TrustStore.load(path)
     assert (after.file.id, after.file.revision > one.file.revision, after.file.signature) == (FILE.id, True, None)
     pod.work()
-    assert check(pod.path).exit_code == 0
+    assert Verifier().ledger(pod.path).exit_code == 0
 
 
 @pytest.mark.parametrize("method", ["get", "check_issuer"])
@@ -494,7 +493,7 @@ def test_a_certificate_of_a_revoked_root_proves_nothing_by_itself(pod: Pod) -> N
     other = TrustedKey(OTHER_ROOT.public_key, "root", origin="agent-identity/")
     trust = roots(*revoked(pod.now + DAY).keys, other)
     both = [pod.certificate().sign(key) for key in (ROOT, OTHER_ROOT)]
-    assert check(pod.path, certified(trust, both)).exit_code == 0
+    assert Verifier(certified(trust, both)).ledger(pod.path).exit_code == 0
 
 
 def test_a_witness_of_the_log_says_nothing_about_a_certificate_that_was_handed_over(pod: Pod) -> None:
@@ -516,7 +515,7 @@ def fresh(tmp_path: Path) -> Pod:
 
 def found_of(pod: Pod, trust: TrustStore | None) -> tuple[int, set[str]]:
     """Verify the records of a host; return the exit code and what was found."""
-    report = check(pod.path, trust)
+    report = Verifier(trust).ledger(pod.path)
     return report.exit_code, codes(report)
 
 
@@ -530,12 +529,12 @@ def test_certificates_in_records_count_from_where_they_stand(fresh: Pod, pod: Po
     other.begin(other.certificate().sign(STRANGER))
     code, found = found_of(other, roots())
     assert (code, found >= {"certificate_not_counted", "unknown_key"}) == (2, True)
-    report = check(other.path, roots())
+    report = Verifier(roots()).ledger(other.path)
     (notice,) = [problem for problem in report.findings if problem.code == "certificate_not_counted"]
     (stream,) = open_ledger(other.path).streams()
     assert (notice.severity, notice.stream, notice.seq) == ("notice", stream, 1)
     # A ledger whose first record has none.
-    assert codes(check(pod.path, roots())) == {"unknown_key", "unknown_issuer"}
+    assert codes(Verifier(roots()).ledger(pod.path)) == {"unknown_key", "unknown_issuer"}
 
 
 def test_spans_beside_their_ledger_verify_from_roots_alone(fresh: Pod, tmp_path: Path) -> None:
@@ -543,8 +542,8 @@ def test_spans_beside_their_ledger_verify_from_roots_alone(fresh: Pod, tmp_path:
     fresh.begin(fresh.certificate().sign(ROOT))
     path = tmp_path / "spans.json"
     path.write_bytes(spans(fresh))
-    assert check(path, roots()).exit_code == 2
-    report = check(path, roots(), ledger=fresh.path)
+    assert Verifier(roots()).traces(path).exit_code == 2
+    report = Verifier(roots()).traces(path, ledger=fresh.path)
     assert (report.exit_code, report.counts["verified"]) == (0, report.counts["records"])
 
 
@@ -583,7 +582,7 @@ def test_a_certificate_in_the_log_is_older_than_what_others_saw_of_it(fresh: Pod
     seen = Witnesses((Cosigner("witness.example", WITNESS.public_key),))
 
     def signed_by(pod: Pod, since: int) -> set[str]:
-        report = check(pod.path, revoked(since, witnesses=seen))
+        report = Verifier(revoked(since, witnesses=seen)).ledger(pod.path)
         return {problem.code for problem in report.findings if problem.stream is None and problem.record is None}
 
     assert signed_by(fresh, fresh.now + DAY) == set()
@@ -653,7 +652,7 @@ def test_a_merged_file_is_unsigned_and_says_so(tmp_path: Path) -> None:
     one = merged(signed_trust(roots(), ROOT), *(pod.own for pod in pods))
     assert (one.file.signature, one.file.revision, len(one.file.merged_from)) == (None, 2, 3)
     one = TrustStore.load(one.to_json())
-    assert [check(pod.path, one).exit_code for pod in pods] == [0, 0]
+    assert [Verifier(one).ledger(pod.path).exit_code for pod in pods] == [0, 0]
     again = TrustStore.load(signed_trust(one, ROOT).to_json())
     assert (again.file.signature is not None, again.file.merged_from) == (True, ())
 
@@ -703,7 +702,7 @@ def test_two_roots_for_one_log_are_a_conflict() -> None:
 def test_a_certificate_beside_the_records_of_an_excerpt_is_not_older_than_the_theft(fresh: Pod, tmp_path: Path) -> None:
     """Nobody signs where an excerpt begins: a file before it counts for nothing, nor a place that no head proves."""
     given = {"principal": ALICE, "agent": CLERK, "scope": Scope("tool")}
-    with streams_begin(), Enforcer.open(fresh.path, clock=fresh.clock) as enforcer:
+    with streams_begin(), Enforcer.open(fresh.path, sources=Sources(clock=fresh.clock)) as enforcer:
         for _ in range(2):
             with enforcer.task("a purpose", **given) as task:
                 enforcer.tool(name="tool")(lambda: None)()
@@ -716,14 +715,14 @@ def test_a_certificate_beside_the_records_of_an_excerpt_is_not_older_than_the_th
     ((stream, start),) = Excerpt.from_bytes((part / "excerpt.json").read_bytes()).streams.items()
     assert start.size > 2
     forged = fresh.certificate().sign(ROOT)
-    assert "key_revoked" in codes(check(part, certified(trust, [forged])))
+    assert "key_revoked" in codes(Verifier(certified(trust, [forged])).ledger(part))
     said = KeyTrust(key="k", purpose="recorder", status="trusted", certificate=forged)
     place = Stream(id=stream, seq="2", prev="A" * 43)
     record = Trust(id=RandomIds().new(1), stream=place, time=Time.at(1), v="1", trust=said)
     line = stream_line(bytes(32), encode(record))
     put = part / "ledger" / stream / segment_name(2)
     put.write_bytes(line)
-    report = check(part, trust)
+    report = Verifier(trust).ledger(part)
     assert (report.exit_code, report.counts["verified"]) == (1, 0)
     assert codes(report) >= {"records_before_start", "unknown_key"}
     put.unlink()
@@ -732,7 +731,7 @@ def test_a_certificate_beside_the_records_of_an_excerpt_is_not_older_than_the_th
     lines = path.read_bytes().splitlines(keepends=True)
     for changed in ([*lines, line], [lines[0], line, *lines[2:]], [line, *lines[1:]], [b"x\n", line, *lines[2:]]):
         path.write_bytes(b"".join(changed))
-        report = check(part, trust)
+        report = Verifier(trust).ledger(part)
         assert report.counts["verified"] == 0
         assert codes(report) & {"key_revoked", "unknown_key"}
         places = certificates_proved(open_ledger(part), check_log(open_ledger(part), None, Findings("l", ())).heads)
@@ -750,7 +749,7 @@ def test_an_excerpt_of_a_certified_host_verifies_by_its_root(fresh: Pod, tmp_pat
         part = tmp_path / str(number)
         part.mkdir()
         collect(fresh.path, part, Choice(task=task))
-        report = check(part, roots())
+        report = Verifier(roots()).ledger(part)
         assert (report.exit_code, report.integrity) == (3, "verified")
         assert codes(report) == {"excerpt", "valid_by_own_clock"}
         last = number == len(chosen) - 1

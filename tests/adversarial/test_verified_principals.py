@@ -6,17 +6,15 @@ from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import baggage
 from opentelemetry import context as otel
 
-from agent_identity import Scope
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.audit import story
 from agent_identity.errors import NoTask, PolicyBlocked, TokenError
-from agent_identity.identity import Agent, Human, Principal, Service, SigningKey, TrustStore, read_inbound
-from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.identity import Principal, SigningKey, TrustStore, read_inbound
 
 NOW = 1_764_000_000  # When the clock of these worlds stands still.
 ISSUER, AUDIENCE = "https://login.example", "invoice-desk"
@@ -92,7 +90,7 @@ def test_the_evidence_says_how_the_human_is_known(open_world: Callable[..., Any]
         assert (claims["principal"], claims["sub"]) == (verified, "alice")
         assert grant.principal == task.principal
     world.enforcer.close()
-    report = check(world.directory, world.directory / "trust.json")
+    report = Verifier(world.directory / "trust.json").ledger(world.directory)
     assert (report.verdict, report.findings) == ("verified", ())
     spans = [span.attributes for span in world.exporter.get_finished_spans() if span.name.startswith("execute_tool")]
     assert [span["agent_identity.principal.issuer"] for span in spans] == [ISSUER] * 3
@@ -105,14 +103,14 @@ def test_ac_19_a_record_that_promotes_its_human_is_found(open_world: Callable[..
     with world.task(SCOPE, principal=Human("alice", issuer=ISSUER)):
         tool(1)
     world.enforcer.close()
-    assert check(world.directory, world.directory / "trust.json").verdict == "verified"
+    assert Verifier(world.directory / "trust.json").ledger(world.directory).verdict == "verified"
     changed = 0
     for path in world.directory.glob("ledger/*/entries.jsonl"):
         text = path.read_text(encoding="utf-8")
         changed += text.count('"provenance":"asserted"')
         path.write_text(text.replace('"provenance":"asserted"', '"provenance":"verified"'), encoding="utf-8")
     assert changed > 0
-    assert check(world.directory, world.directory / "trust.json").verdict == "contradicted"
+    assert Verifier(world.directory / "trust.json").ledger(world.directory).verdict == "contradicted"
 
 
 def test_ac_19_a_principal_cannot_be_promoted_in_place() -> None:
@@ -225,7 +223,7 @@ def test_ac_39_who_passed_the_request_on_is_named_in_every_grant_and_record(worl
         assert record["principal"]["via"] == ["planner", "web"]
         assert record["chain"][0]["id"] == "invoice-clerk"
     world.enforcer.close()
-    assert check(str(world.directory), TrustStore.load(world.directory / "trust.json")).exit_code == 0
+    assert Verifier(TrustStore.load(world.directory / "trust.json")).ledger(str(world.directory)).exit_code == 0
     (told,) = story(str(world.directory))
     assert told.via == ("planner", "web")
 

@@ -11,12 +11,12 @@ from typing import Any
 import orjson
 import pytest
 
+from agent_identity import Report, Verifier
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity._ledger.sealer import Sealing
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._storage.lines import stream_line, stream_parts
-from agent_identity.audit import Report, Verifier
 from agent_identity.cli import main
 
 _spec = importlib.util.spec_from_file_location("surgeries", Path(__file__).with_name("surgeries.py"))

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity import Report
+from agent_identity import Report, Verifier
 
 Act = Callable[[Path, Any], int]
 
@@ -21,7 +20,7 @@ def verified(evidence: Path, exporter: InMemorySpanExporter) -> Report:
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
     data = encode_spans(exporter.get_finished_spans()).SerializeToString()
-    return check(io.BytesIO(data), evidence / "trust.json", ledger=evidence)
+    return Verifier(evidence / "trust.json").traces(io.BytesIO(data), ledger=evidence)
 
 
 def test_logfires_scrubber_leaves_what_a_callback_keeps(act: Act, tmp_path: Path) -> None:

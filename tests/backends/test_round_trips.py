@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
+from agent_identity import Verifier
 from agent_identity._spans.pasted_spans import PastedSpan, read_pasted
 
 TABLE = Path(__file__).resolve().parents[2] / "docs/reference/backends.md"
@@ -78,7 +78,7 @@ def exporters(back_end: Any) -> Iterator[SpanExporter]:
 def test_what_a_back_end_gives_back_verifies(stored: Callable[[str], Stored], name: str, way: str) -> None:
     """Every span comes back with its record, ids and copies, over every protocol and by every way of reading."""
     found = stored(name)
-    report = check(io.BytesIO(found.texts[way].encode()), found.evidence / "trust.json", pasted=True)
+    report = Verifier(found.evidence / "trust.json").pasted(io.BytesIO(found.texts[way].encode()))
     assert (report.verdict, report.findings) == ("verified", ())
     assert report.counts["verified"] == found.spans
     assert report.counts["denied"] == found.spans // 5
@@ -91,9 +91,7 @@ def test_what_is_changed_in_a_back_end_is_found(stored: Callable[[str], Stored],
     found = stored(name)
     for old, new in (("alice@example.com", "mallory@example.com"), ("within_scope", "ordered_from_above")):
         assert old in found.texts[way]
-        report = check(
-            io.BytesIO(found.texts[way].replace(old, new).encode()), found.evidence / "trust.json", pasted=True
-        )
+        report = Verifier(found.evidence / "trust.json").pasted(io.BytesIO(found.texts[way].replace(old, new).encode()))
         codes = {problem.code for problem in report.findings}
         assert report.verdict == "contradicted"
         assert {"field_changed"} <= codes <= {"field_changed", "copy_changed"}

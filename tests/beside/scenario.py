@@ -31,8 +31,8 @@ from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
 from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
-from agent_identity.integrations.span_enrichment import stamp_spans
 from agent_identity.options import Telemetry
+from agent_identity.telemetry import stamp_spans
 
 Exporters = dict[str, Callable[[], list[Any]]]
 """What each exporter has got, as requests of OTLP."""

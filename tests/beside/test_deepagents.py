@@ -8,11 +8,10 @@ from typing import Any
 
 import orjson
 import pytest
-from checking import check
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 
-from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
@@ -75,7 +74,7 @@ def run(directory: Path, way: str, *, later: bool) -> tuple[list[tuple[str | Non
         made, question = agent(enforcer, way), {"messages": [HumanMessage("go")]}
         state = asyncio.run(made.ainvoke(question)) if later else made.invoke(question)
     answers = [(m.name, m.status) for m in state["messages"] if isinstance(m, ToolMessage)]
-    assert check(directory).verdict == "verified"
+    assert Verifier().ledger(directory).verdict == "verified"
     reader = open_ledger(directory)
     lines = [line.record for stream in reader.streams() for line in reader.entries(stream)]
     records = [orjson.loads(line) for line in lines if line is not None]

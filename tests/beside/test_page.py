@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/beside-other-instrumentation.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+APPLICATION, *_ = re.findall(r"^## The application\n.*?^```py\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 SECTIONS = {
-    title: block
-    for title, text in re.findall(
-        r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
+    title: f"{block}\n\n{APPLICATION}"
+    for title, text in re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", TEXT, re.DOTALL | re.MULTILINE)
     for block in re.findall(r"^```py\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 }
+"""The set-up of each product, with the application after it."""
 
 
 def is_installed(module: str) -> bool:

@@ -21,12 +21,12 @@ from company.world import PLACES, START, key_of
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from agent_identity import Scope
+from agent_identity import Human, Scope
 from agent_identity._authority.grants.grants import issue
 from agent_identity._directory.rotation import rotate
 from agent_identity._identity.common.ids import uuid_of
 from agent_identity.delegation import Grants
-from agent_identity.identity import Human, Registration, TrustedKey, TrustStore, register_agents
+from agent_identity.identity import Registration, TrustedKey, TrustStore, register_agents
 from agent_identity.testing import FixedClock, SequentialIds
 
 PROGRAM: Final = Path(__file__).with_name("child.py")

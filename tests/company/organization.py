@@ -15,15 +15,15 @@ from mcp import ClientSession, types
 from mcp.server.lowlevel import Server
 from mcp.shared.memory import create_client_server_memory_streams
 
-from agent_identity import Agent, Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Service
 from agent_identity._directory.inventory.pinned_servers import Definition
 from agent_identity._directory.inventory.server_inventory import InventoryFile, accept, inventory_path
 from agent_identity._directory.open import prepare
 from agent_identity.errors import AgentIdentityError
-from agent_identity.identity import Human, Service, TrustedKey, TrustStore
+from agent_identity.identity import TrustedKey, TrustStore
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.servers import McpServer
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 SERVED: Final[Mapping[str, Mapping[str, str]]] = {
@@ -168,8 +168,7 @@ class Place:
         with in_service(self.spec.service):
             opened = Enforcer.open(
                 self.root,
-                clock=self.clock,
-                ids=self.ids,
+                sources=Sources(clock=self.clock, ids=self.ids),
                 telemetry=telemetry,
                 **options,
             )

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from company.truth import NS, Party, Touched
 
-from agent_identity import Agent, Effect, Rule, RuleSet, Scope, Service
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Service
 from agent_identity.adapters import DeclaredFlow
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Contains, EmailDomain, Range, Wildcard
-from agent_identity.identity import Human, Registration, SigningKey
+from agent_identity.identity import Registration, SigningKey
 from agent_identity.inspection import PersonalData
 from agent_identity.policy import All, Flow, Touch
 

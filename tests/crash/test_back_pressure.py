@@ -4,12 +4,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._ledger import sealer as sealing
-from agent_identity.identity import Agent, Human
 from agent_identity.options import Telemetry
 
 
@@ -58,6 +56,6 @@ def test_a_caller_waits_before_its_body_while_too_many_records_do(
         thread.join(60)
         assert not thread.is_alive()
     assert ran == list(range(40))
-    report = check(tmp_path)
+    report = Verifier().ledger(tmp_path)
     assert (report.verdict, report.kinds["intent"], report.kinds["outcome"]) == ("verified", 40, 40)
     assert len(slow.ended) == len(set(slow.ended)) == 41

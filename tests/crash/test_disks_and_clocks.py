@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError, Denied, EvidenceError
-from agent_identity.identity import Agent, Human
-from agent_identity.options import Durability
+from agent_identity.options import Durability, Sources
 from agent_identity.testing import FixedClock
 
 GIVEN: dict[str, Any] = {
@@ -33,7 +31,7 @@ def counted(enforcer: Enforcer) -> tuple[Callable[..., object], list[object]]:
 
 def whole(directory: Path, intents: int) -> None:
     """Assert that the directory verifies to its last record, and has so many intents."""
-    report = check(directory)
+    report = Verifier().ledger(directory)
     assert report.integrity == "verified", report.findings[:3]
     assert report.counts["verified"] == report.counts["records"]
     assert report.kinds["intent"] == report.kinds["outcome"] == intents
@@ -75,7 +73,7 @@ def test_ac_79_a_small_file_system_fills_up_and_recovers(mounted: Path, sync: st
             filler.unlink()
             tool(-2)
             assert ran[-1] == -2
-    report = check(directory)
+    report = Verifier().ledger(directory)
     assert report.integrity == "verified", report.findings[:3]
     assert report.counts["verified"] == report.counts["records"]
     assert report.kinds["intent"] == len(ran)
@@ -120,7 +118,7 @@ def test_ac_79_whatever_the_disk_says_nothing_runs_until_it_works(
         tool(2)
         assert ran == [2]
     Enforcer.open(tmp_path).close()  # Seals what could not be signed because nobody knew whether the disk had it.
-    report = check(tmp_path)
+    report = Verifier().ledger(tmp_path)
     assert report.integrity == "verified", report.findings[:3]
     assert report.counts["verified"] == report.counts["records"]
 
@@ -128,7 +126,7 @@ def test_ac_79_whatever_the_disk_says_nothing_runs_until_it_works(
 def test_clocks_that_jump_end_authority_early_and_harm_no_evidence(tmp_path: Path) -> None:
     """Set a day back, two days on, years back: tasks end by time all the same, records verify and stay in order."""
     clock = FixedClock()
-    with Enforcer.open(tmp_path, clock=clock) as enforcer:
+    with Enforcer.open(tmp_path, sources=Sources(clock=clock)) as enforcer:
         tool, ran = counted(enforcer)
         for jump in (-DAY, 2 * DAY, -3_650 * DAY, 3_650 * DAY, 1, -1):
             with enforcer.task("act", **GIVEN):
@@ -142,7 +140,7 @@ def test_clocks_that_jump_end_authority_early_and_harm_no_evidence(tmp_path: Pat
                     tool("after the end")
             enforcer._enforcement.ledger.seal()
         assert ran == [-DAY, 2 * DAY, -3_650 * DAY, 3_650 * DAY, 1, -1]
-    report = check(tmp_path)
+    report = Verifier().ledger(tmp_path)
     assert report.integrity == "verified", report.findings[:3]
     assert report.counts["verified"] == report.counts["records"]
     assert report.kinds["intent"] == 6
@@ -153,7 +151,7 @@ def test_a_clock_that_no_record_can_hold_refuses(tmp_path: Path, wall: int) -> N
     """Before 1970 and beyond 19 digits nothing runs, so that no record of ours is malformed, until the clock is set."""
     clock = FixedClock()
     right = clock.wall_ns()
-    with Enforcer.open(tmp_path, clock=clock) as enforcer:
+    with Enforcer.open(tmp_path, sources=Sources(clock=clock)) as enforcer:
         tool, ran = counted(enforcer)
         with enforcer.task("act", **GIVEN):
             clock.set_wall(wall)
@@ -163,5 +161,5 @@ def test_a_clock_that_no_record_can_hold_refuses(tmp_path: Path, wall: int) -> N
         with enforcer.task("act", **GIVEN):
             tool("runs")
         assert (ran, enforcer.degraded) == (["runs"], {})
-    report = check(tmp_path)
+    report = Verifier().ledger(tmp_path)
     assert (report.verdict, report.findings) == ("verified", ())

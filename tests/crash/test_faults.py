@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import context as otel
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._guard.sessions import opening
 from agent_identity._ledger import sealer as sealing_module
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import AgentIdentityError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustedKey, TrustStore
-from agent_identity.options import DigestKeys, Ledger
+from agent_identity.identity import RandomIds, SigningKey, TrustedKey, TrustStore
+from agent_identity.options import DigestKeys, Ledger, Sources
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -136,13 +135,12 @@ class Life:
         try:
             digests = DigestKeys(self.directory / "keys" / "digests.jsonl", files=port["files"], sync=self.sync)
             return Enforcer(
-                issuer=port["issuer"],
-                recorder=port["recorder"],
+                keys=(port["issuer"], port["recorder"]),
                 trust=TRUST,
                 ledger=ledger,
                 digests=digests,
                 state=port["state"],
-                **shared,
+                sources=Sources(**shared),
             )
         except BaseException:
             ledger.close()
@@ -232,7 +230,7 @@ def held(life: Life) -> None:
     again.live()
     assert again.errors == []
     assert again.ran == again.returned == [10, 11, 12, 20, 21, 22]
-    report = check(life.directory, TRUST)
+    report = Verifier(TRUST).ledger(life.directory)
     assert report.integrity == "verified", report.findings[:3]
     assert report.counts["unsealed"] == 0
     assert report.counts["verified"] == report.counts["records"]

@@ -18,12 +18,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from checking import check
 
 import agent_identity
-from agent_identity import Enforcer
+from agent_identity import Enforcer, Report, Verifier
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.audit import Report
 from agent_identity.options import DigestKeys
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ
@@ -108,12 +106,12 @@ def counted(directory: Path, toll: Toll) -> list[str]:
 def ended(directory: Path) -> Report:
     """Start once more, close, and return what the auditor says."""
     Enforcer.open(directory).close()
-    return check(directory)
+    return Verifier().ledger(directory)
 
 
 def held(directory: Path, toll: Toll) -> None:
     """Hold the promises against a directory after its kills."""
-    live = check(directory)
+    live = Verifier().ledger(directory)
     # Children that are killed before their first seal leave records that nothing proves yet: that is not verified.
     sealed = live.counts.get("records", 0) - live.counts.get("unsealed", 0)
     assert live.integrity == ("verified" if sealed else "cannot_tell"), live.findings[:3]

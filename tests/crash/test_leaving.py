@@ -10,10 +10,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from checking import check
 
 import agent_identity
-from agent_identity import Enforcer
+from agent_identity import Enforcer, Verifier
 from agent_identity._ledger.reader import open_ledger
 
 LONG = "AGENT_IDENTITY_CRASH" in os.environ
@@ -65,12 +64,12 @@ def test_ac_75_every_way_out_keeps_what_was_done(process: "subprocess.Popen[str]
     assert done >= effects if way == "busy daemons" else done == effects
     assert sum(stream.count("intent") for stream in found) >= done
     assert sum(stream[-1] != "stream_end" for stream in found) == unended
-    before = check(directory)
+    before = Verifier().ledger(directory)
     # Whether a seal came before the end of whoever does not end his stream, only the clock knows.
     assert before.integrity == "verified" or (unended and before.integrity == "cannot_tell"), before.findings
     assert unended or before.counts["unsealed"] == 0
     Enforcer.open(directory).close()
-    report = check(directory)
+    report = Verifier().ledger(directory)
     assert report.integrity == "verified", report.findings
     assert report.counts["verified"] == report.counts["records"]
     assert report.counts["recovered"] == unended
@@ -84,7 +83,7 @@ def test_ac_74_an_action_that_still_runs_at_exit_is_known(process: "subprocess.P
     assert process.stdout.readline().strip() == "0"
     (stream,) = kinds(tmp_path / "evidence")
     assert stream[-2:] == ["intent", "stream_end"]
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert report.integrity == "verified"
     assert report.counts["unknown"] == 1
     assert report.counts["unsealed"] == 0
@@ -121,7 +120,7 @@ act()
     assert ended.stderr == ""
     (stream,) = kinds(tmp_path / "evidence")
     assert [stream.count("intent"), stream.count("outcome"), stream[-1]] == [3, 3, "stream_end"]
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert (report.verdict, report.counts["unsealed"]) == ("verified", 0)
 
 
@@ -144,5 +143,5 @@ with Enforcer.open(sys.argv[1]) as enforcer:
 """
     command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / "evidence")]
     subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=True)
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert (report.verdict, report.counts["unsealed"]) == ("verified", 0)

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._directory.rotation import rotate
+from agent_identity._identity.common.ids import Ids
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.audit import Report
-from agent_identity.identity import Agent, Human, Ids, RandomIds
-from agent_identity.options import Durability, Ledger
+from agent_identity.identity import RandomIds
+from agent_identity.options import Durability, Ledger, Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -337,7 +336,7 @@ def put(tree: Tree, folder: Path) -> None:
 
 
 def opened(directory: Path, ids: Ids, **options: Any) -> Enforcer:
-    return Enforcer.open(directory, clock=FixedClock(), ids=ids, **options)
+    return Enforcer.open(directory, sources=Sources(clock=FixedClock(), ids=ids), **options)
 
 
 def act(enforcer: Enforcer, calls: int = 2) -> list[int]:
@@ -408,7 +407,7 @@ def started(directory: Path, sync: str) -> Report:
         assert act(enforcer, 1) == [0, 1]
         enforcer._enforcement.ledger.seal()
         assert enforcer._enforcement.ledger.degraded is None
-    return check(directory)
+    return Verifier().ledger(directory)
 
 
 def judge(tree: Tree, folder: Path, done: list[Step], sync: str) -> None:
@@ -418,7 +417,7 @@ def judge(tree: Tree, folder: Path, done: list[Step], sync: str) -> None:
     last = max((place for place, step in enumerate(done) if step.kind == "seal"), default=0)
     sealed = {step.what[0] for step in done[:last] if step.kind == "ack"}
     directory = folder / "srv" / "evidence"
-    before = check(directory) if directory.is_dir() else None
+    before = Verifier().ledger(directory) if directory.is_dir() else None
     survived = ids_in(directory) if directory.is_dir() else set()
     lost = acknowledged - survived
     if before is not None and before.counts.get("records"):

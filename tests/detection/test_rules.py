@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from agent_identity import Agent, Denied, Enforcer, Human, Scope
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.approvals import Approval
 from agent_identity.cli.company.month import write_month
 from agent_identity.identity import Registration, register_agents
-from agent_identity.options import Telemetry
-from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 sigma = pytest.importorskip("sigma", reason="the session sigma has pySigma")
@@ -153,7 +152,7 @@ def opened(directory: Path, *, start: int = START, **options: Any) -> Enforcer:
     """Open an enforcer with a clock and ids of its own."""
     telemetry = Telemetry(sealing="inline")
     return Enforcer.open(
-        directory, clock=FixedClock(start * 10**9), ids=SequentialIds(), telemetry=telemetry, **options
+        directory, sources=Sources(clock=FixedClock(start * 10**9), ids=SequentialIds()), telemetry=telemetry, **options
     )
 
 

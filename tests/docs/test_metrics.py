@@ -15,10 +15,9 @@ import yaml
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader, Sum
 
-from agent_identity import Agent, Denied, Enforcer, Human, Scope
-from agent_identity.integrations.metrics import measure
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity.options import Telemetry
-from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.telemetry import measure
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -92,7 +91,7 @@ def test_the_page_has_exactly_what_is_reported(reported: dict[str, Any]) -> None
     }
     assert rows == {name: (kind_of(metric), metric.unit, attributes_of(metric)) for name, metric in reported.items()}
     named = {name for metric in reported.values() for name in attributes_of(metric)}
-    assert [name for name in sorted(named) if f"| `{name}` |" not in page] == []
+    assert [name for name in sorted(named) if f"- `{name}`: " not in page] == []
     assert all(metric.description for metric in reported.values())
 
 

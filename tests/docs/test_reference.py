@@ -16,10 +16,11 @@ from agent_identity import constraints, errors, records, tokens
 from agent_identity._authority.tokens.jwt import access_claims
 from agent_identity._policy.language.attributes import ATTRIBUTES
 from agent_identity._policy.language.conditions import _WORDS
+from agent_identity._record.parts import EFFECTS, OUTCOMES, VERSION
+from agent_identity._record.schema import KINDS, Detail
 from agent_identity._spans.envelope import PAYLOAD_TYPE
 from agent_identity._spans.span_attributes import MIRRORED
 from agent_identity._verify.report.findings import CODES
-from agent_identity.records import EFFECTS, KINDS, OUTCOMES, VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,11 +62,11 @@ def test_every_kind_of_record_is_named() -> None:
     assert f'Value of `v`: `"{VERSION}"`' in page
 
 
-@pytest.mark.parametrize("kind", [*get_args(records.AnyRecord), records.Detail])
+@pytest.mark.parametrize("kind", [*get_args(records.AnyRecord), Detail])
 def test_every_member_of_a_record_is_named(kind: type) -> None:
     """Each member of each kind and of details, at each level, stands on the page of the record format."""
     page, members = _page("record.md"), _members(kind)
-    assert ({"_salt", "claimed"} if kind is records.Detail else {"v", "id", "seq", "prev", "start", "end"}) < members
+    assert ({"_salt", "claimed"} if kind is Detail else {"v", "id", "seq", "prev", "start", "end"}) < members
     assert [name for name in members if not re.search(rf"[`.]{name}[`.\[]", page)] == []
 
 
@@ -95,7 +96,7 @@ def test_every_attribute_and_word_of_a_policy_is_named() -> None:
 
 def test_every_finding_is_described_with_its_severity() -> None:
     """Each code of a finding has a row with what it does to the verdicts, and there is no other row."""
-    row = re.compile(r"^\| `(\w+)` \| (contradicted|cannot_tell|incomplete|notice) \| .+ \|$", re.MULTILINE)
+    row = re.compile(r"^- `(\w+)` \((contradicted|cannot_tell|incomplete|notice)\): .+$", re.MULTILINE)
     rows = row.findall(_page("codes.md"))
     assert dict(rows) == dict(CODES)
 
@@ -132,11 +133,11 @@ def test_every_exception_is_in_the_tree() -> None:
 
 
 def test_commands_are_those_of_the_command_line() -> None:
-    """The page of the command line has a row for each command and subcommand, with the line of its help."""
+    """The page of the command line has a row for each command, with the line of its help and its subcommands."""
     command = [sys.executable, str(ROOT / "tools" / "cli_help.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "| `keys list` | " in _page("cli.md")
+    assert re.search(r"^- `keys`: .+: `new`, `list`, ", _page("cli.md"), re.MULTILINE)
 
 
 def test_rows_of_controls_are_those_of_the_tables() -> None:

@@ -1,4 +1,4 @@
-"""The comparison of a scan with what people wrote down, and the figures of it on the page about scans."""
+"""The comparison of a scan with what people wrote down, and the figures of it on the page of benchmarks."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT: dict[str, Any] = runpy.run_path(str(ROOT / "benchmarks" / "scan_truth.py"))
 TRUTH: dict[str, Any] = json.loads((ROOT / "benchmarks" / "scan_truth.json").read_text(encoding="utf-8"))
-PAGE = (ROOT / "docs" / "reference" / "scan.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 
 
 def part(kind: str, name: str | None, line: int, **more: object) -> dict[str, Any]:

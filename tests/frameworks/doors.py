@@ -1,11 +1,11 @@
 """Ways around a guard, by framework: the outcome of each, and the test that tries it against the real framework.
 
-The table of ``docs/how-to/frameworks.md`` is made of this; ``python tests/frameworks/doors.py`` prints it.
+The list of ``docs/how-to/frameworks.md`` is made of this; ``python tests/frameworks/doors.py`` prints it.
 """
 
 import sys
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 Outcome = Literal["guarded", "refused", "limit"]
 
@@ -187,7 +187,7 @@ PROBES = (
     ),
     Probe("another copy of the framework is first on the path", dict.fromkeys(FRAMEWORKS, _COPY)),
 )
-"""Every probe of the table, in its order."""
+"""Every probe of the list, in its order."""
 
 
 def tests() -> Iterator[tuple[str, str]]:
@@ -200,12 +200,15 @@ def tests() -> Iterator[tuple[str, str]]:
 
 
 def table() -> str:
-    """Return the table of the page."""
-    lines = ["| attempt | " + " | ".join(FRAMEWORKS.values()) + " |", "|---" * (len(FRAMEWORKS) + 1) + "|"]
-    for probe in PROBES:
-        cells = [probe.outcomes.get(framework, ("-", ""))[0] for framework in FRAMEWORKS]
-        lines.append("| " + " | ".join([probe.does, *cells]) + " |")
-    return "\n".join(lines)
+    """Return the part of the page: a line for each probe, with the frameworks of each outcome."""
+    return "\n".join(f"- {probe.does}: {'; '.join(_outcomes(probe))}" for probe in PROBES)
+
+
+def _outcomes(probe: Probe) -> Iterator[str]:
+    found = {outcome for outcome, _ in probe.outcomes.values()}
+    for outcome in (outcome for outcome in get_args(Outcome) if outcome in found):
+        named = [FRAMEWORKS[name] for name in FRAMEWORKS if probe.outcomes.get(name, ("",))[0] == outcome]
+        yield f"{outcome} ({'all' if len(named) == len(FRAMEWORKS) else ', '.join(named)})"
 
 
 if __name__ == "__main__":

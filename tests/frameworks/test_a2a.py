@@ -36,10 +36,10 @@ from a2a.types import (
 )
 from a2a.utils import AGENT_CARD_WELL_KNOWN_PATH
 from a2a.utils.errors import TaskNotFoundError
-from checking import check
 from starlette.applications import Starlette
 
 import agent_identity as ai
+from agent_identity import Verifier
 from agent_identity._identity.common.ids import is_digest
 from agent_identity.answers import Evidence, inventory
 from agent_identity.audit import story
@@ -48,6 +48,7 @@ from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.integrations.frameworks.a2a import CallerContexts, RemoteAgent
 from agent_identity.integrations.http.asgi import DelegationMiddleware
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport
+from agent_identity.integrations.http.server import Gate
 from agent_identity.records import read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,11 +166,13 @@ class World:
         self.application = DelegationMiddleware(
             Starlette(routes=[*create_agent_card_routes(self.card()), *routes]),
             self.researcher,
-            audience="researcher",
-            base_url=self.url,
-            holder=self.key,
-            agent=RESEARCHER,
-            exempt=[AGENT_CARD_WELL_KNOWN_PATH],
+            Gate(
+                audience="researcher",
+                base_url=self.url,
+                holder=self.key,
+                agent=RESEARCHER,
+                exempt=[AGENT_CARD_WELL_KNOWN_PATH],
+            ),
         )
         return server
 
@@ -211,7 +214,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     for enforcer in (found.clerk, found.researcher):
         enforcer.close()
     for name in ("clerk", "researcher"):
-        report = check(tmp_path / name, tmp_path / name / "trust.json")
+        report = Verifier(tmp_path / name / "trust.json").ledger(tmp_path / name)
         assert (report.verdict, report.findings) == ("verified", ())
 
 

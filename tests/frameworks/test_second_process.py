@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
 import agent_identity as ai
-from agent_identity import records
-from agent_identity.options import ToolOptions
+from agent_identity import Verifier, records
+from agent_identity.approvals import Approvers
+from agent_identity.options import Sources, ToolOptions
 from agent_identity.policy import Flow
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
@@ -119,7 +119,7 @@ class OpenAi(Way):
     def channel(self) -> Any:
         from agent_identity.integrations.frameworks.openai_agents import approval_by_interruption
 
-        return approval_by_interruption(ttl=HOUR)
+        return approval_by_interruption(Approvers(ttl=HOUR))
 
     async def ask(self, enforcer: ai.Enforcer, name: str, to: str) -> Any:
         from agents import Runner
@@ -172,7 +172,7 @@ class PydanticAi(Way):
     def channel(self) -> Any:
         from agent_identity.integrations.frameworks.pydantic_ai import approval_by_deferral
 
-        return approval_by_deferral(ttl=HOUR)
+        return approval_by_deferral(Approvers(ttl=HOUR))
 
     async def ask(self, enforcer: ai.Enforcer, name: str, to: str) -> Any:
         from frameworks.pydantic_ai.conftest import call
@@ -229,7 +229,7 @@ class Strands(Way):
     def channel(self) -> Any:
         from agent_identity.integrations.frameworks.strands import approval_by_interrupt
 
-        return approval_by_interrupt(ttl=HOUR)
+        return approval_by_interrupt(Approvers(ttl=HOUR))
 
     async def ask(self, enforcer: ai.Enforcer, name: str, to: str) -> Any:
         from strands_doubles import use
@@ -279,7 +279,9 @@ SUSPENDED = {"missing": (("suspended", None),)}
 def opened(way: Way, clock: FixedClock, **options: Any) -> ai.Enforcer:
     """Open the enforcer of a folder."""
     routes = {"person": way.channel()}
-    return ai.Enforcer.open(way.folder / "evidence", policy=Flow(), routes=routes, clock=clock, **options)
+    return ai.Enforcer.open(
+        way.folder / "evidence", policy=Flow(), routes=routes, sources=Sources(clock=clock), **options
+    )
 
 
 def task(enforcer: ai.Enforcer, request: str | None, principal: ai.Human = ALICE) -> Any:
@@ -366,7 +368,7 @@ def test_another_process_resumes_under_the_same_rules(tmp_path: Path, framework:
         assert sent == ([EVIL] if runs else []), case
         told = [tuple(one) for one in ended]
         assert told[-1] in (*((outcome, code) for code in codes_of), *SUSPENDED.get(case, ())), (case, told)
-        codes = {problem.code for problem in check(tmp_path / case / "evidence").findings}
+        codes = {problem.code for problem in Verifier().ledger(tmp_path / case / "evidence").findings}
         assert codes <= {"flow_not_checked"}, case
 
 

@@ -2,12 +2,13 @@
 
 from typing import Final
 
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._ledger.transparency.witness import parse_request, request_for
 from agent_identity.errors import AgentIdentityError
-from agent_identity.identity import Cosigner, SigningKey
+from agent_identity.identity import SigningKey
 
 __all__ = ["SEEDS", "checkpoint_text", "note", "verifier_key", "witness_request"]
 

@@ -18,7 +18,7 @@ import zstandard
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from agent_identity import Scope, records
+from agent_identity import Agent, Human, Scope, records
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
 from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
@@ -31,7 +31,7 @@ from agent_identity._authority.registries.revocations import (
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.foreign.jwt import read_token
 from agent_identity._identity.keys.jws import parse_compact
-from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
+from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE, trusted_certificate
 from agent_identity._spans.displayed_values import likeness
 from agent_identity._spans.envelope import Attestation, sign_record
 from agent_identity._spans.otlp_json import Malformed, read_json
@@ -45,18 +45,15 @@ from agent_identity.canonical import decode, encode
 from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.errors import AgentIdentityError, TokenError
 from agent_identity.identity import (
-    Agent,
     AgentRegistry,
     Certificate,
     FileVersion,
-    Human,
     KeySet,
     PublicKey,
     SigningKey,
     TrustedKey,
     TrustStore,
     read_inbound,
-    trusted_certificate,
 )
 
 if (folder := str(Path(__file__).parent)) not in sys.path:  # Loaded by its path in the tests, as a program elsewhere.

@@ -11,11 +11,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._guard.sessions.opening import Opening
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.identity import Agent, Human
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -32,7 +31,10 @@ class Desk:
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.clock = FixedClock()
         self.enforcer = Enforcer.open(
-            directory, telemetry=Telemetry(tracer_provider=provider), clock=self.clock, ids=SequentialIds(), **options
+            directory,
+            telemetry=Telemetry(tracer_provider=provider),
+            sources=Sources(clock=self.clock, ids=SequentialIds()),
+            **options,
         )
 
     def task(self, *tools: str, **arguments: Any) -> Opening:

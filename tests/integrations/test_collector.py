@@ -13,13 +13,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from checking import check
 from google.protobuf.json_format import ParseDict
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from agent_identity import Agent, Denied, Enforcer, Human, Report, Scope
+from agent_identity import Agent, Denied, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.options import Telemetry
 
@@ -89,11 +88,11 @@ def exported_ids(traces: Path) -> list[str]:
 def assert_verified(evidence: Path, traces: Path) -> Report:
     """Check that the export verifies, is complete beside its ledger, and has the same records."""
     assert exported_ids(traces) == sorted(ledger_ids(evidence))
-    report = check(traces, evidence / "trust.json", ledger=evidence)
+    report = Verifier(evidence / "trust.json").traces(traces, ledger=evidence)
     assert (report.verdict, report.completeness, report.findings) == ("verified", "complete", ())
     assert report.counts["verified"] == CALLS + 4
     assert (report.coverage[0].calls, report.coverage[0].human) == (CALLS + 2, CALLS + 1)
-    alone = check(traces, evidence / "trust.json")
+    alone = Verifier(evidence / "trust.json").traces(traces)
     assert (alone.verdict, alone.completeness) == ("verified", "not_checked")
     return report
 
@@ -163,8 +162,8 @@ def test_ac_101_a_partial_export_is_reported(rotel: ModuleType, tmp_path: Path) 
         _keep(collector.traces, partial, keep)
         missing = set(everything) - set(exported_ids(partial))
         assert missing
-        assert check(partial, evidence / "trust.json").completeness == "not_checked"
-        report = check(partial, evidence / "trust.json", ledger=evidence)
+        assert Verifier(evidence / "trust.json").traces(partial).completeness == "not_checked"
+        report = Verifier(evidence / "trust.json").traces(partial, ledger=evidence)
         assert (report.verdict, report.exit_code, report.counts["spans_missing"]) == ("incomplete", 3, len(missing))
         assert {problem.record for problem in report.findings if problem.code == "span_missing"} == missing
 
@@ -194,7 +193,7 @@ def test_what_a_collector_writes_in_protobuf_verifies(rotel: ModuleType, tmp_pat
                         span[name] = base64.b64encode(bytes.fromhex(span[name])).decode()
             message = ParseDict(document, rotel.ExportTraceServiceRequest()).SerializeToString()
             file.write(len(message).to_bytes(4, "big") + message)
-    assert check(binary, evidence / "trust.json", ledger=evidence).to_json() == report.to_json()
+    assert Verifier(evidence / "trust.json").traces(binary, ledger=evidence).to_json() == report.to_json()
 
 
 # Without a collector.

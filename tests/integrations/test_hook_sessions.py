@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._ledger.reader import open_ledger
+from agent_identity.adapters import ToolGuards
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import ConfigurationError
@@ -23,8 +23,8 @@ from agent_identity.integrations.frameworks.coding_agents.sessions import (
     PROBE_DENIED,
     HookSessions,
 )
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.limits import Limit
+from agent_identity.options import Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
@@ -49,7 +49,7 @@ class Desk:
     def __init__(self, folder: Path, *, scope: Scope = SCOPE, agents: Any = None, **options: Any) -> None:
         self.folder = folder
         self.clock = FixedClock()
-        self.enforcer = Enforcer.open(folder, clock=self.clock, ids=SequentialIds(), **options)
+        self.enforcer = Enforcer.open(folder, sources=Sources(clock=self.clock, ids=SequentialIds()), **options)
         self.sessions = HookSessions(
             self.enforcer, principal=ALICE, agent=CODER, scope=scope, agents=agents, ttl=timedelta(hours=1)
         )
@@ -83,7 +83,7 @@ class Desk:
     def verified(self) -> None:
         """Close, and check that the evidence is complete."""
         self.close()
-        report = check(self.folder, self.folder / "trust.json")
+        report = Verifier(self.folder / "trust.json").ledger(self.folder)
         assert (report.integrity, report.completeness) == ("verified", "complete"), report
 
 

@@ -14,20 +14,19 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import httpx
 import pytest
 import requests
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.open import prepare
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.canonical import decode_record
 from agent_identity.delegation import Peer, Presentation
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask, TokenError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.binding import (
     CHAIN,
@@ -115,7 +114,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     for enforcer in (found.a, found.b):
         enforcer.close()
     for name in ("a", "b"):
-        report = check(tmp_path / name, tmp_path / name / "trust.json")
+        report = Verifier(tmp_path / name / "trust.json").ledger(tmp_path / name)
         assert (report.verdict, report.findings) == ("verified", ())
     assert dict(otel.get_current()) == {}
 
@@ -141,7 +140,7 @@ def environ_of(headers: dict[str, str], **more: object) -> dict[str, object]:
 def wrapped(pair: Pair, app: object = None, **options: object) -> wsgi.DelegationMiddleware:
     """Return the WSGI application of b behind its gate."""
     inner = app or (lambda environ, start: (start("200 OK", []), pair.wsgi(environ))[1])
-    return wsgi.DelegationMiddleware(inner, pair.b, **{**ARGUMENTS, **options})
+    return wsgi.DelegationMiddleware(inner, pair.b, Gate(**{**ARGUMENTS, **options}))
 
 
 # --- the binding
@@ -531,14 +530,49 @@ def test_what_cannot_be_recorded_is_answered_and_does_not_run(pair: Pair, monkey
 @pytest.mark.parametrize(
     "options",
     [
-        {"audience": ""}, {"audience": 5}, {"base_url": "b.example.com"}, {"base_url": f"{BASE}/?q=1"},
+        {"audience": ""}, {"base_url": "b.example.com"}, {"base_url": f"{BASE}/?q=1"},
         {"base_url": f"{BASE}/#f"}, {"max_body": -1}, {"max_body": 1 << 40}, {"base_url": f"{BASE}/?"},
     ],
 )  # fmt: skip
 def test_a_gate_is_checked_when_it_is_built(pair: Pair, options: dict[str, object]) -> None:
     """A service that nobody could address does not start."""
     with pytest.raises(ConfigurationError):
-        Gate(pair.b, **{**ARGUMENTS, **options})
+        Gate(**{**ARGUMENTS, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"audience": 5}, "audience is 5; give str"),
+        ({"base_url": BASE.encode()}, "base_url is bytes; give str"),
+        ({"holder": "key"}, "holder is str; give Signer"),
+        ({"agent": "desk"}, "agent is str; give Agent"),
+        ({"required": "no"}, "required is str; give bool"),
+        ({"max_body": 1.5}, "max_body is 1.5; give int"),
+        ({"purpose": 1}, "purpose is 1; give str"),
+        ({"exempt": "/healthz"}, "exempt is str; give a list or tuple of str"),
+        ({"exempt": [7]}, r"exempt\[0\] is 7"),
+    ],
+)
+def test_a_wrong_type_is_named_when_the_gate_is_built(options: dict[str, object], message: str) -> None:
+    """And not when the first request comes."""
+    with pytest.raises(TypeError, match=message):
+        Gate(**{**ARGUMENTS, **options})
+
+
+def test_one_gate_serves_several_applications(pair: Pair) -> None:
+    """It is frozen, and its paths do not change with the list that they came from."""
+    paths = ["/healthz"]
+    gate = Gate(**ARGUMENTS, exempt=paths)
+    paths.append("/x")
+    assert gate == Gate(**ARGUMENTS, exempt=("/healthz",))
+    assert hash(gate) == hash(Gate(**ARGUMENTS, exempt=("/healthz",)))
+    with pytest.raises(AttributeError):
+        gate.required = False  # type: ignore[misc]
+    for middleware in (asgi.DelegationMiddleware, wsgi.DelegationMiddleware):
+        with pytest.raises(TypeError, match="gate is dict; give Gate"):
+            middleware(pair.wsgi, pair.b, ARGUMENTS)  # type: ignore[arg-type]
+        middleware(pair.wsgi, pair.b, gate)
 
 
 class Quiet(WSGIRequestHandler):
@@ -584,7 +618,7 @@ def test_real_clients_and_a_real_server_agree(pair: Pair, client: str) -> None:
 
 def asgi_client(pair: Pair, app: object = None, **options: object) -> httpx.AsyncClient:
     """Return a client of b's asynchronous application behind its gate, called by a."""
-    inner = asgi.DelegationMiddleware(app or pair.asgi, pair.b, **{**ARGUMENTS, **options})
+    inner = asgi.DelegationMiddleware(app or pair.asgi, pair.b, Gate(**{**ARGUMENTS, **options}))
     transport = AsyncDelegationTransport(pair.a, PEERS, httpx.ASGITransport(inner))
     return httpx.AsyncClient(transport=transport, base_url=BASE)
 
@@ -618,7 +652,7 @@ async def test_asgi_refuses_and_answers_as_wsgi_does(pair: Pair) -> None:
         large = await asgi_client(pair, max_body=3).post("/", content=b"body")
         other = await asgi_client(pair, audience="service-c").get("/")
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(asgi.DelegationMiddleware(pair.asgi, pair.b, **ARGUMENTS)), base_url=BASE
+        transport=httpx.ASGITransport(asgi.DelegationMiddleware(pair.asgi, pair.b, Gate(**ARGUMENTS))), base_url=BASE
     ) as plain:
         missing = await plain.get("/", headers={"baggage": "principal=ceo", "x-principal": "ceo"})
     assert [answer.status_code for answer in (large, other, missing)] == [413, 403, 401]
@@ -630,7 +664,7 @@ async def test_asgi_refuses_and_answers_as_wsgi_does(pair: Pair) -> None:
 
 async def test_asgi_without_authority_runs_without_a_task_if_told_to(pair: Pair) -> None:
     """Guarded tools then refuse, whatever task the server was started in."""
-    app = asgi.DelegationMiddleware(pair.asgi, pair.b, required=False, **ARGUMENTS)
+    app = asgi.DelegationMiddleware(pair.asgi, pair.b, Gate(required=False, **ARGUMENTS))
     with pair.b.task("server", principal=ALICE, agent=CLERK, scope=SCOPE):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as plain:
             with pytest.raises(NoTask):
@@ -648,7 +682,7 @@ async def test_a_client_that_goes_away_leaves_nothing(pair: Pair) -> None:
     with pair.task():
         headers = [(name.lower().encode(), value.encode()) for name, value in pair.headers().items()]
     scope = {"type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": headers}
-    await asgi.DelegationMiddleware(pair.asgi, pair.b, **ARGUMENTS)(scope, gone, sent.append)
+    await asgi.DelegationMiddleware(pair.asgi, pair.b, Gate(**ARGUMENTS))(scope, gone, sent.append)
     assert (sent, pair.calls) == ([], [])
 
 
@@ -668,7 +702,7 @@ async def test_a_web_socket_gets_no_authority(pair: Pair, required: bool, presen
 
     headers = [(C.encode(), b"a"), (P.encode(), b"b")] if present else []
     scope = {"type": "websocket", "path": "/", "headers": headers}
-    await asgi.DelegationMiddleware(app, pair.b, required=required, **ARGUMENTS)(scope, receive, send)
+    await asgi.DelegationMiddleware(app, pair.b, Gate(required=required, **ARGUMENTS))(scope, receive, send)
     if required or present:
         assert (sent, ran) == ([{"type": "websocket.close", "code": 1008}], [])
         assert pair.refusals() == [("http.request", "not_a_request" if present else "no_delegation")]
@@ -683,7 +717,7 @@ async def test_asgi_passes_the_life_of_the_server_on_and_nothing_unknown(pair: P
     async def app(scope: dict[str, object], receive: object, send: object) -> None:
         ran.append(scope["type"])
 
-    wrapped_app = asgi.DelegationMiddleware(app, pair.b, **ARGUMENTS)
+    wrapped_app = asgi.DelegationMiddleware(app, pair.b, Gate(**ARGUMENTS))
     await wrapped_app({"type": "lifespan"}, None, None)
     with pytest.raises(ValueError, match="websocket"):
         await wrapped_app({"type": "webtransport"}, None, None)

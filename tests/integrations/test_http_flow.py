@@ -7,16 +7,16 @@ from typing import Any
 
 import httpx
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity.delegation import Peer
 from agent_identity.errors import Routed, StateError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 from agent_identity.integrations.http import asgi, wsgi
 from agent_identity.integrations.http.httpx import AsyncDelegationTransport, DelegationTransport
+from agent_identity.integrations.http.server import Gate
 from agent_identity.options import Telemetry
 from agent_identity.policy import Flow
 
@@ -24,7 +24,7 @@ KEY = SigningKey.from_seed(b"\x07" * 32)
 DESK = Agent("desk", owner="payments@example.com")
 BASE = "https://b.example.com"
 EVIL = "DE89370400440532013000"
-GATE: dict[str, Any] = {"audience": "service-b", "base_url": BASE, "holder": KEY}
+GATE = Gate(audience="service-b", base_url=BASE, holder=KEY)
 
 
 class Pair:
@@ -76,7 +76,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     yield found
     for name, enforcer in (("a", found.a), ("b", found.b)):
         enforcer.close()
-        report = check(tmp_path / name, tmp_path / name / "trust.json")
+        report = Verifier(tmp_path / name / "trust.json").ledger(tmp_path / name)
         assert {one.code for one in report.findings} <= {"flow_not_checked"}
 
 
@@ -93,7 +93,7 @@ def application(body: Callable[[], object], *, lazy: bool = False, parts: int = 
 
 def asked(pair: Pair, app: Any) -> httpx.Response:
     """Return the response of b to a request of a."""
-    inner = httpx.WSGITransport(wsgi.DelegationMiddleware(app, pair.b, **GATE))
+    inner = httpx.WSGITransport(wsgi.DelegationMiddleware(app, pair.b, GATE))
     with httpx.Client(transport=DelegationTransport(pair.a, pair.peers, inner)) as client:
         return client.get(f"{BASE}/x")
 
@@ -165,7 +165,7 @@ def test_marks_over_asgi(pair: Pair, parts: int) -> None:
             await send({"type": "http.response.body", "body": b"ok", "more_body": number + 1 < parts})
 
     async def run() -> None:
-        inner = httpx.ASGITransport(asgi.DelegationMiddleware(app, pair.b, **GATE))
+        inner = httpx.ASGITransport(asgi.DelegationMiddleware(app, pair.b, GATE))
         async with pair.task(), httpx.AsyncClient(transport=AsyncDelegationTransport(pair.a, pair.peers, inner)) as to:
             response = await to.get(f"{BASE}/x")
             assert (response.text, response.headers["x-own"]) == ("ok" * parts, "1")
@@ -184,7 +184,7 @@ def test_the_head_of_a_stream_of_events_is_sent_before_any_event(pair: Pair) -> 
         first.append([*seen])
         await send({"type": "http.response.body", "body": b"data: ok\n\n", "more_body": False})
 
-    guarded = asgi.DelegationMiddleware(app, pair.b, **GATE)
+    guarded = asgi.DelegationMiddleware(app, pair.b, GATE)
 
     async def server(scope: Any, receive: Any, send: Any) -> None:
         async def noted(message: Any) -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from securesystemslib.signer import CryptoSigner
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustedKey, TrustStore
+from agent_identity.identity import RandomIds, SystemClock, TrustedKey, TrustStore
 from agent_identity.integrations.keys.securesystemslib import SecuresystemslibSigner
 from agent_identity.options import DigestKeys, Ledger
 
@@ -27,11 +26,11 @@ def test_evidence_under_their_keys_verifies(tmp_path: Path) -> None:
     clock, ids = SystemClock(), RandomIds()
     ledger = Ledger.open(tmp_path / "evidence", signer=recorder, origin="example.com/log", clock=clock, ids=ids)
     digests = DigestKeys(tmp_path / "evidence" / "keys" / "digests.jsonl", sync="process")
-    with Enforcer(issuer=issuer, recorder=recorder, trust=trust, ledger=ledger, digests=digests) as enforcer:
+    with Enforcer(keys=(issuer, recorder), trust=trust, ledger=ledger, digests=digests) as enforcer:
         given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
         with enforcer.task("t", **given), enforcer.action("read"):
             pass
-    report = check(tmp_path / "evidence", trust)
+    report = Verifier(trust).ledger(tmp_path / "evidence")
     assert (report.verdict, report.counts["chains_verified"]) == ("verified", 1)
 
 

@@ -24,14 +24,12 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
-from agent_identity import Scope
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.constraints import OneOf, Range, Subset
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
 from agent_identity.integrations.langchain.streams import bind_stream
-from agent_identity.policy import Effect, Rule, RuleSet
 
 ran: list[Any] = []
 

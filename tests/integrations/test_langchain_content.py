@@ -14,14 +14,14 @@ from langchain_core.tools import tool
 from langgraph.types import Command
 from pydantic import PrivateAttr
 
+from agent_identity import Effect, Rule, RuleSet, Verifier
 from agent_identity.adapters import CallRequest
-from agent_identity.audit import Verifier
 from agent_identity.constraints import Contains
 from agent_identity.errors import ContentBlocked, PolicyBlocked
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
-from agent_identity.policy import Effect, Obligation, Rule, RuleSet
+from agent_identity.policy import Obligation
 from agent_identity.records import Intent, Outcome, read, read_lines
 
 MAIL = "bob@example.com"

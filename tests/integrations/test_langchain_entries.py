@@ -19,10 +19,9 @@ from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, Tool, tool
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.constraints import PathWithin, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.protection import protect, unprotect
 
 ran: list[Any] = []

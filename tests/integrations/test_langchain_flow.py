@@ -7,7 +7,6 @@ from itertools import repeat
 from typing import Any, Literal
 
 import pytest
-from checking import check
 from langchain.agents import create_agent
 from langchain.agents.middleware import SummarizationMiddleware
 from langchain.tools import ToolRuntime
@@ -17,13 +16,12 @@ from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.types import Command
 from mark_changes import marks_among
 
-from agent_identity import Scope, records
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Verifier, records
 from agent_identity.errors import ConfigurationError, Routed
-from agent_identity.identity import Agent, Human
 from agent_identity.inspection import InjectionHints, Label, PersonalData
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 OWN, EVIL = "GB82 WEST 1234 5698 7654 32", "DE89 3704 0044 0532 0130 00"
 REQUEST = f"Pay INV-42 to {OWN}"
@@ -72,7 +70,7 @@ def open_task(desk: Any, request: str | None = REQUEST) -> Any:
 def verdict(desk: Any) -> set[str]:
     """Return what the verifier finds in what was written so far."""
     desk.enforcer.close()
-    return {problem.code for problem in check(desk.directory).findings}
+    return {problem.code for problem in Verifier().ledger(desk.directory).findings}
 
 
 def test_protected_tools_declare_their_flow(desk: Any) -> None:

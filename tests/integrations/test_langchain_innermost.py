@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from checking import check
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
     AgentMiddleware,
@@ -30,15 +29,14 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 from pydantic import BaseModel, PrivateAttr
 
-from agent_identity import Scope, records
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Verifier, records
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
 from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
-from agent_identity.policy import Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import Flow, Obligation
 
 OWN, EVIL, MAIL, GONE = (
     "GB82 WEST 1234 5698 7654 32",
@@ -95,7 +93,7 @@ def marks(desk: Any) -> list[tuple[str, str]]:
 def verdict(desk: Any) -> set[str]:
     """Return what the verifier finds in what was written so far."""
     desk.enforcer.close()
-    return {problem.code for problem in check(desk.directory).findings}
+    return {problem.code for problem in Verifier().ledger(desk.directory).findings}
 
 
 @pytest.fixture

@@ -20,16 +20,15 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 from pydantic import PrivateAttr
 
-from agent_identity import Scope
+from agent_identity import Agent, Effect, Finding, Human, Rule, RuleSet, Scope
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain import acting_agents as handoffs
 from agent_identity.integrations.langchain.guarded_copies import ToolProxies
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import is_protected, protect
-from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.policy import Content
 
 ran: list[Any] = []
 HELPER = Agent("helper", owner="finance@example.com")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.language_models import BaseChatModel
@@ -26,15 +25,16 @@ from langgraph.prebuilt import tools_condition
 from langgraph.types import Command, interrupt
 from msgspec import structs
 
-from agent_identity import Agent, Enforcer, Human, Scope, records
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier, records
 from agent_identity._guard.tasks import _shared_mark as shared_mark
 from agent_identity._record import schema
+from agent_identity.approvals import Approvers
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt, requests_of
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
-from agent_identity.options import Ledger
-from agent_identity.policy import Effect, Flow, Rule, RuleSet
+from agent_identity.options import Ledger, Sources
+from agent_identity.policy import Flow
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -76,9 +76,9 @@ class Office:
 
     def __init__(self, directory: Path, guard: str = "protect", saver: Any = None, **options: Any) -> None:
         self.directory, self.sent, self.clock = directory, list[str](), options.pop("clock", None) or FixedClock()
-        channel = options.pop("channel", None) or approval_by_interrupt(approvers=(BOB.id,))
+        channel = options.pop("channel", None) or approval_by_interrupt(Approvers(people=(BOB.id,)))
         given = {"policy": Flow(), "routes": {"person": channel}, **options}
-        self.enforcer = Enforcer.open(directory, clock=self.clock, ids=given.pop("ids", None), **given)
+        self.enforcer = Enforcer.open(directory, sources=Sources(clock=self.clock, ids=given.pop("ids", None)), **given)
         self.saver = saver or InMemorySaver()
         self.guard = guard
 
@@ -134,7 +134,7 @@ class Office:
     def verdict(self) -> set[str]:
         """Close, and return what the verifier finds."""
         self.enforcer.close()
-        found = check(self.directory).findings
+        found = Verifier().ledger(self.directory).findings
         return {problem.code for problem in found} - {"flow_not_checked"}
 
 
@@ -179,7 +179,7 @@ def test_a_resumed_call_names_the_outcome_that_suspended_it(office: Any) -> None
     resumed = {one.action.tool: one.resumes for one in records.read(desk.directory) if isinstance(one, records.Intent)}
     assert resumed == {"read": None, "send": first.id}
     desk.enforcer.close()
-    assert check(desk.directory).findings == ()
+    assert Verifier().ledger(desk.directory).findings == ()
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_question_that_is_asked_again_takes_either_answer(office: Any) -> None
 
 def test_an_approval_that_was_used_or_has_expired_permits_nothing_more(office: Any) -> None:
     """A graph that is rewound to the question is refused, and one whose answer is late."""
-    desk = office(channel=approval_by_interrupt(ttl=timedelta(hours=1)))
+    desk = office(channel=approval_by_interrupt(Approvers(ttl=timedelta(hours=1))))
     graph = desk.graph(READ, SEND)
     command = ruling(desk, desk.ask(graph))
     before = graph.get_state(THREAD).config
@@ -1001,5 +1001,5 @@ def test_another_process_resumes_under_the_same_rules(tmp_path: Path, request_: 
         resumed = [one.resumes for one in found if isinstance(one, records.Intent) and one.action.tool == "send"]
         assert len(resumed) == len(sent)
         assert suspended >= set(resumed)
-        codes = {problem.code for problem in check(folder / "evidence").findings}
+        codes = {problem.code for problem in Verifier().ledger(folder / "evidence").findings}
         assert codes <= {"flow_not_checked"}

@@ -8,9 +8,8 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
-from agent_identity import Scope
+from agent_identity import Agent, Human, Scope
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
 from agent_identity.integrations.langchain.scripted import scripted_model

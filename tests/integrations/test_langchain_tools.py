@@ -29,13 +29,13 @@ from langchain_core.tools import (
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field, model_validator
 
-from agent_identity import Enforcer
+from agent_identity import Effect, Enforcer, Finding, Rule, RuleSet
 from agent_identity.adapters import Call
 from agent_identity.constraints import Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.langchain.protection import protect, unprotect
-from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet
+from agent_identity.policy import Content, Obligation
 
 ran: list[Any] = []
 

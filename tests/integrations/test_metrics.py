@@ -22,9 +22,9 @@ from agent_identity import Agent, Decision, Denied, Effect, Enforcer, Human, Rul
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.errors import ConfigurationError, PolicyBlocked
-from agent_identity.integrations.metrics import measure
-from agent_identity.options import Telemetry, Transparency
+from agent_identity.options import Sources, Telemetry, Transparency
 from agent_identity.state import MemoryState
+from agent_identity.telemetry import measure
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE = Human("alice@example.com")
@@ -49,8 +49,9 @@ class Meter:
 
     def open(self, name: str = "evidence", *, tools: Any = (), measured: bool = True, **options: Any) -> Enforcer:
         """Open an enforcer that reports."""
-        given = {"clock": self.clock, "ids": SequentialIds(), "telemetry": Telemetry(tracer_provider=self.tracers)}
-        enforcer = Enforcer.open(self.path / name, **{**given, **options})
+        sources = Sources(clock=self.clock, ids=SequentialIds())
+        given = {"sources": sources, "telemetry": Telemetry(tracer_provider=self.tracers), **options}
+        enforcer = Enforcer.open(self.path / name, **given)
         self.enforcers.append(enforcer)
         if measured:
             measure(enforcer, self.provider, tools=tools)
@@ -548,7 +549,7 @@ def test_a_global_provider_may_be_set_later(tmp_path: Path) -> None:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import InMemoryMetricReader
         from agent_identity import Agent, Enforcer, Human, Scope
-        from agent_identity.integrations.metrics import measure
+        from agent_identity.telemetry import measure
 
         reader = InMemoryMetricReader()
         with Enforcer.open(sys.argv[1] + "/one") as one, Enforcer.open(sys.argv[1] + "/two") as two:

@@ -19,15 +19,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from urllib.request import HTTPCookieProcessor, HTTPRedirectHandler, Request, build_opener
 
 import pytest
-from checking import check
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agent_identity import Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.errors import PolicyBlocked, TokenError
-from agent_identity.identity import Agent, JwksSource
+from agent_identity.identity import JwksSource
 
 PROGRAM = Path(__file__).with_name("openid_provider.py")
 ROLES = ("realm_access", "roles")
@@ -195,7 +194,7 @@ def test_a_login_is_a_verified_human_up_to_the_evidence(running: Provider, tmp_p
         ("denied", "asserted"),
     ]
     assert {one["principal"]["issuer"] for one in outcomes} == {running.issuer}
-    assert check(tmp_path / "evidence", tmp_path / "evidence" / "trust.json").verdict == "verified"
+    assert Verifier(tmp_path / "evidence" / "trust.json").ledger(tmp_path / "evidence").verdict == "verified"
 
 
 def test_what_the_provider_says_is_compared(running: Provider) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from agent_identity import Verifier
+
 pytest.importorskip("pkcs11", reason="python-pkcs11 is absent; install the extra pkcs11")
 
 MODULES = (
@@ -68,8 +70,6 @@ def token(tmp_path: Path) -> Callable[[str], str]:
 
 def test_evidence_under_keys_of_a_token_verifies(token: Callable[[str], str], tmp_path: Path) -> None:
     """Grants, spans and checkpoints are signed on the token, and the keys are in no file of the directory."""
-    from checking import check
-
     token("""
         from agent_identity import Agent, Enforcer, Human, Scope
         from agent_identity.options import DigestKeys, Ledger
@@ -84,12 +84,12 @@ def test_evidence_under_keys_of_a_token_verifies(token: Callable[[str], str], tm
         evidence = root / "evidence"
         ledger = Ledger.open(evidence, signer=recorder, origin=trust.origin, clock=SystemClock(), ids=RandomIds())
         digests = DigestKeys(evidence / "keys" / "digests.jsonl", sync="process")
-        with Enforcer(issuer=issuer, recorder=recorder, trust=trust, ledger=ledger, digests=digests) as enforcer:
+        with Enforcer(keys=(issuer, recorder), trust=trust, ledger=ledger, digests=digests) as enforcer:
             given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
             with enforcer.task("t", **given), enforcer.action("read"):
                 pass
     """)
-    report = check(tmp_path / "evidence", tmp_path / "trust.json")
+    report = Verifier(tmp_path / "trust.json").ledger(tmp_path / "evidence")
     assert (report.verdict, report.counts["chains_verified"]) == ("verified", 1)
     assert sorted(path.name for path in (tmp_path / "evidence" / "keys").iterdir()) == ["digests.jsonl", "ledger.key"]
 

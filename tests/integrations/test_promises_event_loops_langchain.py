@@ -18,14 +18,13 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from agent_identity import Scope
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
 from agent_identity.limits import Limit
-from agent_identity.policy import Content, Effect, Rule, RuleSet
+from agent_identity.policy import Content
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -7,12 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
-from agent_identity.identity import Agent, Human
 from agent_identity.integrations.rfc3161 import Anchor, Authority
 from agent_identity.options import Transparency
 from agent_identity.testing import FixedClock
@@ -69,7 +67,7 @@ def test_a_time_stamp_is_kept_and_verifies_offline(root: Path, authority: Timest
         capture_output=True,
     )
     assert done.returncode == 0, done.stderr
-    report = check(root, root / "trust.json", timestamps=trusted)
+    report = Verifier(root / "trust.json", timestamps=trusted).ledger(root)
     assert report.verdict == "verified"
     assert [(item.role, item.size, item.time) for item in report.signatures][-1] == ("anchor", size, seconds)
     assert f"{size} entry time-stamped at 20" in report.steps[0].detail
@@ -103,7 +101,7 @@ def test_an_unknown_or_expired_certificate_does_not_count(
         assert not (root / "log" / "anchors").exists()
         Anchor(root, expired.url).stamp(checkpoint(root))
         for trusted in (ours, theirs):
-            report = check(root, root / "trust.json", timestamps=trusted)
+            report = Verifier(root / "trust.json", timestamps=trusted).ledger(root)
             assert report.verdict == "cannot_tell"
             assert {item.code for item in report.findings} == {"anchor_not_counted", "not_anchored"}
 
@@ -175,7 +173,7 @@ def test_an_authority_that_is_down_stops_nothing(root: Path, tmp_path: Path) -> 
         enforcer._enforcement.ledger.seal()
         assert not enforcer._enforcement.ledger.publishers[0].settle(20)
     assert set(enforcer.degraded) - {"ledger", "state"} == {"the function of checkpoints="}  # They are closed.
-    assert check(root, root / "trust.json").verdict == "verified"
+    assert Verifier(root / "trust.json").ledger(root).verdict == "verified"
 
 
 def test_one_checkpoint_of_each_period_is_stamped(root: Path, authority: TimestampAuthority) -> None:

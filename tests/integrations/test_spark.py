@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
+from agent_identity import Report, Verifier
 from agent_identity._ledger.sealer import Sealing
 from agent_identity._verify.store.workers import Executor
-from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations import spark
 from agent_identity.integrations.spark import on_spark
@@ -83,10 +82,10 @@ def alone(item: Any) -> list[Any]:
     return [item]
 
 
-def compare(executor: Executor, *given: Any, **more: Any) -> Report:
-    """Verify on one machine and elsewhere; return the report, which is the same."""
-    alone = check(*given, **more)
-    assert check(*given, processes=executor, **more) == alone
+def compare(executor: Executor, directory: Path, **options: Any) -> Report:
+    """Verify a ledger on one machine and elsewhere; return the report, which is the same."""
+    alone = Verifier(surgeries.clean.TRUST).ledger(directory, **options)
+    assert Verifier(surgeries.clean.TRUST, processes=executor).ledger(directory, **options) == alone
     return alone
 
 
@@ -94,7 +93,7 @@ def _verified_by(runner: Callable[..., object]) -> Callable[[Path, bytes | None]
     """Return what verifies a ledger of the surgeries through a runner of jobs."""
 
     def verified(directory: Path, checkpoint: bytes | None) -> Report:
-        return compare(runner, directory, surgeries.clean.TRUST, checkpoint=checkpoint)
+        return compare(runner, directory, checkpoint=checkpoint)
 
     return verified
 
@@ -112,7 +111,7 @@ def test_any_executor_finds_what_one_machine_finds(
 def test_blocks_are_taken_from_jobs_of_a_bounded_size(patient: surgeries.Patient) -> None:
     """In jobs of no more partitions than asked for."""
     context = Double()
-    assert compare(on_spark(context, partitions=3), patient.directory, surgeries.clean.TRUST).exit_code == 0
+    assert compare(on_spark(context, partitions=3), patient.directory).exit_code == 0
     assert max(context.jobs) == 3
     assert len(context.jobs) > 3
 
@@ -136,7 +135,7 @@ def test_a_job_that_fails_is_no_verdict(patient: surgeries.Patient, monkeypatch:
             return super().parallelize(c, numSlices)
 
     with pytest.raises(ConfigurationError, match="failed") as caught:
-        check(patient.directory, surgeries.clean.TRUST, processes=on_spark(Old()))
+        Verifier(surgeries.clean.TRUST, processes=on_spark(Old())).ledger(patient.directory)
     assert "agent-identity-otel 0.0.1" in str(caught.value.__cause__)
 
 
@@ -187,7 +186,7 @@ def test_each_part_is_a_partition_of_a_real_spark(context: Any) -> None:
 
 def test_a_real_spark_verifies_a_good_ledger(context: Any, patient: surgeries.Patient) -> None:
     """The report is that of one machine."""
-    assert compare(on_spark(context), patient.directory, surgeries.clean.TRUST).exit_code == 0
+    assert compare(on_spark(context), patient.directory).exit_code == 0
 
 
 @pytest.mark.parametrize(("table", "name"), SURGERIES)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -22,12 +21,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Service, Verifier
 from agent_identity._guard.telemetry.providers import when_provided
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.integrations.span_enrichment import AgentIdentitySpanProcessor, stamp_spans
 from agent_identity.options import Privacy, Telemetry
+from agent_identity.telemetry import AgentIdentitySpanProcessor, stamp_spans
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
@@ -134,7 +132,7 @@ def test_a_stamp_is_no_evidence(
         find("a")
     enforcer.close()
     data = encode_spans(exporter.get_finished_spans()).SerializeToString()
-    report = check(io.BytesIO(data), tmp_path / "evidence" / "trust.json", ledger=tmp_path / "evidence")
+    report = Verifier(tmp_path / "evidence" / "trust.json").traces(io.BytesIO(data), ledger=tmp_path / "evidence")
     assert (report.verdict, report.findings) == ("verified", ())
     assert (report.counts["spans"], report.counts["records"], report.counts["verified"]) == (4, 2, 2)
     for ours in ("execute_tool find", "invoke_agent clerk"):
@@ -273,7 +271,7 @@ def test_the_global_provider_may_be_set_before_or_after(order: str, tmp_path: Pa
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
         from agent_identity import Agent, Enforcer, Human, Scope
-        from agent_identity.integrations.span_enrichment import stamp_spans
+        from agent_identity.telemetry import stamp_spans
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         early = trace.get_tracer("early.library")

@@ -10,12 +10,11 @@ import pytest
 from agent_identity import Agent, Denied, Effect, Human, Rule, RuleSet, Scope, records
 from agent_identity._guard.common.failures import refusal
 from agent_identity._identity.common.tool_names import tool_name
-from agent_identity.adapters import Call, CallRequest
+from agent_identity.adapters import Call, CallRequest, Part, Prompt, ToolCall, ToolGuards, shown
 from agent_identity.approvals import Approval
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, ContentBlocked
 from agent_identity.inspection import PersonalData
-from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards, shown
 from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
 from agent_identity.limits import Limit
 from agent_identity.options import ToolOptions

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from agent_identity.audit import Report, Verifier
+from agent_identity import Report, Verifier
 from agent_identity.errors import AgentIdentityError
 
 __all__ = ["verdict_of"]

@@ -24,10 +24,11 @@ from agent_identity import (
     Verifier,
     verify,
 )
+from agent_identity._authority.tokens.source import TokenOrder
+from agent_identity._verify.proofs.disclosure_check import Shown as Disclosed
+from agent_identity._verify.proofs.proof_check import Checked
 from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
-from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
-from agent_identity.audit import Checked
-from agent_identity.audit import Shown as Disclosed
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers, ask_in_the_terminal
 from agent_identity.constraints import OneOf, PathWithin, Range
 from agent_identity.delegation import DelegationBundle, Grants
 from agent_identity.errors import VerificationError
@@ -35,7 +36,7 @@ from agent_identity.identity import JwksSource, KeySet, PublicKey, SigningKey, S
 from agent_identity.inspection import Label
 from agent_identity.options import Durability, Privacy, Telemetry, Transparency
 from agent_identity.policy import All, Content, Flow
-from agent_identity.tokens import DownstreamToken, IssuedToken, LocalTokens, TokenExchange, TokenOrder, TokenSource
+from agent_identity.tokens import DownstreamToken, IssuedToken, LocalTokens, TokenExchange, TokenSource
 
 enforcer = Enforcer.open("evidence", policy=RuleSet(Rule(Effect.BLOCK, tools="delete_*", reason="kept")))
 assert_type(enforcer, Enforcer)
@@ -207,7 +208,7 @@ def approving(enforcer: Enforcer) -> Approval:
     assert_type(enforcer.approvals.approve(waiting[0], by=Human("bob")), str)
     agent = Agent("a", owner="o")
     enforcer.approvals.approve("id", by=agent)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    Approval(ask=lambda request: request.approve(by=Human("bob")), roles=("finance",))
+    Approval(ask=lambda request: request.approve(by=Human("bob")), approvers=Approvers(roles=("finance",)))
     Enforcer.open("evidence", routes={"desk": Approval(ask=ask), "sandbox": handler})
     return Approval(ask=ask_in_the_terminal(Human("bob")))
 

@@ -7,8 +7,7 @@ from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariab
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
 
-from agent_identity import Enforcer, Scope
-from agent_identity.identity import Agent
+from agent_identity import Agent, Enforcer, Scope
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect, unprotect
 from agent_identity.integrations.langchain.streams import bind_stream
@@ -44,8 +43,8 @@ def check(enforcer: Enforcer, structured: StructuredTool, single: Tool) -> None:
     assert_type(unprotect(tools), list[BaseTool])
 
     # A function is guarded by enforcer.tool, and an enforcer is not optional.
-    protect(check, enforcer)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    protect(read)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    protect(check, enforcer)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    protect(read)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def agents(enforcer: Enforcer, model: BaseChatModel, agent: Agent, scope: Scope, stream: Iterator[str]) -> None:

@@ -9,7 +9,8 @@ from langchain_core.language_models import BaseChatModel
 
 from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Service
 from agent_identity.integrations.langchain.scripted import scripted_model
-from agent_identity.testing import FixedClock, RecordedCall, Records, Rehearsal, Rehearse, ScriptedAgent
+from agent_identity.testing import FixedClock, Records, Rehearsal, Rehearse, ScriptedAgent
+from agent_identity.testing.records import RecordedCall
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import rfc8785
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agent_identity.canonical import MAX_DEPTH, decode, decode_record, encode, encode_record
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
+from agent_identity.canonical import MAX_DEPTH, decode, encode
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 ASCII = st.text(st.characters(max_codepoint=127), max_size=8)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import errors
+from agent_identity import Decision, Effect, errors
 from agent_identity.errors import AgentIdentityError, Denied, PolicyFormatError, VerificationError
-from agent_identity.policy import Decision, Effect
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 CODES = {

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope, records
+from agent_identity._record.parts import Principal
 from agent_identity.errors import ConfigurationError, EvidenceError
 
 
@@ -52,7 +53,7 @@ def test_records_are_read_in_their_order_as_types(evidence: Path) -> None:
     assert isinstance(outcome, records.Outcome)
     assert isinstance(refused, records.Outcome)
     assert isinstance(outside, records.Outcome)
-    assert outcome.principal == records.Principal(id="alice", kind="human", provenance="asserted")
+    assert outcome.principal == Principal(id="alice", kind="human", provenance="asserted")
     assert (outcome.outcome, outcome.intent, outcome.error) == ("success", intent.id, None)
     assert (refused.outcome, refused.decision.argument, refused.intent) == ("denied", "amount", None)
     assert (outside.attribution, outside.task, outside.chain) == ("none", None, None)

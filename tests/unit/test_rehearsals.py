@@ -9,14 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Scope
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope, Service, Verifier
 from agent_identity.errors import Denied, NoTask
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import Records, Rehearsal, ScriptedAgent
 
 ALICE = Human("alice@example.com", issuer="https://login.example")
@@ -78,8 +75,8 @@ def test_a_rehearsal_keeps_real_evidence(rehearsal: Rehearsal) -> None:
             rehearsal.enforcer.action("pay", invoice="INV-1").__enter__()
     rehearsal.close()
     assert rehearsal.clock.wall_ns() == begun + 3_600 * 10**9
-    assert check(rehearsal.directory).verdict == "verified"
-    assert check(rehearsal.directory).completeness == "complete"
+    assert Verifier().ledger(rehearsal.directory).verdict == "verified"
+    assert Verifier().ledger(rehearsal.directory).completeness == "complete"
     rehearsal.records.assert_denied(code="grant_expired", tool="pay", count=1)
 
 

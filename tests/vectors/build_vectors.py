@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
 from agent_identity._ledger.beginning import Beginning
@@ -37,7 +38,6 @@ from agent_identity.canonical import JSON, encode
 from agent_identity.constraints import OneOf, Range
 from agent_identity.identity import (
     Approver,
-    Cosigner,
     FileVersion,
     Registration,
     Signer,
@@ -48,7 +48,7 @@ from agent_identity.identity import (
     appended,
     signed_trust,
 )
-from agent_identity.options import DigestKeys, Ledger, Telemetry
+from agent_identity.options import DigestKeys, Ledger, Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 HERE: Final = Path(__file__).resolve().parent
@@ -164,17 +164,14 @@ class World:
             beginning=Beginning(library=VERSION),
         )
         with Enforcer(
-            issuer=ISSUER,
-            recorder=RECORDER,
+            keys=(ISSUER, RECORDER),
             trust=TRUST,
             ledger=ledger,
             digests=DigestKeys(self.directory / "keys" / "digests.jsonl", files=self._files),
             policy=POLICY,
             routes={"approval-desk": lambda call: f"filed: {call.arguments['invoice_id']}"},
             telemetry=Telemetry(tracer_provider=self._provider),
-            clock=self.clock,
-            ids=self._ids,
-            new_key=self._new_key,
+            sources=Sources(clock=self.clock, ids=self._ids, new_key=self._new_key),
         ) as enforcer:
             yield enforcer, ledger
 

@@ -25,11 +25,12 @@ from insider import (
 )
 
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.checkpoint import Checkpoint
 from agent_identity._ledger.transparency.log import loss_entry
 from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
-from agent_identity.identity import Cosigner, FileVersion, SigningKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity import FileVersion, SigningKey, TrustedKey, TrustStore, Witnesses
 
 Edit = Callable[[World], object]
 WITNESS: Final = SigningKey.from_seed(b"\x26" * 32)

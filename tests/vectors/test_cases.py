@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from evidence_cases import CASES, GROUPS, write_case
 
+from agent_identity import Report, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._constraints.registry import constraint_from_claim
 from agent_identity._identity.keys.jws import parse_compact
 from agent_identity._verify.report.findings import CODES
-from agent_identity.audit import Report, Verifier
 from agent_identity.errors import AgentIdentityError
 from agent_identity.identity import SigningKey
 

@@ -17,20 +17,19 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from checking import check
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from plain_records import check_record
 
+from agent_identity import Report, Verifier
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import issue
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, parse_proof, parse_vkey, sign_note
 from agent_identity._ledger.transparency.merkle import inclusion_proof, leaf_hash, root_of, verify_inclusion
 from agent_identity._spans.envelope import Attestation
-from agent_identity.audit import Report
-from agent_identity.canonical import decode_record
 from agent_identity.errors import TokenError
 from agent_identity.identity import AgentRegistry, PublicKey, SigningKey, TrustedKey, TrustStore, certified
 from agent_identity.version import VERSION
@@ -286,7 +285,7 @@ def log_entries() -> list[bytes]:
 
 def test_the_evidence_verifies() -> None:
     """The golden directory is verified and complete under its trusted keys."""
-    report = check(EVIDENCE, STORE)
+    report = Verifier(STORE).ledger(EVIDENCE)
     assert (report.verdict, report.completeness, report.trust) == ("verified", "complete", "given")
     assert report.counts["records"] == report.counts["verified"] == len(RECORDS)
     assert report.findings == ()
@@ -294,7 +293,7 @@ def test_the_evidence_verifies() -> None:
 
 def test_the_spans_verify() -> None:
     """The golden spans are verified alone, and complete beside their ledger."""
-    alone, compared = check(SPANS, STORE), check(SPANS, STORE, ledger=EVIDENCE)
+    alone, compared = Verifier(STORE).traces(SPANS), Verifier(STORE).traces(SPANS, ledger=EVIDENCE)
     assert (alone.verdict, alone.completeness) == ("verified", "not_checked")
     assert (compared.verdict, compared.completeness, compared.findings) == ("verified", "complete", ())
 
@@ -304,7 +303,7 @@ def test_each_span_verifies_by_itself(place: int, tmp_path: Path) -> None:
     """One span copied out of any system is enough: signature, binding and copied attributes hold."""
     lone = tmp_path / "span.json"
     lone.write_bytes(SPANS.read_bytes().splitlines()[place])
-    report = check(lone, STORE)
+    report = Verifier(STORE).traces(lone)
     assert (report.verdict, report.counts["verified"]) == ("verified", 1)
 
 
@@ -392,7 +391,7 @@ def test_a_changed_ledger_gets_its_verdict(change: Change, verdict: str, code: s
     root = tmp_path / "evidence"
     shutil.copytree(EVIDENCE, root)
     change(root)
-    report = check(root, STORE)
+    report = Verifier(STORE).ledger(root)
     assert (report.verdict, code in codes(report) or not code) == (verdict, True), report.findings
 
 
@@ -401,7 +400,7 @@ def test_a_ledger_put_back_is_found_by_a_kept_checkpoint(tmp_path: Path) -> None
     root = tmp_path / "evidence"
     shutil.copytree(EVIDENCE, root)
     _roll_back(root)
-    report = check(root, STORE, checkpoint=NOTE)
+    report = Verifier(STORE).ledger(root, checkpoint=NOTE)
     assert (report.verdict, "rolled_back" in codes(report)) == ("contradicted", True)
 
 
@@ -442,9 +441,9 @@ TRUSTS: dict[str, tuple[TrustStore, str, str, str, str]] = {
 @pytest.mark.parametrize(("trust", "ledger", "code", "traces", "other"), TRUSTS.values(), ids=TRUSTS)
 def test_other_trust_gets_other_verdicts(trust: TrustStore, ledger: str, code: str, traces: str, other: str) -> None:
     """Untouched evidence proves nothing to whom does not trust its keys, and contradicts other names."""
-    found = check(EVIDENCE, trust)
+    found = Verifier(trust).ledger(EVIDENCE)
     assert (found.verdict, code in codes(found)) == (ledger, True), found.findings
-    found = check(SPANS, trust)
+    found = Verifier(trust).traces(SPANS)
     assert (found.verdict, other in codes(found) or not other) == (traces, True), found.findings
 
 
@@ -515,7 +514,7 @@ def test_a_changed_span_gets_its_verdict(change: SpanChange, verdict: str, code:
             break
     path = tmp_path / "spans.jsonl"
     path.write_text("\n".join(map(json.dumps, documents)), encoding="utf-8")
-    report = check(path, STORE)
+    report = Verifier(STORE).traces(path)
     assert (report.verdict, code in codes(report) or not code) == (verdict, True), report.findings
 
 
@@ -545,7 +544,7 @@ def test_a_changed_export_gets_its_verdict(
     """Beside the ledger, what an export lacks shows; order, grouping and repetition do not matter."""
     path = tmp_path / "spans.jsonl"
     path.write_bytes(b"\n".join(change(SPANS.read_bytes().splitlines())))
-    report = check(path, STORE, ledger=EVIDENCE)
+    report = Verifier(STORE).traces(path, ledger=EVIDENCE)
     assert (report.verdict, code in codes(report) or not code) == (verdict, True), report.findings
 
 

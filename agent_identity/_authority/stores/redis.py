@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pkgutil import get_data
 from types import ModuleType
 from typing import Final, Protocol, final
 
@@ -26,151 +27,22 @@ from agent_identity.errors import ConfigurationError, StateError
 _LONGEST: Final = 100 * 366 * 24 * 3600
 _MAX_PREFIX: Final = 128
 
-# Every script gets the facts of the whole state as its first key, and answers with its result, with how much was
-# ever written, and with the name that the state got when it began: a client that sees these go back knows that the
-# server has forgotten something. Numbers are written with %.0f, because Lua shortens large ones.
-_BEGIN: Final = """
-redis.call('HSETNX', KEYS[1], 'origin', ARGV[1])
-local now = tonumber(ARGV[2])
-local function answer(result)
-  local facts = redis.call('HMGET', KEYS[1], 'writes', 'origin')
-  return {result, tonumber(facts[1] or '0'), facts[2]}
-end
-local function wrote() redis.call('HINCRBY', KEYS[1], 'writes', 1) end
-local function counter(key)
-  local expires, parts, latest = 0, {}, 0
-  local fields = redis.call('HGETALL', key)
-  for at = 1, #fields, 2 do
-    if fields[at] == 'expires' then
-      expires = tonumber(fields[at + 1])
-    else
-      local part = tonumber(fields[at])
-      parts[part] = tonumber(fields[at + 1])
-      latest = math.max(latest, part)
-    end
-  end
-  return expires, parts, latest
-end
-"""
-_INSERT: Final = (
-    _BEGIN
-    + """
-local expires = redis.call('GET', KEYS[2])
-if expires and tonumber(expires) > now then return answer(0) end
-redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
-redis.call('HINCRBY', KEYS[1], 'news', 1)
-wrote()
-return answer(1)
-"""
-)
-_CONTAINS: Final = (
-    _BEGIN
-    + """
-local expires = redis.call('GET', KEYS[2])
-return answer((expires and tonumber(expires) > now) and 1 or 0)
-"""
-)
-# The keys of the counters come first, then, for a share, one for each counter that holds what is kept of it.
-_SPEND: Final = """
-local function spend(count, share)
-  local plans, kept = {}, {}
-  for at = 2, count + 1 do
-    local arg = 3 + (at - 2) * 6
-    local amount, limit, window, wide = unpack({tonumber(ARGV[arg]), tonumber(ARGV[arg + 1]),
-      tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])})
-    local held = 0
-    if share and window == 0 then
-      local until_, amounts = counter(KEYS[at + count])
-      if until_ > now then held = amounts[0] or 0 end
-    end
-    kept[at - 1] = held
-    amount = math.max(0, amount - held)
-    local expires, parts, latest = counter(KEYS[at])
-    local plan = {anew = expires <= now, old = {}, part = 0, expires = expires, amount = amount}
-    if plan.anew then parts, latest, plan.expires = {}, 0, 0 end
-    local moment, sum = math.max(now, latest * wide), 0
-    for part, amount_ in pairs(parts) do
-      if window > 0 and (part + 1) * wide <= moment - window then
-        table.insert(plan.old, part)
-      else
-        sum = sum + amount_
-      end
-    end
-    if amount > limit - sum then return at - 2 end
-    if window > 0 then plan.part = math.floor(moment / wide) end
-    plans[at] = plan
-  end
-  for at = 2, count + 1 do
-    local arg, plan = 3 + (at - 2) * 6, plans[at]
-    if plan.anew then redis.call('DEL', KEYS[at]) end
-    for _, part in ipairs(plan.old) do redis.call('HDEL', KEYS[at], string.format('%.0f', part)) end
-    redis.call('HINCRBY', KEYS[at], string.format('%.0f', plan.part), string.format('%.0f', plan.amount))
-    if tonumber(ARGV[arg + 4]) > plan.expires then redis.call('HSET', KEYS[at], 'expires', ARGV[arg + 4]) end
-    if redis.call('PTTL', KEYS[at]) < tonumber(ARGV[arg + 5]) then redis.call('PEXPIRE', KEYS[at], ARGV[arg + 5]) end
-    if kept[at - 1] > 0 then redis.call('DEL', KEYS[at + count]) end
-  end
-  wrote()
-  return kept
-end
-"""
-_DEBIT: Final = _BEGIN + _SPEND + "return answer(spend(#KEYS - 1, false))"
-_RESUME: Final = _BEGIN + _SPEND + "return answer(spend((#KEYS - 1) / 2, true))"
-_KEEP: Final = (
-    _BEGIN
-    + """
-for at = 2, #KEYS do
-  local arg = 3 + (at - 2) * 6
-  local expires, parts = counter(KEYS[at])
-  if expires <= now then
-    redis.call('DEL', KEYS[at])
-    expires, parts = 0, {}
-  end
-  if tonumber(ARGV[arg]) >= (parts[0] or 0) then redis.call('HSET', KEYS[at], '0', ARGV[arg]) end
-  if tonumber(ARGV[arg + 4]) > expires then redis.call('HSET', KEYS[at], 'expires', ARGV[arg + 4]) end
-  if redis.call('PTTL', KEYS[at]) < tonumber(ARGV[arg + 5]) then redis.call('PEXPIRE', KEYS[at], ARGV[arg + 5]) end
-end
-wrote()
-return answer(1)
-"""
-)
-_CREDIT: Final = (
-    _BEGIN
-    + """
-for at = 2, #KEYS do
-  local arg = 3 + (at - 2) * 6
-  local left, window, wide = tonumber(ARGV[arg]), tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])
-  local _, parts, latest = counter(KEYS[at])
-  local first, order = 0, {}
-  if window > 0 then first = math.floor(now / wide) end
-  if window == 0 or (first + 1) * wide > latest * wide - window then
-    for part in pairs(parts) do
-      if part >= first then table.insert(order, part) end
-    end
-    table.sort(order)
-    for _, part in ipairs(order) do
-      local back = math.min(left, parts[part])
-      if back > 0 then redis.call('HINCRBY', KEYS[at], string.format('%.0f', part), string.format('%.0f', -back)) end
-      left = left - back
-    end
-  end
-end
-wrote()
-return answer(1)
-"""
-)
-_PUT: Final = (
-    _BEGIN
-    + """
-local version = redis.call('HGET', KEYS[2], 'version')
-if version and tonumber(version) >= tonumber(ARGV[3]) then return answer(0) end
-redis.call('HSET', KEYS[2], 'version', ARGV[3], 'data', ARGV[4])
-redis.call('HINCRBY', KEYS[1], 'news', 1)
-wrote()
-return answer(1)
-"""
-)
-_GET: Final = _BEGIN + "return answer(redis.call('HMGET', KEYS[2], 'version', 'data'))"
-_GENERATION: Final = _BEGIN + "return answer(tonumber(redis.call('HGET', KEYS[1], 'news') or '0'))"
+
+def _script(*names: str, then: str = "") -> str:
+    """Return a script that begins as all of them do, from its parts and its last line."""
+    parts = (get_data(__name__, f"redis_scripts/{name}.lua") or b"" for name in ("begin", *names))
+    return b"".join(parts).decode() + then
+
+
+_INSERT: Final = _script("insert")
+_CONTAINS: Final = _script("contains")
+_DEBIT: Final = _script("spend", then="return answer(spend(#KEYS - 1, false))")
+_RESUME: Final = _script("spend", then="return answer(spend((#KEYS - 1) / 2, true))")
+_KEEP: Final = _script("keep")
+_CREDIT: Final = _script("credit")
+_PUT: Final = _script("put")
+_GET: Final = _script(then="return answer(redis.call('HMGET', KEYS[2], 'version', 'data'))")
+_GENERATION: Final = _script(then="return answer(tonumber(redis.call('HGET', KEYS[1], 'news') or '0'))")
 
 
 class _Client(Protocol):

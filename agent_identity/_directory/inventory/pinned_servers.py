@@ -7,7 +7,7 @@ new connection, nor a tool that disappears and returns.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias, final
+from typing import ClassVar, Final, Literal, TypeAlias, final
 
 from agent_identity._identity.common.encoding import digest_of
 from agent_identity._identity.common.ids import is_digest
@@ -33,13 +33,6 @@ MAX_TEXT: Final = 1_048_576
 """Maximum size of the stored definitions of one server, in bytes; of further ones only digests are stored.
 
 So one server cannot fill the shared file; several can, and then all keep less text."""
-
-INSTRUCTIONS: Final = ":instructions"
-"""The entry for a server's instructions among its tools; no tool name begins with a colon."""
-
-ONE_BY_ONE: Final = (":prompt/", ":template/")
-"""Prefixes of prompts and resource templates among the tools: each is pinned when first seen, since a person chooses
-them, and no model acts on a new one by itself."""
 
 _LONGEST: Final = 32_768
 _LONGEST_PLACE: Final = 256  # As long as a name in a record.
@@ -90,11 +83,20 @@ class Observation:
     Attributes:
         name: The server's name in the application, scopes and policies.
         transport: The transport.
-        place: The URL, or the SHA-256 of the command that starts it (:func:`place_of`); empty if unknown.
+        place: The URL, or the SHA-256 of the command that starts it (:meth:`place_of`); empty if unknown.
         title: The server's own name; empty if unknown.
         version: The server's version; empty if unknown.
-        tools: Its tools, all of them at first sight, and the entries whose names begin with a colon.
+        tools: Its tools, all of them at first sight, and the entries whose names begin with a colon, as no name of a
+            tool does.
+        INSTRUCTIONS: The entry of the server's instructions, which is pinned like a tool.
+        PROMPT: How the entry of a prompt begins. Each is pinned when first seen, since a person chooses them, and no
+            model acts on a new one by itself.
+        TEMPLATE: How the entry of a resource template begins; likewise.
     """
+
+    INSTRUCTIONS: ClassVar[str] = ":instructions"
+    PROMPT: ClassVar[str] = ":prompt/"
+    TEMPLATE: ClassVar[str] = ":template/"
 
     name: str
     transport: Transport
@@ -102,6 +104,30 @@ class Observation:
     title: str
     version: str
     tools: Mapping[str, Definition]
+
+    @staticmethod
+    def place_of(address: JSON) -> str:
+        """Return the place of a server, fit for records: a short text as it is, or the SHA-256 of anything else.
+
+        Args:
+            address: The URL, the words of a command, or whatever leads to the server.
+
+        Raises:
+            ValueError: The address is no JSON.
+        """
+        if isinstance(address, str) and len(address) <= _LONGEST_PLACE:
+            return address
+        return digest_of(encode(address))
+
+    @staticmethod
+    def entry_name(server: str, entry: str) -> str:
+        """Return the name on record of an entry: ``server/tool``, ``server:instructions`` or ``server:prompt/name``.
+
+        Args:
+            server: The name of the server.
+            entry: The name of a tool there, or of another text, which begins with a colon.
+        """
+        return f"{server}{entry}" if entry.startswith(":") else tool_name(server, entry)
 
 
 @final
@@ -171,7 +197,9 @@ class PinnedServer:
             version=self.version or None,
             reason=self.reason or None,
         )
-        return server, tuple(_offered(entry_name(name, tool), of) for tool, of in sorted(self.tools.items()))
+        return server, tuple(
+            _offered(Observation.entry_name(name, tool), of) for tool, of in sorted(self.tools.items())
+        )
 
     def check_place(self, name: str, transport: Transport, place: str) -> None:
         """Check that the server is reached at its pinned place.
@@ -209,29 +237,8 @@ class PinnedServer:
             )
 
 
-def entry_name(server: str, entry: str) -> str:
-    """Return the name on record of an entry: ``server/tool``, ``server:instructions`` or ``server:prompt/name``.
-
-    Args:
-        server: The name of the server.
-        entry: The name of a tool there, or of another text, which begins with a colon.
-    """
-    return f"{server}{entry}" if entry.startswith(":") else tool_name(server, entry)
-
-
 ServerInventory: TypeAlias = Mapping[str, PinnedServer]
 """All servers by name."""
-
-
-def place_of(address: JSON) -> str:
-    """Return the place of a server, fit for records: a text as it is, or the SHA-256 of a long one or anything else.
-
-    Raises:
-        ValueError: The address is no JSON.
-    """
-    if isinstance(address, str) and len(address) <= _LONGEST_PLACE:
-        return address
-    return digest_of(encode(address))
 
 
 def sighted(book: ServerInventory, seen: Observation, *, now: int, pin: bool) -> ServerInventory:
@@ -255,7 +262,7 @@ def sighted(book: ServerInventory, seen: Observation, *, now: int, pin: bool) ->
     else:
         tools = dict(known.tools)
         for name, of in seen.tools.items():
-            if pin and name not in tools and name.startswith(ONE_BY_ONE):
+            if pin and name not in tools and name.startswith((Observation.PROMPT, Observation.TEMPLATE)):
                 tools[name] = OfferedTool(of, since=now)
             else:
                 tools[name] = _seen_again(tools.get(name), of)
@@ -335,7 +342,7 @@ def given(book: ServerInventory, servers: ServerInventory, *, now: int) -> Serve
         tools = {tool: replace(of, since=now) for tool, of in offer.tools.items()}
         pinned[name] = replace(offer, tools=_bounded(tools))
         try:
-            for text in (name, *(entry_name(name, tool) for tool in tools)):
+            for text in (name, *(Observation.entry_name(name, tool) for tool in tools)):
                 check_id(text, "name")
         except ValueError as error:
             raise ConfigurationError(f"bad name in an inventory: {error}") from None

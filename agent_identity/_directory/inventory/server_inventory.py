@@ -252,6 +252,34 @@ class Inventory:
                 self._record(name, offer)
             return offer
 
+    def check(
+        self, name: str, transport: Transport, place: str, *, tool: str | None = None, digest: str | None = None
+    ) -> bool:
+        """Check that a server is at its pinned place, and that a tool has its pinned definition.
+
+        Args:
+            name: The name of the server.
+            transport: The transport.
+            place: Its place now.
+            tool: The tool, or another entry; ``None`` checks the place alone.
+            digest: The digest of its definition now; ``None`` if the server does not list it.
+
+        Returns:
+            Whether the server is known; one that was never seen has nothing to be compared with.
+
+        Raises:
+            Denied: With code ``server_moved``, ``tool_changed``, ``tool_not_accepted``, ``tool_not_listed`` or
+                ``inventory_unusable``.
+            EvidenceError: An accepted change could not be recorded.
+        """
+        offer = self.find(name)
+        if offer is None:
+            return False
+        offer.check_place(name, transport, place)
+        if tool is not None:
+            offer.check_tool(name, tool, digest)
+        return True
+
     def refusal(self, sighting: Observation) -> Denied | None:
         """Update a server from a sighting, pin it if it is the first one, and return the reason to refuse its calls.
 

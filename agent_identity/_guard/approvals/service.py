@@ -218,8 +218,14 @@ class Approvals:
             raise refused.failed(call.tool, error) from None
         return await steps.take(partial(self._heard, asking, answer))
 
-    def take_up(self, call: Call, channel: Approval, held: Held) -> None:
+    def take_up(self, call: Call, channel: Approval, held: Held, *, look_again: Callable[[Call], None]) -> None:
         """Use a ruling for its call: of all processes that try, exactly one succeeds.
+
+        Args:
+            call: The call.
+            channel: The approval channel.
+            held: The ruling, and what was asked.
+            look_again: Refuses a call whose task has ended; asked where the ruling ended while the store answered.
 
         Raises:
             Denied: The ruling is not for this call (see the codes ``approval_…``), or was used (``approval_used``).
@@ -230,6 +236,10 @@ class Approvals:
         try:
             self._check(call, task, channel, ruling)
             self._check_first(call, ruling)
+            used = self._clock.wall_ns()
+            if not _is_valid(ruling, used):  # The store took longer than the ruling had left.
+                look_again(call)
+                raise refused.expired(call.tool)
         except Denied as denied:
             self._forget(held.name)
             if denied.code == "approval_rejected":
@@ -237,7 +247,7 @@ class Approvals:
             elif denied.code == "approval_expired":
                 self._record(call, channel, "expired", held)
             raise
-        self._record(call, channel, "approved", held)
+        self._record(call, channel, "approved", held, used)
         call.approved_by(principal_fact(ruling.approver).id)
         self._forget(held.name)
 
@@ -349,7 +359,7 @@ class Approvals:
                 requested_at=now,
                 expires_at=last if channel.suspends else min(last, task.expires_at),
                 sources=sources,
-                conditions=channel.conditions(task),
+                conditions=channel.approvers.conditions(task),
             )
             known = with_digest(known, self._digests)
             known = self._announce(call, task, channel, known, name)
@@ -492,12 +502,12 @@ class Approvals:
         if not asked <= set(ruling.sources):
             raise refused.outdated(call.tool)
         approver = self._names.real(ruling.approver, call.tool)
-        channel.conditions(task).check(approver, task.principal, call.tool)
+        channel.approvers.conditions(task).check(approver, task.principal, call.tool)
         self._check_person(approver)
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""
             raise Denied(f"{call.tool}: rejected by {approver.id}{why}", code="approval_rejected")
-        if not ruling.decided_at - SKEW <= self._now() < ruling.expires_at:
+        if not _is_valid(ruling, self._clock.wall_ns()):
             raise refused.expired(call.tool)
 
     def _check_first(self, call: Call, ruling: Ruling) -> None:
@@ -512,8 +522,16 @@ class Approvals:
         if not first:
             raise Denied(f"{call.tool}: the approval was used before; ask again", code="approval_used")
 
-    def _record(self, call: Call, channel: Approval, status: ApprovalStatus, about: ApprovalRequest | Held) -> None:
-        facts, time = cast("Task", call.task).facts._asdict(), Time.at(self._clock.wall_ns())
+    def _record(
+        self,
+        call: Call,
+        channel: Approval,
+        status: ApprovalStatus,
+        about: ApprovalRequest | Held,
+        wall: int | None = None,
+    ) -> None:
+        facts = cast("Task", call.task).facts._asdict()
+        time = Time.at(self._clock.wall_ns() if wall is None else wall)
         state = approval_state(status, about, channel)
         self._ledger.append(partial(records.Approval, **facts, time=time, action=call.action, approval=state))
 
@@ -533,3 +551,8 @@ class Approvals:
 
     def _now(self) -> int:
         return self._clock.wall_ns() // _NS
+
+
+def _is_valid(ruling: Ruling, wall: int) -> bool:
+    """Return whether a ruling may be used at this time."""
+    return ruling.decided_at - SKEW <= wall // _NS < ruling.expires_at

@@ -287,28 +287,85 @@ Ask: TypeAlias = Callable[[ApprovalRequest], "Answer | str | Awaitable[Answer | 
 """Asks a person; returns the answer, or a signed ruling that :meth:`Approvals.approve` returned elsewhere."""
 
 
-@typed_calls("__init__", approvers="write (…,)", roles="write (…,)")
+def _check_named(what: str, names: tuple[str | Human, ...] | None, *, humans: bool = False) -> None:
+    if names is None:
+        return
+    if type(names) is not tuple:
+        raise TypeError(f"{what} must be in a tuple, not {type(names).__name__}; write (…,)")
+    if not names:
+        raise ValueError(f"{what} is empty, so that no one could approve; name some, or leave it out")
+    for name in names:
+        if not (humans and type(name) is Human):
+            check_id(name, f"each of {what}")
+
+
+@typed_calls("__init__", people="write (…,)", roles="write (…,)")
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approvers:
+    """The people who may answer the requests of a channel, and the time that they have.
+
+    By default everyone but the principal and the owners of the acting agents. The principal can never approve calls
+    on their own behalf, and no agent can.
+
+    Args:
+        people: The only people who may approve. An id means everyone with that id; ``Human(id, issuer=…)`` means the
+            one person whom this issuer calls so.
+        roles: Roles of which an approver must have one, whatever its issuer.
+        verified: Require approvers that an identity provider has ``verified``. Ids are unique at their issuer
+            only (OpenID Connect Core §5.7), so ``people`` then need their issuer.
+        owners_may_approve: Let owners of the acting agents approve. They answer for the agents, so by default they
+            must not.
+        ttl: Lifetime of a request and of its approval: from 1 second to 30 days. By default 15 minutes, or 7 days for
+            a request that leaves with a suspended run of an agent framework.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: The time is out of range, an id or a role is malformed, a tuple is empty, or someone in ``people``
+            has no issuer while ``verified=True``.
+    """
+
+    people: tuple[str | Human, ...] | None = None
+    roles: tuple[str, ...] | None = None
+    verified: bool = False
+    owners_may_approve: bool = False
+    ttl: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        _check_named("people", self.people, humans=True)
+        _check_named("roles", self.roles)
+        if self.verified and any(isinstance(named, str) or named.issuer is None for named in self.people or ()):
+            raise ValueError("people has a bare id; with verified=True write Human(id, issuer=…)")
+        if self.ttl is not None and not timedelta(seconds=1) <= self.ttl <= timedelta(seconds=MAX_WAIT):
+            raise ValueError("ttl is out of range; use 1 second to 30 days")
+
+    def conditions(self, task: Task) -> Conditions:
+        """Return the people who may answer for a call of the task."""
+        agents = [grant.agent for grant in task.chain.grants]
+        return Conditions(
+            agents=tuple(agent.id for agent in agents),
+            owners=() if self.owners_may_approve else tuple(agent.owner for agent in agents),
+            approvers=self.people or (),
+            roles=self.roles or (),
+            verified=self.verified,
+        )
+
+
+@typed_calls("__init__", approvers="write Approvers(people=(…,)), of agent_identity.approvals")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
     """An approval channel for ``routes``: a person decides about a call.
 
     A call that the policy routes there runs if an entitled person approves it: with exactly the shown arguments, in
-    the same task, once, in time. The principal can never approve calls on their own behalf, and no agent can.
+    the same task, once, in time.
 
     Args:
         ask: Asks a person and returns the answer; a function or a coroutine function. Without ``ask`` the request waits
             in the directory of the enforcer until someone decides by :meth:`Enforcer.approvals` or
             ``agent-identity approvals``; until then the call is refused with ``approval_pending``, and has to be made
             again.
-        approvers: The only people who may approve; by default everyone but the principal. An id means everyone with
-            that id; ``Human(id, issuer=…)`` means the one person whom this issuer calls so.
-        roles: Roles of which an approver must have one, whatever its issuer.
-        verified: Require approvers that an identity provider has ``verified``. Ids are unique at their issuer
-            only (OpenID Connect Core §5.7), so ``approvers`` then need their issuer.
-        owners_may_approve: Let owners of the acting agents approve. They answer for the agents, so by default they
-            must not.
-        ttl: Lifetime of a request and of its approval: from 1 second to 30 days. Both end with the task.
+        approvers: Who may approve, and how long a request lives. It ends with the task at the latest.
         wait: How long a call waits for an answer in the directory before it is refused as pending.
         suspends: Exceptions with which ``ask`` suspends the call until there is an answer, as an interrupt of
             LangGraph does. An approval then counts for the same call in a later task of the same principal and
@@ -319,34 +376,24 @@ class Approval:
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: A time is out of range, an id or a role is malformed, or an approver at a channel with
-            ``verified=True`` has no issuer.
+        ValueError: ``wait`` is out of range, or ``channel`` is malformed.
     """
 
     ask: Ask | None = None
-    approvers: tuple[str | Human, ...] = ()
-    roles: tuple[str, ...] = ()
-    verified: bool = False
-    owners_may_approve: bool = False
-    ttl: timedelta = _FIFTEEN_MINUTES
+    approvers: Approvers = Approvers()
     wait: timedelta = _AT_ONCE
     suspends: tuple[type[BaseException], ...] = ()
     channel: str | None = None
 
     def __post_init__(self) -> None:
-        for names, what in ((self.approvers, "each approver"), (self.roles, "each role")):
-            if type(names) is not tuple:
-                raise TypeError(f"{what} must be in a tuple, not {type(names).__name__}; write (…,)")
-            for name in names:
-                if not (isinstance(name, Human) and names is self.approvers):
-                    check_id(name, what)
-        if self.verified and any(isinstance(named, str) or named.issuer is None for named in self.approvers):
-            raise ValueError("approvers has a bare id; with verified=True write Human(id, issuer=…)")
-        if not timedelta(seconds=1) <= self.ttl <= timedelta(seconds=MAX_WAIT):
-            raise ValueError("ttl is out of range; use 1 second to 30 days")
         if self.wait < _AT_ONCE or (self.wait and self.ask is not None):
             raise ValueError("wait is negative, or given with ask; use it without ask only, from 0")
         _check_channel(self.channel)
+
+    @property
+    def ttl(self) -> timedelta:
+        """The lifetime of a request."""
+        return self.approvers.ttl or _FIFTEEN_MINUTES
 
     @property
     def way(self) -> str:
@@ -359,17 +406,6 @@ class Approval:
             return "interrupt"
         said = cast("object", getattr(self.ask, "channel", None))
         return said if isinstance(said, str) and _CHANNEL.fullmatch(said) else "function"
-
-    def conditions(self, task: Task) -> Conditions:
-        """Return the people who may answer for a call of the task."""
-        agents = [grant.agent for grant in task.chain.grants]
-        return Conditions(
-            agents=tuple(agent.id for agent in agents),
-            owners=() if self.owners_may_approve else tuple(agent.owner for agent in agents),
-            approvers=self.approvers,
-            roles=self.roles,
-            verified=self.verified,
-        )
 
 
 def _check_channel(channel: str | None) -> None:

@@ -1,5 +1,6 @@
 """Safe descriptions of foreign exceptions: their texts may quote arguments, results and keys."""
 
+import logging
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -15,6 +16,7 @@ from agent_identity.errors import (
     Routed,
 )
 
+_LOG: Final = logging.getLogger("agent_identity")
 _PACKAGE: Final = __name__.partition(".")[0]
 _FOR_MODELS: Final = {
     "approval_by_owner": "the approver may not approve this call",
@@ -83,7 +85,7 @@ def safe_message(error: BaseException) -> str:
     if not frames:
         return error_type(error)
     frame, line = frames[-1]
-    ours = place_of(error)
+    ours = our_place(error)
     others = [(frame, line) for frame, line in frames if not _is_ours(frame)]
     if _is_ours(frame) and others:  # A wrong argument is raised by us, and mended where it was given.
         caller, at = others[-1]
@@ -105,7 +107,7 @@ def frames_of(error: BaseException) -> str:
     return "\n".join(["Traceback (most recent call last):", *lines, error_type(error)])
 
 
-def place_of(error: BaseException) -> str | None:
+def our_place(error: BaseException) -> str | None:
     """Return our innermost function in the traceback, as ``module:function``."""
     place: str | None = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -136,6 +138,17 @@ def refusal(denied: Denied) -> str:
     return f"refused: {denied.code}{reference}: {model_message(denied)}"
 
 
+def guard_failed(name: str, error: BaseException) -> str:
+    """Log that the guard of a call failed, without what the error may quote, and return the refusal for the model.
+
+    Args:
+        name: The tool or model that did not run.
+        error: The failure.
+    """
+    _LOG.error("%s was refused, because the guard failed: %s", name, safe_message(error))
+    return refusal(Denied("the guard failed, and the call did not run", code="guard_failed"))
+
+
 def failure(what: str, error: BaseException) -> str:
     """Return the message of a refusal after an internal failure: its place, and the cure.
 
@@ -143,6 +156,6 @@ def failure(what: str, error: BaseException) -> str:
         what: The failed part, for example ``the guard``.
         error: The failure.
     """
-    kind, place = error_type(error), place_of(error)
+    kind, place = error_type(error), our_place(error)
     cure = _CURES.get(kind, "the log has the line; mend what raises there, or report it")
     return f"{what} failed{f' in {place}' if place else ''} with {kind}; {cure}"

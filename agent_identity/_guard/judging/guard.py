@@ -360,7 +360,7 @@ class Guard:
             if task.limits:
                 call.reserved = self._limits.reserve(task, snapshot, call.call_id)
                 enforcement.look_again(call)  # Before the approval is used up.
-            enforcement.approvals.take_up(call, channel, held)
+            enforcement.approvals.take_up(call, channel, held, look_again=enforcement.look_again)
             enforcement.look_again(call)
             call.let_pass()
             call.judged(Judgement(call.judgement.decision))

@@ -139,9 +139,20 @@ def _unsaid(tool: Tool, data: _Labels | None) -> int:
     return (tool.labels is None) + (data is None)
 
 
-def claims_from(labels: Iterable[object] = (), data: Iterable[object] = ()) -> Claims | None:
-    """Return claims from untrusted labels; ``None`` if none of them is a label."""
-    claims = Claims(_texts(labels), _texts(data))
+def claims_from(
+    labels: Iterable[object] = (), data: Iterable[object] = (), *, annotations: object = None
+) -> Claims | None:
+    """Return the labels that a third party claims of a tool: they can only make a decision stricter.
+
+    Args:
+        labels: Labels of the tool.
+        data: Labels of its data.
+        annotations: Its MCP annotations; only explicit warnings count, since a default is no statement.
+
+    Returns:
+        The claims; ``None`` if none of all this is a label.
+    """
+    claims = Claims(_texts((*labels, *_annotated(annotations))), _texts(data))
     return claims if claims.labels or claims.data else None
 
 
@@ -156,8 +167,7 @@ def _label(item: object) -> str | None:
         return None
 
 
-def annotated(annotations: object) -> _Labels:
-    """Return the labels that MCP annotations claim; only explicit ones, since a default is no statement."""
+def _annotated(annotations: object) -> _Labels:
     if not is_mapping(annotations):
         return ()
     return tuple(label for hint, label in _HINTS.items() if annotations.get(hint) is True)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias, cast, final
 
 from agent_identity._common.narrowing import is_array, is_mapping
-from agent_identity._flow.choices import ToolWords
+from agent_identity._flow.choices import ToolWords, properties_of
 from agent_identity._flow.declaration import (
     Declaration,
     Leaf,
@@ -112,6 +112,14 @@ class DeclaredFlow:
         object.__setattr__(found, "choices", tuple(choices.items()))
         object.__setattr__(found, "parameters", None if parameters is None else tuple(parameters))
         return found
+
+    def of_arguments(self, schema: Mapping[str, object] | None) -> "DeclaredFlow":
+        """Return the declarations with the names that a server gives to arguments; the values that it lists are data.
+
+        Args:
+            schema: The JSON Schema of the arguments; ``None`` if it is unknown.
+        """
+        return self.of_tool(properties_of(schema), {})
 
     def knows(self, destination: str) -> bool:
         """Return whether a destination is an argument of the tool, or a member of one, as far as that is known."""

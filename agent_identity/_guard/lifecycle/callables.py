@@ -167,7 +167,7 @@ async def _begin_async(
     """Begin as :func:`_begin` does, without blocking the event loop."""
     with attached(created):
         call = await guard.judge_async(request)
-    await guard.settle_async(call)
+        await guard.settle_async(call)
     call.attach()
     try:
         return call, (call.route or body)(call)

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Final, cast, final
 
 from agent_identity._common.typed_calls import typed_calls
-from agent_identity._flow.choices import choices_of_schema, properties_of
+from agent_identity._flow.choices import choices_of_hints, choices_of_schema, properties_of
 from agent_identity._flow.declaration import Returns
+from agent_identity._guard.calls.arguments import Binder
 from agent_identity._guard.judging.span_facts import SpanOptions
 from agent_identity._guard.judging.tool_flow import DeclaredFlow, Restores
+from agent_identity._guard.lifecycle.callables import check_body
 from agent_identity._guard.lifecycle.deferred_results import Lazy, check_lazy
 from agent_identity._guard.lifecycle.guarded_call import GuardedCall
 from agent_identity._policy.decision.decision import check_labels
@@ -94,6 +96,24 @@ class ToolOptions:
             self.flow.check_parameters(tool, names)
             check_parameters(tool, check_touches(self.touches), names)
 
+    def check_function(self, tool: str, function: Callable[..., object], mode: str, *, method: bool = False) -> None:
+        """Check that a function that runs a tool has the named arguments, and no results that would be withheld.
+
+        Args:
+            tool: The name of the tool.
+            function: The function.
+            mode: The mode of the enforcer; in monitor mode such results are only logged.
+            method: Its first parameter is the receiver, whatever its name.
+
+        Raises:
+            ConfigurationError: It does not have one of the arguments; or, with code ``lazy_result``, its annotation
+                names such results.
+        """
+        check_body(tool, function, self.lazy, mode)
+        parameters = Binder(function, method=method).parameters
+        check_parameters(tool, check_touches(self.touches), parameters)
+        self.flow.check_parameters(tool, parameters)
+
     def guard(
         self,
         make: Callable[..., GuardedCall],
@@ -102,6 +122,7 @@ class ToolOptions:
         kind: str,
         server: str | None,
         schema: Mapping[str, object] | None = None,
+        hints: Mapping[str, object] | None = None,
         description: str | None = None,
         names_run: bool = False,
     ) -> GuardedCall:
@@ -113,9 +134,14 @@ class ToolOptions:
             kind: Its kind.
             server: Its server.
             schema: The JSON Schema of its arguments; ``None`` if it is unknown.
+            hints: The annotations of its arguments by name, where it has no schema.
             description: The description that models get of it.
             names_run: The workflow of its calls names a single run, and no conversation.
         """
+        if hints is None:
+            flow = self.flow.of_tool(properties_of(schema), choices_of_schema(schema))
+        else:
+            flow = self.flow.of_tool(hints, choices_of_hints(hints))
         return make(
             name,
             kind=kind,
@@ -124,6 +150,6 @@ class ToolOptions:
             data=self.data,
             lazy=self.lazy,
             touches=self.touches,
-            flow=self.flow.of_tool(properties_of(schema), choices_of_schema(schema)),
+            flow=flow,
             spans=SpanOptions(description, self.content_on_spans, names_run),
         )

@@ -11,10 +11,11 @@ from typing import Final, final
 
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import Chain, Grant, derive, issue
-from agent_identity._authority.grants.limits import Limit
+from agent_identity._authority.grants.limits import Limit, check_limits
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._authority.registries.tasks import Lease, TaskRegistry
 from agent_identity._guard.common.failures import safe_message
+from agent_identity._guard.common.purpose import folded_purpose
 from agent_identity._guard.judging.context import EnforcementContext
 from agent_identity._guard.sessions.admission import Admission, record_refusal, refusing
 from agent_identity._guard.tasks.exported_grants import ExportedGrants
@@ -305,6 +306,24 @@ def holder_of(task: Task) -> Signer:
             code="not_the_holder",
         )
     return task.holder
+
+
+def check_task(purpose: str, *, scope: Scope, ttl: timedelta, limits: Sequence[Limit] = ()) -> None:
+    """Check what :meth:`Enforcer.task` takes, for adapters that open tasks later with what they were given.
+
+    Args:
+        purpose: The purpose.
+        scope: The scope.
+        ttl: The lifetime.
+        limits: The limits.
+
+    Raises:
+        TypeError: Something has another type.
+        ValueError: The purpose is empty or too long, the ttl is out of range, or a limit cannot hold.
+    """
+    folded_purpose(purpose)
+    seconds_of(ttl)
+    check_limits(limits, scope.tools)
 
 
 def seconds_of(ttl: timedelta) -> int:

@@ -267,6 +267,22 @@ class TaskContext:
         return bound
 
 
+@contextmanager
+def resumed(captured: Context) -> Generator[None]:
+    """Run a block in a context that was captured elsewhere, as when a framework calls back.
+
+    The guarded bodies around the block stay marked. The block may be left in another context than it was entered in.
+
+    Args:
+        captured: The context, as ``opentelemetry.context.get_current`` returned it.
+    """
+    around = Attachment(marked_as_here(captured))
+    try:
+        yield
+    finally:
+        around.release()
+
+
 def task_in(context: Context | None = None) -> Task | None:
     """Return the innermost task of a context, alive or not, of any enforcer; for telemetry only.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, TypeVar, 
 
 from agent_identity._common.narrowing import is_array, is_object
 from agent_identity._identity.common.names import check_id
-from agent_identity.canonical import RecordValue
+from agent_identity._identity.common.record_bytes import RecordValue
 from agent_identity.errors import TokenError
 
 if TYPE_CHECKING:
@@ -29,9 +29,47 @@ _MAX_ROLES: Final = 64
 _MAX_VIA: Final = 32
 
 
+@dataclass(frozen=True, slots=True)
+class _Party:
+    """The members that humans and services have."""
+
+    id: str
+    issuer: str | None = field(default=None, kw_only=True)
+    roles: tuple[str, ...] = field(default=(), kw_only=True)
+    provenance: Provenance = field(default="asserted", init=False)
+    via: tuple[str, ...] = field(default=(), init=False)
+    kind: ClassVar[Literal["human", "service"]]
+
+    def __post_init__(self) -> None:
+        check_id(self.id, "id")
+        if self.issuer is not None:
+            check_id(self.issuer, "issuer")
+        if type(self.roles) is not tuple:
+            raise TypeError(f"roles is {type(self.roles).__name__}; write roles=(…,)")
+        if len(self.roles) > _MAX_ROLES:
+            raise ValueError(f"there are {len(self.roles)} roles; give at most {_MAX_ROLES}")
+        for role in self.roles:
+            check_id(role, "each role")
+
+    def to_claim(self) -> dict[str, RecordValue]:
+        """Return the principal as claim of grants and records; unknown facts are left out."""
+        claim: dict[str, RecordValue] = {
+            "id": self.id,
+            "kind": self.kind,
+            "provenance": self.provenance,
+        }
+        if self.issuer is not None:
+            claim["issuer"] = self.issuer
+        if self.roles:
+            claim["roles"] = self.roles
+        if self.via:
+            claim["via"] = self.via
+        return claim
+
+
 @final
 @dataclass(frozen=True, slots=True)
-class Human:
+class Human(_Party):
     """A person on whose behalf an agent acts.
 
     Args:
@@ -49,19 +87,7 @@ class Human:
         ValueError: A field breaks the rules of :func:`check_id`, or there are too many roles.
     """
 
-    id: str
-    issuer: str | None = field(default=None, kw_only=True)
-    roles: tuple[str, ...] = field(default=(), kw_only=True)
-    provenance: Provenance = field(default="asserted", init=False)
-    via: tuple[str, ...] = field(default=(), init=False)
     kind: ClassVar[Literal["human"]] = "human"
-
-    def __post_init__(self) -> None:
-        _check_principal(self)
-
-    def to_claim(self) -> dict[str, RecordValue]:
-        """Return the principal as claim of grants and records; unknown facts are left out."""
-        return _principal_claim(self)
 
     @classmethod
     def from_id_token(
@@ -121,7 +147,7 @@ class Human:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Service:
+class Service(_Party):
     """A service account or workload on whose behalf an agent acts; the task has no human principal.
 
     Args:
@@ -139,19 +165,7 @@ class Service:
         ValueError: A field breaks the rules of :func:`check_id`, or there are too many roles.
     """
 
-    id: str
-    issuer: str | None = field(default=None, kw_only=True)
-    roles: tuple[str, ...] = field(default=(), kw_only=True)
-    provenance: Provenance = field(default="asserted", init=False)
-    via: tuple[str, ...] = field(default=(), init=False)
     kind: ClassVar[Literal["service"]] = "service"
-
-    def __post_init__(self) -> None:
-        _check_principal(self)
-
-    def to_claim(self) -> dict[str, RecordValue]:
-        """Return the principal as claim of grants and records; unknown facts are left out."""
-        return _principal_claim(self)
 
     @classmethod
     def from_access_token(
@@ -337,33 +351,6 @@ def agent_from_claim(claim: object) -> Agent:
         return Agent(check_id(members["id"], "id"), owner=check_id(members["owner"], "owner"), version=version)
     except (TypeError, ValueError) as error:
         raise TokenError(f"bad agent: {error}", code="bad_agent") from None
-
-
-def _check_principal(principal: Human | Service) -> None:
-    check_id(principal.id, "id")
-    if principal.issuer is not None:
-        check_id(principal.issuer, "issuer")
-    if type(principal.roles) is not tuple:
-        raise TypeError(f"roles is {type(principal.roles).__name__}; write roles=(…,)")
-    if len(principal.roles) > _MAX_ROLES:
-        raise ValueError(f"there are {len(principal.roles)} roles; give at most {_MAX_ROLES}")
-    for role in principal.roles:
-        check_id(role, "each role")
-
-
-def _principal_claim(principal: Human | Service) -> dict[str, RecordValue]:
-    claim: dict[str, RecordValue] = {
-        "id": principal.id,
-        "kind": principal.kind,
-        "provenance": principal.provenance,
-    }
-    if principal.issuer is not None:
-        claim["issuer"] = principal.issuer
-    if principal.roles:
-        claim["roles"] = principal.roles
-    if principal.via:
-        claim["via"] = principal.via
-    return claim
 
 
 def _principal_members(claim: object) -> Mapping[str, object]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.common.ids import DIGEST_FORM
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._identity.keys.keys import Signer
 from agent_identity._ledger.transparency.checkpoint import MAX_NOTE, Checkpoint, sign_note, unverified_text
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
@@ -35,7 +36,6 @@ from agent_identity._storage.os_files import (
     write_beside,
     write_whole,
 )
-from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import Final, Self, final
 
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.common.ids import DIGEST_FORM
+from agent_identity._identity.common.record_bytes import RecordValue, decode_record, encode_record
 from agent_identity._ledger.transparency.checkpoint import MAX_NOTE, MAX_SIZE, LogProof, format_proof, parse_proof
 from agent_identity._ledger.transparency.merkle import HASH_SIZE
-from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
 
 MAX_PROOF_BYTES: Final = 2 * 1024 * 1024

@@ -17,8 +17,6 @@ from agent_identity._reports.answers.hosts import Hosts
 from agent_identity._spans.otlp_json import SpanData
 from agent_identity._verify.spans.tool_spans import calls_tool, named_tool
 
-__all__ = ["hints_of"]
-
 _Kind: TypeAlias = Literal["agent", "tool", "model", "server", "host", "data", "principal"]
 _Said: TypeAlias = Mapping[str, object]
 

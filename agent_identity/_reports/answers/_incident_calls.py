@@ -11,9 +11,7 @@ from agent_identity._identity.common.ids import id_order
 from agent_identity._identity.common.tool_names import server_of
 from agent_identity._record.parts import Hop, Principal, Resource
 from agent_identity._reports.answers.facts import CallFact
-from agent_identity._verify.store.spill_store import SpillStore
-
-__all__ = ["MAX_OPEN", "CallGroup", "CallRow", "CallState", "IncidentCalls", "PathCalls", "Reach", "Refusal"]
+from agent_identity._verify.store.spill_store import spilled
 
 CallState: TypeAlias = Literal["ok", "refused", "open"]
 """``ok``: it succeeded. ``refused``: it was refused. ``open``: it failed, or nothing says how it ended."""
@@ -190,8 +188,6 @@ class _Key(msgspec.Struct, frozen=True, gc=False):
 
 
 _Batch = list[CallGroup]
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(_Batch)
 
 
 @final
@@ -224,7 +220,7 @@ class IncidentCalls:
         self.refusals: dict[tuple[str, tuple[str, ...], str, str], Refusal] = {}
         self._waiting: dict[_Key, list[CallRow]] = {}
         self._room = _BATCH
-        self._batches: SpillStore[_Batch] = SpillStore(_ENCODER.encode, _DECODER.decode, near=1)
+        self._batches = spilled(_Batch, near=1)
         self._batch = 0
 
     def take(self, fact: CallFact) -> None:
@@ -282,7 +278,7 @@ class IncidentCalls:
         agents = tuple(hop.id for hop in fact.chain)
         tool = fact.tool if fact.opened is None else f"{fact.tool} {fact.opened.id}"
         at, record = fact.at_ns, fact.where.record
-        one = Refusal(principal, agents, tool, reason_of(fact), 1, at, at, record, opening=fact.opening)
+        one = Refusal(principal, agents, tool, _reason_of(fact), 1, at, at, record, opening=fact.opening)
         key = (principal, agents, tool, one.reason)
         found = self.refusals.get(key)
         if found is not None or len(self.refusals) < _MAX_REFUSALS:
@@ -339,7 +335,7 @@ class IncidentCalls:
             self.reach[kind, name] = more if found is None else found.with_more(more)
 
 
-def reason_of(fact: CallFact) -> str:
+def _reason_of(fact: CallFact) -> str:
     """Return why a call was refused: the reason, and the rule or argument that it is about."""
     decision = fact.decision
     rule = f", rule {decision.rule}" if decision.rule else ""

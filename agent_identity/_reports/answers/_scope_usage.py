@@ -1,22 +1,99 @@
-"""Counts what was granted and what was done under it, per agent and tool, with bounded memory."""
+"""Counts what was granted and what was done under it, per agent, tool and hour, with bounded memory."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
-from typing import Final, TypeAlias, TypeVar, cast, final
-
-import orjson
+from typing import Final, NamedTuple, TypeAlias, TypeVar, final
 
 from agent_identity._identity.common.tool_names import server_of
 from agent_identity._reports.answers.facts import CallFact, Fact, GrantFact, RevocationFact, ServerFact
-from agent_identity._reports.rates.hourly_rates import HourlyRates, hour_of_week
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.store.spill_store import spilled
 from agent_identity.canonical import encode
 
-__all__ = ["EventKey", "FirstSeen", "ScopeUsage", "ToolUsage"]
+WEEKS: Final = 8
+"""Earlier weeks that a baseline looks at."""
 
-MAX_ROWS: Final = 100_000
+MIN_WEEKS: Final = 4
+"""Earlier weeks that the evidence has to cover for an hour to be judged."""
+
+BUSY: Final = f"more than three times the median of the same hour of the {WEEKS} weeks before, and than 10 above it"
+"""The threshold, in words."""
+
+_HOUR: Final = 3_600 * 1_000_000_000
+_WEEK: Final = 7 * 24
+_MAX_HOURS: Final = 500_000
+_FACTOR: Final = 3
+_ABOVE: Final = 10
+
+RateKey: TypeAlias = tuple[str, ...]
+"""What is counted, such as an agent, a tool and a measure."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """An hour with many more events than the same hour of earlier weeks.
+
+    Attributes:
+        key: What was counted.
+        at_ns: The beginning of the hour.
+        count: The events in it.
+        median: The lower median of the same hour in earlier weeks.
+        weeks: The number of these weeks.
+    """
+
+    key: RateKey
+    at_ns: int
+    count: int
+    median: int
+    weeks: int
+
+
+@final
+class HourlyRates:
+    """Counts events by hour, with bounded memory.
+
+    Attributes:
+        omitted: Events that had no room.
+    """
+
+    def __init__(self) -> None:
+        self._hours: dict[RateKey, dict[int, int]] = {}
+        self._size = self.omitted = 0
+        self._first: int | None = None
+
+    def add(self, key: RateKey, at_ns: int) -> None:
+        """Count an event."""
+        hour = at_ns // _HOUR
+        if self._first is None or hour < self._first:
+            self._first = hour
+        hours = self._hours.get(key)
+        if hours is None or hour not in hours:
+            if self._size >= _MAX_HOURS:
+                self.omitted += 1
+                return
+            self._size += 1
+            hours = self._hours.setdefault(key, {})
+        hours[hour] = hours.get(hour, 0) + 1
+
+    def bursts(self) -> Iterator[Burst]:
+        """Yield the hours above the threshold, by key and time; an hour without events counts 0 in a baseline."""
+        for key in sorted(self._hours):
+            hours = self._hours[key]
+            for hour in sorted(hours):
+                weeks = min(WEEKS, (hour - (self._first or 0)) // _WEEK)
+                if weeks < MIN_WEEKS:
+                    continue
+                before = sorted(hours.get(hour - week * _WEEK, 0) for week in range(1, weeks + 1))
+                median = before[(weeks - 1) // 2]
+                if hours[hour] > max(_FACTOR * median, median + _ABOVE):
+                    yield Burst(key, hour * _HOUR, hours[hour], median, weeks)
+
+
+_MAX_ROWS: Final = 100_000
 _NEAR: Final = 4_096
 _MAX_REASONS: Final = 256
 _MAX_PRINCIPALS: Final = 1_000
@@ -28,14 +105,20 @@ _T = TypeVar("_T", tuple[int, str], tuple[int, str, str])
 EventKey: TypeAlias = tuple[str, str, str]
 """Key of parties seen together: the relation, the agent or server, and the other party."""
 
-_Grant: TypeAlias = tuple[str, dict[str, str], int, int, int, str, str | None]
-"""Agent, constraints by tool as JSON, depth, begin, source, root, and the issuer key of a root."""
-
-_Use: TypeAlias = tuple[str, dict[str, list[int]]]
-"""The holder; by tool, the numbers of :data:`_UNUSED`, and the sources."""
-
 _UNUSED: Final = (0,) * 8
 """Uses of the holder and of descendants; of these, the successful ones; calls of both that ran; first and last time."""
+
+
+class _Grant(NamedTuple):
+    """A grant; the constraints by tool are JSON, and a root has an issuer key."""
+
+    agent: str
+    tools: dict[str, str]
+    depth: int
+    issued_ns: int
+    source: int
+    root: str
+    kid: str | None
 
 
 @final
@@ -150,8 +233,9 @@ class ScopeUsage:
         self.versions: dict[tuple[str, str], tuple[int, set[str]]] = {}
         self.first_ns = self.last_ns = self.omitted = self.ungranted = 0
         self.rates = HourlyRates()
-        self._grants: SpillStore[_Grant] = SpillStore(orjson.dumps, _unpack_grant, near=_NEAR)
-        self._uses: SpillStore[_Use] = SpillStore(orjson.dumps, _unpack_use, near=_NEAR)
+        self._grants = spilled(_Grant, near=_NEAR)
+        # The holder; by tool, the numbers of _UNUSED, and the sources.
+        self._uses = spilled(tuple[str, dict[str, list[int]]], near=_NEAR)
         self._keys: dict[str, tuple[int, bool]] = {}
         self._servers: set[str] = set()
 
@@ -165,11 +249,11 @@ class ScopeUsage:
             if not fact.opening:
                 self._take_call(fact)
         elif isinstance(fact, RevocationFact):
-            if fact.change.kind == "key" and (fact.change.name in self._keys or len(self._keys) < MAX_ROWS):
+            if fact.change.kind == "key" and (fact.change.name in self._keys or len(self._keys) < _MAX_ROWS):
                 changed = (fact.at_ns, fact.change.status != "reinstated")
                 self._keys[fact.change.name] = max(changed, self._keys.get(fact.change.name, changed))
         elif isinstance(fact, ServerFact):
-            if fact.server.name in self._servers or len(self._servers) < MAX_ROWS:
+            if fact.server.name in self._servers or len(self._servers) < _MAX_ROWS:
                 self._servers.add(fact.server.name)
             for tool in fact.tools:
                 key = ("offers", fact.server.name, f"{tool.name} {tool.offered or tool.pinned or '(no digest)'}")
@@ -182,7 +266,7 @@ class ScopeUsage:
     def _row(self, agent: str, tool: str, source: int) -> ToolUsage | None:
         row = self.rows.get((agent, tool))
         if row is None:
-            if len(self.rows) >= MAX_ROWS:
+            if len(self.rows) >= _MAX_ROWS:
                 self.omitted += 1
                 return None
             row = self.rows[agent, tool] = ToolUsage()
@@ -191,13 +275,11 @@ class ScopeUsage:
 
     def _take_grant(self, fact: GrantFact) -> None:
         spelled = {tool: encode(arguments).decode() if arguments else "" for tool, arguments in fact.tools.items()}
-        grant: _Grant = (
-            *(fact.agent.id, spelled, fact.depth, fact.issued_ns, fact.where.source),
-            *(fact.root, fact.kid),
-        )
+        source = fact.where.source
+        grant = _Grant(fact.agent.id, spelled, fact.depth, fact.issued_ns, source, fact.root, fact.kid)
         self._grants.put(fact.hash.encode(), grant)
         if len(fact.chain) > 1:
-            self._event(("delegates to", fact.chain[-2].id, fact.agent.id), fact.issued_ns, fact.where.record, grant[4])
+            self._event(("delegates to", fact.chain[-2].id, fact.agent.id), fact.issued_ns, fact.where.record, source)
 
     def _take_call(self, fact: CallFact) -> None:
         agent, source = fact.agent, fact.where.source
@@ -217,7 +299,7 @@ class ScopeUsage:
         self._see_parties(fact, agent.id)
         if agent.version is not None:
             first, tools = self.versions.get((agent.id, agent.version), (fact.at_ns, set()))
-            if (agent.id, agent.version) in self.versions or len(self.versions) < MAX_ROWS:
+            if (agent.id, agent.version) in self.versions or len(self.versions) < _MAX_ROWS:
                 tools.add(fact.tool)
                 self.versions[agent.id, agent.version] = (min(first, fact.at_ns), tools)
 
@@ -275,7 +357,7 @@ class ScopeUsage:
     def _event(self, key: EventKey, at_ns: int, record: str, source: int) -> None:
         seen = self.events.get(key)
         if seen is None:
-            if len(self.events) >= MAX_ROWS:
+            if len(self.events) >= _MAX_ROWS:
                 self.omitted += 1
                 return
             seen = self.events[key] = FirstSeen(at_ns, record)
@@ -297,7 +379,7 @@ class ScopeUsage:
         for key, (holder, used) in self._uses.items():
             grant = self._grants.get(key)
             self.ungranted += 0 if grant is not None else sum(counts[0] for counts in used.values())
-            revoked = grant is not None and self._is_revoked(*grant[5:])
+            revoked = grant is not None and self._is_revoked(grant.root, grant.kid)
             for tool, counts in used.items():
                 self._live(self.rows.get((holder, tool)), counts, revoked=revoked)
         for row in self.rows.values():
@@ -317,14 +399,14 @@ class ScopeUsage:
 
     def _is_revoked_root(self, root: str) -> bool:
         grant = self._grants.get(root.encode())
-        return grant is not None and self._is_revoked(*grant[5:])
+        return grant is not None and self._is_revoked(grant.root, grant.kid)
 
     def _is_revoked(self, root: str, kid: str | None) -> bool:
         """Return whether the issuer key of a root grant is revoked at the end; calls under it show no need."""
         if not self._keys:
             return False
         above = self._grants.get(root.encode()) if kid is None else None
-        return self._keys.get((above[6] if above is not None else kid) or "", (0, False))[1]
+        return self._keys.get((above.kid if above is not None else kid) or "", (0, False))[1]
 
     @staticmethod
     def _live(row: ToolUsage | None, counts: Sequence[int], *, revoked: bool) -> None:
@@ -381,9 +463,11 @@ def _keep(calls: list[_T], call: _T, most: int) -> None:
         calls.sort()
 
 
-def _unpack_grant(data: bytes) -> _Grant:
-    return cast("_Grant", tuple(orjson.loads(data)))
+def hour_of_week(at_ns: int) -> str:
+    """Return the hour of the week in UTC, such as ``Monday 14:00 UTC``."""
+    return _hour_of_week(at_ns // _HOUR % _WEEK)
 
 
-def _unpack_use(data: bytes) -> _Use:
-    return cast("_Use", tuple(orjson.loads(data)))
+@lru_cache(_WEEK)
+def _hour_of_week(hour: int) -> str:
+    return datetime.fromtimestamp(hour * 3_600, UTC).strftime("%A %H:00 UTC")

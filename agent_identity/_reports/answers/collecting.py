@@ -21,8 +21,6 @@ from agent_identity._reports.answers.facts import (
 )
 from agent_identity._verify.store.spill_store import SpillStore
 
-__all__ = ["MAX_ITEMS", "CodeHint", "CollectedItem", "ItemCollector", "ItemKind", "Key", "SightingKey"]
-
 ItemKind: TypeAlias = Literal["agent", "principal", "tool", "server", "model", "host", "data"]
 """The kind of an item."""
 
@@ -124,7 +122,7 @@ class ItemCollector:
         self.omitted = 0
         self.registered = self.pinned = self.traced = self.models = False
         self._services: dict[str, str] = {}
-        self._traces: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        self._traces = SpillStore(bytes, bytes, near=_NEAR)
 
     def take(self, fact: Fact) -> None:
         """Take a fact."""
@@ -142,61 +140,56 @@ class ItemCollector:
         elif isinstance(fact, GrantFact | RegistrationFact | ServerFact):
             self._take_stated(fact)
 
-    def _item(self, kind: ItemKind, service: str | None, name: str) -> CollectedItem | None:
+    def _item(self, kind: ItemKind, service: str | None, name: str) -> CollectedItem:
+        """Return an item; without room one that is counted and not kept."""
         item = self.items.get((kind, service, name))
         if item is None:
+            item = CollectedItem()
             if len(self.items) >= MAX_ITEMS:
                 self.omitted += 1
-                return None
-            item = self.items[kind, service, name] = CollectedItem()
+            else:
+                self.items[kind, service, name] = item
         return item
 
-    def _agent(self, agent: Agent, service: str | None, source: int, at_ns: int) -> CollectedItem | None:
+    def _agent(self, agent: Agent, service: str | None, source: int, at_ns: int) -> CollectedItem:
         item = self._item("agent", service, agent.id)
-        if item is not None:
-            item.see(("ledger", source), at_ns)
-            item.owners.add(agent.owner)
-            if agent.version is not None:
-                item.versions.add(agent.version)
+        item.see(("ledger", source), at_ns)
+        item.owners.add(agent.owner)
+        if agent.version is not None:
+            item.versions.add(agent.version)
         return item
 
-    def _principal(self, principal: Principal, service: str | None, source: int, at_ns: int) -> CollectedItem | None:
+    def _principal(self, principal: Principal, service: str | None, source: int, at_ns: int) -> CollectedItem:
         item = self._item("principal", service, principal.id)
-        if item is not None:
-            item.see(("ledger", source), at_ns)
-            item.say("kind", principal.kind)
-            item.say("identity", principal.provenance)
-            item.say("issuer", principal.issuer)
+        item.see(("ledger", source), at_ns)
+        item.say("kind", principal.kind)
+        item.say("identity", principal.provenance)
+        item.say("issuer", principal.issuer)
         return item
 
     def _take_task(self, fact: TaskFact) -> None:
         service, source = self._services.get(fact.where.stream), fact.where.source
         item = self._agent(fact.agent, service, source, fact.at_ns)
-        if item is not None:
-            item.say("role", "sub-agent" if len(fact.agents) > 1 else "root agent")
+        item.say("role", "sub-agent" if len(fact.agents) > 1 else "root agent")
         principal = self._principal(fact.principal, service, source, fact.at_ns)
-        if principal is not None:
-            principal.say("role", "principal")
+        principal.say("role", "principal")
         for above, below in zip(fact.agents, fact.agents[1:], strict=False):
             orchestrator = self._item("agent", service, above)
-            if orchestrator is not None:
-                orchestrator.see(("ledger", source), fact.at_ns)
-                orchestrator.say("role", "orchestrator")
-                orchestrator.say("delegates to", below)
+            orchestrator.see(("ledger", source), fact.at_ns)
+            orchestrator.say("role", "orchestrator")
+            orchestrator.say("delegates to", below)
 
     def _take_call(self, fact: CallFact) -> None:
         service = self._services.get(fact.where.stream)
         if fact.opened is not None:
             opened = self._agent(fact.opened, service, fact.where.source, fact.at_ns)
-            if opened is not None:
-                opened.refused += fact.refused
-        involved = [item for item in self._involved(fact, service) if item is not None]
-        if not fact.opening:
-            for item in involved:
+            opened.refused += fact.refused
+        for item in self._involved(fact, service):
+            if not fact.opening:
                 item.calls += 1
                 item.refused += fact.refused
 
-    def _involved(self, fact: CallFact, service: str | None) -> Iterator["CollectedItem | None"]:
+    def _involved(self, fact: CallFact, service: str | None) -> Iterator[CollectedItem]:
         """Yield who and what takes part in a call."""
         if fact.agent is not None:
             yield self._agent(fact.agent, service, fact.where.source, fact.at_ns)
@@ -209,32 +202,29 @@ class ItemCollector:
         for resource in dict.fromkeys((*fact.resources, *fact.observed)):
             yield self._data(f"{resource.system} {resource.name}", resource.access, fact, service)
 
-    def _tool(self, fact: CallFact, service: str | None) -> CollectedItem | None:
+    def _tool(self, fact: CallFact, service: str | None) -> CollectedItem:
         tool = self._item("tool", service, fact.tool)
-        if tool is not None:
-            tool.see(("ledger", fact.where.source), fact.at_ns)
-            tool.say("type", fact.kind)
-            for label in fact.labels:
-                tool.say("label", label)
+        tool.see(("ledger", fact.where.source), fact.at_ns)
+        tool.say("type", fact.kind)
+        for label in fact.labels:
+            tool.say("label", label)
         return tool
 
-    def _model(self, fact: CallFact, service: str | None) -> "CollectedItem | None":
+    def _model(self, fact: CallFact, service: str | None) -> CollectedItem:
         self.models = True
         name = fact.tool if fact.model is None else fact.model.name
         item = self._item("model", service, name)
-        if item is not None:
-            item.see(("ledger", fact.where.source), fact.at_ns)
-            if fact.model is None:
-                item.say("name", "given by the program, not the model's own")
-            else:
-                item.say("provider", fact.model.provider)
+        item.see(("ledger", fact.where.source), fact.at_ns)
+        if fact.model is None:
+            item.say("name", "given by the program, not the model's own")
+        else:
+            item.say("provider", fact.model.provider)
         return item
 
-    def _data(self, name: str, access: str, fact: CallFact, service: str | None) -> CollectedItem | None:
+    def _data(self, name: str, access: str, fact: CallFact, service: str | None) -> CollectedItem:
         item = self._item("data", service, name)
-        if item is not None:
-            item.see(("ledger", fact.where.source), fact.at_ns)
-            item.say("access", access)
+        item.see(("ledger", fact.where.source), fact.at_ns)
+        item.say("access", access)
         return item
 
     def _take_approval(self, fact: ApprovalFact) -> None:
@@ -242,8 +232,7 @@ class ItemCollector:
         if approver is not None:
             service = self._services.get(fact.where.stream)
             item = self._principal(approver, service, fact.where.source, fact.at_ns)
-            if item is not None:
-                item.say("role", "approver")
+            item.say("role", "approver")
 
     def _take_stated(self, fact: GrantFact | RegistrationFact | ServerFact) -> None:
         service, source = self._services.get(fact.where.stream), fact.where.source
@@ -252,29 +241,25 @@ class ItemCollector:
         elif isinstance(fact, RegistrationFact):
             self.registered = True
             item = self._item("agent", service, fact.agent.id)
-            if item is not None:
-                item.see(("registry", source), 0)
-                item.owners.add(fact.agent.owner)
-                item.say("registered for", fact.registration.purpose)
+            item.see(("registry", source), 0)
+            item.owners.add(fact.agent.owner)
+            item.say("registered for", fact.registration.purpose)
         else:
             self.pinned = True
             item = self._item("server", service, fact.server.name)
-            if item is not None:
-                item.see(("pins", source), 0)
-                item.say("transport", fact.server.transport)
-                item.say("pin", fact.server.status)
-                if fact.server.version is not None:
-                    item.versions.add(fact.server.version)
-                for tool in fact.tools:
-                    if tool.status != "pinned":
-                        item.say(f"{tool.status} tool", tool.name)
+            item.see(("pins", source), 0)
+            item.say("transport", fact.server.transport)
+            item.say("pin", fact.server.status)
+            if fact.server.version is not None:
+                item.versions.add(fact.server.version)
+            for tool in fact.tools:
+                if tool.status != "pinned":
+                    item.say(f"{tool.status} tool", tool.name)
 
     def _take_span(self, fact: SpanFact) -> None:
         self.traced = True
         self.models = self.models or fact.kind == "model"
         item = self._item(fact.kind, fact.service, fact.name)
-        if item is None:
-            return
         for name, value in fact.details.items():
             item.say(f"traced {name}", value)
         item.say("traced by", fact.library)
@@ -297,8 +282,6 @@ class ItemCollector:
     def hint(self, hint: CodeHint) -> None:
         """Take a hint of code."""
         item = self._item(hint.kind, None, hint.name)
-        if item is None:
-            return
         item.see((hint.status, -1), 0)
         item.say("scanned in", hint.place)
         item.say("scanned as", hint.via)
@@ -312,17 +295,15 @@ class ItemCollector:
             self._declare_agent(source, entry)
         for server in declared.servers:
             item = self._item("server", None, server.name)
-            if item is not None:
-                item.see(("pins", source), 0)
-                item.say("transport", server.transport)
-                item.say("pin", "moved" if server.moved else "pinned")
-                if server.version is not None:
-                    item.versions.add(server.version)
+            item.see(("pins", source), 0)
+            item.say("transport", server.transport)
+            item.say("pin", "moved" if server.moved else "pinned")
+            if server.version is not None:
+                item.versions.add(server.version)
             for own, state in server.tools:
                 tool = self._item("tool", None, tool_name(server.name, own))
-                if tool is not None:
-                    tool.see(("pins", source), 0)
-                    tool.say("pin", state)
+                tool.see(("pins", source), 0)
+                tool.say("pin", state)
 
     def _name_traced(self) -> None:
         """Give tools in spans of MCP, which have the name at the server, their whole name where one tool has it."""
@@ -359,8 +340,6 @@ class ItemCollector:
 
     def _declare_agent(self, source: int, entry: Registration) -> None:
         item = self._item("agent", None, entry.agent.id)
-        if item is None:
-            return
         item.see(("registry", source), 0)
         if entry.status != "orphaned":
             item.owners.add(entry.agent.owner)
@@ -371,8 +350,7 @@ class ItemCollector:
         item.say("model", entry.model)
         for tool in entry.maximum.tools:
             named = self._item("tool", None, tool)
-            if named is not None:
-                named.see(("registry", source), 0)
+            named.see(("registry", source), 0)
 
     def fold(self) -> None:
         """Put together what is named without a service and what is named with one, where only one has the name.

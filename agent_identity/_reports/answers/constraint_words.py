@@ -5,8 +5,6 @@ from typing import Final
 
 from agent_identity._common.narrowing import is_array, is_mapping
 
-__all__ = ["bounds_in_words"]
-
 _VALUES: Final = 8
 _DEPTH: Final = 4
 

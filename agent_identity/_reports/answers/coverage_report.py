@@ -18,18 +18,6 @@ from agent_identity._reports.answers.report_frame import Frame, Proof
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.store.spill_store import SpillStore
 
-__all__ = [
-    "CoverageQuestion",
-    "CoverageReport",
-    "CoverageTable",
-    "Dimension",
-    "Group",
-    "OtherCalls",
-    "Share",
-    "Why",
-    "coverage",
-]
-
 Dimension: TypeAlias = Literal["agent", "service", "week"]
 """Key by which calls are grouped."""
 
@@ -250,8 +238,8 @@ class CoverageTable:
         self.copies = self.omitted = 0
         self._services: dict[str, str] = {}
         self._calls: dict[_Alike, _Other] = {}
-        self._links: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
-        self._spans: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        self._links = SpillStore(bytes, bytes, near=_NEAR)
+        self._spans = SpillStore(bytes, bytes, near=_NEAR)
 
     def take(self, fact: Fact) -> None:
         """Take a fact."""
@@ -332,8 +320,8 @@ class CoverageTable:
     def finish(self) -> None:
         """Tell spans of other libraries that are copies of calls from those for which nobody answers."""
         self._count_calls()
-        taken: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
-        calls: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        taken = SpillStore(bytes, bytes, near=_NEAR)
+        calls = SpillStore(bytes, bytes, near=_NEAR)
         for key, span in self._spanned():
             call = self._call_of(key, span, taken)
             if self._is_copy(key, span, taken):

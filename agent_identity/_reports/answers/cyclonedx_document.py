@@ -9,8 +9,6 @@ from uuid import NAMESPACE_URL, uuid5
 from agent_identity._reports.answers.inventory_report import Inventory, Item
 from agent_identity.canonical import JSON
 
-__all__ = ["cyclonedx"]
-
 _OURS: Final = "agent-identity:"
 _COMPONENTS: Final[Mapping[str, str]] = {"agent": "application", "model": "machine-learning-model", "data": "data"}
 _TECHNIQUES: Final[Mapping[str, str]] = {"proved": "attestation", "recorded": "other", "hint": "instrumentation"}

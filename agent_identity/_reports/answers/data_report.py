@@ -13,8 +13,6 @@ from agent_identity._reports.answers.report_frame import Frame, Proof
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.store.spill_store import SpillStore
 
-__all__ = ["Basis", "DataHint", "DataQuestion", "DataReport", "DataRow", "SilentTool", "TouchedBy", "data"]
-
 Basis: TypeAlias = Literal["declared", "observed"]
 """``declared``: the owner of the tool says so. ``observed``: it was seen while the call ran."""
 
@@ -312,7 +310,7 @@ class _Table:
         self.calls = self.declaring = self.omitted = 0
         self.erased: set[int] = set()
         self._resource = resource
-        self._distinct: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        self._distinct = SpillStore(bytes, bytes, near=_NEAR)
 
     def take(self, fact: Fact) -> None:
         """Take a fact."""

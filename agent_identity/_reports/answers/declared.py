@@ -15,8 +15,6 @@ from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.version import VERSION
 
-__all__ = ["Declared", "PinnedServer", "declared_in"]
-
 _REGISTRY: Final = "agents.jsonl"
 _MAX_INVENTORY: Final = 128 * 1024 * 1024 + 4096
 

@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Final, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast, final
+from typing import Final, NamedTuple, TypeGuard, TypeVar, cast, final
 
-import orjson
 from msgspec import structs
 
 from agent_identity._authority.grants.grants import GRANT_TYPE
 from agent_identity._identity.keys.jws import parse_compact
-from agent_identity._record.codec import decode, decode_detail, encode, encode_detail
 from agent_identity._record.parts import Decision, Principal, Resource
 from agent_identity._record.schema import (
     AnyRecord,
@@ -25,7 +23,6 @@ from agent_identity._record.schema import (
     Intent,
     Outcome,
     Policy,
-    Record,
     Registration,
     Revocation,
     StreamStart,
@@ -47,13 +44,10 @@ from agent_identity._reports.answers.facts import (
     Tools,
     Where,
 )
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.store.spill_store import SpillStore, spilled
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 
-__all__ = ["CallJoiner", "Decoder", "Period", "SplitCalls"]
-
-_Ended: TypeAlias = tuple[Outcome, Detail | None]
 _Item = TypeVar("_Item")
 _NS: Final = 1_000_000_000
 _END: Final = 2**64
@@ -269,26 +263,11 @@ def _tools(details: JSON) -> Tools | None:
     return cast("Tools", tools)
 
 
-def _pack(record: Record) -> bytes:
-    return encode(record)
+class _Ended(NamedTuple):
+    """An outcome that waits for its intent, and its detail."""
 
-
-def _unpack_intent(data: bytes) -> Intent:
-    return cast("Intent", decode(data))
-
-
-def _pack_ended(ended: "_Ended") -> bytes:
-    outcome, detail = ended
-    return orjson.dumps([encode(outcome).decode(), None if detail is None else encode_detail(detail).decode()])
-
-
-def _unpack_ended(data: bytes) -> "_Ended":
-    outcome, detail = cast("tuple[str, str | None]", orjson.loads(data))
-    return cast("Outcome", decode(outcome.encode())), None if detail is None else decode_detail(detail.encode())
-
-
-def _unpack_approval(data: bytes) -> Approval:
-    return cast("Approval", decode(data))
+    outcome: Outcome
+    detail: Detail | None
 
 
 def _call_of(record: Intent | Outcome) -> str:
@@ -310,9 +289,9 @@ class CallJoiner:
 
     def __init__(self, source: int, split: "SplitCalls | None" = None) -> None:
         self._source, self._split = source, split
-        self._intents: SpillStore[Intent] = SpillStore(_pack, _unpack_intent, near=_NEAR)
-        self._outcomes: SpillStore[_Ended] = SpillStore(_pack_ended, _unpack_ended, near=_NEAR)
-        self._approvals: SpillStore[Approval] = SpillStore(_pack, _unpack_approval, near=_NEAR)
+        self._intents = spilled(Intent, near=_NEAR)
+        self._outcomes = spilled(_Ended, near=_NEAR)
+        self._approvals = spilled(Approval, near=_NEAR)
 
     def take(self, record: Intent | Outcome, detail: Detail | None = None) -> CallFact | None:
         """Add a record with its detail, and return the call that it completes."""
@@ -323,7 +302,7 @@ class CallJoiner:
             return self._call(None, record, detail)
         intent = self._intents.pop(record.intent.encode())
         if intent is None:
-            self._outcomes.put(record.id.encode(), (record, detail))
+            self._outcomes.put(record.id.encode(), _Ended(record, detail))
             return None
         return self._call(intent, record, detail)
 
@@ -377,28 +356,6 @@ class _Part(NamedTuple):
         return None if self.approval is None else self.approval.approval.approver
 
 
-def _pack_part(part: _Part) -> bytes:
-    detail, approval = part.detail, part.approval
-    return orjson.dumps(
-        [
-            part.source,
-            encode(part.record).decode(),
-            None if detail is None else encode_detail(detail).decode(),
-            None if approval is None else encode(approval).decode(),
-        ]
-    )
-
-
-def _unpack_part(data: bytes) -> _Part:
-    source, record, detail, approval = cast("tuple[int, str, str | None, str | None]", orjson.loads(data))
-    return _Part(
-        source,
-        cast("Intent | Outcome", decode(record.encode())),
-        None if detail is None else decode_detail(detail.encode()),
-        None if approval is None else _unpack_approval(approval.encode()),
-    )
-
-
 @final
 class SplitCalls:
     """Joins calls whose intent stands in one source and whose outcome in another, at the end of a pass.
@@ -411,8 +368,8 @@ class SplitCalls:
     """
 
     def __init__(self) -> None:
-        self._intents: SpillStore[_Part] = SpillStore(_pack_part, _unpack_part, near=_NEAR)
-        self._outcomes: SpillStore[_Part] = SpillStore(_pack_part, _unpack_part, near=_NEAR)
+        self._intents = spilled(_Part, near=_NEAR)
+        self._outcomes = spilled(_Part, near=_NEAR)
         self.dropped: Counter[int] = Counter()
 
     def put_intent(self, part: _Part, *, proved: bool) -> None:

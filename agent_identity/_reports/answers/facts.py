@@ -28,24 +28,6 @@ from agent_identity._record.parts import (
 )
 from agent_identity.canonical import JSON
 
-__all__ = [
-    "ApprovalFact",
-    "CallFact",
-    "CallSpanFact",
-    "ErasureFact",
-    "Fact",
-    "GrantFact",
-    "PolicyFact",
-    "RegistrationFact",
-    "RevocationFact",
-    "ServerFact",
-    "SpanFact",
-    "StreamFact",
-    "TaskFact",
-    "Tools",
-    "Where",
-]
-
 Tools: TypeAlias = Mapping[str, Mapping[str, JSON]]
 """The tools of a grant, each with the constraints of its arguments as the grant spells them; empty: an open tool."""
 

@@ -1,25 +1,22 @@
 """The table of hosts by which plain HTTP client spans tell of model providers and MCP servers."""
 
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pkgutil import get_data
-from typing import Final, NamedTuple, cast, final
+from typing import Final, final
 
-import orjson
+import msgspec
 
 from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["Host", "Hosts"]
 
 _MAX_TABLE: Final = 1 << 20
 _MAX_HOSTS: Final = 10_000
 _KNOWN: Final = 4_096
 
 
-class Host(NamedTuple):
+class Host(msgspec.Struct, frozen=True):
     """An entry of the table.
 
     Attributes:
@@ -31,6 +28,11 @@ class Host(NamedTuple):
     host: str
     provider: str
     what: str
+
+
+class _Table(msgspec.Struct, frozen=True):
+    dated: str
+    hosts: list[Host]
 
 
 @final
@@ -95,23 +97,11 @@ def _standard_entries() -> tuple[str, tuple[Host, ...]]:
 
 def _read(data: bytes) -> tuple[str, tuple[Host, ...]]:
     try:
-        table = cast("object", orjson.loads(data))
-        members = cast("Mapping[str, object]", table)
-        entries = cast("list[Mapping[str, object]]", members["hosts"])
-        found = tuple(
-            Host(_text(entry["host"]).lower(), _text(entry["provider"]), _text(entry["what"])) for entry in entries
-        )
-        dated = _text(members["dated"])
-    except (ValueError, LookupError, TypeError, AttributeError):
+        table = msgspec.json.decode(data, type=_Table)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ConfigurationError(
             'bad table of hosts; give {"dated": DATE, "hosts": [{"host": …, "provider": …, "what": …}]}'
         ) from None
-    if len(found) > _MAX_HOSTS:
+    if len(table.hosts) > _MAX_HOSTS:
         raise ConfigurationError(f"bad table of hosts: more than {_MAX_HOSTS:,} entries; split it")
-    return dated, found
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a member is no text; write a string")
-    return value
+    return table.dated, tuple(Host(one.host.lower(), one.provider, one.what) for one in table.hosts)

@@ -24,8 +24,6 @@ from agent_identity._reports.definitions.definition_history import DefinitionHis
 from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity.canonical import JSON, decode, encode
 
-__all__ = ["MAX_ENTRIES", "Entry", "EntryKind", "GrantRow", "IncidentCollector", "Revoked"]
-
 MAX_ENTRIES: Final = 10_000
 """Entries of a timeline, at most: the earliest."""
 

@@ -10,7 +10,6 @@ from typing import Final, final
 from agent_identity._common.typed_calls import typed
 from agent_identity._identity.common.ids import id_order
 from agent_identity._reports.answers._incident_calls import MAX_OPEN, CallGroup, CallRow, CallState, PathCalls, Refusal
-from agent_identity._reports.answers._ledger_order import order_of
 from agent_identity._reports.answers.facts import Tools
 from agent_identity._reports.answers.incident_collecting import MAX_ENTRIES, Entry, GrantRow, IncidentCollector, Revoked
 from agent_identity._reports.answers.incident_seed import (
@@ -19,6 +18,7 @@ from agent_identity._reports.answers.incident_seed import (
     Selection,
     in_doubt,
     key_commands,
+    order_of,
     refuse_standard_input,
 )
 from agent_identity._reports.answers.reading import Evidence, Reading, read
@@ -26,19 +26,6 @@ from agent_identity._reports.answers.report_frame import FOR_PAGES, Frame, Proof
 from agent_identity._reports.definitions.definition_history import DefinitionChange
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity._verify.report.plurals import counted
-
-__all__ = [
-    "BINS",
-    "Authority",
-    "Bin",
-    "IncidentQuestion",
-    "IncidentReport",
-    "OpenCall",
-    "Reached",
-    "RevocationEffect",
-    "ToolReach",
-    "incident",
-]
 
 BINS: Final = 100
 """The parts into which the time of an incident is divided."""

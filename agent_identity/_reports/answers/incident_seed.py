@@ -2,18 +2,20 @@
 
 import os
 import shlex
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, cast, final, get_args
-
-import orjson
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._identity.common.tool_names import is_of_server
+from agent_identity._identity.trust.entries import TrustedKey
+from agent_identity._identity.trust.store import TrustStore
+from agent_identity._ledger.reader import LedgerReader, open_ledger
+from agent_identity._ledger.transparency.log import Head
 from agent_identity._record.parts import Principal
-from agent_identity._reports.answers._doubted import Doubted, find_doubted
-from agent_identity._reports.answers._ledger_order import LedgerOrder
 from agent_identity._reports.answers.facts import (
     ApprovalFact,
     CallFact,
@@ -24,24 +26,57 @@ from agent_identity._reports.answers.facts import (
     SpanFact,
     TaskFact,
 )
-from agent_identity._reports.answers.places import STANDARD_INPUT, Place, find_places
+from agent_identity._reports.answers.places import STANDARD_INPUT, Place, find_places, own_trust
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.definitions.definition_history import DefinitionChange, DefinitionHistory
-from agent_identity._verify.inputs.sources import PathLike
-from agent_identity._verify.inputs.trust_argument import to_trust
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle, size_of_ledger, to_trust
+from agent_identity._verify.ledger.external_evidence import ExternalEvidence
+from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
+from agent_identity._verify.report.findings import Findings
+from agent_identity._verify.report.findings import Place as RecordPlace
+from agent_identity._verify.store.spill_store import SpillStore, spilled
+from agent_identity._verify.store.workers import executor
 from agent_identity.errors import ConfigurationError
 
-__all__ = [
-    "SEEDS",
-    "Resolver",
-    "Seed",
-    "SeedKind",
-    "Selection",
-    "in_doubt",
-    "key_commands",
-    "refuse_standard_input",
-]
+
+@final
+class LedgerOrder:
+    """The places of records in the log of a ledger.
+
+    Args:
+        reader: The ledger; whether its log is genuine, its verification says.
+        moment_ns: The moment that matters, in nanoseconds since the Unix epoch.
+
+    Attributes:
+        alive: The number of the first entry that states a time from that moment on.
+    """
+
+    def __init__(self, reader: LedgerReader, moment_ns: int) -> None:
+        self._sizes: dict[str, list[int]] = {}
+        self._numbers: dict[str, list[int]] = {}
+        self.alive = _LAST
+        for number, line in enumerate(reader.log_entries()):
+            with suppress(ValueError):
+                head = Head.from_entry(line.record or b"")[0]
+                if head.time_ns >= moment_ns:
+                    self.alive = min(self.alive, number)
+                sizes = self._sizes.setdefault(head.stream, [])
+                if not sizes or head.size > sizes[-1]:
+                    sizes.append(head.size)
+                    self._numbers.setdefault(head.stream, []).append(number)
+
+    def entry(self, stream: str, seq: int) -> int:
+        """Return the number of the first entry that commits to a record; a number after all others without one."""
+        at = bisect_left(self._sizes.get(stream, ()), seq)
+        numbers = self._numbers.get(stream, ())
+        return numbers[at] if at < len(numbers) else _LAST
+
+
+Doubted: TypeAlias = Callable[[str, int], bool]
+"""Returns whether the record of a stream at a place, from 1, is in doubt."""
+
+_WORTH: Final = 16 * 1024 * 1024  # Bytes of records for which a process is worth while.
+
 
 SeedKind: TypeAlias = Literal[
     "record",
@@ -155,12 +190,12 @@ class Resolver:
         self.outside: Mapping[int, Doubted] = {}
         self.strict = False
         self.undated = 0
-        self._earlier: SpillStore[tuple[int, str, int]] = SpillStore(orjson.dumps, _unpack_place, near=_NEAR)
+        self._earlier = spilled(tuple[int, str, int], near=_NEAR)
         self._late: dict[tuple[int, str], int] = {}
         self.definitions = DefinitionHistory()
         self.tasks: set[str] = set()
         self.calls: set[str] = set()
-        self.grants: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+        self.grants = SpillStore(bytes, bytes, near=_NEAR)
 
     def take(self, fact: Fact) -> None:
         """Take a fact."""
@@ -249,11 +284,6 @@ def refuse_standard_input(evidence: Evidence, seed: Seed) -> None:
         raise ConfigurationError(
             f"a seed {seed.kind}: reads the evidence twice, and standard input can be read once; write it into a file"
         )
-
-
-def _unpack_place(data: bytes) -> tuple[int, str, int]:
-    source, stream, seq = cast("tuple[int, str, int]", orjson.loads(data))
-    return source, stream, seq
 
 
 def in_doubt(
@@ -410,3 +440,102 @@ def _tools(fact: GrantFact | CallFact | TaskFact | ApprovalFact) -> Iterable[str
     if isinstance(fact, TaskFact):
         return ()
     return fact.tools if isinstance(fact, GrantFact) else (fact.tool,)
+
+
+def find_doubted(
+    path: PathLike,
+    trust: TrustStore | None,
+    thumbprint: str | None,
+    since: int,
+    *,
+    checkpoint: bytes | None = None,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> Doubted | None:
+    """Verify a ledger as if a recorder key were revoked since a moment, and return which records that leaves in doubt.
+
+    The order of the log decides, and states of it that others saw: a checkpoint that was kept elsewhere, cosignatures
+    of witnesses, and the states that the trust file names for keys that took over. Dates in records do not count. See
+    decision 0003.
+
+    Args:
+        path: The evidence directory, or a bundle of one.
+        trust: The trusted keys; ``None`` for those beside the ledger.
+        thumbprint: The recorder key; ``None`` for all of them.
+        since: The moment, in seconds since the Unix epoch.
+        checkpoint: A checkpoint of the log that was kept elsewhere.
+        processes: Number of worker processes; 0 chooses.
+        progress: Is told now and then how many of how many bytes are read.
+
+    Returns:
+        ``None`` if the trusted keys do not list the key as that of a recorder.
+
+    Raises:
+        ConfigurationError: The ledger cannot be read.
+    """
+    if is_bundle(path):
+        from agent_identity._verify.proofs.bundle import unpacked
+
+        with unpacked(path) as directory:
+            return _find(directory, trust, thumbprint, since, (checkpoint, processes, progress))
+    found = directory_of(path)
+    if found is None:
+        return None
+    return _find(found, trust, thumbprint, since, (checkpoint, processes, progress))
+
+
+def _find(
+    directory: str,
+    trust: TrustStore | None,
+    thumbprint: str | None,
+    since: int,
+    options: tuple[bytes | None, int, Progress | None],
+) -> Doubted | None:
+    checkpoint, processes, progress = options
+    keys = _revoked(own_trust(directory) if trust is None else trust, thumbprint, since)
+    if keys is None:
+        return None
+    reader = open_ledger(directory)
+    size = size_of_ledger(reader)
+    with executor(processes, most=1 + size // _WORTH) as chosen:
+        check = LedgerCheck(reader, keys, Findings("ledger", LEDGER_STEPS), executor=chosen)
+        # The records are followed for their doubts alone.
+        check.run(outside=ExternalEvidence(checkpoint), total=size, progress=progress)
+    log = check.log
+    if log is None:
+        return lambda _stream, _seq: True
+    doubts = log.doubts
+    if doubts is None:
+        return lambda _stream, _seq: False
+    return lambda stream, seq: not doubts.proved(RecordPlace(stream=stream, seq=seq))
+
+
+def _revoked(trust: TrustStore | None, thumbprint: str | None, since: int) -> TrustStore | None:
+    """Return the trusted keys with some of them revoked since then, or since earlier if they are already."""
+    keys = () if trust is None else trust.keys
+    stolen = [key for key in keys if key.purpose == "recorder" and thumbprint in (None, key.key.thumbprint)]
+    if trust is None or not stolen:
+        return None
+    return trust.with_keys(tuple(_since(key, since) if key in stolen else key for key in keys))
+
+
+def _since(key: TrustedKey, since: int) -> TrustedKey:
+    return replace(key, revoked_since=since if key.revoked_since is None else min(since, key.revoked_since))
+
+
+def order_of(place: Place, moment_ns: int) -> LedgerOrder | None:
+    """Return the order of a source, or nothing for spans, which nothing orders.
+
+    Args:
+        place: The source.
+        moment_ns: As for :class:`LedgerOrder`.
+    """
+    if place.kind == "traces":
+        return None
+    if is_bundle(place.paths[0]):
+        from agent_identity._verify.proofs.bundle import unpacked
+
+        with unpacked(place.paths[0]) as directory:
+            return LedgerOrder(open_ledger(directory), moment_ns)
+    found = directory_of(place.paths[0])
+    return None if found is None else LedgerOrder(open_ledger(found), moment_ns)

@@ -6,10 +6,7 @@ from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._reports.answers._incident_calls import Refusal
 from agent_identity._reports.answers.incident_report import IncidentReport, RevocationEffect
-from agent_identity._verify.report.durations import elapsed
-from agent_identity._verify.report.plurals import counted
-
-__all__ = ["Notable", "Weight", "notable", "sentence"]
+from agent_identity._verify.report.plurals import counted, elapsed
 
 Weight: TypeAlias = Literal["bad", "warn", "note"]
 """How much something stands out."""

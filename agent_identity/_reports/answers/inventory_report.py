@@ -25,19 +25,6 @@ from agent_identity._reports.answers.reading import Evidence, Reading, read
 from agent_identity._reports.answers.report_frame import Frame, Proof
 from agent_identity._verify.report.plurals import counted
 
-__all__ = [
-    "KINDS",
-    "Difference",
-    "DifferenceCode",
-    "Inventory",
-    "InventoryQuestion",
-    "Item",
-    "ItemKind",
-    "Observation",
-    "Status",
-    "inventory",
-]
-
 KINDS: Final[tuple[ItemKind, ...]] = ("agent", "principal", "tool", "server", "model", "host", "data")
 """The kinds, in the order in which they are shown."""
 

@@ -15,8 +15,6 @@ from agent_identity._storage.layout import Layout
 from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["STANDARD_INPUT", "Place", "directory_at", "find_places", "own_trust"]
-
 STANDARD_INPUT: Final = "-"
 """The word for traces on standard input."""
 

@@ -11,8 +11,6 @@ from agent_identity._common.narrowing import is_array, is_mapping
 from agent_identity._verify.report.report import EXIT_CODES, Report, TrustBasis
 from agent_identity.version import VERSION
 
-__all__ = ["FOR_PAGES", "NO_KEYS", "UNVERIFIED", "Frame", "Proof", "SourceFrame", "SourceKind", "plain"]
-
 SourceKind: TypeAlias = Literal["ledger", "bundle", "traces"]
 """The form of a source: an evidence directory, a bundle of one, or files of spans."""
 

@@ -7,30 +7,13 @@ from typing import Final, Literal, TypeAlias, cast, final
 
 from agent_identity._authority.registries.agents import Registration
 from agent_identity._common.typed_calls import typed
-from agent_identity._reports.answers._scope_usage import ScopeUsage, ToolUsage
+from agent_identity._reports.answers._scope_usage import BUSY, MIN_WEEKS, ScopeUsage, ToolUsage
 from agent_identity._reports.answers.declared import declared_in
 from agent_identity._reports.answers.reading import Evidence, Reading, read
 from agent_identity._reports.answers.report_frame import Frame, Proof
-from agent_identity._reports.rates.hourly_rates import BUSY, MIN_WEEKS
 from agent_identity._verify.report.plurals import counted
 from agent_identity.canonical import JSON, decode
 from agent_identity.errors import ConfigurationError
-
-__all__ = [
-    "Confidence",
-    "Event",
-    "Gap",
-    "GapCode",
-    "RateChange",
-    "Refusals",
-    "ScopeQuestion",
-    "ScopeReport",
-    "ScopeRow",
-    "SuggestedTool",
-    "Suggestion",
-    "VersionChange",
-    "scope",
-]
 
 Confidence: TypeAlias = Literal["high", "medium", "low", "not judged"]
 """Confidence of a suggestion. ``high``: from 30 grants over 30 days, and all records are there; ``medium``: from 10

@@ -8,11 +8,9 @@ from pkgutil import get_data
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 
 from agent_identity._identity.common.private_files import read_public_file
-from agent_identity._reports.controls._queries import QUERIES
+from agent_identity._reports.controls._signals import QUERIES
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["FRAMEWORKS", "ControlRow", "ControlTable", "FrameworkName", "standard_tables"]
 
 FrameworkName: TypeAlias = Literal["eu-ai-act", "dora", "nist", "owasp-agentic", "owasp-nhi"]
 """Name of a framework; ``nist`` has two tables."""

@@ -1,18 +1,32 @@
 """Controls: for each clause of a framework, the status that a named query over the evidence gives it, and why."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, final
+from typing import Final, Literal, TypeAlias, TypeVar, final
 
 from agent_identity._common.typed_calls import typed
+from agent_identity._identity.common.tool_names import server_of
+from agent_identity._record.parts import Agent, Principal
 from agent_identity._reports.answers.coverage_report import CoverageQuestion, CoverageReport, Share
-from agent_identity._reports.answers.incident_report import IncidentQuestion, IncidentReport
+from agent_identity._reports.answers.declared import declared_in
+from agent_identity._reports.answers.facts import (
+    ApprovalFact,
+    CallFact,
+    Fact,
+    GrantFact,
+    PolicyFact,
+    RegistrationFact,
+    RevocationFact,
+    ServerFact,
+    SpanFact,
+    StreamFact,
+    TaskFact,
+)
+from agent_identity._reports.answers.incident_report import IncidentQuestion, IncidentReport, RevocationEffect
 from agent_identity._reports.answers.incident_seed import Seed
 from agent_identity._reports.answers.reading import Distributor, Evidence, Reading, read
 from agent_identity._reports.answers.report_frame import Frame, SourceFrame
-from agent_identity._reports.controls._queries import QUERIES, Query
-from agent_identity._reports.controls._signal_collecting import OUTSIDE, SignalCollector
-from agent_identity._reports.controls._signals import Signal, Signals
+from agent_identity._reports.controls._signals import IDS, QUERIES, Query, Signal, Signals
 from agent_identity._reports.controls.control_rows import (
     FRAMEWORKS,
     ControlRow,
@@ -22,7 +36,275 @@ from agent_identity._reports.controls.control_rows import (
 )
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["STATUSES", "ControlStatus", "ControlsQuestion", "ControlsReport", "EvidenceOf", "RowResult", "controls"]
+_SECOND: Final = 1_000_000_000
+_MAX_NAMES: Final = 100_000
+_MAX_ALIKE: Final = 5_000
+_LATE: Final = 60 * _SECOND  # Clocks differ, and a registry takes a moment to arrive.
+_ARGUMENTS: Final = frozenset(
+    {
+        *("argument_not_granted", "argument_missing", "argument_out_of_scope"),
+        *("bad_arguments", "amount_missing", "amount_invalid"),
+    }
+)
+_REVOKED: Final = frozenset({"revoked", "suspended", "agent_suspended", "agent_retired", "agent_orphaned"})
+_ENDED: Final = ("suspended", "retired", "orphaned")
+_Name = TypeVar("_Name")
+OUTSIDE: Final = frozenset({"witness", "anchor"})
+"""Roles of signatures of other parties, which state a time."""
+
+
+@final
+class SignalCollector:
+    """Takes facts, and counts signals.
+
+    Args:
+        from_ns: The first moment of the period; approvals, revocations and definitions from before it are handed over
+            because they hold in it, and they did not happen in it.
+
+    Attributes:
+        signals: The signals; complete after :meth:`finish`.
+        omitted: Names of agents, tools and policies without room.
+        traced: True if traces of other libraries were among the sources.
+    """
+
+    def __init__(self, from_ns: int | None = None) -> None:
+        self.signals = Signals()
+        self._from_ns = from_ns or 0
+        self.omitted = 0
+        self.traced = False
+        self._alike: dict[tuple[object, ...], _Alike] = {}
+        self._services: dict[str, str] = {}
+        self._agents: dict[str, tuple[int, str]] = {}
+        self._acts_in: dict[str, set[str]] = {}
+        self._versions: dict[str, set[str]] = {}
+        self._granted: dict[tuple[str, str], tuple[int, str]] = {}
+        self._used: set[tuple[str, str]] = set()
+        self._policies: dict[str, set[str]] = {}
+        self._registered: dict[str, tuple[int, str]] = {}
+        self._last: dict[str, tuple[int, str]] = {}
+        self._served: set[str] = set()
+        self._pinned: set[str] = set()
+
+    def take(self, fact: Fact) -> None:
+        """Take a fact."""
+        if isinstance(fact, CallFact):
+            if not fact.opening:
+                self._take_call(fact)
+        elif isinstance(fact, GrantFact):
+            self._take_grant(fact)
+        elif isinstance(fact, ApprovalFact):
+            self._take_approval(fact)
+        elif isinstance(fact, TaskFact):
+            if fact.status == "ended":
+                self.signals.add("ended_tasks", fact.at_ns, fact.where.record)
+        elif isinstance(fact, StreamFact):
+            self._take_stream(fact)
+        elif isinstance(fact, SpanFact):
+            self.traced = True
+        else:
+            self._take_change(fact)
+
+    def _take_stream(self, fact: StreamFact) -> None:
+        resource = fact.resource
+        placed = resource is not None and resource.service is not None and resource.host is not None
+        if resource is not None and resource.service is not None:
+            self._services[fact.where.stream] = resource.service
+        self.signals.add("placed_streams" if placed else "unplaced_streams", fact.at_ns, fact.where.record)
+
+    def _take_call(self, fact: CallFact) -> None:
+        here = fact.at_ns, fact.where.record
+        ran = fact.ran
+        looks = _looks_of(fact)
+        alike = self._alike.get(looks)
+        if alike is None:
+            if len(self._alike) >= _MAX_ALIKE:
+                self._count_alike()
+            alike = self._alike[looks] = _Alike(tuple(_signals_of(fact)))
+        alike.add(here)
+        if fact.agent is not None:
+            self._see(fact, fact.agent, here, ran=ran)
+        if ran:
+            if fact.kind == "mcp":
+                self._keep(self._served, fact.tool)
+            for hop in fact.chain:
+                self._keep(self._used, (hop.id, fact.tool))
+
+    def _count_alike(self) -> None:
+        """Count the signals of the calls so far."""
+        for alike in self._alike.values():
+            for name in alike.names:
+                self.signals.add_all(name, alike.count, alike.earliest)
+        self._alike.clear()
+
+    def _see(self, fact: CallFact, agent: Agent, here: tuple[int, str], *, ran: bool) -> None:
+        seen = self._agents.get(agent.id)
+        if seen is None and not self._room(self._agents):
+            return
+        if seen is None or here < seen:
+            self._agents[agent.id] = here
+        if ran:
+            last = self._last.get(agent.id)
+            if last is None or here > last:
+                self._last[agent.id] = here
+        service = self._services.get(fact.where.stream)
+        if service is not None:
+            self._keep(self._acts_in.setdefault(agent.id, set()), service)
+        if agent.version is not None:
+            versions = self._versions.setdefault(agent.id, set())
+            if agent.version not in versions and self._room(versions):
+                versions.add(agent.version)
+                if len(versions) > 1:
+                    self.signals.add("changes", fact.at_ns, fact.where.record)
+
+    def _take_grant(self, fact: GrantFact) -> None:
+        at, record = fact.issued_ns, fact.where.record
+        self.signals.add("bounded_grants", at, record)
+        if fact.expires_ns - fact.issued_ns > _DAY:
+            self.signals.add("long_grants", at, record)
+        if fact.depth:
+            self.signals.add("delegations", at, record)
+        for tool, arguments in fact.tools.items():
+            if not arguments:
+                self.signals.add("open_grants", at, record)
+            key = (fact.agent.id, tool)
+            if key not in self._granted and self._room(self._granted):
+                self._granted[key] = (at, record)
+
+    def _take_approval(self, fact: ApprovalFact) -> None:
+        status, here = fact.approval.status, (fact.at_ns, fact.where.record)
+        if status not in ("approved", "rejected") or fact.at_ns < self._from_ns:
+            return
+        if not _is_verified(fact.approval.approver):
+            self.signals.add("asserted_decisions", *here)
+            return
+        self.signals.add("human_decisions", *here)
+        if status == "rejected":
+            self.signals.add("rejections", *here)
+
+    def _take_change(self, fact: Fact) -> None:
+        if isinstance(fact, RevocationFact):
+            if fact.change.status != "reinstated" and fact.at_ns >= self._from_ns:
+                self.signals.add("revocations", fact.at_ns, fact.where.record)
+            self._change(fact.at_ns, fact.where.record)
+        elif isinstance(fact, PolicyFact):
+            self._take_policy(fact)
+        elif isinstance(fact, RegistrationFact):
+            self._register(fact.agent.id, fact.at_ns, fact.registration.status)
+        elif isinstance(fact, ServerFact):
+            self._keep(self._pinned, fact.server.name)
+            if fact.server.status != "pinned" or any(tool.status != "pinned" for tool in fact.tools):
+                self._change(fact.at_ns, fact.where.record)
+
+    def _register(self, agent: str, at_ns: int, status: str) -> None:
+        """Keep the latest status of an agent."""
+        known = self._registered.get(agent)
+        if known is not None or self._room(self._registered):
+            self._registered[agent] = (at_ns, status) if known is None else max(known, (at_ns, status))
+
+    def _take_policy(self, fact: PolicyFact) -> None:
+        if fact.policy.name not in self._policies and not self._room(self._policies):
+            return
+        digests = self._policies.setdefault(fact.policy.name, set())
+        if fact.policy.digest not in digests and self._room(digests):
+            digests.add(fact.policy.digest)
+            if len(digests) > 1:
+                self._change(fact.at_ns, fact.where.record)
+
+    def _change(self, at_ns: int, record: str) -> None:
+        """Count a change in the period."""
+        if at_ns >= self._from_ns:
+            self.signals.add("changes", at_ns, record)
+
+    def _room(self, names: Sized) -> bool:
+        if len(names) < _MAX_NAMES:
+            return True
+        self.omitted += 1
+        return False
+
+    def _keep(self, names: set[_Name], name: _Name) -> None:
+        if name not in names and self._room(names):
+            names.add(name)
+
+    def finish(self, reading: Reading, calls: int, revocations: Sequence[RevocationEffect]) -> None:
+        """Count what is known at the end of the pass only.
+
+        Args:
+            reading: The end of the pass.
+            calls: The number of tool calls, those that only traces show included.
+            revocations: The calls that each revocation concerns.
+        """
+        self._count_alike()
+        recorded = self.signals.get("recorded_calls").count
+        self.signals.add("traced_only_calls", count=max(0, calls - recorded))
+        self._take_declared(reading)
+        self._count_names()
+        for effect in revocations:
+            for record in effect.records:
+                self.signals.add("calls_after_revocation", effect.at_ns, record, count=0)
+            self.signals.add("calls_after_revocation", count=effect.after)
+        for source in reading.sources:
+            self._take_source(source)
+
+    def _take_declared(self, reading: Reading) -> None:
+        for place, trust in zip(reading.places, reading.trusts, strict=True):
+            declared = declared_in(place, trust)
+            for entry in declared.registrations:  # Oldest first: the last one of an agent holds.
+                self._registered[entry.agent.id] = entry.issued_at * _SECOND, entry.status
+            self._pinned.update(server.name for server in declared.servers)
+
+    def _count_names(self) -> None:
+        signals = self.signals
+        for agent, (at, record) in self._agents.items():
+            signals.add("agents", at, record)
+            if agent not in self._registered:
+                signals.add("unregistered_agents", at, record)
+            if len(self._acts_in.get(agent, ())) > 1:
+                signals.add("shared_agents", at, record)
+        for key, (at, record) in self._granted.items():
+            signals.add("used_tools" if key in self._used else "unused_tools", at, record)
+        signals.add("registered_agents", count=len(self._registered))
+        for agent, (ended, status) in self._registered.items():
+            if status in _ENDED:
+                signals.add("retired_agents")
+                at, record = self._last.get(agent, (0, ""))
+                if at > ended + _LATE:
+                    signals.add("agents_after_their_end", at, record)
+        signals.add("pinned_servers", count=len(self._pinned))
+        unpinned = [tool for tool in self._served if server_of(tool, self._pinned) is None]
+        signals.add("unpinned_tools", count=len(unpinned))
+
+    def _take_source(self, source: SourceFrame) -> None:
+        report = source.report
+        if report is None or not source.records:
+            return
+        outside = any(signature.role in OUTSIDE for signature in report.signatures)
+        self.signals.add("witnessed_sources" if outside else "unwitnessed_sources")
+        self.signals.add("pruned_records", count=report.counts.get("pruned", 0))
+        self.signals.add(
+            "examinations" if outside else "undated_examinations", count=report.kinds.get("examination", 0)
+        )
+
+
+@final
+class _Alike:
+    """Calls that give the same signals."""
+
+    __slots__ = ("count", "earliest", "names")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self.count = 0
+        self.earliest: list[tuple[int, str]] = []
+
+    def add(self, here: tuple[int, str]) -> None:
+        """Count a call."""
+        self.count += 1
+        earliest = self.earliest
+        if len(earliest) < IDS or here < earliest[-1]:
+            earliest.append(here)
+            earliest.sort()
+            del earliest[IDS:]
+
 
 ControlStatus: TypeAlias = Literal["shown", "partly", "not shown", "contradicted", "out of scope"]
 """Status of a row.
@@ -34,7 +316,6 @@ answer it. ``contradicted``: they show the opposite, or do not verify. ``out of 
 STATUSES: Final[tuple[ControlStatus, ...]] = ("contradicted", "not shown", "partly", "shown", "out of scope")
 """The statuses, in the order in which they are listed."""
 
-_SECOND: Final = 1_000_000_000
 _DAY: Final = 86_400 * _SECOND
 
 
@@ -257,3 +538,72 @@ def _ledger(query: Query, signals: Signals) -> Iterator[EvidenceOf]:
 
 def _of(signal: Signal, role: Literal["needs", "wants", "lacks", "against"]) -> EvidenceOf:
     return EvidenceOf(signal.name, role, signal.count, signal.words, signal.records)
+
+
+def _looks_of(fact: CallFact) -> tuple[object, ...]:
+    """Return all of a call that its signals depend on; many calls have the same."""
+    return (
+        fact.of_model,
+        fact.intent is None,
+        fact.outcome,
+        fact.withheld,
+        fact.decision,
+        fact.principal,
+        fact.agent,
+        len(fact.chain) > 1 if fact.approver is None else fact.chain,
+        fact.approver,
+        not fact.findings,
+        fact.span is None,
+        not (fact.resources or fact.observed),
+    )
+
+
+def _signals_of(fact: CallFact) -> Iterator[str]:
+    """Yield the signals that a call gives."""
+    principal, decision, reason = fact.principal, fact.decision, fact.decision.reason
+    owner = None if fact.agent is None else fact.agent.owner
+    ended = fact.outcome not in ("unknown", "suspended")
+    notable = fact.refused or fact.withheld or bool(fact.findings) or fact.outcome == "error"
+    yield "model_calls" if fact.of_model else "recorded_calls"
+    signals = {
+        "closed_calls": ended,
+        "open_calls": fact.intent is not None and fact.outcome == "unknown",
+        "linked_calls": fact.span is not None,
+        "unlinked_calls": fact.span is None,
+        "notable_calls": notable or decision.effect == "warn" or fact.would_be_refused,
+        "attributed_calls": principal is not None and fact.agent is not None,
+        "unattributed_calls": principal is None and not fact.refused,
+        "verified_calls": principal is not None and principal.kind == "human" and principal.provenance == "verified",
+        "asserted_calls": principal is not None and principal.kind == "human" and principal.provenance != "verified",
+        "service_calls": principal is not None and principal.kind == "service",
+        "delegated_calls": len(fact.chain) > 1,
+        "refused_calls": fact.refused,
+        "argument_refusals": fact.refused and reason in _ARGUMENTS,
+        "limit_refusals": fact.refused and reason == "limit_exceeded",
+        "revoked_refusals": fact.refused and reason in _REVOKED,
+        "monitored_calls": fact.would_be_refused,
+        "ruled_calls": decision.digest is not None,
+        "unruled_calls": decision.digest is None and fact.ran,
+        "finding_calls": bool(fact.findings),
+        "approved_calls": fact.ran and _is_verified(fact.approver),
+        "asserted_approvals": fact.ran and fact.approver is not None and not _is_verified(fact.approver),
+        "self_approved_calls": fact.ran and _approved_by_itself(fact),
+        "owner_approved_calls": fact.ran and fact.approver is not None and fact.approver.id == owner,
+        "resource_calls": bool(fact.resources or fact.observed),
+        "undeclared_calls": fact.ran and not (fact.resources or fact.observed),
+    }
+    yield from (name for name, given in signals.items() if given)
+
+
+def _is_verified(approver: Principal | None) -> bool:
+    """Return whether an approver is a person whom an issuer verified; code may state anybody else."""
+    return approver is not None and approver.kind == "human" and approver.provenance == "verified"
+
+
+def _approved_by_itself(fact: CallFact) -> bool:
+    """Return whether the approver is the principal or an agent of the chain."""
+    if fact.approver is None:
+        return False
+    parties = {hop.id for hop in fact.chain}
+    parties |= set() if fact.principal is None else {fact.principal.id, *(fact.principal.via or ())}
+    return fact.approver.id in parties

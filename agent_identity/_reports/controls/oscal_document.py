@@ -10,8 +10,6 @@ from agent_identity._reports.controls.controls_report import ControlsReport, Evi
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["oscal"]
-
 _OSCAL: Final = "1.2.1"
 _NAMESPACE: Final = "urn:agent-identity:oscal"
 _SECOND: Final = 1_000_000_000

@@ -17,8 +17,6 @@ from agent_identity._verify.proofs.proving import prove
 from agent_identity._verify.report.report import TrustBasis
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["MAX_SAMPLE", "Drawn", "Sample", "draw", "write_sample"]
-
 MAX_SAMPLE: Final = 1_000
 """Records of a sample, at most."""
 

@@ -9,8 +9,6 @@ from typing import Final, Literal, TypeAlias, final
 from agent_identity._identity.common.ids import id_order
 from agent_identity._record.parts import Offered, Server
 
-__all__ = ["Change", "DefinitionChange", "DefinitionHistory"]
-
 _MAX_STATES: Final = 100_000
 _MAX_RECORDS: Final = 10
 

@@ -11,8 +11,6 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["ParquetTable", "Row", "connected", "duckdb_module", "literal"]
-
 Row: TypeAlias = dict[str, object]
 """The values of a row by column."""
 

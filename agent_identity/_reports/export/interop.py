@@ -18,21 +18,11 @@ from agent_identity._record.codec import as_dict, decode
 from agent_identity._record.disclosures import action_of
 from agent_identity._record.parts import Agent, Hop, Principal, Stream, Task, Trace
 from agent_identity._record.schema import AnyRecord, Intent, Outcome
-from agent_identity._reports.export.ocsf_common import OCSF_VERSION, ocsf_product
+from agent_identity._reports.export.ocsf_common import OCSF_VERSION, ocsf_activity, ocsf_product, ocsf_stream
 from agent_identity._spans.envelope import PAYLOAD_TYPE
 from agent_identity._verify.inputs.sources import PathLike, directory_of, whole
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError
-
-__all__ = [
-    "FORMS",
-    "Form",
-    "audit_log_bytes",
-    "export",
-    "to_audit_log",
-    "to_cloudevent",
-    "to_ocsf",
-]
 
 Form: TypeAlias = Literal["ocsf", "cloudevents", "otel-audit"]
 """A format for exported records."""
@@ -42,8 +32,6 @@ FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 
 _MS: Final = 1_000_000
 _NS: Final = 1_000_000_000
-_API_ACTIVITY: Final = 6003
-_OTHER: Final = 99
 _PROFILES: Final = ("ai_operation", "record_integrity", "security_control", "trace")
 _ENDED_WELL: Final = frozenset({"success", "routed"})
 _ENDED_BADLY: Final = frozenset({"error", "denied", "cancelled"})
@@ -100,21 +88,14 @@ def to_ocsf(data: bytes, previous: _Json | None = None) -> _Json:
     record = decode(data)
     start, end = record.time.start_ns, record.time.end_ns
     event: _Json = {
-        "class_uid": _API_ACTIVITY,
-        "class_name": "API Activity",
-        "category_uid": 6,
-        "category_name": "Application Activity",
-        "activity_id": _OTHER,
-        "activity_name": record.kind,
-        "type_uid": _API_ACTIVITY * 100 + _OTHER,
-        "type_name": "API Activity: Other",
+        **ocsf_activity(record.kind),
         "time": start // _MS,
         "start_time": start // _MS,
         **({} if end is None else {"end_time": end // _MS}),
         **_status(record),
         "metadata": _metadata(record, record.stream),
         "actor": _actor(record),
-        "src_endpoint": {"uid": record.stream.id, "type_id": _OTHER, "type": "stream of records"},
+        "src_endpoint": ocsf_stream(record.stream.id),
         "api": _operation(record),
         "raw_data": data.decode(),
         "raw_data_size": len(data),

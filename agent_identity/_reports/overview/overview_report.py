@@ -13,8 +13,6 @@ from agent_identity._reports.answers.reading import Distributor, Evidence, read
 from agent_identity._reports.answers.scope_report import ScopeQuestion, ScopeReport
 from agent_identity._reports.controls.controls_report import ControlsQuestion, ControlsReport
 
-__all__ = ["Overview", "overview"]
-
 
 @final
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ from typing import Final, final
 
 from agent_identity._reports.pages._markup import Markup, element, fitted
 
-__all__ = ["MAX_BARS", "Bar", "Reach", "could_and_did", "stacked_bars"]
-
 MAX_BARS: Final = 26
 """Bars of a picture."""
 

@@ -9,8 +9,6 @@ from agent_identity._reports.pages._layout import Body, Section, badge, code, li
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, text
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["controls_body"]
-
 _TONES = {"shown": "good", "partly": "warn", "not shown": "note", "contradicted": "bad", "out of scope": "note"}
 _HEAD = ("Clause", "Status", "Asks", "Why", "Records", "Records cannot show")
 _ASKED = ("None of", "Clauses", "Which")

@@ -10,8 +10,6 @@ from agent_identity._reports.pages._markup import Content, Markup, joined
 from agent_identity._reports.pages.words import percent
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["coverage_body"]
-
 _PARTS = ("verified human", "asserted human", "service", "nobody")
 _HEAD = ("Calls", "Attributed", "To a human", "To a verified human", "Refused")
 _OTHERS = ("Tool", "Why", "By", "Service", "For, or traced by", "Calls", "Refused", "Seen", "Example")

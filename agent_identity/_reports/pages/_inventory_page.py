@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 
-from agent_identity._reports.answers.incident_story import Notable, Weight
 from agent_identity._reports.answers.inventory_report import KINDS, Inventory, Item
-from agent_identity._reports.pages._layout import Body, Section, badge, findings, proof_badge, seen_cell, spaced, table
+from agent_identity._reports.pages._layout import (
+    Body,
+    Section,
+    badge,
+    proof_badge,
+    seen_cell,
+    spaced,
+    states_found,
+    states_notable,
+    table,
+)
 from agent_identity._reports.pages._markup import Content, Markup, joined, names
-from agent_identity._reports.pages.words import DIFFERENCES, KIND_NAMES
+from agent_identity._reports.pages.words import DIFFERENCES, KIND_NAMES, by_state
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["inventory_body"]
-
-_NAMED = 12
-_FEW = 4
 _TONES = {"registered": "good", "observed": "good"}
 
 
@@ -23,6 +28,9 @@ def inventory_body(found: Inventory) -> Body:
         codes.setdefault((one.kind, one.service, one.name), []).append(one.code)
     numbers = {kind: sum(item.kind == kind for item in found.items) for kind in KINDS}
     parts = [counted(numbers[kind], kind) for kind in ("agent", "tool", "server") if numbers[kind]]
+    named = ((one.code, f"{one.kind} {_named(one.service, one.name)}") for one in found.differences)
+    states = list(by_state(DIFFERENCES, named))
+    differences = states_found(states, "No differences.")
     noteworthy = counted(len(found.differences), "difference")
     return Body(
         name="inventory",
@@ -31,30 +39,12 @@ def inventory_body(found: Inventory) -> Body:
         frame=found.frame,
         figures=[(KIND_NAMES[kind], numbers[kind]) for kind in KINDS if numbers[kind]]
         + [("differences", len(found.differences))],
-        sections=[Section("differences", "Differences", _differences(found)), *_items(found, codes)],
-        notable=list(_notable(found)),
+        sections=[
+            Section("differences", "Differences", differences),
+            *_items(found, codes),
+        ],
+        notable=list(states_notable(states)),
     )
-
-
-def _differences(found: Inventory) -> Markup:
-    lines: list[tuple[str, str, Content]] = [
-        (tone, f"{words} ({len(named):,})", names(named, _NAMED)) for words, tone, named in _named_differences(found)
-    ]
-    return findings(lines, "No differences.")
-
-
-def _named_differences(found: Inventory) -> Iterator[tuple[str, Weight, list[str]]]:
-    for key, (words, tone) in DIFFERENCES.items():
-        named = [f"{one.kind} {_named(one.service, one.name)}" for one in found.differences if one.code == key]
-        if named:
-            yield words, tone, named
-
-
-def _notable(found: Inventory) -> Iterator[Notable]:
-    for words, tone, named in _named_differences(found):
-        if tone != "note":
-            more = f" and {len(named) - _FEW:,} more" if len(named) > _FEW else ""
-            yield Notable(tone, words, f"{', '.join(named[:_FEW])}{more}")
 
 
 def _items(found: Inventory, codes: dict[tuple[str, str | None, str], list[str]]) -> Iterator[Section]:

@@ -7,37 +7,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar, final
 
-from agent_identity._reports.answers.incident_story import Notable
+from agent_identity._reports.answers.incident_story import Notable, Weight
 from agent_identity._reports.answers.report_frame import Frame
-from agent_identity._reports.pages._markup import Content, Markup, element, joined, text
+from agent_identity._reports.pages._markup import Content, Markup, element, joined, names, text
 from agent_identity._reports.pages.words import clock, span_of
-
-__all__ = [
-    "Body",
-    "Section",
-    "badge",
-    "code",
-    "definitions",
-    "figure",
-    "figures",
-    "findings",
-    "listed",
-    "notables",
-    "proof_badge",
-    "record_code",
-    "record_row",
-    "row_id",
-    "scrolled",
-    "seen_cell",
-    "spaced",
-    "stacked",
-    "table",
-    "time_cell",
-]
 
 _FORMULA: Final = re.compile(r"((?:<[^>]*>)*)([=+@-].*)", re.DOTALL)
 _ID: Final = 64
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAMED: Final = 12
+_FEW: Final = 4
 _RECORDS: Final = 5
 _FIRST: Final = 15
 _SLACK: Final = 5
@@ -149,17 +128,26 @@ def definitions(items: Iterable[tuple[str, Content]]) -> Markup:
     return element("dl", *(element("dt", term) + element("dd", value) for term, value in items), class_="about")
 
 
-def findings(items: Sequence[tuple[str, str, Content]], nothing: str) -> Markup:
-    """Return what is noteworthy: tone, words, and whom it concerns.
+def states_found(found: Iterable[tuple[str, Weight, list[str]]], nothing: str) -> Markup:
+    """Return the noteworthy states, each with its number and the first names.
 
     Args:
-        items: What is noteworthy.
+        found: Words, tone and names, as :func:`by_state` yields them.
         nothing: What is said if there is nothing.
     """
-    if not items:
-        return element("p", nothing)
-    lines = [element("li", badge(words, tone), Markup(" "), names) for tone, words, names in items]
-    return element("ul", *lines, class_="findings")
+    lines = [
+        element("li", badge(f"{words} ({len(named):,})", tone), Markup(" "), names(named, _NAMED))
+        for words, tone, named in found
+    ]
+    return element("ul", *lines, class_="findings") if lines else element("p", nothing)
+
+
+def states_notable(found: Iterable[tuple[str, Weight, list[str]]]) -> Iterator[Notable]:
+    """Yield the noteworthy states that stand out, for the index."""
+    for words, tone, named in found:
+        if tone != "note":
+            more = f" and {len(named) - _FEW:,} more" if len(named) > _FEW else ""
+            yield Notable(tone, words, f"{', '.join(named[:_FEW])}{more}")
 
 
 def notables(items: Iterable[Notable]) -> Markup:

@@ -5,8 +5,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias, final
 
-__all__ = ["WIDE", "Content", "Markup", "element", "fitted", "joined", "names", "text"]
-
 LONGEST: Final = 256
 """Characters of a text from evidence that are shown."""
 

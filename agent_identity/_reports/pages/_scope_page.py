@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from agent_identity._reports.answers.incident_story import Notable, Weight
 from agent_identity._reports.answers.scope_report import (
     Event,
     RateChange,
@@ -19,20 +18,18 @@ from agent_identity._reports.pages._layout import (
     Section,
     badge,
     figure,
-    findings,
     proof_badge,
     record_code,
     spaced,
+    states_found,
+    states_notable,
     table,
     time_cell,
 )
 from agent_identity._reports.pages._markup import Content, Markup, element, joined, names
-from agent_identity._reports.pages.words import GAPS, moment
+from agent_identity._reports.pages.words import GAPS, by_state, moment
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["scope_body"]
-
-_FEW = 4
 _NAMED = 12
 _SUGGESTED = 50
 _PARTS = ("used by the agent", "by descendants only", "never used", "called without a grant")
@@ -55,12 +52,13 @@ _COLUMNS = (
 
 def scope_body(found: ScopeReport) -> Body:
     """Return the content of the page."""
+    states = list(by_state(GAPS, ((gap.code, f"{gap.agent} {gap.tool}") for gap in found.gaps)))
     unused = sum(gap.code == "never_used" for gap in found.gaps)
     granted = sum(row.grants > 0 for row in found.rows)
     refused = sum(row.refused for row in found.rows)
     pairs = counted(granted, "pair")
     sections = [
-        Section("gaps", "Gaps", _gaps(found)),
+        Section("gaps", "Gaps", states_found(states, "No gaps.")),
         Section("rows", "Granted and used", _rows(found)),
         Section("suggestions", "Suggested scopes", _suggestions(found)),
         Section("changes", "Versions", table("Versions", _VERSION, found.versions, _version)),
@@ -79,29 +77,8 @@ def scope_body(found: ScopeReport) -> Body:
             ("refused calls", refused),
         ],
         sections=sections,
-        notable=list(_notable(found)),
+        notable=list(states_notable(states)),
     )
-
-
-def _gaps(found: ScopeReport) -> Markup:
-    lines: list[tuple[str, str, Content]] = [
-        (tone, f"{words} ({len(named):,})", names(named, _NAMED)) for words, tone, named in _named_gaps(found)
-    ]
-    return findings(lines, "No gaps.")
-
-
-def _named_gaps(found: ScopeReport) -> Iterator[tuple[str, Weight, list[str]]]:
-    for key, (words, tone) in GAPS.items():
-        named = [f"{gap.agent} {gap.tool}" for gap in found.gaps if gap.code == key]
-        if named:
-            yield words, tone, named
-
-
-def _notable(found: ScopeReport) -> Iterator[Notable]:
-    for words, tone, named in _named_gaps(found):
-        if tone != "note":
-            more = f" and {len(named) - _FEW:,} more" if len(named) > _FEW else ""
-            yield Notable(tone, words, f"{', '.join(named[:_FEW])}{more}")
 
 
 def _rows(found: ScopeReport) -> Markup:

@@ -9,8 +9,6 @@ from typing import Final, Literal, TypeAlias, final
 from agent_identity._reports.pages._markup import WIDE, Markup, element, fitted
 from agent_identity._reports.pages.words import clock, moment
 
-__all__ = ["Mark", "MarkKind", "time_picture"]
-
 MarkKind: TypeAlias = Literal["ok", "refused", "open", "change"]
 """``ok``: a call that ran. ``refused``: one that was refused. ``open``: one without an outcome, or with an error.
 ``change``: a revocation."""

@@ -7,8 +7,6 @@ from typing import Final, Literal, final
 
 from agent_identity._reports.pages._markup import WIDE, Markup, element, fitted
 
-__all__ = ["MAX_NODES", "TreeNode", "refused_node", "tools_node", "tree_picture"]
-
 MAX_NODES: Final = 30
 """Nodes of a picture; the others are folded, with their number."""
 

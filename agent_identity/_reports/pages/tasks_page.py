@@ -24,8 +24,6 @@ from agent_identity._reports.pages.words import clock, moment
 from agent_identity._reports.timelines.builder import Action, TaskTimeline
 from agent_identity._verify.report.plurals import counted
 
-__all__ = ["Told", "tasks_body"]
-
 _TASKS: Final = 200
 _ROWS: Final = 5_000
 _MARKS: Final = 100_000

@@ -1,13 +1,11 @@
 """Words that reports use for people: verdicts, origins of keys, what is noteworthy, times and shares."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
 from agent_identity._reports.answers.incident_story import Weight
-
-__all__ = ["DIFFERENCES", "GAPS", "KIND_NAMES", "VERDICTS", "clock", "moment", "percent", "span_of"]
 
 VERDICTS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     {
@@ -65,6 +63,22 @@ KIND_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The kinds of items of an inventory."""
+
+
+def by_state(
+    states: Mapping[str, tuple[str, Weight]], named: Iterable[tuple[str, str]]
+) -> Iterator[tuple[str, Weight, list[str]]]:
+    """Yield the words and the tone of each state that something is in, and the names of that.
+
+    Args:
+        states: The states, as :data:`DIFFERENCES` and :data:`GAPS` have them.
+        named: A state and a name, in any order.
+    """
+    names: dict[str, list[str]] = {}
+    for state, name in named:
+        names.setdefault(state, []).append(name)
+    yield from ((*words, names[state]) for state, words in states.items() if state in names)
+
 
 _SECOND: Final = 1_000_000_000
 _LAST: Final = 253_402_300_799

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, final, overload
 
 import msgspec
-import orjson
 
 from agent_identity._authority.grants.chain import SKEW
 from agent_identity._identity.trust.store import TrustStore
@@ -12,7 +11,7 @@ from agent_identity._record.parts import Agent, ApprovalState, Decision, Princip
 from agent_identity._record.schema import Approval, Intent, Outcome
 from agent_identity._verify.grants.revoked_keys import LATE, REVOKED
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.store.spill_store import spilled
 from agent_identity.errors import TokenError
 
 if TYPE_CHECKING:
@@ -70,10 +69,6 @@ class _Case(msgspec.Struct):
     requests: dict[str, str] = {}
 
 
-_pack: Final = msgspec.msgpack.Encoder().encode
-_unpack: Final = msgspec.msgpack.Decoder(_Case).decode
-
-
 def is_approved(decision: Decision) -> bool:
     """Return whether a decision lets the call run because, and only because, a person approved it."""
     return decision.approval is not None or (decision.effect == "route" and decision.enforced == "allow")
@@ -91,8 +86,8 @@ class ApprovalsCheck:
     def __init__(self, findings: Findings, trust: TrustStore | None) -> None:
         self._findings = findings
         self._trust = trust
-        self._cases = SpillStore[_Case](_pack, _unpack, near=_NEAR)
-        self._suspended = SpillStore[int](orjson.dumps, orjson.loads, near=_NEAR)
+        self._cases = spilled(_Case, near=_NEAR)
+        self._suspended = spilled(int, near=_NEAR)
 
     def narrow(self, trust: TrustStore) -> None:
         """Restrict the trusted keys to the log at hand, once its origin is known.

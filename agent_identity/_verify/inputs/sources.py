@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias, TypeGuard, cast
 
 from agent_identity._identity.common.private_files import check_path
+from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.reader import LedgerReader
 from agent_identity._storage.byte_reader import ByteLines
 from agent_identity.errors import ConfigurationError
@@ -17,6 +18,9 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 Source: TypeAlias = PathLike | Sequence[PathLike | ByteLines] | ByteLines
 """An evidence directory, files of OTLP or of pasted spans, ``-`` for standard input, or an open binary stream."""
+
+Trust: TypeAlias = TrustStore | PathLike | None
+"""Trusted keys, or the path of a trust file."""
 
 STANDARD_INPUT: Final = "-"
 """The name of standard input as a source."""
@@ -117,3 +121,14 @@ def opened(source: PathLike | ByteLines) -> Generator[ByteLines]:
 
 def _standard_input() -> BinaryIO:
     return io.BufferedReader(io.FileIO(0, closefd=False))
+
+
+def to_trust(trust: Trust) -> TrustStore | None:
+    """Return the trusted keys.
+
+    Raises:
+        ConfigurationError: The trust file is unusable.
+    """
+    if trust is None or isinstance(trust, TrustStore):
+        return trust
+    return TrustStore.load(trust)

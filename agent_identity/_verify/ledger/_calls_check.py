@@ -6,7 +6,6 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import msgspec
-import orjson
 
 from agent_identity._record.parts import RecoveredStream
 from agent_identity._record.schema import (
@@ -27,7 +26,7 @@ from agent_identity._verify.grants.grant_usage import GrantUsage, spent_uses
 from agent_identity._verify.ledger._flow_check import FlowCheck
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.store.spill_store import SpillStore, spilled
 
 if TYPE_CHECKING:
     from agent_identity._verify.grants.disclosed_arguments import Disclosures
@@ -73,16 +72,6 @@ class _Opened(NamedTuple):
     principal: tuple[str, str]
     place: Place
 
-    def packed(self) -> bytes:
-        """Serialize for the spill; :meth:`unpacked` reverses it."""
-        return orjson.dumps((self.outer, self.principal, tuple(self.place)))
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> "_Opened":
-        """Deserialize the bytes of :meth:`packed`."""
-        outer, (kind, name), place = orjson.loads(data)
-        return cls(outer, (kind, name), Place(*place))
-
 
 @final
 class OuterTasks:
@@ -94,7 +83,7 @@ class OuterTasks:
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self._tasks = SpillStore(_Opened.packed, _Opened.unpacked, near=_NEAR_TASKS)
+        self._tasks = spilled(_Opened, near=_NEAR_TASKS)
 
     def take(self, record: Grant | TaskStart, place: Place) -> None:
         """Store the outer task that an opening names.
@@ -191,13 +180,9 @@ class OrderCheck:
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self._hops = self._new()
-        self._openings = SpillStore(orjson.dumps, lambda data: _Openings(*orjson.loads(data)), near=_NEAR_HOPS)
+        self._hops = spilled(_Hop, near=_NEAR_HOPS)
+        self._openings = spilled(_Openings, near=_NEAR_HOPS)
         self._doubts: dict[str, tuple[tuple[str, str], Place]] = {}
-
-    @staticmethod
-    def _new() -> SpillStore[_Hop]:
-        return SpillStore(orjson.dumps, lambda data: _Hop(*orjson.loads(data)), near=_NEAR_HOPS)
 
     def take(self, record: AnyRecord, place: Place) -> None:
         """Follow the next record of a stream.
@@ -231,7 +216,7 @@ class OrderCheck:
     def end_of_stream(self) -> None:
         """Forget what stands in a stream."""
         if self._hops:
-            self._hops = self._new()
+            self._hops = spilled(_Hop, near=_NEAR_HOPS)
 
     def finish(self, *, partial: bool) -> None:
         """Report what is out of order.
@@ -285,15 +270,6 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Return the place of the record."""
         return Place(self.id, self.stream, self.seq)
 
-    def packed(self) -> bytes:
-        """Serialize for the spill; :meth:`unpacked` reverses it."""
-        return msgspec.json.encode(self)
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> "Call":
-        """Deserialize the bytes of :meth:`packed`."""
-        return msgspec.json.decode(data, type=cls)
-
     def fits(self, intent: "Call") -> bool:
         """Return whether grant, tool, arguments and mode are those of an intent, and what ran was decided as there.
 
@@ -316,18 +292,12 @@ class Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return ran[0] == "warn" and allowed[0] == "allow" and ran[1:] == allowed[1:]
 
 
-_pack: Final = msgspec.json.encode
-
-
-_unpack: Final = msgspec.json.Decoder(tuple[str, Call]).decode
-
-
 @final
 class OpenIntents:
     """Intents without an outcome, in the order of their arrival."""
 
     def __init__(self) -> None:
-        self._calls = SpillStore(Call.packed, Call.unpacked, near=_NEAR_INTENTS)
+        self._calls = spilled(Call, near=_NEAR_INTENTS)
 
     def put(self, call: Call) -> bool:
         """Add an intent in place of one with the same id; return whether there was one."""
@@ -349,7 +319,7 @@ class Deferred:
     """Outcomes whose intents are not in their streams, with the ids of these intents, in the order of their arrival."""
 
     def __init__(self) -> None:
-        self._calls = SpillStore[tuple[str, Call]](_pack, _unpack, near=_NEAR_INTENTS)
+        self._calls = spilled(tuple[str, Call], near=_NEAR_INTENTS)
         self._number = 0
 
     def put(self, intent: str, outcome: Call) -> None:

@@ -2,8 +2,6 @@
 
 from typing import Final, NamedTuple, final
 
-import orjson
-
 from agent_identity._authority.grants.grants import Grant as HeldGrant
 from agent_identity._authority.grants.grants import grant_of
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
@@ -24,7 +22,7 @@ from agent_identity._record.schema import (
 )
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
-from agent_identity._verify.store.spill_store import SpillStore
+from agent_identity._verify.store.spill_store import spilled
 from agent_identity.canonical import decode
 from agent_identity.errors import TokenError
 
@@ -86,8 +84,8 @@ class Resumptions:
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self._suspended = SpillStore(orjson.dumps, lambda data: _Suspended(*orjson.loads(data)), near=_NEAR_SUSPENDED)
-        self._resumed = SpillStore(orjson.dumps, lambda data: _Resumed(*orjson.loads(data)), near=_NEAR_SUSPENDED)
+        self._suspended = spilled(_Suspended, near=_NEAR_SUSPENDED)
+        self._resumed = spilled(_Resumed, near=_NEAR_SUSPENDED)
 
     def suspend(self, record: Outcome, label: str | None) -> None:
         """Keep a suspended call.
@@ -148,7 +146,7 @@ class AnsweredMarks:
     """The grants of a stream, and whether marks are signed by the holders of what was handed out."""
 
     def __init__(self) -> None:
-        self._tokens = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR_TOKENS)
+        self._tokens = spilled(str, near=_NEAR_TOKENS)
 
     def take(self, record: Grant) -> None:
         """Keep a grant."""
@@ -211,17 +209,6 @@ class _Newest(NamedTuple):
         """Return the label of the latest mark with this number or a lower one; ``None`` if that is elsewhere."""
         return next((label for first, label in reversed(self.labels) if first <= seq), None)
 
-    def packed(self) -> bytes:
-        """Return the bytes from which :meth:`unpacked` makes it again."""
-        return orjson.dumps(tuple(self))
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> "_Newest":
-        """Return what :meth:`packed` kept."""
-        seq, record, labels, sources = orjson.loads(data)
-        known = tuple((first, label) for first, label in labels)
-        return cls(seq, record, known, None if sources is None else tuple(sources))
-
 
 class _Judged(NamedTuple):
     """The mark in an intent.
@@ -236,15 +223,6 @@ class _Judged(NamedTuple):
     hop: str
     seq: int
     limit: str
-
-    def packed(self) -> bytes:
-        """Return the bytes from which :meth:`unpacked` makes it again."""
-        return orjson.dumps(tuple(self))
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> "_Judged":
-        """Return what :meth:`packed` kept."""
-        return cls(*orjson.loads(data))
 
 
 @final
@@ -263,7 +241,7 @@ class FlowCheck:
         self._findings = findings
         self._hops: set[str] = set()
         self._origins: set[str] = set()
-        self._begun = SpillStore[int](orjson.dumps, orjson.loads, near=_NEAR)
+        self._begun = spilled(int, near=_NEAR)
         self._elsewhere: dict[str, Place] = {}
         self._not_checked = 0
         self._resumptions: Resumptions | None = None
@@ -271,12 +249,12 @@ class FlowCheck:
         self._begin()
 
     def _begin(self) -> None:
-        self._marks = SpillStore(_Newest.packed, _Newest.unpacked, near=_NEAR)
-        self._intents = SpillStore(_Judged.packed, _Judged.unpacked, near=_NEAR)
+        self._marks = spilled(_Newest, near=_NEAR)
+        self._intents = spilled(_Judged, near=_NEAR)
         self._answers = AnsweredMarks()
-        self._results = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
-        self._isolated = SpillStore[str](orjson.dumps, orjson.loads, near=_NEAR)
-        self._exempted = SpillStore[list[str]](orjson.dumps, orjson.loads, near=_NEAR)
+        self._results = spilled(str, near=_NEAR)
+        self._isolated = spilled(str, near=_NEAR)
+        self._exempted = spilled(list[str], near=_NEAR)
         self._started: set[str] = set()
         self._unmarked: set[str] = set()
         self._continued: set[str] = set()

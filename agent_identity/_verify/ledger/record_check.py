@@ -1,4 +1,4 @@
-"""Checks a record by itself: form, canonical bytes and hash."""
+"""Checks a record by itself: form, canonical bytes, hash, and the details beside it."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
@@ -7,8 +7,10 @@ from agent_identity._ledger.reader import RawLine, raw_line
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._record.codec import decode, share_parts
 from agent_identity._record.details import detail_of
-from agent_identity._record.schema import AnyRecord, Detail
+from agent_identity._record.schema import AnyRecord, Detail, Outcome
 from agent_identity._storage.lines import Block, stream_parts
+from agent_identity._verify.report.findings import Findings
+from agent_identity._verify.report.plurals import counted
 
 
 class CheckedRecord(NamedTuple):
@@ -75,3 +77,16 @@ def _checked(data: bytes, detail: bytes | None, known: dict[object, object]) -> 
     share_parts(record, known)
     told, mismatch = detail_of(record, detail)
     return CheckedRecord(data, leaf, record, "", told, mismatch)
+
+
+def count_unseen_detail(findings: Findings, record: AnyRecord) -> None:
+    """Count a record that commits to a detail, if only the ledger has it."""
+    findings.counts["details_not_checked"] += isinstance(record, Outcome) and record.detail is not None
+
+
+def conclude_unseen_details(findings: Findings, step: int) -> None:
+    """Report the number of details that were not checked, because only the ledger has them."""
+    number = findings.counts["details_not_checked"]
+    if number:
+        message = f"the details of {counted(number, 'outcome')} were not checked (detail in the ledger)"
+        findings.add(step, "detail_not_checked", message)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import RawLine
 from agent_identity._record.codec import plain_members
 from agent_identity._record.parts import Stream
@@ -17,7 +18,6 @@ from agent_identity._verify.ledger.log_check import Heads
 from agent_identity._verify.ledger.record_check import CheckedLine, CheckedRecord
 from agent_identity._verify.report.findings import MAX_KEPT, Findings, Place
 from agent_identity._verify.report.plurals import counted
-from agent_identity.canonical import decode_record
 
 if TYPE_CHECKING:
     from agent_identity._ledger.excerpt_starts import Start

@@ -11,8 +11,7 @@ from agent_identity._record.schema import AnyRecord
 from agent_identity._spans.otlp_json import SpanData
 from agent_identity._spans.otlp_reader import read_spans
 from agent_identity._verify.grants.disclosed_arguments import load_disclosure
-from agent_identity._verify.inputs.sources import PathLike, opened
-from agent_identity._verify.inputs.trust_argument import Trust, to_trust
+from agent_identity._verify.inputs.sources import PathLike, Trust, opened, to_trust
 from agent_identity._verify.proofs.proof_check import check_proof
 from agent_identity._verify.proofs.proving import prove
 from agent_identity._verify.report.findings import CODES, Findings, Place

@@ -13,13 +13,12 @@ from agent_identity._ledger.transparency.proof_files import MAX_PROOF_BYTES, Gro
 from agent_identity._record.codec import as_dict, decode
 from agent_identity._record.schema import AnyRecord
 from agent_identity._verify.grants.revoked_keys import LATE, reach_of
-from agent_identity._verify.inputs.sources import PathLike
-from agent_identity._verify.inputs.trust_argument import Trust, to_trust
+from agent_identity._verify.inputs.sources import PathLike, Trust, to_trust
 from agent_identity._verify.inputs.versions import malformed
 from agent_identity._verify.ledger.certificates_check import conclude_clock, sound_signers
-from agent_identity._verify.ledger.details_check import conclude_unseen_details, count_unseen_detail
 from agent_identity._verify.ledger.external_evidence import check_witnessed
 from agent_identity._verify.ledger.log_check import open_checkpoint
+from agent_identity._verify.ledger.record_check import conclude_unseen_details, count_unseen_detail
 from agent_identity._verify.proofs.proving import kept_note
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted

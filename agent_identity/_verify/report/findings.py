@@ -246,17 +246,6 @@ class Findings:
         elif severity != "notice":
             self._status[step] = "failed"
 
-    def notices(self) -> tuple[list[Problem], int] | None:
-        """Return the stored notices and their total, or ``None`` if there is any other problem."""
-        number = self._problems["notice"]
-        return None if self.total != number else (self._kept["notice"], number)
-
-    def merge_notices(self, kept: Sequence[Problem], number: int) -> None:
-        """Add the notices of a part of the source."""
-        self._problems["notice"] += number
-        ours = self._kept["notice"]
-        ours += kept[: MAX_KEPT - len(ours)]
-
     def skip(self, step: int, detail: str) -> None:
         """Record the reason why a step, or a part of it, was not taken; a failure of the step stays a failure."""
         self._status.setdefault(step, "not_checked")
@@ -270,11 +259,6 @@ class Findings:
     def number(self, severity: Severity) -> int:
         """Return the number of problems of this severity."""
         return self._problems[severity]
-
-    @property
-    def total(self) -> int:
-        """The number of problems so far."""
-        return sum(self._problems.values())
 
     def report(self) -> Report:
         """Return the report over everything so far."""

@@ -19,8 +19,8 @@ from agent_identity._verify.grants.chain_check import Delegations
 from agent_identity._verify.grants.disclosed_arguments import Disclosures
 from agent_identity._verify.inputs.sources import PathLike, opened
 from agent_identity._verify.ledger.certificates_check import conclude_clock_of_spans
-from agent_identity._verify.ledger.details_check import conclude_unseen_details, count_unseen_detail
 from agent_identity._verify.ledger.index import HALF, Proofs, SpanRecord
+from agent_identity._verify.ledger.record_check import conclude_unseen_details, count_unseen_detail
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.spans._coverage import CoverageTable

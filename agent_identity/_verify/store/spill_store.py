@@ -5,6 +5,8 @@ import weakref
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
+import msgspec
+
 from agent_identity.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_ENCODER: Final = msgspec.msgpack.Encoder()
 _BITS: Final = 1 << 23  # 1 MiB.
 _CACHE_KIB: Final = 4_096
 _NEED: Final = "about 4 KiB for each task, and 300 bytes for each record on spans"
@@ -163,6 +166,16 @@ class SpillStore(Generic[_T]):
             self._far.execute("BEGIN")  # One transaction costs half as much as single rows.
             self._far.executemany(_KEEP, ((key, self._pack(value)) for key, value in self._near.items()))
             self._far.execute("COMMIT")
+
+
+def spilled(kind: type[_T], *, near: int) -> SpillStore[_T]:
+    """Return a store of values of a type that msgpack can write, whose integers have at most 64 bits.
+
+    Args:
+        kind: The type of the values.
+        near: Number of values in memory.
+    """
+    return SpillStore(_ENCODER.encode, msgspec.msgpack.Decoder(kind).decode, near=near)
 
 
 def _private_file() -> "sqlite3.Connection":

@@ -1,20 +1,53 @@
-"""``agent-identity ask``: common questions, each answered by the command that it stands for."""
+"""``agent-identity ask``: common questions, each an id, plain words, and the command that answers it."""
 
 import argparse
 import json
 import shlex
 import sys
 from collections.abc import Sequence
+from pkgutil import get_data
 from typing import Final
 
+import msgspec
+
 from agent_identity.cli.answer.commands import ANSWER
-from agent_identity.cli.answer.questions import OF, QUESTIONS, SINCE, Question
 from agent_identity.cli.terminal.command import loaded
 from agent_identity.cli.terminal.parsing import chosen as parsed
 from agent_identity.cli.terminal.style import Style, columns, hanging
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["answer", "command_of", "run"]
+OF: Final = "{of}"
+"""Stands for the value of ``--of`` among the words of a command."""
+
+SINCE: Final = "{since}"
+"""Stands for the value of ``--since`` likewise."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A question about evidence.
+
+    Attributes:
+        id: Its name.
+        text: The question.
+        words: The command without the evidence.
+        of: What ``--of`` names, if the question is about one thing.
+        note: What the answer needs, or leaves open.
+    """
+
+    id: str
+    text: str
+    words: tuple[str, ...]
+    of: str = ""
+    note: str = ""
+
+
+class _Table(msgspec.Struct):
+    questions: tuple[Question, ...]
+
+
+QUESTIONS: Final = msgspec.toml.decode(get_data(__name__, "questions.toml") or b"", type=_Table).questions
+"""All questions, in order."""
+
 
 _FLAGS: Final = ("unverified", "json", "csv")
 _VALUES: Final = {
@@ -34,7 +67,7 @@ def run(chosen: argparse.Namespace) -> int:
         _list(as_json=chosen.json)
         return 0
     question = _question(chosen.id)
-    if question.words and not chosen.evidence:
+    if not chosen.evidence:
         chosen.misused(f"the evidence is missing: agent-identity ask {question.id} EVIDENCE")
     if chosen.checkpoint is not None and not any(word.startswith("key:") for word in question.words):
         raise ConfigurationError(f"question {question.id} takes no --checkpoint; leave it out")
@@ -60,7 +93,7 @@ def answer(
         options: Further options of the command.
 
     Raises:
-        ConfigurationError: Nothing answers the question, or it lacks a value or has one too many.
+        ConfigurationError: The question lacks a value or has one too many.
     """
     found = parsed({"Answer": ANSWER}, command_of(_question(name), evidence, of=of, since=since, options=options))
     return loaded(found.work)(found)
@@ -79,11 +112,9 @@ def command_of(
         options: Further options of the command.
 
     Raises:
-        ConfigurationError: Nothing answers the question, or it lacks a value or has one too many.
+        ConfigurationError: The question lacks a value or has one too many.
     """
     name = question.id
-    if not question.words:
-        raise ConfigurationError(f"no report answers question {name} yet: {question.note}")
     values = {OF: of, SINCE: since}
     for place, value in values.items():
         option, needed = place.strip("{}"), any(place in word for word in question.words)
@@ -126,11 +157,10 @@ def _list(*, as_json: bool) -> None:
     style, room = Style(sys.stdout), columns(sys.stdout)
     for question in QUESTIONS:
         print(f"{question.id:>2}  {style.paint(hanging(question.text, 4, room), 'bold')}")
-        line = _shown(question) if question.words else f"not yet: {question.note}"
         notes = [f"OF: {question.of}"] if question.of else []
-        notes += [question.note] if question.words and question.note else []
+        notes += [question.note] if question.note else []
         note = f"  # {'; '.join(notes)}" if notes else ""
-        print(f"    {style.paint(hanging(line + note, 4, room), 'dim')}")
+        print(f"    {style.paint(hanging(_shown(question) + note, 4, room), 'dim')}")
     print("\nagent-identity ask ID EVIDENCE... answers one; --of and --since stand for OF and SINCE.")
 
 
@@ -138,7 +168,7 @@ def _facts(question: Question) -> dict[str, object]:
     return {
         "id": question.id,
         "question": question.text,
-        "command": _shown(question) if question.words else None,
+        "command": _shown(question),
         "of": question.of or None,
         "note": question.note or None,
     }

@@ -3,9 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command
-
-__all__ = ["ANSWER"]
+from agent_identity.cli.terminal.command import Command, placed
 
 
 def _ledger(parser: ArgumentParser, number: str = "+") -> None:
@@ -153,12 +151,11 @@ def _scan(parser: ArgumentParser) -> None:
     parser.add_argument("--max-files", metavar="N", type=int, default=100_000, help="list at most N files (100000)")
 
 
-SCAN: Final = Command(
+_SCAN: Final = Command(
     "scan",
     "list the agents, tools, models and MCP servers that code and configurations declare",
     "agent-identity scan . ~/.cursor --json",
     _scan,
-    "agent_identity.cli.answer.scan",
     description=(
         "List what Python code, dependency files, configurations of MCP clients and agent cards declare, with file and "
         "line, and whether the code guards it. It only reads: it runs nothing, contacts nothing, follows no links, and "
@@ -167,7 +164,8 @@ SCAN: Final = Command(
 )
 """The command ``scan``."""
 
-ANSWER: Final = (
+ANSWER: Final = placed(
+    "answer",
     Command(
         "report",
         "answer a question about evidence, and verify it in the same pass",
@@ -288,6 +286,6 @@ ANSWER: Final = (
             "report answers yet is listed with what is missing. Exit codes are those of the report."
         ),
     ),
-    SCAN,
+    _SCAN,
 )
 """The commands of the group."""

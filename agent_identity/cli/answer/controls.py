@@ -12,8 +12,6 @@ from agent_identity.cli.answer.framing import Cell, answered, emit, emit_documen
 from agent_identity.cli.terminal.style import Style, clean, hanging
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
-
 _COLORS: Final = {
     "shown": "green",
     "partly": "yellow",

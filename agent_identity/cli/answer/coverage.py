@@ -5,11 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from agent_identity._reports.answers.coverage_report import CoverageReport, Share, coverage
-from agent_identity._reports.pages.words import percent
-from agent_identity.cli.answer.framing import Cell, answered, emit, table_lines, times
+from agent_identity._reports.pages.words import percent, span_of
+from agent_identity.cli.answer.framing import Cell, answered, emit, table_lines
 from agent_identity.cli.terminal.style import Style, clean
-
-__all__ = ["run"]
 
 _HEAD: Final = ("CALLS", "ATTRIBUTED", "TO A HUMAN", "TO A VERIFIED HUMAN", "REFUSED")
 _SHOWN: Final = 50
@@ -47,7 +45,7 @@ def _text(found: CoverageReport, style: Style, room: int | None) -> Iterator[str
 def _others(found: CoverageReport) -> Iterator[Sequence[str]]:
     for one in found.others:
         parties = (one.tool, one.agent or "unknown", one.service or "unknown", one.party or "nobody")
-        numbers = (f"{one.calls:,}", f"{one.refused:,}", times(one.first_ns, one.last_ns))
+        numbers = (f"{one.calls:,}", f"{one.refused:,}", span_of(one.first_ns, one.last_ns))
         yield (one.why, *map(clean, parties), *numbers, clean(one.example))
 
 

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agent_identity._reports.answers.data_report import DataReport, DataRow, TouchedBy, data
-from agent_identity.cli.answer.framing import answered, cut, emit, rows_of, table_lines, times
+from agent_identity._reports.pages.words import span_of
+from agent_identity.cli.answer.framing import answered, cut, emit, rows_of, table_lines
 from agent_identity.cli.terminal.style import Style, clean, moment
-
-__all__ = ["run"]
 
 _HEAD: Final = (
     "AGENT",
@@ -61,7 +60,7 @@ def _text(found: DataReport, style: Style, room: int | None) -> Iterator[str]:
 def _row(row: DataRow) -> Sequence[str]:
     named = (row.agent or "nobody", row.access, row.system, row.name)
     numbers = (f"{row.calls:,}", f"{row.refused:,}", f"{row.resources:,}" if row.resources else "not known")
-    seen = times(row.first_ns, row.last_ns) or "never"
+    seen = span_of(row.first_ns, row.last_ns) or "never"
     parties = (cut(row.principals), cut(row.tools))
     return (*map(clean, named), cut(row.labels), row.basis, *numbers, *parties, seen, row.record)
 

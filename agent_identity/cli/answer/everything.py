@@ -9,11 +9,9 @@ from typing import Final
 from agent_identity._reports.overview.overview_report import Overview, overview
 from agent_identity._reports.pages.rendering import INDEX, Answer, Page, render, render_index
 from agent_identity.cli.answer.framing import answered, command_of
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing
 from agent_identity.cli.terminal.style import clean
-from agent_identity.cli.terminal.times import moment_ns
-
-__all__ = ["run"]
 
 _SUMS: Final = "SHA256SUMS"
 _RANK: Final = (1, 2, 3, 0)

@@ -15,18 +15,16 @@ from agent_identity._directory.open import prepare
 from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.common.ids import RandomIds
-from agent_identity._ledger.ledger import Ledger
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.parts import Examined, Time
 from agent_identity._record.schema import Examination
 from agent_identity._reports.answers.places import find_places
 from agent_identity._reports.answers.report_frame import Frame
 from agent_identity._verify.inputs.sources import directory_of
+from agent_identity.cli.terminal.signing import opened_ledger
 from agent_identity.cli.terminal.sources import STANDARD_INPUT
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["Examiner", "examiner_of"]
 
 _LONGEST: Final = 160
 """Characters of a question that are recorded; the digest of the sources comes after them."""
@@ -92,15 +90,9 @@ class Examiner:
 
     def _append(self, fact: Examined) -> str:
         """Append the record under the recorder key of the examiner, and return its id."""
-        clock, ids = SystemClock(), RandomIds()
-        _, recorder, trust = prepare(self._directory, clock, ids)
-        with Ledger.open(
-            self._directory,
-            signer=recorder,
-            origin=trust.origin or "",
-            clock=clock,
-            ids=ids,
-        ) as ledger:
+        clock = SystemClock()
+        _, recorder, trust = prepare(self._directory, clock, RandomIds())
+        with opened_ledger(self._directory, recorder, trust) as ledger:
             make = partial(Examination, time=Time.at(clock.wall_ns()), examination=fact)
             return ledger.append(make).record.id
 

@@ -13,37 +13,21 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from agent_identity._common.narrowing import is_array, is_mapping
+from agent_identity._common.printing import inert
 from agent_identity._reports.answers.hosts import Hosts
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.answers.report_frame import Frame, SourceFrame, plain
-from agent_identity._reports.incident_exports.inert_text import inert
+from agent_identity._reports.pages.words import span_of
 from agent_identity._verify.report.plurals import counted
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table, width
-from agent_identity.cli.terminal.times import moment_ns
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from agent_identity._reports.pages.rendering import Answer
     from agent_identity.cli.answer.examining import Examiner
-
-__all__ = [
-    "Cell",
-    "answered",
-    "command_of",
-    "cut",
-    "emit",
-    "emit_document",
-    "evidence_of",
-    "heading",
-    "not_shown",
-    "plain_markdown",
-    "print_csv",
-    "rows_of",
-    "table_lines",
-    "times",
-]
 
 _SELDOM: Final = (100_000, 50, 100)
 """Thresholds of the cycle collector: a pass makes next to no cycles, and millions of small objects."""
@@ -61,6 +45,9 @@ _TRUST: Final[Mapping[str, str]] = {
     "none": "none: give --trust",
 }
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+!|~])")
+TONES: Final = {"bad": "red", "warn": "yellow", "note": "dim"}
+"""The color of each weight."""
+
 _SHOWN: Final = 20
 _KEY: Final = 12
 _FEW: Final = 4
@@ -292,7 +279,7 @@ def _source(source: SourceFrame, style: Style, room: int | None) -> Iterator[str
 def _content(source: SourceFrame) -> str:
     parts = [counted(source.records, "record")] if source.records or source.kind != "traces" else []
     parts += [f"{counted(source.hints, 'span')} without a verified record"] if source.hints else []
-    seen = times(source.first_ns, source.last_ns)
+    seen = span_of(source.first_ns, source.last_ns)
     return ", ".join([*parts, seen] if seen else parts) or "nothing in it"
 
 
@@ -313,14 +300,6 @@ def not_shown(frame: Frame, style: Style, room: int | None) -> Iterator[str]:
     yield style.paint("not shown:", "bold")
     for note in frame.notes:
         yield f"  · {hanging(clean(note), 4, room)}"
-
-
-def times(first_ns: int, last_ns: int) -> str:
-    """Return two times for people, or nothing if they are unknown."""
-    if not first_ns:
-        return ""
-    first, last = moment(first_ns)[:16], moment(last_ns)[:16]
-    return first if first == last else f"{first} to {last}"
 
 
 def cut(values: Sequence[str], most: int = 4) -> str:

@@ -17,16 +17,13 @@ from agent_identity._reports.answers.incident_report import (
 )
 from agent_identity._reports.answers.incident_seed import Seed
 from agent_identity._reports.definitions.definition_history import DefinitionChange
-from agent_identity._reports.incident_exports.ocsf_events import ocsf_incident
-from agent_identity._reports.incident_exports.timesketch_lines import timesketch_events
-from agent_identity._verify.report.durations import elapsed
-from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines, times
+from agent_identity._reports.incident_exports.incident_events import ocsf_incident, timesketch_events
+from agent_identity._reports.pages.words import span_of
+from agent_identity._verify.report.plurals import counted, elapsed
+from agent_identity.cli.answer.framing import answered, cut, emit, plain_markdown, rows_of, table_lines
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.style import Style, clean, hanging, moment
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["run"]
 
 _NAMED: Final = 12
 _HOPS: Final = 50
@@ -88,7 +85,7 @@ def _any(found: IncidentReport) -> bool:
 def _summary(found: IncidentReport) -> str:
     if not _any(found):
         return f"nothing in the evidence concerns {found.seed}"
-    parts = [counted(found.calls, "call"), times(found.first_ns, found.last_ns), found.proof]
+    parts = [counted(found.calls, "call"), span_of(found.first_ns, found.last_ns), found.proof]
     if found.open_calls:
         parts.append(f"{counted(len(found.open_calls), 'call')} without an outcome")
     if found.open_tasks:
@@ -111,7 +108,7 @@ def _tables(found: IncidentReport) -> Iterator[tuple[str, list[Sequence[str]], i
     yield "authority at each hop", [_HOP, *_hops(found.authority)], _HOPS
     yield "could and did", [_COULD, *map(_tool, found.tools)], _HOPS
     reached = [
-        (one.kind, one.name, f"{one.count:,}", times(one.first_ns, one.last_ns), one.record) for one in found.reached
+        (one.kind, one.name, f"{one.count:,}", span_of(one.first_ns, one.last_ns), one.record) for one in found.reached
     ]
     yield "reached", [_REACHED, *reached], _HOPS
     opened = [

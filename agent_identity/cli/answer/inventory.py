@@ -3,37 +3,37 @@
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, cast
 
+from agent_identity._common.narrowing import is_array, is_mapping
+from agent_identity._reports.answers.collecting import CodeHint, CodeStatus, ItemKind
 from agent_identity._reports.answers.cyclonedx_document import cyclonedx
 from agent_identity._reports.answers.inventory_report import KINDS, Inventory, Item, inventory
+from agent_identity._reports.pages.words import DIFFERENCES, KIND_NAMES, span_of
+from agent_identity._scan.forms import json_of
+from agent_identity._scan.scanner import scan
 from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.answer.framing import Cell, answered, cut, emit, emit_document, table_lines, times
-from agent_identity.cli.answer.scanned import hints_of
+from agent_identity.cli.answer.framing import TONES, Cell, answered, cut, emit, emit_document, table_lines
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.style import Style, clean, hanging
-from agent_identity.cli.terminal.times import moment_ns
+from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
+_KINDS: Final[Mapping[str, ItemKind]] = {
+    "agent": "agent",
+    "orchestrator": "agent",
+    "agent_card": "agent",
+    "tool": "tool",
+    "model": "model",
+    "mcp_client": "server",
+    "mcp_server": "server",
+}
+_STATUSES: Final[tuple[CodeStatus, ...]] = ("configured", "declared", "installed")
+_LONGEST: Final = 1_024
+_LARGEST: Final = 64 * 1024 * 1024
+_MAX_HINTS: Final = 100_000
 
-_WORDS: Final = {
-    "traced_not_guarded": ("traced, and not guarded", "red"),
-    "configured_not_guarded": ("configured, and not guarded", "red"),
-    "declared_not_observed": ("declared, and never observed", "dim"),
-    "observed_not_registered": ("observed, and not registered", "yellow"),
-    "registered_idle": ("registered, and idle", "yellow"),
-    "no_owner": ("without an owner", "yellow"),
-    "new": ("new", "blue"),
-    "gone": ("gone", "dim"),
-}
-_HEADINGS: Final = {
-    "agent": "agents",
-    "principal": "principals",
-    "tool": "tools",
-    "server": "MCP servers",
-    "model": "models",
-    "host": "hosts",
-    "data": "data",
-}
+
 _NAMED: Final = 12
 
 
@@ -53,7 +53,7 @@ def _text(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
         items = [item for item in found.items if item.kind == kind]
         if items:
             yield ""
-            yield style.paint(f"{_HEADINGS[kind]} ({len(items):,})", "bold")
+            yield style.paint(f"{KIND_NAMES[kind]} ({len(items):,})", "bold")
             rows = [_HEAD[kind in _OWNED], *(_row(item) for item in items)]
             yield from table_lines(rows, room)
     if not found.items:
@@ -61,13 +61,13 @@ def _text(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
 
 
 def _differences(found: Inventory, style: Style, room: int | None) -> Iterator[str]:
-    for code, (words, color) in _WORDS.items():
+    for code, (words, tone) in DIFFERENCES.items():
         named = [one for one in found.differences if one.code == code]
         names = [f"{one.kind} {_named(one.service, one.name)}" for one in named]
         unknown = dict(_unknown(found, code))
         if named:
             line = hanging(f"{words} ({len(named):,}): {cut(names, _NAMED)}{_rest(unknown)}", 2, room)
-            yield style.paint(words, color, "bold") + line.removeprefix(words)
+            yield style.paint(words, TONES[tone], "bold") + line.removeprefix(words)
         elif code in _PARTS and len(unknown) == _PARTS[code]:
             yield f"{words}: not known, {' and '.join(unknown.values())}"
         elif code in _PARTS:
@@ -103,7 +103,7 @@ _HEAD: Final[dict[bool, Sequence[str]]] = {
 def _row(item: Item) -> Sequence[str]:
     owner = (cut(item.owners, 2) or "none",) if item.kind in _OWNED else ()
     numbers = (f"{item.calls:,}", f"{item.refused:,}", f"{item.spans:,}")
-    seen = times(item.first_ns, item.last_ns) or "never"
+    seen = span_of(item.first_ns, item.last_ns) or "never"
     more = "; ".join(_more(item))
     return (clean(_named(item.service, item.name)), *owner, ", ".join(item.statuses), item.proof, *numbers, seen, more)
 
@@ -156,3 +156,71 @@ def _rows(found: Inventory) -> Iterable[Sequence[Cell]]:
             " ".join(codes.get((item.kind, item.service, item.name), ())),
             "; ".join(f"{name}: {', '.join(values)}" for name, values in item.details.items()),
         )
+
+
+def hints_of(paths: Sequence[str]) -> tuple[Sequence[CodeHint], int]:
+    """Return what code and configurations name, and the number of declarations without a fixed name.
+
+    Args:
+        paths: Folders and files that are scanned, and files that ``scan --json`` has written.
+
+    Raises:
+        ConfigurationError: A path does not exist, or nothing of it can be read; a file of a scan is malformed; or there
+            are too many declarations.
+    """
+    hints: list[CodeHint] = []
+    unnamed = 0
+    for path in paths:
+        found = _written(path)
+        for item in _items(_scanned(path) if found is None else found, path):
+            name = item.get("name")
+            kind = _KINDS.get(str(item.get("kind")))
+            if kind is None:
+                continue
+            if not isinstance(name, str) or not name or item.get("named_by") == "dynamic":
+                unnamed += 1
+            elif len(hints) >= _MAX_HINTS:
+                raise ConfigurationError(f"{path!r} has more than {_MAX_HINTS:,} declarations; scan a part of it")
+            else:
+                hints.append(_hint(kind, name, item, path))
+    return hints, unnamed
+
+
+def _scanned(path: str) -> Mapping[str, object]:
+    found = scan([path])
+    if not found.files_read:
+        raise ConfigurationError(
+            f"nothing in {path!r} can be read as code, a configuration or a scan; name another path"
+        )
+    return json_of(found)
+
+
+def _written(path: str) -> Mapping[str, object] | None:
+    """Return the content of a file that ``scan --json`` has written; ``None`` for anything else."""
+    file = Path(path)
+    if not path.endswith(".json") or not file.is_file() or file.stat().st_size > _LARGEST:
+        return None
+    try:
+        content = cast("object", json.loads(file.read_bytes()))
+    except (ValueError, RecursionError):
+        return None
+    if is_mapping(content) and "files_read" in content and "items" in content:
+        return cast("Mapping[str, object]", content)
+    return None
+
+
+def _items(found: Mapping[str, object], path: str) -> Sequence[Mapping[str, object]]:
+    items = found["items"]
+    if not is_array(items) or not all(is_mapping(item) for item in items):
+        raise ConfigurationError(f"{path!r} is no scan; write it with agent-identity scan --json")
+    return cast("Sequence[Mapping[str, object]]", items)
+
+
+def _hint(kind: ItemKind, name: str, item: Mapping[str, object], path: str) -> CodeHint:
+    status, guarded = item.get("status"), item.get("guarded")
+    for known in _STATUSES:
+        if status == known:
+            place, via = f"{item.get('file')}:{item.get('line')}", str(item.get("source"))
+            sure = guarded if isinstance(guarded, bool) else None
+            return CodeHint(kind, name[:_LONGEST], known, place[:_LONGEST], via[:_LONGEST], sure)
+    raise ConfigurationError(f"{path!r} is no scan; write it with agent-identity scan --json")

@@ -14,8 +14,6 @@ from agent_identity.cli.terminal.saving import refuse_existing
 from agent_identity.cli.terminal.style import Style, clean, columns, moment
 from agent_identity.errors import VerificationError
 
-__all__ = ["run"]
-
 _PROVED = ("verified", "incomplete")
 
 

@@ -7,16 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from agent_identity._scan.cyclonedx import cyclonedx_of
+from agent_identity._scan.forms import cyclonedx_of, json_of, sarif_of
 from agent_identity._scan.hosts import Contact, Contacts, contacts
-from agent_identity._scan.json_form import json_of
 from agent_identity._scan.results import KINDS, Edge, Item, Scan
-from agent_identity._scan.sarif import sarif_of
 from agent_identity._scan.scanner import scan
 from agent_identity.cli.terminal.style import Style, clean, columns, table
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["run"]
 
 _PLURALS: Final = {
     "agent": "agents",

@@ -5,20 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from agent_identity._reports.answers.scope_report import RateChange, Refusals, ScopeReport, ScopeRow, Suggestion, scope
+from agent_identity._reports.pages.words import GAPS, by_state, span_of
 from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.answer.framing import Cell, answered, cut, emit, rows_of, table_lines, times
+from agent_identity.cli.answer.framing import TONES, Cell, answered, cut, emit, rows_of, table_lines
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.style import Style, clean, hanging, moment, width
-from agent_identity.cli.terminal.times import moment_ns
 
-__all__ = ["run"]
-
-_WORDS: Final = {
-    "beyond_maximum": ("granted beyond the registered maximum", "red"),
-    "never_granted": ("called, and never granted", "red"),
-    "never_used": ("granted, and never used", "yellow"),
-    "used_by_descendants_only": ("used by descendants only", "dim"),
-    "open_tool": ("granted with any arguments", "yellow"),
-}
 _COLUMNS: Final = (
     *("AGENT", "TOOL"),
     *("MAXIMUM", "ROOT", "DELEGATED"),  # The ceilings: of the registration, of root grants, of delegations.
@@ -37,11 +29,9 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _text(found: ScopeReport, style: Style, room: int | None) -> Iterator[str]:
-    for code, (words, color) in _WORDS.items():
-        named = [f"{gap.agent} {gap.tool}" for gap in found.gaps if gap.code == code]
-        if named:
-            line = hanging(f"{words} ({len(named):,}): {cut(named, _NAMED)}", 2, room)
-            yield style.paint(words, color, "bold") + line.removeprefix(words)
+    for words, tone, named in by_state(GAPS, ((gap.code, f"{gap.agent} {gap.tool}") for gap in found.gaps)):
+        line = hanging(f"{words} ({len(named):,}): {cut(named, _NAMED)}", 2, room)
+        yield style.paint(words, TONES[tone], "bold") + line.removeprefix(words)
     yield ""
     yield style.paint("granted and used", "bold")
     yield from table_lines([_COLUMNS, *map(_row, found.rows)], room)
@@ -55,7 +45,7 @@ def _row(row: ScopeRow) -> Sequence[str]:
     maximum = {True: "yes", False: "no", None: "-"}[row.registered]
     ceilings = (maximum, f"{row.root_grants:,}", f"{row.delegations:,}")
     numbers = (row.grants_used, row.grants_used_by_descendants, row.calls, row.calls_by_descendants, row.refused)
-    last = times(row.last_used_ns, row.last_used_ns) or "never"
+    last = span_of(row.last_used_ns, row.last_used_ns) or "never"
     why = "; ".join(_reasons(row))
     return (clean(row.agent), clean(row.tool), *ceilings, *(f"{number:,}" for number in numbers), last, why)
 

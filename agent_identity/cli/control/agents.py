@@ -19,6 +19,7 @@ from agent_identity._identity.common.ids import DIGEST_FORM
 from agent_identity._identity.keys.keys import SigningKey
 from agent_identity._identity.principals.principals import Agent
 from agent_identity._identity.trust.store import TrustStore
+from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.scopes import scope_of
 from agent_identity.cli.terminal.signing import refuse_inside, signing
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
@@ -120,8 +121,8 @@ def run_check(chosen: argparse.Namespace) -> int:
         facts = {"verified": True, "registrations": size, "agents": len(registry.current()), "mark": f"{size}:{last}"}
         print(json.dumps(facts))
         return 0
-    counted = f"{_count(size, 'registration')} of {_count(len(registry.current()), 'agent')}"
-    print(f"{Style(sys.stdout).paint('VERIFIED', 'green', 'bold')}  {counted}")
+    numbers = f"{counted(size, 'registration')} of {counted(len(registry.current()), 'agent')}"
+    print(f"{Style(sys.stdout).paint('VERIFIED', 'green', 'bold')}  {numbers}")
     print(f"  mark  {size}:{last}\n\nKeep the mark elsewhere: '--at-least MARK' finds an older registry put back.")
     return 0
 
@@ -259,7 +260,3 @@ def _facts(registration: Registration, now: int) -> dict[str, object]:
         "issued_at": registration.issued_at,
         "hash": registration.hash,
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

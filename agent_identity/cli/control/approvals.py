@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from typing import cast
 
 from agent_identity._directory.enforcer import Enforcer
 from agent_identity._guard.approvals.inbox import ApprovalInbox
@@ -52,11 +51,11 @@ def run_decide(chosen: argparse.Namespace) -> int:
 
 def _decided(chosen: argparse.Namespace, enforcer: Enforcer) -> Human:
     try:
-        person = Human(cast("str", chosen.by), roles=tuple(chosen.role))
+        person = Human(chosen.by, roles=tuple(chosen.role))
         if chosen.action == "approve":
-            enforcer.approvals.approve(cast("str", chosen.request), by=person)
+            enforcer.approvals.approve(chosen.request, by=person)
         else:
-            enforcer.approvals.reject(cast("str", chosen.request), by=person, reason=chosen.reason)
+            enforcer.approvals.reject(chosen.request, by=person, reason=chosen.reason)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     return person

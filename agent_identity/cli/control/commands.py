@@ -3,15 +3,13 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, Options, add_directory, add_json, add_keys
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
 
 KINDS: Final = ("task", "grant", "agent", "owner", "human", "service", "key", "everything")
 """Kinds of targets that can be revoked."""
 
 _WHAT: Final = "the target: a task by id, a grant by hash, an issuer key by thumbprint, others by id"
 _REVOKE: Final = "agent_identity.cli.control.revoke"
-_AGENTS: Final = "agent_identity.cli.control.agents"
-_APPROVALS: Final = "agent_identity.cli.control.approvals"
 
 
 def _revoke(parser: ArgumentParser) -> None:
@@ -116,17 +114,13 @@ def _check(parser: ArgumentParser) -> None:
     parser.add_argument("--at-least", metavar="MARK", help="the mark of an earlier check, kept elsewhere")
 
 
-def _agents(name: str, text: str, example: str, options: Options, work: str = "run_change") -> Command:
-    return Command(name, text, example, options, f"{_AGENTS}:{work}")
-
-
-CONTROL: Final = (
+CONTROL: Final = placed(
+    "control",
     Command(
         "revoke",
         "stop a task, grant, agent, owner, principal, issuer key, or everything",
         "agent-identity revoke evidence agent clerk --reason 'credentials leaked' --suspend",
         _revoke,
-        f"{_REVOKE}:run_revoke",
         description=(
             "Stop everything that acts under the target. It takes effect at the next call of every process that has "
             "the directory open, and survives restarts. Use --state to reach machines that share a store."
@@ -158,14 +152,13 @@ CONTROL: Final = (
                 "show the calls that wait for a person",
                 "agent-identity approvals list evidence",
                 _approvals,
-                f"{_APPROVALS}:run_list",
             ),
             Command(
                 "approve",
                 "let a call run",
                 "agent-identity approvals approve evidence AZq2l-gAcACAAAAAAAAACQ --by bob@example.com",
                 _decide,
-                f"{_APPROVALS}:run_decide",
+                ":run_decide",
                 description=(
                     "Let a call run. The approver of --by is recorded as asserted: the command asks no identity "
                     "provider. A channel that demands verified approvers accepts no approval from here."
@@ -177,7 +170,7 @@ CONTROL: Final = (
                 "agent-identity approvals reject evidence AZq2l-gAcACAAAAAAAAACQ --by bob@example.com "
                 "--reason 'wrong account'",
                 _reject,
-                f"{_APPROVALS}:run_decide",
+                ":run_decide",
                 description=(
                     "Refuse a call. The approver of --by is recorded as asserted: the command asks no identity "
                     "provider."
@@ -193,52 +186,51 @@ CONTROL: Final = (
             "scope of any grant. Enforcer.open(..., agents='registered') refuses all others."
         ),
         actions=(
-            _agents(
+            Command(
                 "list",
                 "list the agents, or with --history every registration",
                 "agent-identity agents list evidence",
                 _list,
-                "run_list",
             ),
-            _agents(
+            Command(
                 "add",
                 "register an agent; with --replace, change its registration",
                 "agent-identity agents add evidence clerk --owner finance@example.com --purpose 'pay invoices' --tool "
                 "pay_invoice",
                 _add,
-                "run_add",
             ),
-            _agents(
+            Command(
                 "suspend",
                 "suspend an agent: it gets no grants until it is resumed",
                 "agent-identity agents suspend evidence clerk --reason 'under review'",
                 _change,
+                ":run_change",
             ),
-            _agents(
+            Command(
                 "resume",
                 "resume an agent that was suspended",
                 "agent-identity agents resume evidence clerk",
                 _change,
+                ":run_change",
             ),
-            _agents(
+            Command(
                 "retire",
                 "retire an agent for good; its id is never used again",
                 "agent-identity agents retire evidence clerk",
                 _change,
+                ":run_change",
             ),
-            _agents(
+            Command(
                 "orphan",
                 "mark all agents of an owner as orphaned: no grants until --replace names another",
                 "agent-identity agents orphan evidence finance@example.com --reason 'left the company'",
                 _orphan,
-                "run_orphan",
             ),
-            _agents(
+            Command(
                 "check",
                 "verify signatures, order and history of the registry",
                 "agent-identity agents check evidence --trust kept/trust.json",
                 _check,
-                "run_check",
             ),
         ),
     ),

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 from collections.abc import Generator
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from agent_identity._authority.stores.postgres import PostgresState
 from agent_identity._authority.stores.protocol import StateStore
@@ -25,7 +25,7 @@ def store_of(chosen: argparse.Namespace) -> StateStore | None:
     Raises:
         ConfigurationError: The URL names no store, or the file does not exist.
     """
-    url, prefix = cast("str | None", chosen.state), cast("str | None", chosen.prefix)
+    url, prefix = chosen.state, chosen.prefix
     if url is None:
         return None
     scheme, colon, _ = url.partition("://")

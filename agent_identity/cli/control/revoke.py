@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import Final, get_args
 
 from agent_identity._authority.registries.revocations import (
     EVERYTHING,
@@ -36,7 +36,7 @@ _KINDS: Final = get_args(RevokedKind)
 _RECORDED: Final = frozenset({"task", "grant", "agent", "human", "service"})
 
 
-def run_revoke(chosen: argparse.Namespace) -> int:
+def run(chosen: argparse.Namespace) -> int:
     """Revoke or suspend a target."""
     kind, name = _target(chosen)
     with opened(chosen, store_of(chosen)) as enforcer:
@@ -162,11 +162,11 @@ def _row(entry: Revocation) -> tuple[str, ...]:
 
 
 def _target(chosen: argparse.Namespace) -> tuple[RevokedKind, str]:
-    kind = cast("RevokedKind", chosen.kind)
+    kind = chosen.kind
     name = EVERYTHING if kind == "everything" and chosen.name is None else chosen.name
     if name is None:
         raise ConfigurationError(f"the name of the {kind} is missing; give it after the word {kind}")
-    return kind, cast("str", name)
+    return kind, name
 
 
 def _tell(chosen: argparse.Namespace, kind: str, name: str, status: str, version: int) -> None:

@@ -3,9 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys
-
-__all__ = ["LOOK"]
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
 
 _EFFECTS: Final = ("allow", "warn", "block", "route")
 
@@ -86,15 +84,13 @@ def _add_key(parser: ArgumentParser) -> None:
     add_keys(parser)
 
 
-_INVENTORY: Final = "agent_identity.cli.look.inventory"
-
-LOOK: Final = (
+LOOK: Final = placed(
+    "look",
     Command(
         "show",
         "tell who did what on whose behalf, and what was refused and why",
         "agent-identity show evidence --agent clerk --effect block --from 2026-11-24",
         _show,
-        "agent_identity.cli.look.show",
         description=(
             "Show the calls of each task, as recorded. This proves nothing: run 'agent-identity verify' for that. "
             "Filters are combined; a repeated filter matches any of its values. Calls that they leave out are counted."
@@ -105,7 +101,6 @@ LOOK: Final = (
         "list the open tasks",
         "agent-identity tasks evidence --all",
         _tasks,
-        "agent_identity.cli.look.tasks",
         description=(
             "List the tasks of a directory that are open by its records: started, not ended, not expired. The tasks of "
             "a process that died stay open until they expire."
@@ -116,7 +111,6 @@ LOOK: Final = (
         "resolve a pseudonym to a principal",
         "agent-identity who evidence principal-7f3a",
         _who,
-        "agent_identity.cli.look.who",
         description="Resolve a pseudonym of this directory to its principal, unless the mapping was erased.",
     ),
     Command(
@@ -132,35 +126,30 @@ LOOK: Final = (
                 "list servers, tools, fingerprints and states; exit code 1 if a change is pending",
                 "agent-identity inventory list evidence",
                 _list,
-                f"{_INVENTORY}:run_list",
             ),
             Command(
                 "diff",
                 "compare the pinned and the offered definition of a tool; exit code 1 if they differ",
                 "agent-identity inventory diff evidence files read_file",
                 _diff,
-                f"{_INVENTORY}:run_diff",
             ),
             Command(
                 "accept",
                 "accept pending changes: a tool's definition, or all of a server and its address",
                 "agent-identity inventory accept evidence files read_file --reason 'reviewed in PR 12'",
                 _accept,
-                f"{_INVENTORY}:run_accept",
             ),
             Command(
                 "forget",
                 "forget a server; its tools are pinned anew when it is next seen",
                 "agent-identity inventory forget evidence files",
                 _forget,
-                f"{_INVENTORY}:run_forget",
             ),
             Command(
                 "pin",
                 "pin the servers of another inventory, as 'list --json' printed it",
                 "agent-identity inventory pin evidence reviewed.json",
                 _pin,
-                f"{_INVENTORY}:run_pin",
             ),
         ),
     ),

@@ -22,8 +22,6 @@ from agent_identity.cli.terminal.signing import refuse_inside, signing
 from agent_identity.cli.terminal.style import Style, clean, columns, table
 from agent_identity.errors import ConfigurationError, TokenError
 
-__all__ = ["run_accept", "run_diff", "run_forget", "run_list", "run_pin"]
-
 _COLOURS: Final = {"pinned": "green", "changed": "red", "new": "yellow", "moved": "red"}
 _MAX_FILE: Final = 128 * 1024 * 1024
 _SHOWN: Final = 19

@@ -3,21 +3,18 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, final
 
 from agent_identity._reports.timelines.builder import Action, TaskTimeline, story
 from agent_identity._verify.inputs.sources import is_bundle
-from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.terminal.output import print_list
+from agent_identity._verify.report.plurals import counted, some
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.sources import STANDARD_INPUT, gathered, is_directory, named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["run"]
 
 _COLORS: Final = {"allow": "green", "warn": "yellow", "block": "red", "route": "blue"}
 _REFUSED: Final = "denied"
@@ -202,7 +199,7 @@ def _of_task(tasks: Iterable[_Told], wanted: str) -> Iterable[_Told]:
             if len(tasks_by_id) <= _NAMED or name == wanted:
                 kept.append(task)
     if wanted not in tasks_by_id and len(tasks_by_id) > 1:
-        names = ", ".join([*tasks_by_id][:_NAMED]) + (", …" if len(tasks_by_id) > _NAMED else "")
+        names = some([*tasks_by_id], _NAMED)
         raise ConfigurationError(
             f"{len(tasks_by_id):,} tasks have an id that ends with {wanted!r}: {names}; give more of it"
         )
@@ -317,3 +314,20 @@ def _route(action: Action) -> str:
 
 def _color(action: Action) -> str:
     return "red" if action.outcome in (_REFUSED, "error") else _COLORS[action.effect]
+
+
+def print_list(name: str, items: Iterable[object], rest: Callable[[], Mapping[str, object]] = dict) -> None:
+    """Print one JSON object with a list, item by item, so that memory does not grow with it.
+
+    Args:
+        name: The member that is the list.
+        items: The items.
+        rest: Returns the other members, called after the last item.
+    """
+    before = f"{{{json.dumps(name)}: ["
+    for item in items:
+        sys.stdout.write(before + json.dumps(item))
+        before = ", "
+    if before != ", ":
+        sys.stdout.write(before)
+    print("]" + "".join(f", {json.dumps(key)}: {json.dumps(value)}" for key, value in rest().items()) + "}")

@@ -16,8 +16,6 @@ from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
-
 _COLORS: Final = {"open": "green", "suspended": "yellow", "revoked": "red"}
 
 

@@ -10,11 +10,9 @@ from agent_identity._reports.pages.rendering import render_tasks
 from agent_identity._reports.pages.tasks_page import Told
 from agent_identity._reports.timelines.builder import TaskTimeline
 from agent_identity._verify.inputs.sources import is_bundle
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
 from agent_identity.cli.terminal.sources import is_directory
-from agent_identity.cli.terminal.times import moment_ns
-
-__all__ = ["write_tasks"]
 
 _OPTIONS: Final = {"task": "task", "start": "from", "stop": "until"}
 _LISTS: Final = ("agent", "principal", "tool", "effect")

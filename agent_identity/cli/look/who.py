@@ -8,8 +8,6 @@ from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["run"]
-
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""

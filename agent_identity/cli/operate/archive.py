@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity._identity.common.clock import SystemClock
-from agent_identity._identity.common.ids import RandomIds
 from agent_identity._ledger.archiving import Removed, archive, prune
-from agent_identity._ledger.ledger import Ledger
 from agent_identity._verify.api import Verifier
 from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.terminal.signing import signing
-from agent_identity.cli.terminal.sources import is_directory, named
+from agent_identity.cli.terminal.signing import opened_ledger, signing
+from agent_identity.cli.terminal.sources import directory_named
 from agent_identity.cli.terminal.style import Progress
 from agent_identity.errors import ConfigurationError, VerificationError
-
-__all__ = ["run_archive", "run_prune"]
 
 _AGE: Final = re.compile(r"(0|[1-9][0-9]{0,5})([hdw])")
 _SECONDS: Final = {"h": 3_600, "d": 86_400, "w": 604_800}
@@ -30,9 +26,9 @@ _SIX_MONTHS: Final = 184 * 86_400
 (Articles 19(1) and 26(6))."""
 
 
-def run_archive(chosen: argparse.Namespace) -> int:
+def run(chosen: argparse.Namespace) -> int:
     """Copy segments to an archive."""
-    directory = _directory(chosen.directory)
+    directory = directory_named(chosen.directory)
     before_ns = None if chosen.older_than is None else SystemClock().wall_ns() - _age(chosen.older_than) * _NS
     if Path(chosen.to).resolve() == Path(directory).resolve():
         raise ConfigurationError("the archive is the directory itself; name another folder")
@@ -44,18 +40,18 @@ def run_archive(chosen: argparse.Namespace) -> int:
 
 def run_prune(chosen: argparse.Namespace) -> int:
     """Remove old segments."""
-    directory, seconds = _directory(chosen.directory), _age(chosen.older_than)
+    directory, seconds = directory_named(chosen.directory), _age(chosen.older_than)
     if seconds < _SIX_MONTHS and not chosen.young:
         raise ConfigurationError(
             "the age is below 184d: logs of high-risk systems are kept for six months (AI Act, Articles 19 and 26); "
             "if that does not apply to you, add --destroy-even-what-is-younger-than-six-months"
         )
     _verify(directory, chosen.trust)
-    clock, ids = SystemClock(), RandomIds()
+    clock = SystemClock()
     before_ns = clock.wall_ns() - seconds * _NS
     with (
         signing(chosen) as (_, recorder, trust),
-        Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger,
+        opened_ledger(directory, recorder, trust) as ledger,
     ):
         leaving = _removed(
             lambda progress: prune(
@@ -115,13 +111,6 @@ def _verify(directory: str, trust: str | None) -> None:
             f"the evidence does not verify ({report.verdict}), so nothing of it is removed; "
             "run 'agent-identity verify' and keep it all"
         )
-
-
-def _directory(path: str) -> str:
-    named([path])
-    if not is_directory(path):
-        raise ConfigurationError(f"{path!r} is a file; name an evidence directory")
-    return path
 
 
 def _age(text: str) -> int:

@@ -3,9 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys
-
-__all__ = ["OPERATE", "PROTOCOLS"]
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
 
 PROTOCOLS: Final = ("http/protobuf", "http/json", "grpc")
 """The OTLP protocols of ``replay``."""
@@ -142,15 +140,13 @@ def _hooks_serve(parser: ArgumentParser) -> None:
     parser.add_argument("--socket", metavar="PATH", help="the socket to listen on; by default DIR/hooks.sock")
 
 
-_HOOKS: Final = "agent_identity.cli.operate.hooks"
-
-OPERATE: Final = (
+OPERATE: Final = placed(
+    "operate",
     Command(
         "init",
         "create keys and trust file of a directory",
         "agent-identity init evidence",
         _init,
-        "agent_identity.cli.operate.init",
         description=(
             "Create the keys and the trust file of a directory. Existing files are kept. Give trust.json, which "
             "holds public keys only, to the verifiers."
@@ -161,7 +157,6 @@ OPERATE: Final = (
         "look for problems that would lose or weaken evidence",
         "agent-identity doctor evidence --import shop.agent",
         _doctor,
-        "agent_identity.cli.operate.doctor",
         description=(
             "Check packages, keys, shared state, ledger, telemetry and tools, and print a cure for each finding. "
             "With --import, a module of the application is imported first, so that its tracer provider, its enforcers "
@@ -173,7 +168,6 @@ OPERATE: Final = (
         "send traces again from the ledger, until a collector has acknowledged them all",
         "agent-identity replay evidence --otlp http://localhost:4318 --since 2026-11-24",
         _replay,
-        "agent_identity.cli.operate.replay",
         description=(
             "Send an OTLP receiver the span of every call and task of the directory that it has not acknowledged, with "
             "the same ids, times, attributes and signatures. It continues where it stopped. Headers, time limits and "
@@ -186,7 +180,6 @@ OPERATE: Final = (
         "copy closed segments of the ledger to an archive",
         "agent-identity archive evidence --to /mnt/archive --older-than 30d",
         _archive,
-        "agent_identity.cli.operate.archive:run_archive",
         description=(
             "Copy segments that are closed and sealed, compressed, to an archive that 'verify --archive' and 'prune "
             "--archived' read. Segments that it already has are skipped. Nothing is removed."
@@ -209,7 +202,6 @@ OPERATE: Final = (
         "make the digests of a task or principal unprovable, and record that",
         "agent-identity erase evidence --principal alice@example.com --reason 'request of 2026-11-24'",
         _erase,
-        "agent_identity.cli.operate.erase",
         description=(
             "Overwrite the keys of the digests of a task, or of all tasks of a principal so far, and the mapping of "
             "its pseudonym, and remove pending approval requests. After that, nobody can prove the arguments and "
@@ -230,7 +222,6 @@ OPERATE: Final = (
                 "write the hooks into the settings of the agent",
                 "agent-identity hooks install evidence --dry-run",
                 _hooks_install,
-                f"{_HOOKS}:run_install",
                 description=(
                     "Add the hooks to a settings file, and show the change. What others wrote there stays; a second "
                     "run changes nothing."
@@ -241,14 +232,12 @@ OPERATE: Final = (
                 "remove the hooks from the settings of the agent",
                 "agent-identity hooks remove --settings user",
                 _hooks_remove,
-                f"{_HOOKS}:run_remove",
             ),
             Command(
                 "status",
                 "show where the hooks are installed, and what weakens them",
                 "agent-identity hooks status",
                 _hooks_status,
-                f"{_HOOKS}:run_status",
                 description=(
                     "Read the settings files and run nothing; 'doctor --hooks' tries the hooks. Exit code 1 if no hook "
                     "is installed, or something weakens one."
@@ -259,7 +248,6 @@ OPERATE: Final = (
                 "answer the hooks until stopped",
                 "agent-identity hooks serve evidence --principal alice@example.com --tool Read --tool Bash",
                 _hooks_serve,
-                f"{_HOOKS}:run_serve",
                 description=(
                     "Open the enforcer, and answer the hooks of your own processes on a Unix socket. Each session of "
                     "the agent is one task: it begins with the session and ends with it, with this command, or when "
@@ -273,7 +261,6 @@ OPERATE: Final = (
         "write a month of evidence of a small company, and show what can be asked of it",
         "agent-identity demo",
         _demo,
-        "agent_identity.cli.operate.demo",
         description=(
             "Let five agents of a small company work for a month with the real enforcer and a clock of its own, verify "
             "their evidence, change one byte in a copy, which the verification finds, and write reports as text and "

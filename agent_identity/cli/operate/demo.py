@@ -26,8 +26,6 @@ from agent_identity.cli.verify.verify import lines
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.version import VERSION
 
-__all__ = ["run"]
-
 _FOLDER: Final = "agent-identity-demo"
 _WARNING: Final = "Its keys are the same in each demo and known to everybody: look at it, and do not work with it."
 _THEFT: Final = "2026-10-21T03:00:00Z"

@@ -16,15 +16,11 @@ from typing import Final, TypeAlias
 from agent_identity._guard.telemetry.diagnosis import Check, examine_pipeline, examine_telemetry
 from agent_identity._policy.rule_set import RuleSet
 from agent_identity.cli.operate.doctor_directory import examine_directory
-from agent_identity.cli.operate.doctor_flow import examine_flow, flow_json, flow_lines, flow_rows
-from agent_identity.cli.operate.doctor_frameworks import examine_frameworks
-from agent_identity.cli.operate.doctor_packages import examine_package, examine_versions
-from agent_identity.cli.operate.doctor_policy import examine_policies
+from agent_identity.cli.operate.doctor_flow import examine_flow, examine_policies, flow_json, flow_lines, flow_rows
+from agent_identity.cli.operate.doctor_frameworks import examine_frameworks, examine_package, examine_versions
 from agent_identity.cli.operate.doctor_process import examine_enforcers, examine_tools
 from agent_identity.cli.terminal.style import Style, clean, columns, hanging
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["diagnose", "run"]
 
 _MARKS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 _EPOCH_2024: Final = 1_704_067_200
@@ -34,7 +30,7 @@ Section: TypeAlias = tuple[str, Sequence[Check]]
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if chosen.module:
-        import_application(chosen.module)
+        _import_application(chosen.module)
     sections = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
     if chosen.hooks is not None:
         from agent_identity.cli.operate.doctor_hooks import examine_hooks
@@ -72,7 +68,7 @@ def diagnose(
     candidate = None if policy is None else RuleSet.load(policy)
     sections: list[Section] = [
         ("installation", [examine_package(), *examine_versions(), examine_clock()]),
-        ("application", [*examine_application(imported=imported), *examine_enforcers()]),
+        ("application", [*_examine_application(imported=imported), *examine_enforcers()]),
         ("telemetry", [*examine_telemetry(), *examine_pipeline()]),
         ("frameworks", examine_frameworks()),
         ("tools", examine_tools()),
@@ -96,7 +92,7 @@ def as_json(found: Sequence[Section]) -> dict[str, object]:
     return {"checks": rows, "counts": {status: _count(found)[status] for status in _MARKS}}
 
 
-def import_application(named: str) -> None:
+def _import_application(named: str) -> None:
     """Import a module of the application from the current directory; its output goes to standard error.
 
     Args:
@@ -149,7 +145,7 @@ def examine_clock(wall: Callable[[], float] = time.time) -> Check:
     return Check("clock", "ok", f"UTC {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(wall()))}")
 
 
-def examine_application(*, imported: bool) -> list[Check]:
+def _examine_application(*, imported: bool) -> list[Check]:
     """Report that the telemetry and tools of this process, not of the application, are checked."""
     if imported:
         return []

@@ -28,12 +28,10 @@ from agent_identity._ledger.transparency.witness_client import cosigned_file
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import stream_parts
 from agent_identity._storage.os_files import Files
-from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.report.plurals import counted, some
 from agent_identity.errors import ConfigurationError, StateError, TokenError, VerificationError
 
-__all__ = ["examine_directory", "failed"]
-
-LOW_DISK: Final = 100 * 1024 * 1024
+_LOW_DISK: Final = 100 * 1024 * 1024
 """Bytes of free space below which the ledger is likely to stop soon."""
 
 _LONGEST: Final = 1_900  # Characters of a record on a span.
@@ -182,10 +180,10 @@ def _agents(root: Path, trust: TrustStore | None) -> Iterator[Check]:
     except (ConfigurationError, TokenError) as error:
         yield failed("agents", error)
         return
-    soon = [row.agent.id for row in registered if row.expires_at < time.time() + _SOON]
+    soon = sorted(row.agent.id for row in registered if row.expires_at < time.time() + _SOON)
     if soon:
         cure = f"agent-identity agents add {root} AGENT --replace …"
-        yield Check("agents", "warn", f"expired, or soon: {_first(soon)}", cure)
+        yield Check("agents", "warn", f"expired, or soon: {some(soon)}", cure)
     else:
         yield Check("agents", "ok", f"{counted(len(registered), 'agent')} registered")
 
@@ -206,21 +204,16 @@ def _inventory(root: Path, trust: TrustStore | None) -> Iterator[Check]:
 
 
 def _servers(root: Path, book: ServerInventory) -> Iterator[Check]:
-    waiting = [name for name, offer in book.items() if offer.waits]
-    cut = [name for name, offer in book.items() if any(tool.is_cut for tool in offer.tools.values())]
+    waiting = sorted(name for name, offer in book.items() if offer.waits)
+    cut = sorted(name for name, offer in book.items() if any(tool.is_cut for tool in offer.tools.values()))
     if waiting:
         cure = f"agent-identity inventory list {root}, then diff, and accept or leave it"
-        yield Check("inventory", "warn", f"changes are pending: {_first(waiting)}", cure)
+        yield Check("inventory", "warn", f"changes are pending: {some(waiting)}", cure)
     cure = f"agent-identity inventory forget {root} SERVER for those that you do not use"
     if cut:
-        yield Check("inventory", "warn", f"too much text to keep, so that changes cannot be shown: {_first(cut)}", cure)
+        yield Check("inventory", "warn", f"too much text to keep, so that changes cannot be shown: {some(cut)}", cure)
     if len(book) > _MANY_SERVERS:
         yield Check("inventory", "warn", f"{len(book)} servers, of at most {MAX_SERVERS}", cure)
-
-
-def _first(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:10]) + (", …" if len(ordered) > 10 else "")
 
 
 def _state(root: Path) -> Iterator[Check]:
@@ -329,6 +322,6 @@ def _copies(root: Path) -> Iterator[Check]:
 
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(root).free
-    if free < LOW_DISK:
+    if free < _LOW_DISK:
         return Check("disk", "warn", f"{free >> 20} MiB free", "free some space: without evidence nothing runs")
     return Check("disk", "ok", f"{free >> 30} GiB free" if free >> 30 else f"{free >> 20} MiB free")

@@ -1,4 +1,4 @@
-"""The table of ``agent-identity doctor`` about information flow: what is declared of each tool, and what is doubtful.
+"""Checks of ``agent-identity doctor`` on policies and information flow: rules, tools, and a table of what they declare.
 
 Guesses go by names. They are shown as guesses, and change no verdict.
 """
@@ -13,16 +13,22 @@ from agent_identity._flow.rules import MODEL_KINDS
 from agent_identity._guard.judging.known_tools import KnownTools
 from agent_identity._guard.judging.tool_flow import DeclaredFlow, ToolFlow
 from agent_identity._guard.telemetry.diagnosis import Check
-from agent_identity._policy.composed import asks_about_flow, stated_tools, told_of
+from agent_identity._policy.composed import asks_about_flow, routes_of, rule_sets_of, stated_tools, told_of
 from agent_identity._policy.decision.request import Policy, Tool
-from agent_identity._policy.language.labels import facts_about, flows_about, labels_of
+from agent_identity._policy.language.labels import ToolFacts, facts_about, flows_about, labels_of
 from agent_identity._policy.rule_set import RuleSet
-from agent_identity._verify.report.plurals import counted
+from agent_identity._policy.rules.review import (
+    LABELS,
+    SPLIT_CURE,
+    absent_tools,
+    label_rules,
+    split_rules,
+    unknown_labels,
+)
+from agent_identity._policy.rules.rule import Rule
+from agent_identity._verify.report.plurals import counted, some
 from agent_identity.cli.terminal.style import Style, clean, table
 
-__all__ = ["Doubt", "FlowRow", "examine_flow", "flow_json", "flow_lines", "flow_rows"]
-
-_NAMED: Final = 10  # Names that a finding lists.
 _URL: Final = re.compile(r"(^|_)(url|uri|link|href|endpoint|webhook|domain|host)s?($|_)")
 _BY_NAME: Final[Mapping[str, re.Pattern[str]]] = {
     "destructive": re.compile(r"(^|[_./-])(delete|remove|drop|destroy|erase|cancel|revoke|terminate|purge)"),
@@ -180,8 +186,7 @@ def examine_flow(rows: Sequence[FlowRow]) -> list[Check]:
 
 
 def _counted(names: Sequence[str], fact: str) -> str:
-    shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-    return f"{counted(len(names), 'guarded tool')} whose {fact}: {shown}"
+    return f"{counted(len(names), 'guarded tool')} whose {fact}: {some(names)}"
 
 
 def flow_lines(rows: Sequence[FlowRow], style: Style) -> Iterator[str]:
@@ -215,3 +220,78 @@ def _cell(names: Sequence[str] | None, by: Sequence[str], otherwise: str) -> str
 def flow_json(rows: Sequence[FlowRow]) -> list[dict[str, object]]:
     """Return the table for machines."""
     return [{**row._asdict(), "doubts": [doubt._asdict() for doubt in row.doubts]} for row in rows]
+
+
+def examine_policies(candidate: RuleSet | None = None) -> list[Check]:
+    """Check the guarded tools of this process against their policies.
+
+    Args:
+        candidate: A policy to check in place of theirs, before it is deployed.
+    """
+    checks: list[Check] = []
+    if candidate is not None:
+        detail = f"{candidate.name} {candidate.version} loads, {counted(len(candidate.rules), 'rule')}"
+        checks.append(Check("policy", "ok", detail))
+    for _, enforcement in open_enforcers():
+        policy = enforcement.policy if candidate is None else candidate
+        sets = rule_sets_of(policy)
+        for rules in sets or (None,):
+            checks += _policy(rules, enforcement.tools)
+        checks += _endorsing(enforcement.tools)
+        if absent := sorted(routes_of(policy) - enforcement.routes.keys()):
+            detail = f"the policy routes calls to {some(absent)}, and no handler has that name: they are refused"
+            checks.append(Check("routes", "warn", detail, "pass a handler of that name to the enforcer in routes="))
+    return checks
+
+
+def _endorsing(tools: KnownTools) -> Iterator[Check]:
+    """Yield the tools whose results count as declared, whatever an attacker may have fed them."""
+    names = tools.endorsing()
+    if names:
+        detail = f"{counted(len(names), 'guarded tool')} that endorse their results: {some(names)}"
+        yield Check("flow", "warn", detail, "keep endorses=True for tools that check what they are given")
+
+
+def _policy(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
+    yield from _labels(policy, tools)
+    if policy is None:
+        return
+    for warning in policy.warnings:
+        yield Check("rules", "warn", warning.partition("; ")[0], warning.partition("; ")[2])
+    for wrong in _split(policy, tools):
+        yield Check("rules", "warn", wrong, SPLIT_CURE)
+    for rule_id, names in absent_tools(policy.rules, {tool.name for tool, _ in tools.all()}).items():
+        detail = f"the rule {rule_id!r} is about tools that nobody guards: {some(names)}"
+        yield Check("rules", "warn", detail, "correct the names, or guard the tools before the doctor looks")
+
+
+def _split(policy: RuleSet, tools: KnownTools) -> tuple[str, ...]:
+    """Return what is wrong with rules about labels that no guarded tool states together."""
+    known = [(tool.name, *labels_of(tool.name, tool.labels, data, policy.tools)) for tool, data in tools.all()]
+    found = split_rules(policy.rules, known)
+    return tuple(wrong for wrong in found.values() if not any(wrong in warning for warning in policy.warnings))
+
+
+def _labels(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
+    rules: Mapping[str, Rule] = {} if policy is None else label_rules(policy.rules)
+    if policy is not None and rules:
+        unknown_by_tool = [
+            (tool.name, unknown_labels(tool.name, tool.labels, data, rules=rules.values(), tools=policy.tools))
+            for tool, data in tools.all()
+        ]
+        for attribute, word in LABELS.items():
+            names = [name for name, unknown in unknown_by_tool if attribute in unknown]
+            if names:
+                detail = f"{counted(len(names), 'guarded tool')} whose {attribute} nobody states: {some(names)}"
+                cure = f"rules block them: state {word}=[…] in code or under tools: in the policy file, [] for none"
+                yield Check("labels", "warn", detail, cure)
+        return
+    yield from _unlabeled(() if policy is None else policy.tools, tools)
+
+
+def _unlabeled(facts: Sequence[ToolFacts], tools: KnownTools) -> Iterator[Check]:
+    stated = [(tool.name, labels_of(tool.name, tool.labels, data, facts)) for tool, data in tools.all()]
+    for at, attribute in enumerate(LABELS):
+        if bare := [name for name, said in stated if said[at] is None]:
+            detail = f"{counted(len(bare), 'guarded tool')} without {attribute}, which a rule on them would block: "
+            yield Check("labels", "ok", f"{detail}{some(bare)}")

@@ -24,8 +24,6 @@ from agent_identity.cli.operate.hook_settings import (
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.coding_agents.sessions import PROBE, PROBE_ALLOWED, PROBE_DENIED
 
-__all__ = ["examine_hooks"]
-
 _SECONDS: Final = 30.0
 _AGAIN: Final = "run 'agent-identity hooks install' again"
 

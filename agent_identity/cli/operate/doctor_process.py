@@ -14,13 +14,10 @@ from agent_identity._directory.enforcer import Enforcer, open_enforcers
 from agent_identity._guard.calls.approval_request import Approval
 from agent_identity._guard.judging.context import EnforcementContext
 from agent_identity._guard.telemetry.diagnosis import Check
-from agent_identity._verify.report.plurals import counted
+from agent_identity._verify.report.plurals import counted, some
 from agent_identity.errors import StateError
 from agent_identity.integrations.instrumentation import instrumented
 
-__all__ = ["examine_enforcers", "examine_store", "examine_tools"]
-
-_NAMED: Final = 10  # Names that a finding lists.
 _PROVIDED: Final = re.compile(
     r"(web_search|web_fetch|file_search|code_interpreter|code_execution|computer|computer_use|image_generation|mcp|bash"
     r"|text_editor|memory|local_shell|shell|url_context|google_search|google_maps|tool_search)"
@@ -79,7 +76,7 @@ def _enforcer(enforcer: Enforcer, enforcement: EnforcementContext) -> Iterator[C
         yield Check(
             "approvals",
             "warn",
-            f"{stream}: asserted approvals beside {_listed(starting)}; a guess by name: these tools start programs, "
+            f"{stream}: asserted approvals beside {some(starting)}; a guess by name: these tools start programs, "
             "and a program of this user can approve by the command line",
             "keep the keys in a signer of another user or a token (docs/how-to/keep-keys-elsewhere.md), or leave the "
             "tool out",
@@ -88,7 +85,9 @@ def _enforcer(enforcer: Enforcer, enforcement: EnforcementContext) -> Iterator[C
 
 def _starting_programs(enforcement: EnforcementContext) -> list[str]:
     """Return the tools that start programs, by their names, if a route takes approvals that are only asserted."""
-    asserted = any(isinstance(route, Approval) and not route.verified for route in enforcement.routes.values())
+    asserted = any(
+        isinstance(route, Approval) and not route.approvers.verified for route in enforcement.routes.values()
+    )
     return [tool.name for tool, _ in enforcement.tools.all() if asserted and _STARTS.search(tool.name.lower())]
 
 
@@ -100,7 +99,7 @@ def examine_tools() -> list[Check]:
     provided = sorted(set(_provider_tools()))
     if provided:
         cure = "leave them out, or accept that the provider of the model runs them unseen; ours never sees a call"
-        checks.append(Check("tools", "warn", f"the provider runs, and nobody can guard: {_listed(provided)}", cure))
+        checks.append(Check("tools", "warn", f"the provider runs, and nobody can guard: {some(provided)}", cure))
     return checks
 
 
@@ -124,9 +123,9 @@ def _langchain_tools() -> Check:
         return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, all watched by instrument()")
     if not bare:
         detail = "no agent has them yet, and one that is made at startup is not seen"
-        return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}; {detail}: {_listed(waiting)}")
+        return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}; {detail}: {some(waiting)}")
     cure = "protect(tool, enforcer) each of them, or accept that their calls leave no evidence"
-    return Check("tools", "warn", f"{counted(len(bare), 'LangChain tool')} without a guard: {_listed(bare)}", cure)
+    return Check("tools", "warn", f"{counted(len(bare), 'LangChain tool')} without a guard: {some(bare)}", cure)
 
 
 def _guards_later() -> bool:
@@ -140,10 +139,6 @@ def _is_stock(tool: object) -> bool:
     """Return whether a tool comes with LangChain itself, whose import creates some, used or not."""
     module = getattr(getattr(tool, "func", None), "__module__", None)
     return isinstance(module, str) and module.partition(".")[0] == "langchain"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 def _tools_of_nodes() -> tuple[set[int], set[int]]:

@@ -9,15 +9,11 @@ from pathlib import Path
 from agent_identity._directory.erasure import Erased, ErasedKind, erase
 from agent_identity._guard.judging.call_facts import RESOURCES
 from agent_identity._identity.common.clock import SystemClock
-from agent_identity._identity.common.ids import RandomIds
-from agent_identity._ledger.ledger import Ledger
 from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.terminal.signing import signing
+from agent_identity.cli.terminal.signing import opened_ledger, signing
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["run"]
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -27,14 +23,13 @@ def run(chosen: argparse.Namespace) -> int:
     if not is_directory(directory) or not (Path(directory) / "trust.json").exists():
         raise ConfigurationError(f"{directory!r} is not the directory of an enforcer; name the one with trust.json")
     kind, name = _chosen(chosen)
-    clock, ids = SystemClock(), RandomIds()
     with (
         signing(chosen) as (_, recorder, trust),
-        Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger,
+        opened_ledger(directory, recorder, trust) as ledger,
     ):
         by = chosen.by or _login()
         try:
-            erased = erase(directory, kind, name, ledger=ledger, clock=clock, by=by, reason=chosen.reason)
+            erased = erase(directory, kind, name, ledger=ledger, clock=SystemClock(), by=by, reason=chosen.reason)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
     _tell(chosen, kind, name, erased)

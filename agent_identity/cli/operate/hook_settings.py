@@ -16,25 +16,6 @@ from agent_identity.cli.terminal.scopes import unique
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.coding_agents import command as hook_command
 
-__all__ = [
-    "EVENTS",
-    "PLACES",
-    "Installed",
-    "Settings",
-    "Target",
-    "change_of",
-    "command_of",
-    "installed",
-    "others_before_tools",
-    "path_of",
-    "read",
-    "target_of",
-    "weaknesses",
-    "with_hooks",
-    "without_hooks",
-    "write",
-]
-
 EVENTS: Final = ("SessionStart", "UserPromptSubmit", "PreToolUse", *hook_command.AFTER, "SessionEnd")
 """The events that the hooks need."""
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from agent_identity._authority.grants.scope import Scope
     from agent_identity._identity.principals.principals import Agent, Human
 
-__all__ = ["run_install", "run_remove", "run_serve", "run_status", "socket_of"]
-
 _WAIT: Final = timedelta(seconds=40)  # For a person; the hooks of 'install' wait a little longer.
 _LONGEST: Final = 100  # Of paths of sockets; some systems take 104 bytes.
 

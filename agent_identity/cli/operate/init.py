@@ -8,8 +8,6 @@ from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.ids import RandomIds
 from agent_identity.cli.terminal.style import clean
 
-__all__ = ["run"]
-
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""

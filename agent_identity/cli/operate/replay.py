@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from agent_identity._directory.export.export_queue import Wanted
 from agent_identity._directory.export.ledger_exporter import LedgerExport
@@ -17,11 +17,9 @@ from agent_identity._identity.trust.socket_signer import SocketSigner
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._record.schema import AnyRecord, Intent, OfTask, Outcome
 from agent_identity._verify.report.plurals import counted
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.style import Progress, Style
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
-
-__all__ = ["run"]
 
 _FOLLOW: Final = 1.0
 
@@ -68,7 +66,7 @@ def _send(chosen: argparse.Namespace, export: LedgerExport, root: Path) -> Shipp
 
     pace = Pace(
         wait=_wait,
-        patience=None if chosen.follow else max(0.0, cast("float", chosen.patience)),
+        patience=None if chosen.follow else max(0.0, chosen.patience),
         strict=not (chosen.skip_refused or chosen.follow),
         breath=0.0,
         jitter=random.random,
@@ -108,7 +106,7 @@ def _signer(root: Path, keys: str | None) -> Signer:
 def _selection(chosen: argparse.Namespace) -> tuple[str, Wanted]:
     """Return the selection of records: in words, and as a predicate."""
     since, until = (None if text is None else moment_ns(text) for text in (chosen.since, chosen.until))
-    task = cast("str | None", chosen.task)
+    task = chosen.task
     parts = {"since": since, "until": until, "task": task}
     words = " ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
 

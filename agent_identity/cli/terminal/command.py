@@ -6,8 +6,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple, TypeAlias, cast
 
-__all__ = ["Command", "Options", "add_directory", "add_json", "add_keys", "loaded"]
-
 Options: TypeAlias = Callable[[argparse.ArgumentParser], object]
 """Adds the arguments and options of a command to its parser."""
 
@@ -20,8 +18,9 @@ class Command(NamedTuple):
         help: Its effect, in one line.
         example: A command line; empty for a command with actions.
         options: Adds its arguments and options.
-        work: The module of the function ``run``, or module and function as ``module:function``. It is imported when
-            the command runs, so a declaration costs nothing.
+        work: The module of the function ``run``, or module and function as ``module:function``; of an action also
+            ``:function`` alone. By default it is what :func:`placed` says. It is imported when the command runs, so a
+            declaration costs nothing.
         description: Its effect at length; by default the text of ``help``.
         actions: Its actions, if its first argument selects one.
     """
@@ -33,6 +32,23 @@ class Command(NamedTuple):
     work: str = ""
     description: str = ""
     actions: "tuple[Command, ...]" = ()
+
+
+def placed(folder: str, *commands: Command) -> tuple[Command, ...]:
+    """Return commands with their functions: ``run`` in the module of that name, or ``run_NAME`` for an action there.
+
+    Args:
+        folder: The folder of the modules.
+        commands: The commands.
+    """
+    return tuple(_placed(f"agent_identity.cli.{folder}.{command.name}", command) for command in commands)
+
+
+def _placed(module: str, command: Command) -> Command:
+    works = [action.work or f":run_{action.name}" for action in command.actions]
+    works = [f"{module}{work}" if work.startswith(":") else work for work in works]
+    actions = (action._replace(work=work) for action, work in zip(command.actions, works, strict=True))
+    return command._replace(work="" if works else command.work or module, actions=tuple(actions))
 
 
 def add_directory(parser: argparse.ArgumentParser, text: str = "the directory of the enforcer") -> None:

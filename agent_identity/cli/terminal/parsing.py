@@ -1,16 +1,19 @@
-"""Parses command lines: the parser of each level, its help, and suggestions for misspelled words."""
+"""Parses command lines: the parser of each level, its help, suggestions for misspelled words, and times."""
 
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Never, cast
 
 from agent_identity.cli.terminal.command import Command
 from agent_identity.cli.terminal.style import clean
+from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
-__all__ = ["chosen"]
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 
 _CHOICE: Final = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 _Formatter: Final = argparse.RawDescriptionHelpFormatter
@@ -188,3 +191,26 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 
     nearest = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def moment_ns(text: str) -> int:
+    """Return a time in nanoseconds since the Unix epoch; without a zone it is UTC, and a date is its start.
+
+    Args:
+        text: A date, or a time of RFC 3339.
+
+    Raises:
+        ConfigurationError: The text is neither, or the time is before 1970.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is not None and moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if moment is None or moment < _EPOCH:
+        raise ConfigurationError(
+            f"{text!r} is not a time from 1970 on; write one such as 2026-11-24 or 2026-11-24T12:00:00Z (UTC)"
+        )
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000

@@ -11,8 +11,6 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from agent_identity._reports.pages.rendering import Page
 
-__all__ = ["made_ns", "refuse_existing", "save_page"]
-
 _DIGITS: Final = 11
 
 

@@ -7,8 +7,6 @@ from typing import Final, cast
 from agent_identity._authority.grants.scope import Scope
 from agent_identity._identity.common.private_files import read_public_file
 
-__all__ = ["scope_of", "unique"]
-
 _MAX_SCOPE_FILE: Final = 1 << 20
 
 

@@ -1,13 +1,19 @@
-"""The keys with which a command signs: in the directory, in another one, behind a socket, or in a token."""
+"""The keys with which a command signs: in the directory, in another one, behind a socket, or in a token.
+
+A process below one that has the directory open does not sign. Linux tells in ``/proc`` which files a process has open;
+elsewhere ``ps`` and ``lsof`` do. No one can look at the files of processes of other users, and process 1 is left out,
+since everything in a container is below it.
+"""
 
 import argparse
 import contextlib
 import getpass
 import os
+import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent_identity._directory.open import check_keys, keys_for, take_trust
 from agent_identity._guard.common.followed_trust import announce, announced
@@ -15,13 +21,19 @@ from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.ids import RandomIds
 from agent_identity._identity.keys.keys import Signer, SigningKey
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity.cli.terminal.ancestors import holds
+from agent_identity._ledger.ledger import Ledger
 from agent_identity.errors import ConfigurationError
+
+_File: TypeAlias = tuple[int, int]
+"""Device and inode."""
+
+_PROC: Final = Path("/proc")
+_MOST: Final = 256
+_SECONDS: Final = 10
+
 
 if TYPE_CHECKING:
     from agent_identity.integrations.keys.pkcs11 import Pkcs11Token
-
-__all__ = ["PIN", "keys_of", "refuse_inside", "signing"]
 
 _NS: Final = 1_000_000_000
 
@@ -62,12 +74,12 @@ def keys_of(chosen: argparse.Namespace) -> Generator[str | tuple[Signer, Signer]
     """
     if chosen.pkcs11 is not None:
         with contextlib.closing(_token(chosen)) as token:
-            issuer, _, recorder = cast("str", chosen.labels).partition(",")
+            issuer, _, recorder = chosen.labels.partition(",")
             yield token.signer(issuer), token.signer(recorder or issuer)
     elif chosen.keys is None or _is_own(chosen):
         yield None
     elif chosen.keys.startswith("unix:"):
-        yield cast("str", chosen.keys)
+        yield chosen.keys
     else:
         yield _of_directory(Path(chosen.directory), Path(chosen.keys))
 
@@ -80,6 +92,11 @@ def signing(chosen: argparse.Namespace) -> Generator[tuple[Signer, Signer, Trust
         issuer, recorder, trust = keys_for(chosen.directory, keys, clock, RandomIds())
         check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
         yield issuer, recorder, trust
+
+
+def opened_ledger(directory: str, recorder: Signer, trust: TrustStore) -> Ledger:
+    """Return the ledger of a directory, opened to write into."""
+    return Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())
 
 
 def _of_directory(directory: Path, root: Path) -> tuple[Signer, Signer]:
@@ -106,3 +123,63 @@ def _token(chosen: argparse.Namespace) -> "Pkcs11Token":
             raise ConfigurationError(f"the PIN of the token is missing; set {PIN}, or run the command in a terminal")
         pin = getpass.getpass(f"PIN of the token {chosen.token!a}: ")
     return Pkcs11Token(chosen.pkcs11, label=chosen.token, pin=pin)
+
+
+def holds(directory: Path) -> bool:
+    """Return whether an ancestor of this process has a ledger of the directory open."""
+    locks = set(_files([*directory.glob("ledger/*/lock"), directory / "log" / "lock"]))
+    linux = (_PROC / "self" / "stat").exists()
+    opened = _opened_by_proc if linux else _opened_by_lsof
+    return bool(locks) and any(not locks.isdisjoint(opened(process)) for process in _ancestors(linux=linux))
+
+
+def _files(paths: Iterable[Path]) -> Iterator[_File]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            yield status.st_dev, status.st_ino
+
+
+def _ancestors(*, linux: bool) -> Iterator[int]:
+    process = os.getppid()
+    for _ in range(_MOST):
+        if process <= 1:
+            return
+        yield process
+        process = _parent_by_proc(process) if linux else _parent_by_ps(process)
+
+
+def _parent_by_proc(process: int) -> int:
+    try:
+        text = (_PROC / str(process) / "stat").read_text(encoding="utf-8", errors="replace")
+        return int(text.rpartition(")")[2].split()[1])  # The name before it may hold anything.
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _opened_by_proc(process: int) -> Iterator[_File]:
+    try:
+        names = list((_PROC / str(process) / "fd").iterdir())
+    except OSError:
+        names = []
+    return _files(names)
+
+
+def _parent_by_ps(process: int) -> int:
+    text = _output("ps", "-o", "ppid=", "-p", str(process)).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _opened_by_lsof(process: int) -> Iterator[_File]:
+    lines = _output("lsof", "-a", "-p", str(process), "-Fn").splitlines()
+    return _files(Path(line[1:]) for line in lines if line.startswith("n/"))
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603  Fixed words and a number.
+            command, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout

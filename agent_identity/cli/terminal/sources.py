@@ -13,8 +13,6 @@ from typing import BinaryIO, Final
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["STANDARD_INPUT", "gathered", "is_directory", "named"]
-
 STANDARD_INPUT: Final = "-"
 
 _PARTS: Final = ("ledger", "log", "keys", "trust.json")
@@ -190,6 +188,18 @@ def named(sources: Sequence[str]) -> str | Sequence[str]:
 def is_directory(source: str) -> bool:
     """Return whether a checked source is an evidence directory."""
     return source != STANDARD_INPUT and Path(source).is_dir()
+
+
+def directory_named(source: str) -> str:
+    """Return a source that is an evidence directory.
+
+    Raises:
+        ConfigurationError: It is missing, or a file.
+    """
+    named([source])
+    if not is_directory(source):
+        raise ConfigurationError(f"{source!r} is a file; name an evidence directory")
+    return source
 
 
 def _check(source: str, *, alone: bool) -> None:

@@ -8,8 +8,6 @@ from typing import Final, TextIO, final
 
 from agent_identity._common.printing import escaped
 
-__all__ = ["Estimate", "Progress", "Style", "clean", "columns", "hanging", "moment", "table", "width"]
-
 LONGEST: Final = 2_048
 """Characters of an external text that are shown, which is the length of the longest accepted id."""
 

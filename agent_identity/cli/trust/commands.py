@@ -3,12 +3,10 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, placed
 
 PURPOSES: Final = ("issuer", "recorder")
 """Purposes of the keys of a directory."""
-
-_KEYS: Final = "agent_identity.cli.trust.keys"
 
 
 def _new(parser: ArgumentParser) -> None:
@@ -93,7 +91,8 @@ def _anchor(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
-TRUST: Final = (
+TRUST: Final = placed(
+    "trust",
     Command(
         "keys",
         "create, list, rotate and revoke keys",
@@ -103,28 +102,24 @@ TRUST: Final = (
                 "create a private key file (mode 0600); never overwrites one",
                 "agent-identity keys new witness.pem",
                 _new,
-                f"{_KEYS}:run_new",
             ),
             Command(
                 "list",
                 "list the public keys of a trust file",
                 "agent-identity keys list evidence",
                 _list,
-                f"{_KEYS}:run_list",
             ),
             Command(
                 "public",
                 "print the public key of a private key file as a JWK",
                 "agent-identity keys public evidence/keys/issuer.pem",
                 _public,
-                f"{_KEYS}:run_public",
             ),
             Command(
                 "rotate",
                 "rotate the keys of a directory, with overlap",
                 "agent-identity keys rotate --all evidence --overlap 24h",
                 _rotate,
-                f"{_KEYS}:run_rotate",
                 description=(
                     "Create new keys, announce them in trust.json, signed by the old issuer key, and remove the old "
                     "private keys. Processes that have the directory open accept the new keys at once, and use the "
@@ -137,7 +132,6 @@ TRUST: Final = (
                 "revoke a key from the time of its possible theft",
                 "agent-identity keys revoke evidence --since 2026-11-24T09:30:00Z -- THUMBPRINT",
                 _revoke,
-                f"{_KEYS}:run_revoke",
                 description=(
                     "Mark a private key in a trust file as possibly stolen since a time. From then on, its signatures "
                     "alone prove nothing: verification needs an earlier checkpoint, kept elsewhere. Rotate the key "
@@ -151,7 +145,6 @@ TRUST: Final = (
         "hold the keys, and sign for other processes",
         "agent-identity signer /etc/agents --socket /run/agents/signer.sock --group agents",
         _signer,
-        "agent_identity.cli.trust.signer",
         description=(
             "Serve the keys of a directory over a Unix socket until it is stopped. It signs only records, checkpoints "
             "and grants of the directory's own names. Run it as a separate user, and open the enforcers with "
@@ -163,7 +156,6 @@ TRUST: Final = (
         "cosign the checkpoints of others",
         "agent-identity witness --name witness.example.com/w1 --key w1.pem --trust trust.json --state seen.json --new",
         _witness,
-        "agent_identity.cli.trust.witness",
         description=(
             "Serve the C2SP witness protocol until it is stopped. It cosigns a checkpoint if it continues the last one "
             "of its log that it cosigned, so two histories of one log never get a cosignature. Run it on a machine "
@@ -176,7 +168,6 @@ TRUST: Final = (
         "time-stamp the latest checkpoint (RFC 3161)",
         "agent-identity anchor evidence --tsa http://tsa.example.com --tsa-certificate tsa.pem",
         _anchor,
-        "agent_identity.cli.trust.anchor",
         description=(
             "Send the hash of the latest checkpoint to a time-stamp authority, and keep its answer in log/anchors. It "
             "proves that everything under the checkpoint existed at that time: 'verify --tsa-certificate FILE'. "

@@ -18,7 +18,7 @@ from agent_identity._identity.keys.keys import SigningKey
 from agent_identity._identity.trust.approvers import Approver
 from agent_identity._identity.trust.entries import FileVersion, TrustedKey
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._ledger.ledger import Ledger
+from agent_identity.cli.terminal.signing import opened_ledger
 from agent_identity.cli.terminal.style import clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
@@ -135,10 +135,9 @@ def _tell_unsigned(chosen: argparse.Namespace) -> None:
 
 def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
     """Record a rotation under the new keys."""
-    clock, ids = SystemClock(), RandomIds()
-    _, recorder, trust = prepare(chosen.path, clock, ids)
+    _, recorder, trust = prepare(chosen.path, SystemClock(), RandomIds())
     directory = chosen.path if chosen.evidence is None else chosen.evidence
-    with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
+    with opened_ledger(directory, recorder, trust) as ledger:
         record_rotation(ledger, done)
 
 

@@ -9,55 +9,23 @@ import tempfile
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from pkgutil import get_data
 from typing import Final
 
 from agent_identity._verify.api import Verifier
 from agent_identity._verify.proofs.bundle import Choice, collect, pack, report_json
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Report
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Style, clean
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.cli.verify.verify import lines
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
 _MAX_POLICY: Final = 4 * 1024 * 1024
 
-_README: Final = """\
-Evidence of what agents did, and on whose behalf
-================================================
-
-This bundle holds:
-
-  evidence/       the records ({what}), the log that commits to them, and its signed checkpoint
-  report.txt      what the verifier said when the bundle was made; report.json is the same for programs
-  policy/         policy files, where some were added
-  verifier/       the verifier as a Python wheel, version {version}
-  README.txt      this file
-
-Verify it yourself, on any machine with Python 3.11 or newer. The network is needed only to install what the verifier
-needs:
-
-  unzip BUNDLE 'verifier/*'
-  pip install verifier/{wheel}
-  agent-identity verify BUNDLE --trust trust.json
-
-The verifier is not on PyPI: install nothing of its name from there. The wheel here comes from those who made the
-bundle, who could have changed it. Its SHA-256 must be
-
-  {digest}
-
-Compare that with the digest that you got from elsewhere, or that `agent-identity bundle` prints in a checkout of the
-same version that you trust: the same source always makes the same wheel.
-
-Take trust.json, the public keys, from where it was kept: not from here, and not from the machine of the agents. The
-copy in evidence/ shows only that the bundle fits itself. Do not rely on report.txt either; it can be written by
-anyone. A checkpoint that was kept elsewhere shows in addition that the ledger was not put back to an earlier state:
-add --checkpoint FILE.
-
-There are no private keys in a bundle, and no arguments of calls: records hold keyed digests of them.
-{note}"""
+_README: Final = (get_data(__name__, "bundle_readme.txt") or b"").decode()
 
 _EXCERPT: Final = """
 This is an excerpt. Of the records between those that are shown only the hashes are here; they prove the place of each
@@ -111,7 +79,7 @@ def _texts(choice: Choice, report: Report, wheel: str, digest: str) -> dict[str,
     note = "" if choice.everything else _EXCERPT
     text = "\n".join(lines(report, Style(io.StringIO(), {})))
     return {
-        "README.txt": _README.format(what=what, note=note, version=VERSION, wheel=wheel, digest=digest).encode(),
+        "README.txt": (_README.format(what=what, version=VERSION, wheel=wheel, digest=digest) + note).encode(),
         "report.json": report_json(report),
         "report.txt": f"{text}\n".encode(),
     }

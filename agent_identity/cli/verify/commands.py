@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, placed
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The formats of ``export --as``."""
@@ -137,7 +137,6 @@ _PROOF: Final = Command(
             "make a proof of one record, or of the growth of the log",
             "agent-identity proof make evidence AZq2l-gAcACAAAAAAAAABw -o record.proof",
             _make_proof,
-            "agent_identity.cli.verify.proof:run_make",
             description=(
                 "Write a file that proves, to anyone with the trust file and without the ledger, that one record is in "
                 "the ledger (C2SP tlog-proof), or that its log continues an earlier checkpoint. Exit codes: 0 written, "
@@ -149,7 +148,6 @@ _PROOF: Final = Command(
             "check a proof, offline and without the ledger",
             "agent-identity proof check record.proof --trust kept/trust.json",
             _check_proof,
-            "agent_identity.cli.verify.proof:run_check",
             description=(
                 "Check a proof from 'agent-identity proof make', with only the trust file. Exit codes: 0 verified, 1 "
                 "contradicted, 2 cannot tell."
@@ -169,7 +167,6 @@ _DISCLOSE: Final = Command(
             "agent-identity disclose make evidence AZq2l-gAcACAAAAAAAAABw --argument amount --from "
             "call.json -o amount.json",
             _make_disclosure,
-            "agent_identity.cli.verify.disclose:run_make",
             description=(
                 "Write a file that proves an argument of the call to anyone who has the record, without the other "
                 "arguments. The ledger does not hold the arguments: give those of the call. Exit codes: 0 written, 1 "
@@ -181,7 +178,6 @@ _DISCLOSE: Final = Command(
             "check a disclosure, offline and with public keys only",
             "agent-identity disclose check amount.json --trust kept/trust.json --record record.proof",
             _check_disclosure,
-            "agent_identity.cli.verify.disclose:run_check",
             description=(
                 "Check the arguments in a file from 'agent-identity disclose make' against the record of the call. "
                 "Exit codes: 0 verified, 1 contradicted, 2 cannot tell."
@@ -190,13 +186,13 @@ _DISCLOSE: Final = Command(
     ),
 )
 
-VERIFY: Final = (
+VERIFY: Final = placed(
+    "verify",
     Command(
         "verify",
         "verify a ledger, or traces from a collector or exporter",
         "agent-identity verify evidence --trust kept/trust.json",
         _verify,
-        "agent_identity.cli.verify.verify",
         description=(
             "Verify an evidence directory, or OTLP traces in JSON or Protocol Buffers, offline and with public keys "
             "only. Exit codes: 0 verified, 1 contradicted or tampered, 2 cannot tell, 3 verified but incomplete."
@@ -209,7 +205,6 @@ VERIFY: Final = (
         "pack evidence, public keys and a report for an auditor",
         "agent-identity bundle evidence --from 2026-11-01 --until 2026-12-01 -o november.zip",
         _bundle,
-        "agent_identity.cli.verify.bundle",
         description=(
             "Pack the ledger, or a verifiable excerpt of it, with the public keys, the report of the verifier and a "
             "readme into one file for 'agent-identity verify FILE'. It never holds private keys. Exit codes as for "
@@ -221,7 +216,6 @@ VERIFY: Final = (
         "write the records as OCSF, CloudEvents, OpenTelemetry audit logs, or a table",
         "agent-identity export evidence --as ocsf --since 2026-11-24 -o events.jsonl",
         _export,
-        "agent_identity.cli.verify.export",
         description=(
             "Write the records of an evidence directory in another format, one line of JSON each, or as a Parquet "
             "table. The export proves nothing; --sign signs only records that it has just verified."

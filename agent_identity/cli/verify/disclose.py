@@ -14,15 +14,10 @@ from agent_identity._verify.proofs.disclosure_check import Shown
 from agent_identity.canonical import JSON
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns
-from agent_identity.cli.verify.proof import KEPT, record_facts, wanted_record
-from agent_identity.cli.verify.verify import report_lines
+from agent_identity.cli.verify.proof import KEPT, put_out, record_facts, wanted_record
+from agent_identity.cli.verify.verify import VERDICTS, report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
 
-_VERDICTS: Final = {
-    "verified": ("VERIFIED", "green"),
-    "contradicted": ("NOT VERIFIED: contradicted", "red"),
-    "cannot_tell": ("CANNOT TELL", "yellow"),
-}
 _WRONG: Final = frozenset({"other_arguments", "unknown_argument", "head_mismatch", "malformed_record"})
 
 _ONE_ONLY: Final = "; --value is only for a call with one argument: give all arguments of a call with --from"
@@ -44,14 +39,7 @@ def run_make(chosen: argparse.Namespace) -> int:
         cure = _ONE_ONLY if error.code == "other_arguments" and chosen.value is not None else ""
         print(f"agent-identity: {clean(f'{error.code}: {error}{cure}')}", file=sys.stderr)
         return 1 if error.code in _WRONG else 2
-    if chosen.output is None:
-        sys.stdout.write(data.decode())
-        return 0
-    with Path(chosen.output).open("xb") as file:  # Never replaces a file.
-        file.write(data)
-    cure = f"agent-identity disclose check {quote(chosen.output)} --trust {KEPT} --ledger {quote(directory)}"
-    print(clean(f"wrote {chosen.output}, {len(data):,} bytes; check it with: {cure}"), file=sys.stderr)
-    return 0
+    return put_out(data, chosen.output, "disclose", f"--trust {KEPT} --ledger {quote(directory)}")
 
 
 def _arguments(chosen: argparse.Namespace) -> Mapping[str, JSON]:
@@ -99,7 +87,7 @@ def lines(shown: Shown, style: Style, room: int | None = None) -> Iterator[str]:
         style: Paints it.
         room: The columns of the terminal; ``None`` for no limit.
     """
-    words, colour = _VERDICTS[shown.report.verdict]
+    words, colour = VERDICTS[shown.report.verdict]
     yield style.paint(words, colour, "bold")
     if shown.report.verdict == "verified" and shown.record is not None:
         for name, value in record_facts(shown.record):

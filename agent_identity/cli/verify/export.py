@@ -13,16 +13,14 @@ from agent_identity._identity.keys.keys import Signer, SigningKey
 from agent_identity._reports.export.interop import export
 from agent_identity._reports.export.tables import export_tables
 from agent_identity._verify.api import check_shown
-from agent_identity.cli.terminal.sources import is_directory, named
-from agent_identity.cli.terminal.times import moment_ns
+from agent_identity.cli.terminal.parsing import moment_ns
+from agent_identity.cli.terminal.sources import directory_named
 from agent_identity.errors import ConfigurationError, VerificationError
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
-    named([chosen.directory])
-    if not is_directory(chosen.directory):
-        raise ConfigurationError(f"{chosen.directory!r} is a file; name an evidence directory")
+    directory_named(chosen.directory)
     since_ns = 0 if chosen.since is None else moment_ns(chosen.since)
     if chosen.parquet is not None:
         return _table(chosen, since_ns)

@@ -8,6 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final, cast
 
+from agent_identity._record.schema import OfTask
 from agent_identity._verify.api import Verifier
 from agent_identity._verify.proofs.proof_check import Checked
 from agent_identity._verify.proofs.proving import prove, prove_growth
@@ -15,18 +16,12 @@ from agent_identity._verify.report.findings import CODES
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
-from agent_identity.cli.verify.verify import report_lines
+from agent_identity.cli.verify.verify import VERDICTS, report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
-from agent_identity.records import AnyRecord, Approval, Intent, OfTask, Outcome, Registration, TaskEnd
+from agent_identity.records import AnyRecord, Approval, Intent, Outcome, Registration, TaskEnd
 
 KEPT: Final = "kept/trust.json"
 """Path of the verifier's trust file in printed hints."""
-
-_VERDICTS: Final = {
-    "verified": ("VERIFIED", "green"),
-    "contradicted": ("NOT VERIFIED: contradicted", "red"),
-    "cannot_tell": ("CANNOT TELL", "yellow"),
-}
 
 
 def run_make(chosen: argparse.Namespace) -> int:
@@ -46,13 +41,25 @@ def run_make(chosen: argparse.Namespace) -> int:
         return 1 if CODES.get(error.code) == "contradicted" else 2
     finally:
         progress.clear()
-    if chosen.output is None:
+    return put_out(data, chosen.output, "proof", f"--trust {KEPT}")
+
+
+def put_out(data: bytes, output: str | None, kind: str, options: str) -> int:
+    """Print a file that proves something, or write it and say how it is checked.
+
+    Args:
+        data: Its bytes.
+        output: The path; ``None`` for standard output.
+        kind: The command that checks it.
+        options: The options with which it does.
+    """
+    if output is None:
         sys.stdout.write(data.decode("utf-8", "replace"))
         return 0
-    with Path(chosen.output).open("xb") as file:  # Never replaces a file.
+    with Path(output).open("xb") as file:  # Never replaces a file.
         file.write(data)
-    cure = f"agent-identity proof check {quote(chosen.output)} --trust {KEPT}"
-    print(clean(f"wrote {chosen.output}, {len(data):,} bytes; check it with: {cure}"), file=sys.stderr)
+    command = f"agent-identity {kind} check {quote(output)} {options}"
+    print(clean(f"wrote {output}, {len(data):,} bytes; check it with: {command}"), file=sys.stderr)
     return 0
 
 
@@ -89,7 +96,7 @@ def lines(checked: Checked, style: Style, room: int | None = None) -> Iterator[s
         style: Paints it.
         room: The columns of the terminal; ``None`` for no limit.
     """
-    words, colour = _VERDICTS[checked.verdict]
+    words, colour = VERDICTS[checked.verdict]
     yield style.paint(words, colour, "bold") + f"  {_summary(checked)}"
     if checked.origin is not None:
         yield f"  log     {clean(checked.origin)}, {counted(checked.size, 'entry')}"

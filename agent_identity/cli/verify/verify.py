@@ -17,9 +17,9 @@ from agent_identity._verify.ledger.external_evidence import Timestamps
 from agent_identity._verify.report.periods import Period
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Coverage, Problem, Report, Step
+from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.sources import gathered, is_directory, named
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
-from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 
 SHOWN: Final = 20
@@ -37,7 +37,7 @@ _COMMENTS: Final = frozenset({b"#", b"<", b"/", b"-", b"'"})  # First bytes of s
 _SELDOM: Final = (100_000, 50, 100)
 """Thresholds of the garbage collector: a verification makes few cycles and millions of small objects."""
 
-_VERDICTS: Final = {
+VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
     "contradicted": ("NOT VERIFIED: contradicted", "red"),
     "cannot_tell": ("CANNOT TELL", "yellow"),
@@ -206,7 +206,7 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
         style: Paints it.
         room: The columns of the terminal; ``None`` for no limit.
     """
-    words, colour = _VERDICTS[report.verdict]
+    words, colour = VERDICTS[report.verdict]
     yield style.paint(words, colour, "bold") + f"  {_summary(report)}"
     yield f"  integrity     {report.integrity.replace('_', ' ')}"
     yield f"  completeness  {hanging(report.completeness_words, 16, room)}"

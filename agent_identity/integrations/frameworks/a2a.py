@@ -11,12 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NoReturn, cast, final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._directory.inventory.pinned_servers import INSTRUCTIONS, Definition, Observation, place_of
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._identity.common.names import check_id
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity import Enforcer
+from agent_identity.adapters import Call, CallRequest, Definition, Observation, Shown, check_id, off_loop, tool_name
 from agent_identity.canonical import encode
 
 try:
@@ -76,8 +72,8 @@ class RemoteAgent:
         if len(skills) != len(card.skills):  # The inventory would see one of them alone.
             raise ValueError("the card has two skills of one id; use a card in which each has its own")
         addresses = sorted({(interface.url, interface.tenant) for interface in card.supported_interfaces})
-        place = place_of(addresses[0][0] if len(addresses) == 1 and not addresses[0][1] else addresses)
-        skills[INSTRUCTIONS] = Definition.of({"instructions": card.description})
+        place = Observation.place_of(addresses[0][0] if len(addresses) == 1 and not addresses[0][1] else addresses)
+        skills[Observation.INSTRUCTIONS] = Definition.of({"instructions": card.description})
         self._seen = Observation(name, "http", place, card.name[:256], card.version[:256], skills)
 
     async def send(self, request: SendMessageRequest) -> list[StreamResponse]:

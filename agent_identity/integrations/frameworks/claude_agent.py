@@ -11,10 +11,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.tasks.task import Task
+from agent_identity import Enforcer, Task
+from agent_identity.adapters import Acting, Declared, ToolGuards, off_loop, refusal
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.calls import (
     HookCalls,
@@ -22,7 +20,6 @@ from agent_identity.integrations.frameworks.coding_agents.calls import (
     current_thread,
     denial,
 )
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 
 try:

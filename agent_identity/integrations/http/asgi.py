@@ -1,18 +1,15 @@
 """ASGI middleware: requests of other services continue their task here. Independent of any framework."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, TypeAlias, cast, final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.sessions.opening import Opening
-from agent_identity._identity.keys.keys import Signer
-from agent_identity._identity.principals.principals import Agent
+from agent_identity import Enforcer
+from agent_identity.adapters import Opening, off_loop
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.integrations.http.binding import HEADERS
-from agent_identity.integrations.http.server import MAX_BODY, Arriving, Gate
+from agent_identity.integrations.http.server import Arriving, Gate, RequestAdmission
 
 __all__ = ["DelegationMiddleware"]
 
@@ -33,41 +30,18 @@ class _GoneError(Exception):
 class DelegationMiddleware:
     """Runs an ASGI application inside the task of each request, or answers with a refusal.
 
-    The task ends when the application returns, so streamed responses are inside it. The arguments are those
-    of :class:`~agent_identity.integrations.http.server.Gate`. WebSockets with delegation headers, or where authority
-    is required, are refused: a proof is for one request.
+    The task ends when the application returns, so streamed responses are inside it. WebSockets with
+    delegation headers, or where authority is required, are refused: a proof is for one request.
 
     Args:
         app: The application.
         enforcer: The enforcer of the service.
+        gate: The requests that it lets in.
     """
 
-    def __init__(
-        self,
-        app: Application,
-        enforcer: Enforcer,
-        *,
-        audience: str,
-        base_url: str,
-        holder: Signer | None = None,
-        agent: Agent | None = None,
-        required: bool = True,
-        max_body: int = MAX_BODY,
-        purpose: str | None = None,
-        exempt: Collection[str] = (),
-    ) -> None:
+    def __init__(self, app: Application, enforcer: Enforcer, gate: Gate) -> None:
         self._app = app
-        self._gate = Gate(
-            enforcer,
-            audience=audience,
-            base_url=base_url,
-            holder=holder,
-            agent=agent,
-            required=required,
-            max_body=max_body,
-            purpose=purpose,
-            exempt=exempt,
-        )
+        self._admission = RequestAdmission(enforcer, gate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection.
@@ -89,33 +63,33 @@ class DelegationMiddleware:
         try:
             opening, body = await self._admit(scope, receive)
         except (Denied, EvidenceError) as error:
-            await _answer(self._gate, error, send)
+            await _answer(self._admission, error, send)
             return
         except _GoneError:
             return
         if opening is None:
-            with self._gate.enforcer.no_task():
+            with self._admission.enforcer.no_task():
                 await self._app(_without_ours(scope), receive, send)
             return
         async with AsyncExitStack() as stack:
             stack.push_async_exit(opening)  # It is entered already.
-            await self._app(_without_ours(scope), _again(body, receive), _marking(self._gate, send))
+            await self._app(_without_ours(scope), _again(body, receive), _marking(self._admission, send))
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Opening | None, bytes]:
         request = _arriving(scope)
-        if self._gate.is_exempt(request):
+        if self._admission.is_exempt(request):
             return None, b""
-        presentation = await off_loop(partial(self._gate.shown, request))
+        presentation = await off_loop(partial(self._admission.shown, request))
         if presentation is None:
             return None, b""
         body = await self._read(request, receive)
-        opening = await off_loop(partial(self._gate.opening, request, presentation, body))
+        opening = await off_loop(partial(self._admission.opening, request, presentation, body))
         await opening.__aenter__()  # Here, apart from the application, whose errors are its own.
         return opening, body
 
     async def _read(self, request: Arriving, receive: Receive) -> bytes:
         parts: list[bytes] = []
-        left = self._gate.max_body
+        left = self._admission.max_body
         while True:
             message = await receive()
             if message["type"] != "http.request":
@@ -123,8 +97,8 @@ class DelegationMiddleware:
             part = cast("bytes", message.get("body", b""))
             left -= len(part)
             if left < 0:
-                text = f"the body is larger than {self._gate.max_body} bytes; send less, or raise max_body"
-                raise await off_loop(partial(self._gate.refusal, request, text, "body_too_large"))
+                text = f"the body is larger than {self._admission.max_body} bytes; send less, or raise max_body"
+                raise await off_loop(partial(self._admission.refusal, request, text, "body_too_large"))
             parts.append(part)
             if not message.get("more_body", False):
                 return b"".join(parts)
@@ -132,14 +106,14 @@ class DelegationMiddleware:
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _arriving(scope)
         try:
-            if await off_loop(partial(self._gate.shown, request)) is not None:
+            if await off_loop(partial(self._admission.shown, request)) is not None:
                 text = "no proof covers a WebSocket; send a request"
-                raise await off_loop(partial(self._gate.refusal, request, text, "not_a_request"))
+                raise await off_loop(partial(self._admission.refusal, request, text, "not_a_request"))
         except (Denied, EvidenceError):
             await receive()
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
             return
-        with self._gate.enforcer.no_task():
+        with self._admission.enforcer.no_task():
             await self._app(scope, receive, send)
 
 
@@ -170,7 +144,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return next_message
 
 
-def _marking(gate: Gate, send: Send) -> Send:
+def _marking(admission: RequestAdmission, send: Send) -> Send:
     """Add the mark of the task to a response that is sent as a whole; a stream may depend on what is read later."""
     held: list[Message] = []
 
@@ -181,7 +155,7 @@ def _marking(gate: Gate, send: Send) -> Send:
         if held:
             start = held.pop()
             if message["type"] == "http.response.body" and not message.get("more_body", False):
-                mark = [(name.lower().encode(), value.encode()) for name, value in await off_loop(gate.mark)]
+                mark = [(name.lower().encode(), value.encode()) for name, value in await off_loop(admission.mark)]
                 start = {**start, "headers": [*cast("list[tuple[bytes, bytes]]", start.get("headers") or []), *mark]}
             await send(start)
         await send(message)
@@ -195,8 +169,8 @@ def _is_event_stream(start: Message) -> bool:
     return any(name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
 
 
-async def _answer(gate: Gate, error: Denied | EvidenceError, send: Send) -> None:
-    status, headers, body = gate.answer(error)
+async def _answer(admission: RequestAdmission, error: Denied | EvidenceError, send: Send) -> None:
+    status, headers, body = admission.answer(error)
     encoded = [(name.encode(), value.encode()) for name, value in headers]
     await send({"type": "http.response.start", "status": status.value, "headers": encoded})
     await send({"type": "http.response.body", "body": body})

@@ -7,16 +7,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, final
 
-from agent_identity._authority.grants.limits import Limit
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.common.failures import failure
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.sessions.opening import Opening
-from agent_identity._guard.tasks.task import Task
-from agent_identity._identity.principals.principals import Agent, Principal
+from agent_identity import Agent, Enforcer, Scope, Task
+from agent_identity.adapters import Opening, failure, off_loop
 from agent_identity.errors import Denied, NoTask, TokenError
+from agent_identity.identity import Principal
 from agent_identity.integrations.http.binding import TOOL
+from agent_identity.limits import Limit
 
 __all__ = ["BearerTasks"]
 

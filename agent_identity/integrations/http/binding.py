@@ -7,12 +7,13 @@ The proof covers method, URL and the SHA-256 of the exact body.
 """
 
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from agent_identity._guard.sessions.propagation import Presentation
-from agent_identity._identity.common.encoding import digest_of
+from agent_identity.delegation import Presentation
 from agent_identity.errors import TokenError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "NEXT",
     "PROOF",
     "TOOL",
+    "TRACEPARENT",
     "absolute_url",
     "origin_of",
     "presentation_of",
@@ -36,6 +38,9 @@ NEXT: Final = "Agent-Delegation-Next"
 MARK: Final = "Agent-Delegation-Mark"
 HEADERS: Final = frozenset(name.lower() for name in (CHAIN, PROOF, NEXT, MARK))
 """Our header names in lower case."""
+
+TRACEPARENT: Final = "traceparent"
+"""The name of the header of W3C Trace Context."""
 
 TOOL: Final = "http.request"
 """The name of a request in proofs and records."""
@@ -97,7 +102,8 @@ def absolute_url(url: str, path: str | bytes | None = None, query: str | None = 
 
 def request_arguments(method: str, url: str, body: bytes) -> dict[str, object]:
     """Return the request facts for a proof; the URL is from :func:`absolute_url`."""
-    return {"body": digest_of(body), "method": method, "url": url}
+    digest = urlsafe_b64encode(sha256(body).digest()).rstrip(b"=").decode()
+    return {"body": digest, "method": method, "url": url}
 
 
 def to_headers(presentation: Presentation) -> dict[str, str]:

@@ -10,14 +10,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.sessions.propagation import Peer
-from agent_identity._guard.tasks.trace_context import TRACEPARENT, traceparent
+from agent_identity import Enforcer
+from agent_identity.adapters import traceparent
+from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.http.binding import (
     HEADERS,
     MARK,
     TOOL,
+    TRACEPARENT,
     absolute_url,
     origin_of,
     presentation_of,

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, final
 from asgiref.sync import markcoroutinefunction
 from django.http import HttpResponse  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 
-from agent_identity._guard.tasks.task import Task
+from agent_identity import Task
 from agent_identity.errors import AgentIdentityError
 from agent_identity.integrations.http.bearer import BearerTasks
 from agent_identity.integrations.http.problems import problem

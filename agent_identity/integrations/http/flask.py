@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 
 from flask import Flask, Response, request
 
-from agent_identity._guard.tasks.task import Task
+from agent_identity import Task
 from agent_identity.errors import AgentIdentityError
 from agent_identity.integrations.http.bearer import BearerTasks
 from agent_identity.integrations.http.problems import problem

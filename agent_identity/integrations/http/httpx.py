@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.sessions.propagation import Peer
+from agent_identity import Enforcer
+from agent_identity.adapters import off_loop
+from agent_identity.delegation import Peer
 from agent_identity.integrations.http.client import (
     checked_peers,
     delegation_headers,

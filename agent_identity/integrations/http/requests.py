@@ -10,8 +10,8 @@ from typing import final
 import requests
 from requests.adapters import HTTPAdapter
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.sessions.propagation import Peer
+from agent_identity import Enforcer
+from agent_identity.delegation import Peer
 from agent_identity.integrations.http.client import (
     checked_peers,
     delegation_headers,

@@ -6,24 +6,27 @@ application runs only after chain, audience, proof and body have been checked.
 
 import logging
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final, NamedTuple, final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.sessions.opening import Opening
-from agent_identity._guard.sessions.propagation import Presentation
-from agent_identity._guard.tasks.trace_context import TRACEPARENT
-from agent_identity._identity.common.names import check_id
-from agent_identity._identity.keys.keys import Signer
-from agent_identity._identity.principals.principals import Agent
+from agent_identity import Agent, Enforcer
+from agent_identity.adapters import Opening, check_id, typed_calls
+from agent_identity.delegation import Presentation
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
-from agent_identity.integrations.http.binding import MARK, TOOL, absolute_url, presentation_of, request_arguments
+from agent_identity.identity import Signer
+from agent_identity.integrations.http.binding import (
+    MARK,
+    TOOL,
+    TRACEPARENT,
+    absolute_url,
+    presentation_of,
+    request_arguments,
+)
 from agent_identity.integrations.http.problems import Answer, problem
 
-__all__ = ["MAX_BODY", "Arriving", "Gate"]
+__all__ = ["Arriving", "Gate", "RequestAdmission"]
 
-MAX_BODY: Final = 1 << 20
-"""Default maximum size of a body, in bytes."""
-
+_MAX_BODY: Final = 1 << 20
 _LOG: Final = logging.getLogger("agent_identity")
 _LARGEST: Final = 1 << 31
 
@@ -44,12 +47,13 @@ class Arriving(NamedTuple):
     headers: tuple[tuple[str, str], ...]
 
 
+@typed_calls("__init__")
 @final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Admits requests with authority for this service.
+    """The requests that a service lets in, and what it does with their authority.
 
     Args:
-        enforcer: The enforcer of the service: its trust store, policy and ledger.
         audience: The name of the service; callers address grants and proofs to it.
         base_url: The URL before the path, for example ``https://service.example.com``. Never taken
             from the ``Host`` header, which callers choose.
@@ -62,43 +66,52 @@ class Gate:
             the server decoded them. Guarded tools refuse there.
 
     Raises:
+        TypeError: An argument has another type.
         ConfigurationError: An argument is out of range, or a path in ``exempt`` does not begin with ``/``.
-        TypeError: ``exempt`` is one string.
     """
 
-    def __init__(
-        self,
-        enforcer: Enforcer,
-        *,
-        audience: str,
-        base_url: str,
-        holder: Signer | None = None,
-        agent: Agent | None = None,
-        required: bool = True,
-        max_body: int = MAX_BODY,
-        purpose: str | None = None,
-        exempt: Collection[str] = (),
-    ) -> None:
-        if isinstance(exempt, str | bytes):
-            raise TypeError("exempt is one string; give a list of paths")
-        if not all(path.startswith("/") for path in exempt):
+    audience: str
+    base_url: str
+    holder: Signer | None = None
+    agent: Agent | None = None
+    required: bool = True
+    max_body: int = _MAX_BODY
+    purpose: str | None = None
+    exempt: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exempt", tuple(self.exempt))
+        if not all(type(path) is str and path.startswith("/") for path in self.exempt):
             raise ConfigurationError("a path in exempt does not begin with '/'; give whole paths, such as '/healthz'")
         try:
-            check_id(audience, "audience")
-            plain = "?" not in base_url and "#" not in base_url
-            self._base = absolute_url(base_url)
-        except (TypeError, ValueError) as error:
+            check_id(self.audience, "audience")
+            absolute_url(self.base_url)
+        except ValueError as error:
             raise ConfigurationError(f"bad audience or base_url: {error}") from None
-        if not plain or not 0 <= max_body <= _LARGEST:
+        if "?" in self.base_url or "#" in self.base_url or not 0 <= self.max_body <= _LARGEST:
             raise ConfigurationError("base_url has a query, or max_body is out of range; use 0 bytes to 2 GiB")
+
+
+@final
+class RequestAdmission:
+    """Admits requests with authority for this service.
+
+    Args:
+        enforcer: The enforcer of the service: its trust store, policy and ledger.
+        gate: The requests that it lets in.
+
+    Raises:
+        TypeError: ``gate`` is something else.
+    """
+
+    def __init__(self, enforcer: Enforcer, gate: Gate) -> None:
+        if type(gate) is not Gate:
+            raise TypeError(f"gate is {type(gate).__name__}; give Gate(audience=…, base_url=…)")
         self.enforcer = enforcer
-        self.max_body = max_body
-        self._audience = audience
-        self._holder = holder
-        self._agent = agent
-        self._required = required
-        self._purpose = purpose
-        self._exempt = frozenset(path.encode("utf-8", "surrogatepass") for path in exempt)
+        self.max_body = gate.max_body
+        self._gate = gate
+        self._base = absolute_url(gate.base_url)
+        self._exempt = frozenset(path.encode("utf-8", "surrogatepass") for path in gate.exempt)
         self._guard = enforcer.guard(TOOL, kind="remote")
 
     def is_exempt(self, request: Arriving) -> bool:
@@ -117,7 +130,7 @@ class Gate:
             presentation = presentation_of(request.headers)
         except TokenError as error:
             raise self.refusal(request, str(error), error.code) from None
-        if presentation is None and self._required:
+        if presentation is None and self._gate.required:
             raise self.refusal(request, "the request has no delegation headers; send chain and proof", "no_delegation")
         return presentation
 
@@ -145,10 +158,10 @@ class Gate:
             presentation,
             tool=TOOL,
             arguments=request_arguments(request.method, url, body),
-            audience=self._audience,
-            holder=self._holder,
-            agent=self._agent,
-            purpose=self._purpose,
+            audience=self._gate.audience,
+            holder=self._gate.holder,
+            agent=self._gate.agent,
+            purpose=self._gate.purpose,
             traceparent=traces[0] if len(traces) == 1 else None,
         )
 

@@ -11,9 +11,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.tasks.task import Task
+from agent_identity import Enforcer, Task
+from agent_identity.adapters import off_loop
 from agent_identity.errors import AgentIdentityError
 from agent_identity.integrations.http.bearer import BearerTasks
 from agent_identity.integrations.http.problems import problem, refusal_event

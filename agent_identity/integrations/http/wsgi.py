@@ -2,18 +2,16 @@
 
 import io
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import ExitStack
 from contextvars import Context, copy_context
 from typing import Final, Protocol, TypeAlias, cast, final
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.sessions.opening import Opening
-from agent_identity._identity.keys.keys import Signer
-from agent_identity._identity.principals.principals import Agent
+from agent_identity import Enforcer
+from agent_identity.adapters import Opening
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.integrations.http.binding import HEADERS
-from agent_identity.integrations.http.server import MAX_BODY, Arriving, Gate
+from agent_identity.integrations.http.server import Arriving, Gate, RequestAdmission
 
 __all__ = ["DelegationMiddleware"]
 
@@ -34,40 +32,17 @@ class DelegationMiddleware:
     """Runs a WSGI application inside the task of each request, or answers with a refusal.
 
     The task ends when the server closes the response, so streamed responses are inside it, and it is
-    current only while the application runs, in any thread. The arguments are those of
-    :class:`~agent_identity.integrations.http.server.Gate`.
+    current only while the application runs, in any thread.
 
     Args:
         app: The application.
         enforcer: The enforcer of the service.
+        gate: The requests that it lets in.
     """
 
-    def __init__(
-        self,
-        app: Application,
-        enforcer: Enforcer,
-        *,
-        audience: str,
-        base_url: str,
-        holder: Signer | None = None,
-        agent: Agent | None = None,
-        required: bool = True,
-        max_body: int = MAX_BODY,
-        purpose: str | None = None,
-        exempt: Collection[str] = (),
-    ) -> None:
+    def __init__(self, app: Application, enforcer: Enforcer, gate: Gate) -> None:
         self._app = app
-        self._gate = Gate(
-            enforcer,
-            audience=audience,
-            base_url=base_url,
-            holder=holder,
-            agent=agent,
-            required=required,
-            max_body=max_body,
-            purpose=purpose,
-            exempt=exempt,
-        )
+        self._admission = RequestAdmission(enforcer, gate)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
@@ -75,18 +50,18 @@ class DelegationMiddleware:
         try:
             opening = self._admit(environ, context)
         except (Denied, EvidenceError) as error:
-            status, headers, body = self._gate.answer(error)
+            status, headers, body = self._admission.answer(error)
             start_response(f"{status.value} {status.phrase}", list(headers))
             return [body]
         stack, held = ExitStack(), _Start(start_response)
         if opening is None:
-            context.run(stack.enter_context, self._gate.enforcer.no_task())
+            context.run(stack.enter_context, self._admission.enforcer.no_task())
         else:
             stack.push(opening)  # It is entered already.
         try:
             result = context.run(self._app, environ, held if opening is not None else start_response)
             if isinstance(result, list | tuple):
-                held.send(context.run(self._gate.mark) if opening is not None else ())
+                held.send(context.run(self._admission.mark) if opening is not None else ())
             held.send()
         except BaseException as error:
             context.run(stack.__exit__, type(error), error, error.__traceback__)
@@ -98,14 +73,14 @@ class DelegationMiddleware:
 
     def _admit(self, environ: Environ, context: Context) -> Opening | None:
         request = _arriving(environ)
-        if self._gate.is_exempt(request):
+        if self._admission.is_exempt(request):
             _drop_ours(environ)
             return None
-        presentation = self._gate.shown(request)
+        presentation = self._admission.shown(request)
         if presentation is None:
             return None
         body = self._read(request, environ)
-        opening = self._gate.opening(request, presentation, body)
+        opening = self._admission.opening(request, presentation, body)
         context.run(opening.__enter__)
         _drop_ours(environ)
         environ["wsgi.input"] = io.BytesIO(body)
@@ -113,9 +88,9 @@ class DelegationMiddleware:
         return opening
 
     def _read(self, request: Arriving, environ: Environ) -> bytes:
-        length, most = str(environ.get("CONTENT_LENGTH") or ""), self._gate.max_body
+        length, most = str(environ.get("CONTENT_LENGTH") or ""), self._admission.max_body
         if length and not _LENGTH.fullmatch(length):
-            raise self._gate.refusal(request, "Content-Length is no number; send digits", "malformed_header")
+            raise self._admission.refusal(request, "Content-Length is no number; send digits", "malformed_header")
         # Without a length there is no body, unless the server marks the input as terminated.
         wanted = int(length or (most + 1 if environ.get("wsgi.input_terminated") else 0))
         left = min(wanted, most + 1)
@@ -126,7 +101,7 @@ class DelegationMiddleware:
             left -= len(part)
         body = b"".join(parts)
         if len(body) > most:
-            raise self._gate.refusal(
+            raise self._admission.refusal(
                 request, f"the body is larger than {most} bytes; send less, or raise max_body", "body_too_large"
             )
         return body

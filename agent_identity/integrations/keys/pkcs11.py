@@ -7,8 +7,8 @@ import os
 import threading
 from typing import Final, NoReturn, Protocol, SupportsIndex, cast, final
 
-from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.errors import ConfigurationError, EvidenceError, TokenError
+from agent_identity.identity import PublicKey
 
 try:
     import pkcs11

@@ -7,8 +7,8 @@ hardware tokens supports ECDSA only: use :class:`~agent_identity.integrations.ke
 from collections.abc import Mapping
 from typing import Final, NoReturn, Protocol, SupportsIndex, final
 
-from agent_identity._identity.keys.keys import PublicKey
 from agent_identity.errors import ConfigurationError, EvidenceError, TokenError
+from agent_identity.identity import PublicKey
 
 __all__ = ["OtherKey", "OtherSignature", "OtherSigner", "SecuresystemslibSigner"]
 

@@ -15,9 +15,7 @@ from weakref import WeakKeyDictionary
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, Send
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._guard.tasks.task import Task
-from agent_identity._identity.principals.principals import Agent
+from agent_identity import Agent, Scope, Task
 
 __all__ = ["Hop", "Place", "handed_to", "note_handoff", "place_of", "run_of"]
 

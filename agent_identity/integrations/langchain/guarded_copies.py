@@ -11,7 +11,7 @@ from typing import Final, final
 
 from langchain_core.tools import BaseTool
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
 from agent_identity.integrations.langchain.wrapping import FUNCTIONS, PARTS, class_of
 
 __all__ = ["ToolProxies"]

@@ -4,13 +4,11 @@ Needs LangGraph, which comes with the ``langchain`` distribution.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Final, cast
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._identity.principals.principals import Human
-from agent_identity.integrations.carried_approvals import request_from, rulings
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
+from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
 
 try:
     from langgraph.errors import GraphInterrupt
@@ -23,17 +21,9 @@ except ModuleNotFoundError as error:
 __all__ = ["answer", "approval_by_interrupt", "requests_of"]
 
 _KEY: Final = "agent_identity_approval"
-_A_WEEK: Final = timedelta(days=7)
 
 
-def approval_by_interrupt(
-    *,
-    approvers: tuple[str | Human, ...] = (),
-    roles: tuple[str, ...] = (),
-    verified: bool = False,
-    owners_may_approve: bool = False,
-    ttl: timedelta = _A_WEEK,
-) -> Approval:
+def approval_by_interrupt(approvers: Approvers = Approvers()) -> Approval:
     """Return an approval channel that suspends the graph until somebody decides; for ``routes`` of an enforcer.
 
     The interrupt value holds the request, with the arguments for the tool; so does the
@@ -41,21 +31,9 @@ def approval_by_interrupt(
     agent. The checkpoint gives no authority: its ruling is bound to the one call.
 
     Args:
-        approvers: As for :class:`~agent_identity.approvals.Approval`.
-        roles: As there.
-        verified: As there.
-        owners_may_approve: As there.
-        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+        approvers: Who may approve, and how long the request lives; the requesting task may end meanwhile.
     """
-    return Approval(
-        ask=_ask,
-        approvers=approvers,
-        roles=roles,
-        verified=verified,
-        owners_may_approve=owners_may_approve,
-        ttl=ttl,
-        suspends=(GraphInterrupt,),
-    )
+    return carried_approval(_ask, approvers, GraphInterrupt)
 
 
 def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:

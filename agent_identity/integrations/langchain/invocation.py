@@ -7,17 +7,14 @@ intent, one outcome, one span. ``protect``, the middleware and the instrumentor 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Final, NamedTuple, cast, final
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from msgspec import Struct
 
-from agent_identity._guard.calls.arguments import Binder, form_bytes
-from agent_identity._guard.calls.call import NOTHING, Call, CallRequest
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.lifecycle.callables import dressed, guarded
-from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity.adapters import Binder, Call, CallRequest, GuardedCall, dressed, form_bytes, guarded, refusal
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.deliveries import delivered, entered, raised
 from agent_identity.integrations.langchain.parameters import OwnDefaults, injected_parameters
@@ -31,6 +28,7 @@ __all__ = [
     "refusal_message",
 ]
 
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 _CURRENT: Final[ContextVar["ToolInvocation | None"]] = ContextVar("agent_identity_tool_invocation", default=None)
 
 
@@ -69,7 +67,7 @@ class ToolInvocation(Struct, eq=False):
     answers: list[Call | Denied] = []  # msgspec copies this and the set below for each invocation.
     method: "InterceptedMethod | None" = None
     call: Call | None = None
-    judged: Mapping[str, object] = NOTHING
+    judged: Mapping[str, object] = _NOTHING
     passed: set[str] = set()
 
     def answer(self, denied: Denied) -> ToolMessage:

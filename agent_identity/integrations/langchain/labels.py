@@ -9,8 +9,8 @@ from typing import Final, cast
 
 from langchain_core.tools import BaseTool
 
-from agent_identity._guard.judging.known_tools import annotated, claims_from
-from agent_identity._policy.decision.request import Claims
+from agent_identity.adapters import claims_from
+from agent_identity.policy import Claims
 
 __all__ = ["METADATA_KEY", "claims_of"]
 
@@ -22,8 +22,8 @@ def claims_of(tool: BaseTool) -> Claims | None:
     """Return the labels that a tool claims: its tags, ``metadata["agent_identity"]``, and its MCP annotations."""
     metadata = _mapping(tool.metadata)
     own = _mapping(metadata.get(METADATA_KEY))
-    labels = (*_items(tool.tags), *_items(own.get("labels")), *annotated(metadata))
-    return claims_from(labels, _items(own.get("data")))
+    labels = (*_items(tool.tags), *_items(own.get("labels")))
+    return claims_from(labels, _items(own.get("data")), annotations=metadata)
 
 
 def _mapping(value: object) -> Mapping[str, object]:

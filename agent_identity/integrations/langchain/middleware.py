@@ -13,17 +13,10 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._flow.labels import UNKNOWN
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.lifecycle.guarded_call import GuardedCall
-from agent_identity._guard.sessions.opening import Opening
-from agent_identity._guard.tasks.task import Task
-from agent_identity._identity.principals.principals import Agent
+from agent_identity import Agent, Enforcer, Scope, Task
+from agent_identity.adapters import Call, CallRequest, GuardedCall, Opening, Shown, off_loop, refusal
 from agent_identity.errors import AttenuationError, Denied
+from agent_identity.inspection import Label
 from agent_identity.integrations.langchain.deliveries import Deliveries
 from agent_identity.integrations.langchain.guarded_copies import ToolProxies
 from agent_identity.integrations.langchain.held_answers import taps
@@ -477,7 +470,7 @@ class _Run:
         failed = isinstance(result, ToolMessage) and result.status == "error"
         unknown = failed and self.request.tool is None
         failure = LookupError("the agent has no such tool") if unknown else AnsweredInPlace()
-        return Shown(result, result, failure, rebuild=lambda changed: changed, label=UNKNOWN)
+        return Shown(result, result, failure, rebuild=lambda changed: changed, label=Label("unknown"))
 
     def _asked(self) -> CallRequest:
         call = self.request.tool_call

@@ -8,8 +8,7 @@ from typing import cast
 from langchain_core.messages import BaseMessage
 from langgraph.config import get_config
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.lifecycle.guarded_call import GuardedCall
+from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.integrations.langchain.held_answers import HeldAnswer
 from agent_identity.integrations.langchain.model_io import (

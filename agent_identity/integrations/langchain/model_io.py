@@ -14,7 +14,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, TypeAdapter
 
-from agent_identity._record.parts import Model
+from agent_identity.records import Model
 
 __all__ = [
     "AnyModelRequest",

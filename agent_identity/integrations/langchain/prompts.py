@@ -1,4 +1,4 @@
-"""Accounting for prompts of LangChain models; see :mod:`agent_identity.integrations.prompts`."""
+"""Accounting for prompts of LangChain models; see :mod:`agent_identity.adapters`."""
 
 import json
 from collections.abc import Generator, Sequence
@@ -14,9 +14,8 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from agent_identity._guard.tasks.task import Task
-from agent_identity.integrations import prompts
-from agent_identity.integrations.prompts import Part
+from agent_identity import Task, adapters
+from agent_identity.adapters import Part
 
 __all__ = ["account", "account_answer", "join_prompt"]
 
@@ -31,7 +30,7 @@ def account(task: Task | None, result: object) -> None:
         result: What the call returned: a message, a command with messages, or several of them.
     """
     if task is not None and task.flow is not None:
-        prompts.account(task, (content for message in _messages_in(result) for content in _delivered(message)))
+        adapters.account(task, (content for message in _messages_in(result) for content in _delivered(message)))
 
 
 def _delivered(message: BaseMessage) -> Generator[object]:
@@ -68,7 +67,7 @@ def account_answer(task: Task | None, answer: object) -> None:
         answer: The message that the model delivered.
     """
     if task is not None and task.flow is not None and isinstance(answer, AIMessage):
-        prompts.account(task, _contents(answer))
+        adapters.account(task, _contents(answer))
 
 
 def join_prompt(
@@ -88,7 +87,7 @@ def join_prompt(
     # Any tool may write any message into the state of a graph, also a system message or in the name of a person.
     own = bool(messages) and isinstance(messages[0], SystemMessage) and messages[0].content == system
     parts = (Part("other", content) for message in messages[own:] for content in _contents(message))
-    prompts.join_prompt(task, parts, are_principals=False, is_provided=is_provided)
+    adapters.join_prompt(task, parts, are_principals=False, is_provided=is_provided)
 
 
 def _contents(message: BaseMessage) -> Generator[object]:

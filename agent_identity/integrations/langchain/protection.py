@@ -1,22 +1,16 @@
 """Guards LangChain tools in place: ``protect``, ``unprotect`` and ``is_protected``."""
 
 from collections.abc import Sequence
-from typing import Final, TypeVar, cast, overload
+from typing import Final, Literal, TypeVar, cast
 
 from langchain_core.tools import BaseTool
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._flow.declaration import Returns
-from agent_identity._guard.judging.tool_flow import DeclaredFlow, Restores
-from agent_identity._guard.lifecycle.deferred_results import Lazy, check_lazy
-from agent_identity._guard.lifecycle.guarded_call import GuardedCall
-from agent_identity._policy.decision.decision import check_labels
-from agent_identity._policy.decision.resources import Touches, check_touches
+from agent_identity import Enforcer
+from agent_identity.adapters import GuardedCall
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.wrapping import (
     FUNCTIONS,
     METHODS,
-    Stated,
     base_of,
     check_stated,
     enforcer_of,
@@ -27,11 +21,11 @@ from agent_identity.integrations.langchain.wrapping import (
     unwrap_tool,
     wrap_tool,
 )
+from agent_identity.options import Restores, Returns, ToolOptions, Touches
 
 __all__ = ["check", "is_enforced", "is_guarded_beside", "is_protected", "protect", "unprotect"]
 
-ToolT = TypeVar("ToolT", bound=BaseTool)
-ToolsT = TypeVar("ToolsT", bound=Sequence[BaseTool])
+ToolsT = TypeVar("ToolsT", bound=BaseTool | Sequence[BaseTool])
 
 _ENTRIES: Final = (
     *("run", "arun", "invoke", "ainvoke", "batch", "abatch", "batch_as_completed", "abatch_as_completed"),
@@ -39,58 +33,27 @@ _ENTRIES: Final = (
 )
 """Methods that run a tool through ``_run`` or ``_arun``; a class that overrides one may bypass them."""
 
-_NOTHING: Final = Stated()
+_NOTHING: Final = ToolOptions()
+_STATED: Final = ("labels", "data", "lazy", "touches", "flow", "content_on_spans")
+"""The statements about a tool, each of which may be made once."""
+
 _GUARDED_FUNCTION: Final = "__agent_identity_guard__"
 
 
-@overload
-def protect(
-    tools: ToolT,
-    enforcer: Enforcer,
-    *,
-    labels: Sequence[str] | None = None,
-    data: Sequence[str] | None = None,
-    lazy: Lazy | None = None,
-    touches: Touches | None = None,
-    returns: Returns | None = None,
-    destination: str | Sequence[str] | None = None,
-    endorses: bool = False,
-    restores: Restores | None = None,
-    content_on_spans: bool | None = None,
-) -> ToolT: ...
-
-
-@overload
 def protect(
     tools: ToolsT,
     enforcer: Enforcer,
     *,
     labels: Sequence[str] | None = None,
     data: Sequence[str] | None = None,
-    lazy: Lazy | None = None,
+    lazy: Literal["resource"] | None = None,
     touches: Touches | None = None,
     returns: Returns | None = None,
     destination: str | Sequence[str] | None = None,
     endorses: bool = False,
     restores: Restores | None = None,
     content_on_spans: bool | None = None,
-) -> ToolsT: ...
-
-
-def protect(
-    tools: object,
-    enforcer: Enforcer,
-    *,
-    labels: Sequence[str] | None = None,
-    data: Sequence[str] | None = None,
-    lazy: Lazy | None = None,
-    touches: Touches | None = None,
-    returns: Returns | None = None,
-    destination: str | Sequence[str] | None = None,
-    endorses: bool = False,
-    restores: Restores | None = None,
-    content_on_spans: bool | None = None,
-) -> object:
+) -> ToolsT:
     """Guard a tool, or each tool of a list, in place.
 
     Every way to run the tool is guarded: ``invoke``, ``run``, ``batch``, ``stream`` and all others, sync
@@ -129,11 +92,17 @@ def protect(
             names results that would be withheld. Then no tool of the list is changed.
         TypeError: An item is no LangChain tool, the enforcer is none, or labels are no list of texts.
     """
-    touched = None if touches is None else check_touches(touches)
-    declares = (returns, destination, endorses, restores) != (None, None, False, None)
-    flow = DeclaredFlow(returns, destination, endorses=endorses, restores=restores) if declares else None
-    labelled = check_labels(labels, "labels"), check_labels(data, "data")
-    stated = Stated(*labelled, check_lazy(lazy), touched, flow, content_on_spans)
+    stated = ToolOptions(
+        labels=labels,
+        data=data,
+        lazy=lazy,
+        touches=touches,
+        returns=returns,
+        destination=destination,
+        endorses=endorses,
+        restores=restores,
+        content_on_spans=content_on_spans,
+    )
     items = _each(tools)
     _check_enforcer(enforcer)
     for tool in items:
@@ -145,30 +114,24 @@ def protect(
     return tools
 
 
-def _check_stated(tool: BaseTool, stated: Stated) -> None:
+def _check_stated(tool: BaseTool, stated: ToolOptions) -> None:
     """Refuse statements about a tool that contradict earlier ones; no statement changes nothing."""
     if enforcer_of(tool) is None:
         return
-    for name, new, old in zip(stated._fields, stated, stated_of(tool), strict=True):
-        if new is not None and (old is None or _values_of(new) != _values_of(old)):
+    before = stated_of(tool)
+    for name in _STATED:
+        new, old = getattr(stated, name), getattr(before, name)
+        if new not in (None, _NOTHING.flow) and _values_of(new) != _values_of(old):
             raise ConfigurationError(
                 f"the tool {tool.name!r} is guarded with another {name}=; unprotect(tool), then protect it anew"
             )
 
 
 def _values_of(stated: object) -> object:
-    return stated if isinstance(stated, DeclaredFlow) else set(cast("Sequence[object]", stated))
+    return set(cast("tuple[object, ...]", stated)) if isinstance(stated, tuple) else stated
 
 
-@overload
-def unprotect(tools: ToolT) -> ToolT: ...
-
-
-@overload
-def unprotect(tools: ToolsT) -> ToolsT: ...
-
-
-def unprotect(tools: object) -> object:
+def unprotect(tools: ToolsT) -> ToolsT:
     """Remove the guard of a tool, or of each tool of a list; unguarded tools stay as they are.
 
     Copies of the tool, and functions taken from it, stay guarded.
@@ -231,7 +194,7 @@ def _each(tools: object) -> tuple[BaseTool, ...]:
     return cast("tuple[BaseTool, ...]", items)
 
 
-def check(tool: BaseTool, enforcer: Enforcer, stated: Stated = _NOTHING) -> None:
+def check(tool: BaseTool, enforcer: Enforcer, stated: ToolOptions = _NOTHING) -> None:
     """Check that the enforcer guards the tool, or can.
 
     Args:

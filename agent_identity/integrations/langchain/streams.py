@@ -1,5 +1,5 @@
 """Streams of agents and graphs, bound to the task in which they were made."""
 
-from agent_identity._guard.lifecycle.bound_streams import bind_stream
+from agent_identity.adapters import bind_stream
 
 __all__ = ["bind_stream"]

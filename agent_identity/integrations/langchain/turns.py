@@ -1,9 +1,9 @@
 """Model turns and threads of LangChain that a task has seen; a call of another turn may come from anywhere."""
 
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -12,14 +12,10 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import ensure_config
 from langchain_core.tracers.context import register_configure_hook
 
-from agent_identity._guard.tasks.remembered import key_of
-from agent_identity._guard.tasks.task_context import tasks_in
-from agent_identity._guard.tasks.task_flow import TaskFlow
-from agent_identity.errors import AgentIdentityError, Denied
+from agent_identity.adapters import read_thread, run_began, saw_calls
 
 __all__ = ["thread_of", "watch_turns"]
 
-_AWAY: Final = "the shared state with the marks of threads does not answer; see the log, and try again when it does"
 _THREAD: Final = "thread_id"
 _IGNORED: Final = property(lambda _: True)
 
@@ -54,12 +50,7 @@ class TurnsSeen(_Watches):
         Args:
             response: The answer.
         """
-        flows = [task.flow for task in tasks_in() if task.flow is not None]
-        if not flows:
-            return
-        calls = {call for one in response.generations for generation in one for call in _calls_of(generation)}
-        for flow in flows:
-            flow.shared.saw(calls)
+        saw_calls(call for one in response.generations for generation in one for call in _calls_of(generation))
 
     def on_chain_start(
         self,
@@ -71,19 +62,13 @@ class TurnsSeen(_Watches):
     ) -> None:
         """Note the start of a graph or of a node; called by LangChain.
 
-        A graph without an input resumes an earlier run, unless a node of the thread has started here before. A graph
-        that a node runs may have a thread of its own, which the metadata do not name.
-
         Args:
             serialized: Not used.
             inputs: The input; ``None`` or a command if a run is resumed.
             metadata: The metadata of the run.
         """
         in_node = metadata is not None and "langgraph_node" in metadata
-        goes_on = inputs is None or _is_command(inputs)
-        if goes_on or in_node:
-            for flow, thread in _threads(thread_of(metadata)):
-                flow.shared.begin_run(None if goes_on and in_node else thread, goes_on=goes_on)
+        run_began(thread_of(metadata), goes_on=inputs is None or _is_command(inputs), in_node=in_node)
 
 
 class ThreadsRead(_Watches):
@@ -106,11 +91,7 @@ class ThreadsRead(_Watches):
             Denied: The shared state does not answer (``state_unavailable``).
             EvidenceError: The mark could not be recorded.
         """
-        named = thread_of(ensure_config().get("configurable")) or thread_of(metadata)
-        for flow, thread in _threads(named):
-            failed = flow.guarded(partial(flow.enter, thread, joins=True))
-            if failed is not None:
-                raise failed if isinstance(failed, AgentIdentityError) else Denied(_AWAY, code="state_unavailable")
+        read_thread(thread_of(ensure_config().get("configurable")) or thread_of(metadata))
 
     on_llm_start = on_chat_model_start  # pyright: ignore[reportAssignmentType]
 
@@ -119,15 +100,6 @@ def _is_command(inputs: object) -> bool:
     """Return whether the input of a graph is a command; without LangGraph, none is."""
     types = sys.modules.get("langgraph.types")
     return types is not None and isinstance(inputs, types.Command)
-
-
-def _threads(name: str | None) -> Generator[tuple[TaskFlow, str]]:
-    """Yield the flows of the live open tasks, each with the key of the thread."""
-    if name is None:
-        return
-    for task in tasks_in():
-        if task.flow is not None and task.lease.live:
-            yield task.flow, key_of(name)
 
 
 def _calls_of(generation: object) -> list[str]:

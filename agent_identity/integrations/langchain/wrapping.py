@@ -12,22 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Final, NamedTuple, Never, NoReturn, cast, final, get_type_hints
+from typing import Final, Never, NoReturn, cast, final, get_type_hints
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
-from agent_identity._common.narrowing import is_object
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._flow.choices import choices_of_hints, choices_of_schema, properties_of
-from agent_identity._guard.calls.arguments import Binder
-from agent_identity._guard.judging.span_facts import SpanOptions
-from agent_identity._guard.judging.tool_flow import DeclaredFlow
-from agent_identity._guard.lifecycle.callables import check_body, guard_of
-from agent_identity._guard.lifecycle.deferred_results import Lazy
-from agent_identity._guard.lifecycle.guarded_call import GuardedCall
-from agent_identity._policy.decision.resources import CallTouches, Touch, check_parameters
+from agent_identity import Enforcer
+from agent_identity.adapters import GuardedCall, guard_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.invocation import (
     InterceptedMethod,
@@ -38,12 +30,12 @@ from agent_identity.integrations.langchain.invocation import (
 from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
 from agent_identity.integrations.langchain.turns import thread_of, watch_turns
+from agent_identity.options import ToolOptions
 
 __all__ = [
     "FUNCTIONS",
     "METHODS",
     "PARTS",
-    "Stated",
     "base_of",
     "check_stated",
     "class_of",
@@ -92,7 +84,7 @@ class Protection:
 
     __slots__ = ("_layered", "_methods", "base", "bodies", "enforcer", "stated")
 
-    def __init__(self, base: type[BaseTool], enforcer: Enforcer | None, stated: "Stated") -> None:
+    def __init__(self, base: type[BaseTool], enforcer: Enforcer | None, stated: ToolOptions) -> None:
         self.base = base
         self.enforcer = enforcer
         self.stated = stated
@@ -119,51 +111,42 @@ class Protection:
 
     def guard(self, enforcer: Enforcer, tool: BaseTool) -> GuardedCall:
         """Return a new guard of a tool."""
-        labels, data, lazy, touches, flow, shows = self.stated
-        guard = enforcer.guard(
-            tool.name,
-            labels=labels,
-            data=data,
+        make = partial(
+            enforcer.guard,
             claims=claims_of(tool),
-            lazy=lazy,
             suspends=suspends,
             returns=returns,
             place=place,
-            touches=touches,
             workflow=workflow,
             thread=thread,
-            flow=_flow(tool, flow or DeclaredFlow()),
-            spans=SpanOptions(tool.description, shows),
+        )
+        schema, hints = _arguments_of(tool)
+        guard = self.stated.guard(
+            make,
+            tool.name,
+            kind="function",
+            server=None,
+            schema=schema,
+            hints=hints,
+            description=tool.description,
         )
         guard.declare()
         return guard
 
 
-def _flow(tool: BaseTool, stated: DeclaredFlow) -> DeclaredFlow:
-    """Return the statements about the flow of a tool with what its schema says of its arguments."""
+def _arguments_of(tool: BaseTool) -> tuple[Mapping[str, object] | None, Mapping[str, object] | None]:
+    """Return what is known of the arguments of a tool: their JSON Schema, or their annotations."""
     schema: object = tool.args_schema
-    if is_object(schema):
-        return stated.of_tool(properties_of(schema), choices_of_schema(schema))
+    if isinstance(schema, Mapping):
+        return cast("Mapping[str, object]", schema), None
     fields: object = getattr(schema, "model_fields", None)
-    if not is_object(fields):
-        return stated
-    hints = {name: getattr(field, "annotation", None) for name, field in fields.items()}
-    return stated.of_tool(hints, choices_of_hints(hints))
+    if not isinstance(fields, Mapping):
+        return None, None
+    known = cast("Mapping[str, object]", fields)
+    return None, {name: getattr(field, "annotation", None) for name, field in known.items()}
 
 
-@final
-class Stated(NamedTuple):
-    """The statements of the application about a tool: labels, those of its data, results, resources, flow, spans."""
-
-    labels: tuple[str, ...] | None = None
-    data: tuple[str, ...] | None = None
-    lazy: Lazy | None = None
-    touches: tuple[Touch | CallTouches, ...] | None = None
-    flow: DeclaredFlow | None = None
-    shows: bool | None = None
-
-
-_NOTHING: Final = Stated()
+_NOTHING: Final = ToolOptions()
 
 
 def _own_method(base: type[BaseTool], name: str) -> _Body | None:
@@ -227,7 +210,7 @@ _WRAPPED: Final[WeakKeyDictionary[object, _Wrapped]] = WeakKeyDictionary()
 _SEALED: Final[WeakKeyDictionary[type, Protection]] = WeakKeyDictionary()
 _NOTES: Final[WeakValueDictionary[type, type[BaseTool]]] = WeakValueDictionary()
 _NOTING: Final[WeakSet[type]] = WeakSet()
-_CLASSES: Final[WeakValueDictionary[tuple[type, int, Stated], type[BaseTool]]] = WeakValueDictionary()
+_CLASSES: Final[WeakValueDictionary[tuple[type, int, ToolOptions], type[BaseTool]]] = WeakValueDictionary()
 
 
 def _wrapped(function: object) -> _Wrapped | None:
@@ -293,7 +276,7 @@ class _Fixed:
         )
 
 
-def class_of(base: type[BaseTool], enforcer: Enforcer | None, stated: Stated = _NOTHING) -> type[BaseTool]:
+def class_of(base: type[BaseTool], enforcer: Enforcer | None, stated: ToolOptions = _NOTHING) -> type[BaseTool]:
     """Return the guarded subclass of a class of tools, for one enforcer and the same statements."""
     # While the class lives it holds the enforcer, so no other enforcer can have the same id.
     key = base, id(enforcer), stated
@@ -456,13 +439,13 @@ def function_enforcer(function: object) -> Enforcer | None:
     return None if known is None else known.protection.enforcer
 
 
-def stated_of(tool: BaseTool) -> Stated:
+def stated_of(tool: BaseTool) -> ToolOptions:
     """Return the statements of the application about a guarded tool."""
     protection = _SEALED.get(type(tool))
     return _NOTHING if protection is None else protection.stated
 
 
-def check_stated(tool: BaseTool, enforcer: Enforcer, stated: Stated) -> None:
+def check_stated(tool: BaseTool, enforcer: Enforcer, stated: ToolOptions) -> None:
     """Check that a bare tool has no results that would be withheld, and has the arguments that ``touches`` names.
 
     Raises:
@@ -472,14 +455,10 @@ def check_stated(tool: BaseTool, enforcer: Enforcer, stated: Stated) -> None:
     for slot in (*FUNCTIONS, *METHODS):
         body = tool.__dict__.get(slot) if slot in FUNCTIONS else _own_method(base_of(tool), slot)
         if body is not None:
-            check_body(tool.name, cast("_Body", body), stated.lazy, enforcer.mode)
-            parameters = Binder(cast("_Body", body), method=slot in METHODS).parameters
-            check_parameters(tool.name, stated.touches or (), parameters)
-            if stated.flow is not None:
-                stated.flow.check_parameters(tool.name, parameters)
+            stated.check_function(tool.name, cast("_Body", body), enforcer.mode, method=slot in METHODS)
 
 
-def wrap_tool(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -> None:
+def wrap_tool(tool: BaseTool, enforcer: Enforcer | None, stated: ToolOptions = _NOTHING) -> None:
     """Guard a bare tool; without an enforcer it refuses every call."""
     kind = class_of(base_of(tool), enforcer, stated)
     if enforcer is not None:

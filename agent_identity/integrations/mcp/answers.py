@@ -17,9 +17,8 @@ from typing import Final, cast, final
 from mcp import ClientSession, types
 from opentelemetry.context import Context
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.tasks.task_context import Attachment, marked_as_here
+from agent_identity import Enforcer
+from agent_identity.adapters import Call, CallRequest, Shown, resumed
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.integrations.mcp.binding import ASKED, asked_by, members
 from agent_identity.integrations.mcp.sdk import plain, refusal_data
@@ -162,13 +161,10 @@ class Answers:
             result = await ask()
             return Shown(result, plain(result), DeclinedError() if isinstance(result, types.ErrorData) else None)
 
-        around = Attachment(marked_as_here(context))
-        try:
+        with resumed(context):
             if refusal is not None and guard.mode == "enforce":
                 raise await guard.refuse_async(target.values, refusal)
             return await guard.run_async(CallRequest(target.values, can_route=False), answer)
-        finally:
-            around.release()
 
     def _found(self, name: str, request: object) -> tuple[Context, Denied | None]:
         """Return the context of the task of a request, with a refusal if several are possible."""

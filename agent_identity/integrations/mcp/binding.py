@@ -16,10 +16,9 @@ from typing import Final, NamedTuple, cast
 
 from pydantic import AnyUrl, ValidationError
 
-from agent_identity._guard.sessions.propagation import Presentation
-from agent_identity._identity.common.names import check_id
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity.adapters import check_id, tool_name
 from agent_identity.canonical import JSON
+from agent_identity.delegation import Presentation
 from agent_identity.errors import Denied, TokenError
 
 __all__ = [

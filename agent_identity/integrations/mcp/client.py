@@ -13,19 +13,25 @@ from typing import Final, TypeVar, cast, final
 from mcp import ClientSession, types
 from opentelemetry import context as otel
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._directory.inventory.pinned_servers import Definition, Observation, PinnedServer
-from agent_identity._flow.choices import properties_of
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import error_type
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.judging.known_tools import annotated, claims_from
-from agent_identity._guard.judging.tool_flow import DeclaredFlow
-from agent_identity._guard.tasks.task_context import Attachment, marked_as_here
-from agent_identity._guard.tasks.trace_context import TRACEPARENT, traceparent
-from agent_identity._identity.common.names import check_id
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity import Enforcer
+from agent_identity.adapters import (
+    Call,
+    CallRequest,
+    DeclaredFlow,
+    Definition,
+    Observation,
+    Shown,
+    account,
+    check_id,
+    claims_from,
+    error_type,
+    off_loop,
+    resumed,
+    tool_name,
+    traceparent,
+)
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
+from agent_identity.integrations.http.binding import TRACEPARENT
 from agent_identity.integrations.mcp.answers import Answers
 from agent_identity.integrations.mcp.binding import (
     MARK,
@@ -52,7 +58,6 @@ from agent_identity.integrations.mcp.sdk import (
 from agent_identity.integrations.mcp.server import shown
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.integrations.mcp.texts import LISTINGS, Texts, definitions
-from agent_identity.integrations.prompts import account
 
 __all__ = ["guard_session", "protect_session", "protected_session"]
 
@@ -190,7 +195,7 @@ class _ServerCalls:
         "_listed",
         "_listing",
         "_more",
-        "_named",
+        "_schemas",
         "_server",
         "_session",
         "_spoken",
@@ -218,12 +223,12 @@ class _ServerCalls:
         self._session = session
         self._listed: dict[str, set[str]] = {}  # All digests under a name, over the pages since the first.
         self._claimed: dict[str, set[str]] = {}  # The server's warnings under a name, over the same pages.
-        self._named: dict[str, Mapping[str, object] | None] = {}  # The arguments of tools, by name.
+        self._schemas: dict[str, Mapping[str, object]] = {}  # Of the arguments of tools, by name.
         self._more = False  # Some pages of this listing have not been read.
         self._title = ""
         self._version = ""
         self._spoken = spoken
-        self._texts = Texts(enforcer.inventory, enforcer.mode, server, self._sighting)
+        self._texts = Texts(enforcer, server, self._sighting)
 
     async def send(self, request: object, forward: _Forward) -> object:
         """Send a request; guard it if it is for a tool, resource, prompt or completion."""
@@ -238,7 +243,7 @@ class _ServerCalls:
             return await self._list(await forward(request), first=not params.get("cursor"))
         if method == "initialize":
             self.answers.connect(members(params.get("capabilities")))
-        if method in LISTINGS and await self._known() is None:
+        if method in LISTINGS and not await self._is_known():
             await self._look_first()
         result = await forward(request)
         if method in LISTINGS:
@@ -322,25 +327,29 @@ class _ServerCalls:
         return None
 
     async def _check(self, tool: str | None) -> None:
-        server = self._server
         if tool is None:
-            if await self._known() is None:
+            if not await self._is_known():
                 await self._look_first()
-            offer = await self._known()
-            if offer is not None:
-                offer.check_place(server.name, server.transport, server.place)
+            await off_loop(self._compared)
             return
         if self._more or self._digest(tool) is None:
             await self._look()
-        offer = await self._known()
-        if offer is None:
-            raise Denied(f"the server {server.name!r} does not list the tool; use a listed one", code="tool_not_listed")
-        offer.check_place(server.name, server.transport, server.place)
-        offer.check_tool(server.name, tool, self._digest(tool))
+        if not await off_loop(partial(self._compared, tool)):
+            name = self._server.name
+            raise Denied(f"the server {name!r} does not list the tool; use a listed one", code="tool_not_listed")
 
-    async def _known(self) -> PinnedServer | None:
-        """Return the server's current entry in the inventory."""
-        return await off_loop(partial(self._enforcer.inventory.find, self._server.name))
+    async def _is_known(self) -> bool:
+        """Return whether the inventory has the server."""
+        return await off_loop(partial(self._enforcer.inventory.find, self._server.name)) is not None
+
+    def _compared(self, tool: str | None = None) -> bool:
+        """Compare the server, and a tool, with what the inventory has; return whether it has the server.
+
+        Raises:
+            Denied: It has moved, or the tool has changed.
+        """
+        server, digest = self._server, None if tool is None else self._digest(tool)
+        return self._enforcer.inventory.check(server.name, server.transport, server.place, tool=tool, digest=digest)
 
     def _digest(self, tool: str) -> str | None:
         """Return the digest of a listed tool, if exactly one definition is listed under that name."""
@@ -401,7 +410,7 @@ class _ServerCalls:
     async def _list(self, result: object, *, first: bool) -> object:
         """Read a page of tools, and return it without those whose definition is not pinned."""
         pages: Sequence[object] = (result,)
-        if await self._known() is None and not (first and _next(result) is None):
+        if not await self._is_known() and not (first and _next(result) is None):
             pages = await self._everything()  # At first sight everything is pinned.
         listed = definitions(
             self._server.name, [tool for page in pages for tool in _tools(page)], "name", "", _DEFINING
@@ -426,15 +435,16 @@ class _ServerCalls:
     def _take_in(self, listed: Mapping[str, set[Definition]], tools: Sequence[object], *, first: bool) -> None:
         """Keep the listed definitions and the warnings in annotations, and declare the tools."""
         if first:
-            self._listed, self._claimed, self._named = {}, {}, {}
+            self._listed, self._claimed, self._schemas = {}, {}, {}
         for name, several in listed.items():
             self._listed.setdefault(name, set()).update(of.digest for of in several)
         for tool in map(plain, tools):
             own = tool.get("name")
             if isinstance(own, str):
                 claimed = self._claimed.setdefault(own, set())
-                claimed.update(annotated(tool.get("annotations")))
-                self._named[own] = properties_of(members(tool.get("inputSchema")))
+                warns = claims_from(annotations=tool.get("annotations"))
+                claimed.update(() if warns is None else warns.labels)
+                self._schemas[own] = members(tool.get("inputSchema"))
                 with suppress(ValueError):  # No tool name.
                     full = check_id(tool_name(self._server.name, own), "name")
                     claims = claims_from(sorted(claimed))
@@ -443,7 +453,7 @@ class _ServerCalls:
 
     def _flow(self, tool: str) -> DeclaredFlow:
         """Return the statements about the flow of a tool with the names that its definition gives to arguments."""
-        return (self._server.flow.get(tool) or DeclaredFlow()).of_tool(self._named.get(tool), {})
+        return (self._server.flow.get(tool) or DeclaredFlow()).of_arguments(self._schemas.get(tool))
 
     async def _everything(self) -> Sequence[object]:
         pages: list[object] = []
@@ -457,13 +467,10 @@ class _ServerCalls:
         return pages
 
     def _counts(self, tool: str) -> bool:
-        offer, server = self._enforcer.inventory.find(self._server.name), self._server
         try:
-            if offer is not None:
-                offer.check_place(server.name, server.transport, server.place)
-                offer.check_tool(server.name, tool, self._digest(tool))
+            self._compared(tool)
         except Denied as denied:
-            _LOG.warning("a tool of the server %s is left out of its listing: %s", server.name, denied.code)
+            _LOG.warning("a tool of the server %s is left out of its listing: %s", self._server.name, denied.code)
             return False
         return True
 
@@ -486,11 +493,8 @@ def _as_here(callback: _Progress) -> _Progress:
     here = otel.get_current()
 
     async def called(*progress: object) -> None:
-        around = Attachment(marked_as_here(here))
-        try:
+        with resumed(here):
             await callback(*progress)
-        finally:
-            around.release()
 
     return called
 

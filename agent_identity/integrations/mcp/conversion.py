@@ -26,7 +26,7 @@ from uuid import UUID
 
 from pydantic import AnyUrl, BaseModel, RootModel, SecretBytes, SecretStr, TypeAdapter
 
-from agent_identity._guard.common.failures import error_type
+from agent_identity.adapters import error_type
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp.binding import Target, members

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final, cast
 
-from agent_identity._flow.labels import TRUSTED, UNTRUSTED, Label
+from agent_identity.inspection import Label
 
 __all__ = ["label_in"]
 
+_TRUSTED: Final = Label("trusted")
+_UNTRUSTED: Final = Label("untrusted")
 _MEMBER: Final = "ifc"
 _MAX_BLOCKS: Final = 1_024
 
@@ -22,7 +24,7 @@ def label_in(content: Mapping[str, object]) -> Label:
     """
     blocks = content.get("content")
     listed = cast("list[object]", blocks) if isinstance(blocks, list) else []
-    label = UNTRUSTED if len(listed) > _MAX_BLOCKS else TRUSTED
+    label = _UNTRUSTED if len(listed) > _MAX_BLOCKS else _TRUSTED
     for part in (content, *listed[:_MAX_BLOCKS]):
         label = label.meet(_label(part))
     return label
@@ -32,12 +34,12 @@ def _label(part: object) -> Label:
     meta = cast("Mapping[str, object]", part).get("_meta") if isinstance(part, Mapping) else None
     said = cast("Mapping[str, object]", meta).get(_MEMBER) if isinstance(meta, Mapping) else None
     if said is None:
-        return TRUSTED
+        return _TRUSTED
     if not isinstance(said, Mapping):
-        return UNTRUSTED
+        return _UNTRUSTED
     members = cast("Mapping[str, object]", said)
     readers = Label("trusted", _readers(members.get("confidentiality", "public")))
-    return readers if members.get("integrity", "trusted") == "trusted" else readers.meet(UNTRUSTED)
+    return readers if members.get("integrity", "trusted") == "trusted" else readers.meet(_UNTRUSTED)
 
 
 def _readers(said: object) -> AbstractSet[str] | None:

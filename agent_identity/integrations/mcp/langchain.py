@@ -18,9 +18,8 @@ from langchain_mcp_adapters.tools import load_mcp_tools
 from mcp import ClientSession, types
 from mcp.shared.session import ProgressFnT
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import CallRequest
-from agent_identity._guard.common.threads import off_loop
+from agent_identity import Enforcer
+from agent_identity.adapters import CallRequest, off_loop
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp.answers import Answers
 from agent_identity.integrations.mcp.binding import Target, target_of

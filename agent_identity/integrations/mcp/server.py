@@ -9,19 +9,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar, cast, final
 
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import error_type
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._guard.judging.tool_flow import DeclaredFlow
-from agent_identity._guard.lifecycle.guarded_call import GuardedCall
-from agent_identity._guard.sessions.opening import Opening
-from agent_identity._guard.tasks.trace_context import TRACEPARENT
-from agent_identity._identity.keys.keys import Signer
-from agent_identity._identity.principals.principals import Agent, Principal, Service
-from agent_identity._policy.decision.resources import CallTouches, Touch, Touches
+from agent_identity import Agent, Enforcer, Scope, Service
+from agent_identity.adapters import Call, CallRequest, DeclaredFlow, GuardedCall, Opening, Shown, error_type, off_loop
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
+from agent_identity.identity import Principal, Signer
+from agent_identity.integrations.http.binding import TRACEPARENT
 from agent_identity.integrations.mcp.binding import (
     MARK,
     METHODS,
@@ -45,6 +37,7 @@ from agent_identity.integrations.mcp.sdk import (
     wrapped_like,
 )
 from agent_identity.integrations.mcp.servers import check_name, checked_flows, checked_touches
+from agent_identity.options import Touches
 
 __all__ = ["Anonymous", "ToolFailedError", "protect_server", "shown"]
 
@@ -152,7 +145,7 @@ class _Door:
     agent: Agent | None
     purpose: str | None
     anonymous: Anonymous | None
-    touches: Mapping[str, tuple[Touch | CallTouches, ...]]
+    touches: Mapping[str, Touches | None]
     flow: Mapping[str, DeclaredFlow]
     conversion: Conversion | None = dataclasses.field(default=None, compare=False, repr=False)
 

@@ -5,15 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast, final
 
-from agent_identity._directory.inventory.pinned_servers import Transport, place_of
-from agent_identity._guard.judging.tool_flow import DeclaredFlow
-from agent_identity._guard.sessions.propagation import Peer
-from agent_identity._identity.keys.keys import PublicKey
-from agent_identity._identity.principals.principals import Agent
-from agent_identity._policy.decision.resources import CallTouches, Touch, Touches, check_touches
+from agent_identity import Agent
+from agent_identity.adapters import DeclaredFlow, Observation
+from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import PublicKey
 from agent_identity.integrations.http.binding import absolute_url, origin_of
 from agent_identity.integrations.http.client import is_loopback
+from agent_identity.options import ToolOptions, Touches
 
 __all__ = ["McpServer", "check_name", "checked_flows", "checked_touches"]
 
@@ -33,7 +32,7 @@ def check_name(name: object) -> str:
     return name
 
 
-def checked_touches(touches: Mapping[str, Touches]) -> Mapping[str, tuple[Touch | CallTouches, ...]]:
+def checked_touches(touches: Mapping[str, Touches]) -> Mapping[str, Touches | None]:
     """Return the declared resources of a server's tools, each as a tuple.
 
     Raises:
@@ -41,7 +40,7 @@ def checked_touches(touches: Mapping[str, Touches]) -> Mapping[str, tuple[Touch 
     """
     if not isinstance(cast("object", touches), Mapping):
         raise TypeError(f"touches is {type(touches).__name__}; give a mapping of the names of tools")
-    return {name: check_touches(touched) for name, touched in touches.items()}
+    return {name: ToolOptions(touches=touched or ()).touches for name, touched in touches.items()}
 
 
 def checked_flows(flows: Mapping[str, DeclaredFlow]) -> Mapping[str, DeclaredFlow]:
@@ -122,7 +121,7 @@ class McpServer:
             raise ConfigurationError(f"{self.name!r} would get authority over plain http; use https")
 
     @property
-    def transport(self) -> Transport:
+    def transport(self) -> Literal["stdio", "http", "other"]:
         """The transport."""
         if self.url is not None:
             return "http"
@@ -132,8 +131,8 @@ class McpServer:
     def place(self) -> str:
         """The URL without its query, or the SHA-256 of the command; empty if neither is set."""
         if self.url is not None:
-            return place_of(absolute_url(self.url).partition("?")[0])
-        return "" if self.command is None else place_of([str(word) for word in self.command])
+            return Observation.place_of(absolute_url(self.url).partition("?")[0])
+        return "" if self.command is None else Observation.place_of([str(word) for word in self.command])
 
     def peer(self, scope: Iterable[str]) -> Peer:
         """Return the server as a receiver of authority.

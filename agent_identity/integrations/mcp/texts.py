@@ -9,16 +9,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
-from agent_identity._directory.inventory.pinned_servers import (
-    INSTRUCTIONS,
-    ONE_BY_ONE,
-    Definition,
-    Observation,
-    entry_name,
-)
-from agent_identity._directory.inventory.server_inventory import Inventory
-from agent_identity._guard.common.recorded_decisions import Mode
-from agent_identity._identity.common.names import check_id
+from agent_identity import Enforcer
+from agent_identity.adapters import Definition, Observation, check_id
 from agent_identity.canonical import JSON
 from agent_identity.errors import Denied
 from agent_identity.integrations.mcp.sdk import Response, plain, without_unknown
@@ -39,11 +31,11 @@ class _Listing(NamedTuple):
 
 
 LISTINGS: Final[Mapping[str, _Listing]] = {
-    "prompts/list": _Listing(("prompts",), "name", ONE_BY_ONE[0], ("arguments", "description", "name", "title")),
+    "prompts/list": _Listing(("prompts",), "name", Observation.PROMPT, ("arguments", "description", "name", "title")),
     "resources/templates/list": _Listing(
         ("resource_templates", "resourceTemplates"),
         "uriTemplate",
-        ONE_BY_ONE[1],
+        Observation.TEMPLATE,
         ("annotations", "description", "mimeType", "name", "title", "uriTemplate"),
     ),
 }
@@ -55,8 +47,7 @@ class Texts:
     """The texts of the server of one session.
 
     Args:
-        inventory: The servers that the enforcer has seen.
-        mode: The mode of the enforcer.
+        enforcer: The enforcer, which keeps the servers that it has seen.
         server: The server.
         sighting: Returns the server as it presents itself now, with these definitions.
     """
@@ -65,13 +56,12 @@ class Texts:
 
     def __init__(
         self,
-        inventory: Inventory,
-        mode: Mode,
+        enforcer: Enforcer,
         server: McpServer,
         sighting: Callable[[Mapping[str, Definition]], Observation],
     ) -> None:
-        self._inventory = inventory
-        self._mode = mode
+        self._inventory = enforcer.inventory
+        self._mode = enforcer.mode
         self._server = server
         self._sighting = sighting
         self._said: Definition | None = None
@@ -79,7 +69,7 @@ class Texts:
     @property
     def heard(self) -> Mapping[str, Definition]:
         """The instructions, if the server has any: pinned together with its tools at first sight."""
-        return {} if self._said is None else {INSTRUCTIONS: self._said}
+        return {} if self._said is None else {Observation.INSTRUCTIONS: self._said}
 
     def hear(self, text: object) -> None:
         """Keep the instructions of the server."""
@@ -104,7 +94,7 @@ class Texts:
         ):  # Its tools are listed next, and are pinned together with these.
             return self._server.first_sight == "pin"
         self._inventory.sight(self._sighting(self.heard), pin=False)
-        return self._counts(INSTRUCTIONS, said.digest)
+        return self._counts(Observation.INSTRUCTIONS, said.digest)
 
     def page(self, method: str, result: object) -> object:
         """Read a page of a listing, and return it without invalid items."""
@@ -125,11 +115,8 @@ class Texts:
 
     def _counts(self, key: str, digest: str | None) -> bool:
         server = self._server
-        offer = self._inventory.find(server.name)
         try:
-            if offer is not None:
-                offer.check_place(server.name, server.transport, server.place)
-                offer.check_tool(server.name, key, digest)
+            self._inventory.check(server.name, server.transport, server.place, tool=key, digest=digest)
         except Denied as denied:
             _LOG.warning("a text of the server %s is left out: %s", server.name, denied.code)
             return False
@@ -154,7 +141,7 @@ def definitions(
         try:
             own = check_id(cast("str", facts.get(name)), "name")
             key = f"{prefix}{own}"
-            check_id(entry_name(server, key), "name")
+            check_id(Observation.entry_name(server, key), "name")
             if not prefix and key.startswith(":"):
                 raise ValueError("the name of a tool begins with a colon")  # noqa: TRY301
             definition = Definition.of({member: facts[member] for member in defining if member in facts})

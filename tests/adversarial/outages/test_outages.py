@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import context as otel
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -29,13 +28,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from agent_identity import Agent, Denied, Enforcer, Human, Scope
+from agent_identity import Agent, Denied, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.export import ledger_exporter as exporting
 from agent_identity._directory.export import sender as shipping
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.cli import main
-from agent_identity.integrations.metrics import measure
 from agent_identity.options import Telemetry
+from agent_identity.telemetry import measure
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
@@ -98,7 +97,7 @@ def caught_up(receiver: Any, evidence: Path) -> None:
     receiver.wait_for(lambda: travelling(evidence) <= receiver.ids().keys(), timeout=120.0 * FACTOR)
     assert receiver.ids().keys() == travelling(evidence)
     assert_same_again(receiver)
-    report = check(receiver.traces, evidence / "trust.json", ledger=evidence)
+    report = Verifier(evidence / "trust.json").traces(receiver.traces, ledger=evidence)
     assert (report.verdict, report.completeness, report.findings) == ("verified", "complete", ())
 
 
@@ -356,7 +355,7 @@ def test_ac_74_calls_that_never_ended_are_sent_as_unknown(receiver: Any, tmp_pat
     (intent,) = records_of(evidence, "intent")
     (task,) = records_of(evidence, "task_start")
     assert set(receiver.ids()) == {intent["id"], task["id"]}
-    report = check(receiver.traces, evidence / "trust.json")
+    report = Verifier(evidence / "trust.json").traces(receiver.traces)
     assert (report.verdict, report.findings) == ("verified", ())
     assert report.counts["chains_verified"] == 1
     (span,) = [span for span in receiver.spans if span.name == "execute_tool pay"]
@@ -555,7 +554,7 @@ def test_a_real_collector_gets_everything(rotel: Any, tmp_path: Path, protocol: 
     with rotel.collector(tmp_path / "collector") as collector:
         endpoint = f"http://{collector.grpc_endpoint}" if protocol == "grpc" else collector.endpoint
         assert main(["replay", str(evidence), "--otlp", endpoint, "--protocol", protocol]) == 0
-    report = check(collector.traces, evidence / "trust.json", ledger=evidence)
+    report = Verifier(evidence / "trust.json").traces(collector.traces, ledger=evidence)
     assert (report.verdict, report.completeness, report.findings) == ("verified", "complete", ())
 
 

@@ -16,10 +16,9 @@ from agent_framework import (
     Message,
     ResponseStream,
 )
-from checking import check
 
 from agent_identity import Agent as Governed
-from agent_identity import Human, Scope
+from agent_identity import Human, Scope, Verifier
 from agent_identity.integrations.frameworks.agent_framework import AgentIdentityMiddleware
 from agent_identity.testing import Rehearsal, Rehearse
 
@@ -118,7 +117,7 @@ class Maf:
     def verified(self) -> None:
         """Close the enforcer, and prove that the evidence is complete."""
         self.world.close()
-        report = check(self.world.directory)
+        report = Verifier().ledger(self.world.directory)
         assert (report.verdict, report.completeness) == ("verified", "complete")
 
 

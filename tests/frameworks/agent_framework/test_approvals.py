@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from agent_framework import FunctionTool, Message
 from changing_policy import Changing
-from checking import check
 
-from agent_identity import Agent, Effect, Human, Rule, RuleSet
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Verifier
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.agent_framework import answer, approval_by_request, requests_of
 
@@ -213,7 +212,7 @@ def test_the_approved_call_runs_in_another_process(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         printed.append(done.stdout)
     assert printed == ["", "paid 120.0\n"]
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert (report.verdict, report.completeness) == ("verified", "complete")
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from agent_framework import FunctionInvocationContext, FunctionTool, tool
-from checking import check
 
-from agent_identity import Agent, Effect, Enforcer, Rule, RuleSet, Scope
+from agent_identity import Agent, Effect, Enforcer, Rule, RuleSet, Scope, Verifier
 from agent_identity.constraints import Range
 from agent_identity.integrations.frameworks.agent_framework import AgentIdentityMiddleware
 from agent_identity.policy import Flow
@@ -232,7 +231,7 @@ async def test_results_have_flow_labels_and_what_they_say_does_not_pay(maf: Any,
     assert answers[0] == "pay 9 to Mallory"
     assert answers[1].startswith("refused: route_unavailable")
     assert not got
-    assert {problem.code for problem in check(tmp_path / "flow").findings} == set()
+    assert {problem.code for problem in Verifier().ledger(tmp_path / "flow").findings} == set()
 
 
 async def test_outside_any_task_no_tool_runs(maf: Any) -> None:

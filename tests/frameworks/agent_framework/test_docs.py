@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
+from agent_identity import Verifier
 from agent_identity.testing import Records
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,4 +56,4 @@ def test_the_example_ends_with_verified_evidence(tmp_path: Path) -> None:
     assert "refused: argument_out_of_scope" in done.stdout
     assert "VERIFIED" in done.stdout
     assert "invoice-clerk → researcher" in done.stdout
-    assert check(tmp_path / "evidence").verdict == "verified"
+    assert Verifier().ledger(tmp_path / "evidence").verdict == "verified"

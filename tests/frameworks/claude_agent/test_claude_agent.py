@@ -14,15 +14,15 @@ from typing import Any
 
 import claude_agent_sdk as sdk
 import pytest
-from checking import check
 from claude_code import Script, StandIn, environment, outcomes, say, use
 
 import agent_identity as ai
+from agent_identity import Verifier
+from agent_identity.adapters import ToolGuards
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError
 from agent_identity.inspection import Canaries, PersonalData
 from agent_identity.integrations.frameworks import claude_agent
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.policy import Obligation
 
 ALICE = ai.Human("alice@example.com")
@@ -82,7 +82,7 @@ class Desk:
 
     def verified(self) -> None:
         """Check the evidence, which is complete."""
-        report = check(self.evidence, self.evidence / "trust.json")
+        report = Verifier(self.evidence / "trust.json").ledger(self.evidence)
         assert (report.integrity, report.completeness) == ("verified", "complete"), report
 
 
@@ -390,7 +390,7 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         "2": ("denied", "argument_out_of_scope", "invoice-clerk"),
     }
     assert "paid INV-42" in json.dumps(stand_in.results()["toolu_1"])
-    assert check(tmp_path / "evidence", tmp_path / "evidence" / "trust.json").completeness == "complete"
+    assert Verifier(tmp_path / "evidence" / "trust.json").ledger(tmp_path / "evidence").completeness == "complete"
 
 
 def test_the_example_proves_what_the_agents_did(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from claude_code import agent_identity, outcomes, run, say, serving, use
+
+from agent_identity import Verifier
 
 WHO = ("--principal", "alice@example.com", "--tool", "Bash")
 EVIL = """
@@ -36,7 +37,7 @@ def bash(command: str, number: str) -> Any:
 
 def verified(project: Path) -> None:
     """Check the evidence, which is complete."""
-    report = check(project / "evidence", project / "evidence" / "trust.json")
+    report = Verifier(project / "evidence" / "trust.json").ledger(project / "evidence")
     assert (report.integrity, report.completeness) == ("verified", "complete"), report
 
 

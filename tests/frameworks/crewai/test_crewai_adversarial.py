@@ -7,12 +7,11 @@ from crewai import Task
 from crewai.tools import BaseTool, tool
 from crewai_doubles import CLERK, HELPER, crew_of, member, outcomes, scripted, task, verified
 
-from agent_identity import Scope
+from agent_identity import Effect, Rule, RuleSet, Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.crewai import instrument, protect
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import Rehearse
 
 ran: list[Any] = []

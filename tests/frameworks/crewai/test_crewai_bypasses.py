@@ -15,10 +15,10 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai_doubles import answers, crew_of, member, outcomes, scripted, task, verified
 
 from agent_identity import Scope
+from agent_identity.adapters import ToolGuards
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.integrations.frameworks.crewai import instrument, protect
 from agent_identity.integrations.frameworks.crewai import protection as crewai
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.testing import Rehearse
 
 ran: list[Any] = []

@@ -10,13 +10,13 @@ from crewai.tools import BaseTool, tool
 from crewai.tools.tool_failure import ToolFailure
 from crewai_doubles import BOB, CLERK, HELPER, WHO, answers, crew_of, member, outcomes, scripted, task, verified
 
-from agent_identity import Scope
+from agent_identity import Effect, Rule, RuleSet, Scope
 from agent_identity.approvals import Approval
 from agent_identity.constraints import OneOf, Range
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.crewai import instrument, protect
 from agent_identity.integrations.frameworks.crewai import protection as crewai
-from agent_identity.policy import Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import Flow, Obligation
 from agent_identity.testing import Rehearse
 
 ran: list[Any] = []

@@ -7,9 +7,10 @@ from crewai.llms.base_llm import LLMCallBlockedError
 from crewai.tools import tool
 from crewai_doubles import HELPER, crew_of, member, outcomes, scripted, task, verified
 
+from agent_identity import Effect, Rule, RuleSet
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.crewai import protect
-from agent_identity.policy import Effect, Obligation, Rule, RuleSet
+from agent_identity.policy import Obligation
 from agent_identity.testing import Rehearse
 
 MAIL, GONE = "bob@example.com", "[redacted:pii.email]"

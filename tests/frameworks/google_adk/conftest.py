@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import pytest
-from checking import check
 from google.adk.agents import LlmAgent
 from google.adk.apps import App
 from google.adk.models import BaseLlm, LlmRequest, LlmResponse
@@ -12,7 +11,7 @@ from google.adk.runners import InMemoryRunner, Runner
 from google.genai import types
 from opentelemetry.sdk.trace import ReadableSpan
 
-from agent_identity import Agent, Human, Scope
+from agent_identity import Agent, Human, Scope, Verifier
 from agent_identity.integrations.frameworks.google_adk import AgentIdentityPlugin
 from agent_identity.testing import Rehearsal, Rehearse
 
@@ -122,7 +121,7 @@ class Adk:
     def verified(self) -> None:
         """Close the enforcer, and prove that the evidence is complete."""
         self.world.close()
-        report = check(self.world.directory)
+        report = Verifier().ledger(self.world.directory)
         assert (report.verdict, report.completeness) == ("verified", "complete")
 
 

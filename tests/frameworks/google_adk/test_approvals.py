@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 from changing_policy import Changing
-from checking import check
 from google.adk.tools import FunctionTool
 from google.genai import types
 
-from agent_identity import Agent, Effect, Human, Rule, RuleSet
+from agent_identity import Agent, Effect, Human, Rule, RuleSet, Verifier
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.google_adk import answer, approval_by_confirmation, requests_of
 
@@ -237,7 +236,7 @@ def test_the_approved_call_runs_in_another_process(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=240)
         printed.append(done.stdout)
     assert printed == ["", "paid 120\n"]
-    report = check(tmp_path / "evidence")
+    report = Verifier().ledger(tmp_path / "evidence")
     assert (report.verdict, report.completeness) == ("verified", "complete")
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from checking import check
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, ToolCallBlock
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
 import agent_identity as ai
+from agent_identity import Verifier
 from agent_identity.integrations.frameworks.llama_index import protect
 from agent_identity.testing import Rehearse
 
@@ -76,7 +76,7 @@ class Office:
     def verify(self) -> None:
         """Close the enforcer, and prove that the evidence is genuine and complete."""
         self.world.close()
-        report = check(self.world.directory)
+        report = Verifier().ledger(self.world.directory)
         assert (report.verdict, list(report.findings)) == ("verified", [])
 
 

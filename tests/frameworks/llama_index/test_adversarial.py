@@ -10,7 +10,7 @@ from llama_index.core.tools.types import adapt_to_async_tool
 from llama_index.core.workflow import InputRequiredEvent
 from pydantic import BaseModel
 
-from agent_identity import Denied, Scope
+from agent_identity import Denied, Effect, Rule, RuleSet, Scope
 from agent_identity.constraints import Range
 from agent_identity.integrations.frameworks.llama_index import (
     answer,
@@ -19,7 +19,6 @@ from agent_identity.integrations.frameworks.llama_index import (
     protect,
     requests_of,
 )
-from agent_identity.policy import Effect, Rule, RuleSet
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 

@@ -17,9 +17,9 @@ from llama_index.core.tools import ToolOutput
 from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent
 
 import agent_identity as ai
+from agent_identity import Effect, Rule, RuleSet
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.llama_index import answer, approval_by_event, protect, requests_of
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.state import MemoryState
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))

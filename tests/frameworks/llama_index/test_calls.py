@@ -5,7 +5,6 @@ import copy
 from typing import Any
 
 import pytest
-from checking import check
 from llama_index.core.agent.workflow import AgentWorkflow, CodeActAgent, ReActAgent, ToolCallResult
 from llama_index.core.tools import BaseTool, FunctionTool, ToolMetadata, ToolOutput
 from llama_index.core.tools.calling import acall_tool, call_tool
@@ -14,12 +13,12 @@ from mark_changes import marks_among
 from pydantic import Field
 
 import agent_identity as ai
-from agent_identity import records
+from agent_identity import Effect, Rule, RuleSet, Verifier, records
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.llama_index import instrument, protect
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 SCOPE = ai.Scope("pay", amount=Range(max=500), invoice="INV-42") | ai.Scope("read", invoice="INV-42")
 
@@ -267,7 +266,7 @@ async def test_results_lower_the_mark_of_the_task(open_office: Any, tmp_path: An
     assert office.ran == [("read", "INV-1")]
     marks = marks_among(records.read(tmp_path / "flow"))
     assert [cause for cause, _ in marks] == ["start", "result"]
-    assert check(tmp_path / "flow").verdict == "verified"
+    assert Verifier().ledger(tmp_path / "flow").verdict == "verified"
 
 
 async def test_other_agents_of_the_framework_are_guarded(open_office: Any) -> None:
@@ -360,7 +359,7 @@ async def test_instrument_guards_every_tool_and_is_undone(open_office: Any) -> N
 
 async def test_a_guard_that_fails_lets_nothing_run(open_office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """LlamaIndex makes an error of it, and the run goes on."""
-    from agent_identity.integrations.frameworks.tool_guards import ToolGuards
+    from agent_identity.adapters import ToolGuards
 
     office = open_office()
 

@@ -8,8 +8,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from checking import check
 
+from agent_identity import Verifier
 from agent_identity.testing import Records
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,7 @@ def test_the_blocks_of_the_page_print_what_it_shows(tmp_path: Path, monkeypatch:
     assert shown == 1
     calls = [(call.outcome, call.agents[-1]) for call in Records("evidence").calls()]
     assert calls == [("success", "invoice-clerk"), ("denied", "invoice-clerk"), ("success", "researcher")]
-    assert check(Path("evidence")).verdict == "verified"
+    assert Verifier().ledger(Path("evidence")).verdict == "verified"
 
 
 def test_the_example_tells_the_story_and_proves_it(tmp_path: Path) -> None:

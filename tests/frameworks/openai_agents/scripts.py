@@ -7,7 +7,7 @@ from agents import Agent, FunctionTool, Runner, RunResult, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 import agent_identity as ai
-from agent_identity.audit import Verifier
+from agent_identity import Verifier
 from agent_identity.constraints import Range
 from agent_identity.testing import Rehearsal
 

@@ -52,10 +52,10 @@ from openai.types.responses.response_output_item import LocalShellCall, LocalShe
 from pydantic import BaseModel
 
 import agent_identity as ai
+from agent_identity.adapters import ToolGuards
 from agent_identity.constraints import Range
 from agent_identity.errors import EvidenceError
 from agent_identity.integrations.frameworks.openai_agents import instrument, protect, provider_tools, unprotect
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.testing import Rehearsal, Rehearse
 
 FORBIDDEN = call("read_invoice", "call-9", invoice_id="INV-1")

@@ -26,6 +26,7 @@ from frameworks.openai_agents.scripts import (
 )
 
 import agent_identity as ai
+from agent_identity import Decision, Request
 from agent_identity.adapters import GuardedCall
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.openai_agents import (
@@ -38,7 +39,6 @@ from agent_identity.integrations.frameworks.openai_agents import (
     save_run,
     unprotect,
 )
-from agent_identity.policy import Decision, Request
 from agent_identity.state import MemoryState
 from agent_identity.testing import Rehearsal, Rehearse
 

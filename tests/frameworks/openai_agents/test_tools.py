@@ -41,11 +41,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import agent_identity as ai
-from agent_identity import records
+from agent_identity import Decision, Request, records
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.openai_agents import instrument, protect, provider_tools, unprotect
 from agent_identity.options import Telemetry
-from agent_identity.policy import All, Decision, Flow, Request
+from agent_identity.policy import All, Flow
 from agent_identity.testing import Rehearsal, Rehearse
 
 

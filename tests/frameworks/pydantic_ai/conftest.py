@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from checking import check
 from pydantic_ai import Agent
 from pydantic_ai.messages import (
     ModelMessage,
@@ -17,6 +16,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 import agent_identity as ai
+from agent_identity import Verifier
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity
 from agent_identity.testing import Rehearse
 
@@ -94,7 +94,7 @@ class Office:
     def verify(self) -> None:
         """Close the enforcer, and prove that the evidence is genuine and complete."""
         self.world.close()
-        report = check(self.world.directory)
+        report = Verifier().ledger(self.world.directory)
         assert (report.verdict, list(report.findings)) == ("verified", [])
 
 

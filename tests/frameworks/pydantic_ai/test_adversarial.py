@@ -11,9 +11,9 @@ from pydantic_ai.exceptions import SkipToolExecution
 from pydantic_ai.toolsets import FunctionToolset, WrapperToolset
 
 import agent_identity as ai
+from agent_identity.adapters import ToolGuards
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity, instrument
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 
 MODEL: dict[str, Any] = {"model": "chat"} if hasattr(AbstractCapability, "get_wrapper_model") else {}
 OTHER = ai.Agent("other", owner="finance-ops@example.com")

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from changing_policy import Changing
-from checking import check
 from frameworks.pydantic_ai.conftest import Office, scripted
 from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai import DeferredToolRequests, DeferredToolResults, ToolApproved
@@ -13,11 +12,12 @@ from pydantic_ai.messages import ModelMessagesTypeAdapter
 from pydantic_ai.tools import Tool
 
 import agent_identity as ai
+from agent_identity import Effect, Rule, RuleSet, Verifier
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity, answer, approval_by_deferral, requests_of
 from agent_identity.options import ToolOptions
-from agent_identity.policy import Effect, Flow, Rule, RuleSet
+from agent_identity.policy import Flow
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
 OUTPUTS: Any = [str, DeferredToolRequests]
@@ -242,7 +242,7 @@ async def test_a_call_that_flow_suspended_keeps_its_mark(
         await agent(*script).run(message_history=history, deferred_tool_results=results)
     assert len(ran) == (0 if reject else 1)
     world.close()
-    found = {problem.code for problem in check(world.directory).findings}
+    found = {problem.code for problem in Verifier().ledger(world.directory).findings}
     assert found == set()
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from mark_changes import marks_among
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -21,12 +20,12 @@ from pydantic_ai.tools import DeferredToolRequests, ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset, FunctionToolset
 
 import agent_identity as ai
-from agent_identity import records
+from agent_identity import Effect, Rule, RuleSet, Verifier, records
 from agent_identity.constraints import Range
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity, bind_stream, instrument
 from agent_identity.options import Telemetry
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 SERVER = """
 from mcp.server.fastmcp import FastMCP
@@ -355,7 +354,7 @@ async def test_results_lower_the_mark_of_the_task(open_office: Any, make_call: A
     assert office.ran == [("read", "INV-1")]
     marks = marks_among(records.read(tmp_path / "flow"))
     assert [cause for cause, _ in marks] == ["start", "result"]
-    assert check(tmp_path / "flow").verdict == "verified"
+    assert Verifier().ledger(tmp_path / "flow").verdict == "verified"
 
 
 async def test_a_call_has_one_span(open_office: Any, make_call: Any) -> None:

@@ -8,8 +8,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from checking import check
 
+from agent_identity import Verifier
 from agent_identity.testing import Records
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,7 +32,7 @@ def test_the_blocks_of_the_page_print_what_it_shows(tmp_path: Path, monkeypatch:
         printed = out.getvalue()
     assert shown == 2
     assert [call.outcome for call in Records("evidence").calls()] == ["success", "denied"]
-    assert [check(Path(name)).verdict for name in ("evidence", "asking")] == ["verified", "verified"]
+    assert [Verifier().ledger(name).verdict for name in ("evidence", "asking")] == ["verified", "verified"]
 
 
 def test_the_example_tells_the_story_and_proves_it(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from pydantic_ai.messages import ModelResponse, TextPart
 from pydantic_ai.models.function import FunctionModel
 
 import agent_identity as ai
-from agent_identity import records
+from agent_identity import Effect, Rule, RuleSet, records
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.pydantic_ai import AgentIdentity
-from agent_identity.policy import Effect, Obligation, Rule, RuleSet
+from agent_identity.policy import Obligation
 
 MAIL, GONE = "eve@example.com", "[redacted:pii.email]"
 REDACTING = RuleSet(Rule(Effect.ALLOW, when={"tool.kind": "model"}, obligations=[Obligation("redact")], id="clean"))

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 from changing_policy import Changing
-from checking import check
 from strands import Agent as StrandsAgent
 from strands import tool
 from strands.session import FileSessionManager
 from strands_doubles import ALICE, BOB, made, outcomes, results, task, use
 
 import agent_identity as ai
-from agent_identity import Denied
+from agent_identity import Denied, Effect, Rule, RuleSet, Verifier
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.strands import (
     AgentIdentityHooks,
@@ -27,7 +26,6 @@ from agent_identity.integrations.frameworks.strands import (
     instrument,
     requests_of,
 )
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import Rehearse
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
@@ -74,7 +72,7 @@ def test_an_interrupt_asks_and_the_resume_runs_what_was_approved(world: Any) -> 
     assert sorted(results(agent)) == [("success", "A is open"), ("success", "paid A")]
     assert sorted(outcomes(world)) == ["success", "success", "suspended"]
     world.close()
-    assert check(Path(world.directory)).verdict == "verified"
+    assert Verifier().ledger(Path(world.directory)).verdict == "verified"
 
 
 def test_a_rejection_is_a_refusal(world: Any) -> None:
@@ -190,7 +188,7 @@ def test_another_process_resumes_from_the_session(tmp_path: Path) -> None:
         env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": ""},
     )
     assert done.stdout == "[('A', 5)]\n", done.stderr
-    assert check(directory).verdict == "verified"
+    assert Verifier().ledger(directory).verdict == "verified"
 
 
 @pytest.mark.skipif(not BACKGROUND, reason="no tool runs in the background in this version of Strands")
@@ -208,7 +206,7 @@ def test_a_call_in_the_background_is_approved_for_who_asked(world: Any, other: b
     assert paid == ([] if other else [("A", 5)])
     assert outcomes(world) == ["suspended", "denied" if other else "success"]
     world.close()
-    assert check(Path(world.directory)).verdict == "verified"
+    assert Verifier().ledger(Path(world.directory)).verdict == "verified"
 
 
 @pytest.mark.skipif(not BACKGROUND, reason="no tool runs in the background in this version of Strands")

@@ -14,10 +14,10 @@ from strands.types.tools import AgentTool
 from strands_doubles import ALICE, BOB, made, outcomes, results, task, use, verified
 
 from agent_identity import Scope
+from agent_identity.adapters import ToolGuards
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.integrations.frameworks.strands import AgentIdentityHooks
 from agent_identity.integrations.frameworks.strands import hooks as strands
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
 from agent_identity.testing import Rehearse
 
 ran: list[Any] = []

@@ -15,12 +15,12 @@ from strands.multiagent import GraphBuilder, Swarm
 from strands.types.tools import AgentTool
 from strands_doubles import BOB, CLERK, HELPER, WHO, made, outcomes, results, task, use, verified
 
-from agent_identity import Scope
+from agent_identity import Effect, Rule, RuleSet, Scope
 from agent_identity.constraints import OneOf, Range
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.strands import AgentIdentityHooks, instrument
 from agent_identity.options import Telemetry
-from agent_identity.policy import Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import Flow, Obligation
 from agent_identity.testing import Rehearse
 
 ran: list[Any] = []

@@ -6,11 +6,11 @@ import pytest
 from strands import tool
 from strands_doubles import HELPER, ScriptedModel, made, outcomes, task, use, verified
 
-from agent_identity import Scope
+from agent_identity import Effect, Rule, RuleSet, Scope
 from agent_identity.constraints import Contains
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.frameworks.strands import AgentIdentityHooks
-from agent_identity.policy import Effect, Obligation, Rule, RuleSet
+from agent_identity.policy import Obligation
 from agent_identity.testing import Rehearse
 
 MAIL, GONE = "bob@example.com", "[redacted:pii.email]"

@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-from checking import check
 from mcp import ClientSession, StdioServerParameters, types
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -18,12 +17,12 @@ from mcp.shared.memory import create_client_server_memory_streams
 from opentelemetry.sdk.trace import TracerProvider
 from plain_records import check_record
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.open import prepare
+from agent_identity._identity.common.record_bytes import decode_record
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SystemClock, TrustStore
 from agent_identity.integrations.mcp.client import protect_session, protected_session
 from agent_identity.integrations.mcp.server import protect_server
 from agent_identity.integrations.mcp.servers import McpServer
@@ -257,7 +256,7 @@ class Pair:
         """Close the enforcers; their ledgers verify, each under its own trust file."""
         self._stack.close()
         for name in ("a", "b"):
-            report = check(self.folder / name, TrustStore.load(self.folder / name / "trust.json"))
+            report = Verifier(TrustStore.load(self.folder / name / "trust.json")).ledger(self.folder / name)
             found = {problem.code for problem in report.findings if problem.severity != "notice"}
             elsewhere = name in self.outer_elsewhere
             assert (report.verdict, found) == (

@@ -13,14 +13,13 @@ from mcp.shared.message import SessionMessage
 from mcp_parties import ALICE, CLERK, LEGACY, NAME, HighLevel, Pair, answering, in_memory, lower
 from pydantic import BaseModel
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Effect, Enforcer, Finding, Human, Rule, RuleSet, Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.identity import Human
 from agent_identity.integrations.mcp.client import protect_session, protected_session
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.options import Ledger
-from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.policy import Content
 
 if LEGACY:
     from mcp.server.fastmcp import Context

@@ -35,17 +35,17 @@ from mcp_parties import (
 )
 from opentelemetry import propagate
 
-from agent_identity import Scope
+from agent_identity import Agent, Effect, Finding, Human, Rule, RuleSet, Scope
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.common.ids import is_digest
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, Human, SigningKey
+from agent_identity.identity import SigningKey
 from agent_identity.inspection import PersonalData
 from agent_identity.integrations.mcp.binding import OURS, PRESENTATION, to_meta
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.sdk import keep_out_of_logs
 from agent_identity.integrations.mcp.servers import McpServer
-from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet
+from agent_identity.policy import Content, Obligation
 
 if LEGACY:
     from mcp.server.fastmcp import Context

@@ -7,16 +7,16 @@ import pytest
 from mcp import types
 from mcp_parties import ALICE, CLERK, NAME, Pair, in_memory, low_level
 
-from agent_identity import Scope, records
+from agent_identity import Agent, Effect, Rule, RuleSet, Scope, records
 from agent_identity.adapters import DeclaredFlow
 from agent_identity.errors import ConfigurationError, Denied, Routed
-from agent_identity.identity import Agent, SigningKey, TrustStore
+from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.inspection import Label, PersonalData
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.ifc import label_in
 from agent_identity.integrations.mcp.server import protect_server, shown
 from agent_identity.integrations.mcp.servers import McpServer
-from agent_identity.policy import All, Effect, Flow, Obligation, Rule, RuleSet
+from agent_identity.policy import All, Flow, Obligation
 
 EVIL, OWN = "DE89370400440532013000", "GB82WEST12345698765432"
 KEY = SigningKey.from_seed(b"\x09" * 32)

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 from mcp_parties import ALICE, NAME, Pair, in_memory, low_level, tool
 
-from agent_identity import Scope
+from agent_identity import Agent, Human, Scope, Service
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, Service
 from agent_identity.integrations.mcp.server import Anonymous
 
 BOB = Human("bob@example.com")

@@ -20,15 +20,13 @@ from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
 
-from agent_identity import Scope
+from agent_identity import Effect, Human, Rule, RuleSet, Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Human
 from agent_identity.integrations.mcp import conversion
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.server import protect_server
 from agent_identity.integrations.mcp.servers import McpServer
-from agent_identity.policy import Effect, Rule, RuleSet
 
 RECEIVER = McpServer(NAME, receiver=True)
 

@@ -16,18 +16,18 @@ from mcp.shared import exceptions
 from mcp_parties import ALICE, LEGACY, NAME, HighLevel, Pair, in_memory, low_level, lower, tool
 from pydantic import BaseModel, SecretStr
 
-from agent_identity import Scope
+from agent_identity import Agent, Effect, Finding, Rule, RuleSet, Scope, Service
 from agent_identity.constraints import Contains
 from agent_identity.delegation import Peer
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.identity import Agent, Service, SigningKey
+from agent_identity.identity import SigningKey
 from agent_identity.integrations.mcp.binding import NEXT, OURS, PRESENTATION, target_of, to_meta
 from agent_identity.integrations.mcp.conversion import _as_the_schema_says
 from agent_identity.integrations.mcp.sdk import unwrapped, wrapped_like
 from agent_identity.integrations.mcp.server import Anonymous, protect_server
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.options import Ledger
-from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.policy import Content
 
 DESK = Agent("desk", owner="payments@example.com")
 KEY = SigningKey.from_seed(b"\x07" * 32)

@@ -6,6 +6,7 @@ import pytest
 from mcp_parties import ALICE, CLERK, NAME, SCOPE, Pair, in_memory
 
 from agent_identity import records
+from agent_identity._record.schema import Detail
 from agent_identity.errors import Denied
 from agent_identity.integrations.mcp.client import protect_session
 from agent_identity.integrations.mcp.server import protect_server
@@ -20,7 +21,7 @@ def read(pair: Pair, name: str, kind: type) -> list[Any]:
     return [one for one in records.read(pair.folder / name) if isinstance(one, kind)]
 
 
-def details_of(pair: Pair, name: str) -> list[records.Detail]:
+def details_of(pair: Pair, name: str) -> list[Detail]:
     """Return the details in the lines of a directory."""
     return [detail for _, detail in records.read_lines(pair.folder / name) if detail is not None]
 

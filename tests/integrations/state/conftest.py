@@ -162,13 +162,13 @@ def share(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
             shared = Shared(kind, str(folder), lambda: DirectoryState(folder))
         elif kind == "redis":
             server = request.getfixturevalue("redis_server")
-            from agent_identity._authority.stores.redis import RedisState
+            from agent_identity.state import RedisState
 
             url = f"redis://127.0.0.1:{server.port}/0"
             shared = Shared(kind, f"{url}#{fresh}", lambda: RedisState(url, prefix=fresh), server)
         else:
             server = request.getfixturevalue("postgres_server")
-            from agent_identity._authority.stores.postgres import PostgresState
+            from agent_identity.state import PostgresState
 
             url = f"postgresql://postgres@127.0.0.1:{server.port}/postgres"
             shared = Shared(kind, f"{url}#{fresh}", lambda: PostgresState(url, prefix=fresh), server)

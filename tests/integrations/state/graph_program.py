@@ -15,6 +15,7 @@ from langchain_core.tools import tool
 from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity.integrations.langchain.interrupts import answer, approval_by_interrupt
 from agent_identity.integrations.langchain.protection import protect
+from agent_identity.options import Sources
 from agent_identity.testing import FixedClock
 
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="two people decide", id="four-eyes", to="desk"))
@@ -70,7 +71,7 @@ def main(step: str, kind: str, where: str, directory: str, wall_ns: str) -> dict
     clock = FixedClock(int(wall_ns))
     with (
         saver(kind, where) as kept,
-        Enforcer.open(directory, policy=POLICY, routes=routes, clock=clock) as enforcer,
+        Enforcer.open(directory, policy=POLICY, routes=routes, sources=Sources(clock=clock)) as enforcer,
     ):
         graph = create_agent(Model(), tools=[protect(pay, enforcer)], checkpointer=kept)
         if step == "resume":

@@ -12,7 +12,7 @@ from agent_identity.state import Debit, StateStore
 def opened(kind: str, address: str) -> StateStore:
     """Return a store of its own on shared state."""
     if kind == "sqlite":
-        from agent_identity._authority.stores.sqlite import SqliteState
+        from agent_identity.state import SqliteState
 
         return SqliteState(address, timeout=60)
     if kind == "directory":
@@ -21,10 +21,10 @@ def opened(kind: str, address: str) -> StateStore:
         return DirectoryState(address)
     url, _, prefix = address.rpartition("#")
     if kind == "redis":
-        from agent_identity._authority.stores.redis import RedisState
+        from agent_identity.state import RedisState
 
         return RedisState(url, prefix=prefix, timeout=60)
-    from agent_identity._authority.stores.postgres import PostgresState
+    from agent_identity.state import PostgresState
 
     return PostgresState(url, prefix=prefix, timeout=60)
 

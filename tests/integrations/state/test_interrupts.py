@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 import pytest
-from checking import check
 
+from agent_identity import Verifier
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._ledger.reader import open_ledger
 from agent_identity.identity import SigningKey
@@ -101,7 +101,7 @@ def test_a_call_is_approved_and_resumed_in_another_process_on_another_day(
         ("intent", ""),
         ("outcome", "success"),
     ]
-    assert check(directory).verdict == "verified"
+    assert Verifier().ledger(directory).verdict == "verified"
     content, secrets = _content(kind, where), _secrets(directory)
     assert b"INV-1" in content
     assert len(secrets) > 12

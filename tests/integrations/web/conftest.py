@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checking import check
 from joserfc import jwt
 from web_service import ISSUER, KEY, Service, Token
+
+from agent_identity import Verifier
 
 
 @pytest.fixture
@@ -28,5 +29,5 @@ def service(tmp_path: Path) -> Iterator[Service]:
     found = Service(tmp_path / "evidence")
     yield found
     found.enforcer.close()
-    report = check(found.folder, found.folder / "trust.json")
+    report = Verifier(found.folder / "trust.json").ledger(found.folder)
     assert (report.verdict, report.findings) == ("verified", ())

@@ -28,6 +28,7 @@ from agent_identity.integrations.http import django as for_django
 from agent_identity.integrations.http import flask as for_flask
 from agent_identity.integrations.http import starlette as for_starlette
 from agent_identity.integrations.http.bearer import BearerTasks
+from agent_identity.integrations.http.server import Gate
 
 Get = Callable[[str, dict[str, str]], httpx.Response]
 BASE = "https://api.example.com"
@@ -245,7 +246,7 @@ def test_what_is_no_bearer_token_is_refused(service: Service, header: str) -> No
 
 def test_probes_leave_no_record(service: Service) -> None:
     """An exempt path is served without a task behind both kinds of middleware; every other one is refused."""
-    options = {"audience": "api", "base_url": BASE, "exempt": ["/healthz"]}
+    gate = Gate(audience="api", base_url=BASE, exempt=["/healthz"])
 
     async def health(scope: dict, _: object, send: Callable) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -256,8 +257,8 @@ def test_probes_leave_no_record(service: Service) -> None:
         return [environ["PATH_INFO"].encode()]
 
     for get in (
-        _asynchronous(asgi.DelegationMiddleware(health, service.enforcer, **options)),
-        _synchronous(wsgi.DelegationMiddleware(wsgi_health, service.enforcer, **options)),
+        _asynchronous(asgi.DelegationMiddleware(health, service.enforcer, gate)),
+        _synchronous(wsgi.DelegationMiddleware(wsgi_health, service.enforcer, gate)),
     ):
         before = len(service.refusals())
         answer = get("/healthz", {"Agent-Delegation": "x"})

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from checking import check
 
-from agent_identity import records
+from agent_identity import Verifier, records
 
 APPLICATION = '''
 """An application of FastAPI and one of Flask, with one enforcer."""
@@ -107,7 +106,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def kinds(folder: Path) -> Counter[str]:
     """Return the number of records of each kind, after checking that the evidence is whole."""
     evidence = folder / "evidence"
-    report = check(evidence, evidence / "trust.json")
+    report = Verifier(evidence / "trust.json").ledger(evidence)
     assert (report.verdict, report.findings, report.counts["recovered"]) == ("verified", (), 0)
     return Counter(record.kind for record in records.read(evidence))
 

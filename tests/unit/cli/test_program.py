@@ -13,6 +13,7 @@ import pytest
 
 from agent_identity._authority.registries.revocations import RevokedKind
 from agent_identity._directory.export.receivers import PROTOCOLS
+from agent_identity._identity.trust.entries import Purpose
 from agent_identity._reports.export.interop import FORMS
 from agent_identity.cli import main, program
 from agent_identity.cli.control import commands as control
@@ -21,7 +22,6 @@ from agent_identity.cli.terminal.command import Command
 from agent_identity.cli.trust import commands as trust
 from agent_identity.cli.verify import commands as verifying
 from agent_identity.cli.verify import verify
-from agent_identity.identity import Purpose
 from agent_identity.version import VERSION
 
 Run = Callable[..., tuple[int, str, str]]

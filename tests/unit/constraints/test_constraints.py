@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import agent_identity.constraints as public
-from agent_identity._constraints.literals import LITERAL_KINDS
+from agent_identity._constraints.literals import LITERAL_KINDS, Constraint
 from agent_identity._constraints.locations import LOCATION_KINDS
 from agent_identity._constraints.registry import constraint_from_claim, constraint_of, is_constraint
 from agent_identity._constraints.values import key_of, literal_key, value_of
@@ -17,7 +17,6 @@ from agent_identity.canonical import decode, encode
 from agent_identity.constraints import (
     AllOf,
     AnyOf,
-    Constraint,
     Contains,
     EmailDomain,
     Exact,

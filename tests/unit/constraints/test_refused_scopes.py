@@ -13,12 +13,12 @@ import pytest
 from agent_identity import Scope
 from agent_identity._authority.registries.tasks import Lease, TaskRegistry
 from agent_identity._constraints.combinators import check_size
+from agent_identity._constraints.literals import Constraint
 from agent_identity._constraints.registry import constraint_from_claim, constraint_of
 from agent_identity._constraints.values import key_of
 from agent_identity.constraints import (
     AllOf,
     AnyOf,
-    Constraint,
     Contains,
     EmailDomain,
     Exact,

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from agent_identity import Scope
 from agent_identity._authority.grants.limits import amount_of
+from agent_identity._constraints.literals import Constraint
 from agent_identity._constraints.value_forms import DecimalText, NoFormError, form_of, with_decimals
 from agent_identity._constraints.values import Walked, key_of, literal_key, value_of, walked
-from agent_identity.constraints import Constraint, Contains, Exact, NotOneOf, OneOf, Range, Subset, Wildcard
+from agent_identity.constraints import Contains, Exact, NotOneOf, OneOf, Range, Subset, Wildcard
 
 DECIMALS = st.one_of(
     st.decimals(-10, 10, places=3),

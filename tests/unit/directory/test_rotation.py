@@ -9,28 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checking import check
 
 import agent_identity
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory import rotation
 from agent_identity._directory.open import prepare
 from agent_identity._directory.rotation import finish_rotation, revoke, rotate
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.trust.entries import Purpose, Takeover
 from agent_identity._ledger.transparency.merkle import CompactRange
 from agent_identity._storage.os_files import Files
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import (
-    Agent,
-    FileVersion,
-    Human,
-    Purpose,
-    RandomIds,
-    SigningKey,
-    SystemClock,
-    Takeover,
-    TrustStore,
-)
+from agent_identity.identity import FileVersion, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.options import Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 BOTH: tuple[Purpose, ...] = ("issuer", "recorder")
@@ -39,7 +30,7 @@ NOW = 1_764_000_000
 
 def work(directory: Path, now: int = NOW) -> None:
     """Open the directory as a process does, and leave a record under a grant."""
-    with Enforcer.open(directory, clock=FixedClock(now * 10**9)) as enforcer:
+    with Enforcer.open(directory, sources=Sources(clock=FixedClock(now * 10**9))) as enforcer:
         scope = Scope("read")
         with enforcer.task("t", principal=Human("alice"), agent=Agent("clerk", owner="ops"), scope=scope):
             pass
@@ -238,7 +229,7 @@ def test_a_rotation_may_die_at_any_step(directory: Path, tmp_path: Path, purpose
         again = rotate(copy, purposes, now=NOW + 101, overlap=60)
         assert [one.new.purpose for one in again] == list(purposes)
         assert not list((copy / "keys").glob("*.next.pem"))
-        assert check(copy, copy / "trust.json").verdict == "verified"
+        assert Verifier(copy / "trust.json").ledger(copy).verdict == "verified"
     assert exchanged == {True, False}
 
 

@@ -12,9 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._authority.grants.grants import GRANT_TYPE, Chain, derive, issue
 from agent_identity._authority.grants.proof_of_possession import prove
 from agent_identity._directory import signer_service
@@ -24,11 +23,13 @@ from agent_identity._directory.rotation import revoke, rotate
 from agent_identity._directory.signer_service import SignerKeys, SignerService
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.transparency.checkpoint import Checkpoint
 from agent_identity._spans.envelope import PAYLOAD_TYPE, pae
-from agent_identity.canonical import encode, encode_record
+from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey, SocketSigner, TrustStore
+from agent_identity.identity import PublicKey, SigningKey, SocketSigner, TrustStore
+from agent_identity.options import Sources
 from agent_identity.testing import FixedClock, SequentialIds
 
 NOW = FixedClock().wall_ns() // 10**9
@@ -321,12 +322,12 @@ def test_an_enforcer_works_without_any_key_of_its_own(place: Place, tmp_path: Pa
     place.start()
     evidence = tmp_path / "evidence"
     for _ in range(2):
-        with Enforcer.open(evidence, keys=f"unix:{place.path}", clock=place.clock) as enforcer:
+        with Enforcer.open(evidence, keys=f"unix:{place.path}", sources=Sources(clock=place.clock)) as enforcer:
             given = {"principal": Human("alice"), "agent": Agent("clerk", owner="ops"), "scope": Scope("read")}
             with enforcer.task("t", **given), enforcer.action("read"):
                 pass
     place.stop()
-    assert check(evidence, place.trust).verdict == "verified"
+    assert Verifier(place.trust).ledger(evidence).verdict == "verified"
     assert sorted(path.name for path in (evidence / "keys").iterdir()) == [".gitignore", "digests.jsonl", "ledger.key"]
     assert (evidence / "trust.json").read_bytes() == (place.root / "trust.json").read_bytes()
     assert place.said == []

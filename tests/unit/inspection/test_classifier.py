@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Denied, Effect, Enforcer, Finding, Human, Rule, RuleSet, Scope
+from agent_identity._inspection.classifier import Detection
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, ContentBlocked
-from agent_identity.inspection import Classifier, Detection, HttpModel, Selected, Windows
-from agent_identity.policy import Content, Finding, Obligation
+from agent_identity.inspection import Classifier, HttpModel, Selected, Windows
+from agent_identity.policy import Content, Obligation
 from agent_identity.records import Outcome
 
 WHO: dict[str, Any] = {"principal": Human("alice@example.com"), "agent": Agent("clerk", owner="fin@example.com")}

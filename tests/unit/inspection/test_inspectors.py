@@ -17,6 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from agent_identity import Finding
 from agent_identity.inspection import (
     Canaries,
     HiddenText,
@@ -27,7 +28,7 @@ from agent_identity.inspection import (
     TextInspector,
     Urls,
 )
-from agent_identity.policy import Content, Finding
+from agent_identity.policy import Content
 
 TOKEN = "ghp_" + "9fK2mZ8xQ1vB7nC4dL6wE3rT5yU0iO2pA9sD"
 IBAN = "DE02 1203 0000 0000 2020 51"

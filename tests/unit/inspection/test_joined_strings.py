@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.inspection import Canaries, Document, HiddenText, Match, PersonalData, Secrets, TextInspector
-from agent_identity.policy import Content, Finding
+from agent_identity import Finding
+from agent_identity._inspection.document import Document
+from agent_identity.inspection import Canaries, HiddenText, Match, PersonalData, Secrets, TextInspector
+from agent_identity.policy import Content
 
 TOKEN = "ghp_" + "9fK2mZ8xQ1vB7nC4dL6wE3rT5yU0iO2pA9sD"
 CANARY = "kx82-lm3q-zz91-a"

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
-from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Decision, Effect, Finding, Human, Request, Rule, RuleSet, Scope
 from agent_identity.adapters import CallRequest
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import ContentBlocked, Denied, PolicyFormatError
 from agent_identity.inspection import Match, PersonalData, TextInspector
-from agent_identity.policy import Content, Decision, Finding, Obligation, Request
+from agent_identity.policy import Content, Obligation
 
 WHO: dict[str, Any] = {"principal": Human("alice@example.com"), "agent": Agent("clerk", owner="fin@example.com")}
 IBAN = "DE02 1203 0000 0000 2020 51"
@@ -487,6 +487,6 @@ def test_a_redaction_is_on_record_with_both_digests(tmp_path: Path) -> None:
     assert (transform.name, transform.version, transform.delivered) == ("redaction", "1", changed.action.result)
     assert transform.original != transform.delivered
     assert IBAN.encode() not in b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))
-    from agent_identity.audit import Verifier
+    from agent_identity import Verifier
 
     assert Verifier(tmp_path / "trust.json").ledger(tmp_path).raise_for_status()

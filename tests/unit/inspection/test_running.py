@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Denied, Effect, Enforcer, Finding, Human, Rule, RuleSet, Scope
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import ConfigurationError, ContentBlocked
 from agent_identity.inspection import HiddenText, InjectionHints, PersonalData, Secrets, Selected
-from agent_identity.policy import Content, Finding
+from agent_identity.policy import Content
 from agent_identity.records import Outcome
 
 WHO: dict[str, Any] = {"principal": Human("alice@example.com"), "agent": Agent("clerk", owner="fin@example.com")}

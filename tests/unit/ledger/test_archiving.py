@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from plain_records import append
 
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode, digest_of
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity._ledger import prunable_prefix as survey_module
 from agent_identity._ledger import prune_statement as pruned_module
@@ -40,7 +41,6 @@ from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
 from agent_identity._storage.layout import Layout, segment_name
 from agent_identity._storage.lines import Line, leaf_of
 from agent_identity._storage.os_files import EDIT, Files
-from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
 from agent_identity.identity import SigningKey
 from agent_identity.options import Ledger, Segments

@@ -12,22 +12,23 @@ from types import SimpleNamespace
 import pytest
 from plain_records import append
 
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._ledger import sealer as sealing_module
 from agent_identity._ledger.sealer import Sealing
 from agent_identity._ledger.transparency.bootstrap import sign_empty_log
 from agent_identity._ledger.transparency.log import DirectoryLog, Head
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT, CompactRange
 from agent_identity._ledger.writer import Closed, Entry
+from agent_identity._record.parts import End, Time
+from agent_identity._record.parts import Stream as Place
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import log_line
 from agent_identity._storage.mac import load_ledger_key, log_message
 from agent_identity._storage.os_files import Files, make_folder
-from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import PublicKey, SigningKey, SystemClock
 from agent_identity.options import Ledger
-from agent_identity.records import End, StreamEnd, Time
-from agent_identity.records import Stream as Place
+from agent_identity.records import StreamEnd
 from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Decision, Effect, Request, Rule, RuleSet
 from agent_identity._identity.common.ids import is_digest
 from agent_identity._policy.rules import program as program_module
 from agent_identity.constraints import Range
 from agent_identity.errors import PolicyFormatError
-from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet, Tool
+from agent_identity.policy import Tool
 
 OVER = {"args.amount": {"range": {"min": 100}}}
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import id_of
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._record.commitments import commit, part, root
 from agent_identity._record.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_names
 from agent_identity._storage.mac import Mac
-from agent_identity.canonical import encode, encode_record
+from agent_identity.canonical import encode
 from agent_identity.errors import VerificationError
 from agent_identity.options import DigestKeys
 from agent_identity.records import AnyRecord, Intent, Outcome, as_dict

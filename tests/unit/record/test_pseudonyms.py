@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent_identity._record import pseudonyms as pseudonyms_module
-from agent_identity._record.pseudonyms import PSEUDONYM_PREFIX
+from agent_identity._record.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.options import Pseudonyms
 
 
 @pytest.fixture

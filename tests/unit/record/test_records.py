@@ -15,32 +15,19 @@ from hypothesis import strategies as st
 from schema_document import DETAILS, ONLY_THE_CODEC, RECORDS
 
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.writer import Entry
 from agent_identity._record.codec import decode, decode_detail, encode_detail, plain_members
 from agent_identity._record.details import detail_of
-from agent_identity._record.schema import KIND_TYPES
+from agent_identity._record.parts import VERSION, Action, Decision, Stream, StreamResource, Time
+from agent_identity._record.schema import KIND_TYPES, Detail, Record
 from agent_identity._storage.os_files import Files
-from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.identity import SigningKey
 from agent_identity.options import Ledger
-from agent_identity.records import (
-    VERSION,
-    Action,
-    AnyRecord,
-    Decision,
-    Detail,
-    Outcome,
-    Record,
-    Stream,
-    StreamResource,
-    StreamStart,
-    Time,
-    as_dict,
-    encode,
-)
+from agent_identity.records import AnyRecord, Outcome, StreamStart, as_dict, encode
 from agent_identity.testing import FixedClock, SequentialIds
 
 HEX = "0123456789abcdef" * 4

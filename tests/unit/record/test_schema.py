@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from schema_document import ONLY_THE_CODEC, RECORDS
 
+from agent_identity import Human
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._record.codec import decode
-from agent_identity.canonical import decode_record, encode_record
-from agent_identity.identity import Human
-from agent_identity.records import EFFECTS, KINDS, OUTCOMES, VERSION, Sdk, StreamStart, as_dict, encode
+from agent_identity._record.parts import EFFECTS, OUTCOMES, VERSION, Sdk
+from agent_identity._record.schema import KINDS
+from agent_identity.records import StreamStart, as_dict, encode
 
 HEX = "0123456789abcdef" * 2
 HASH = "ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8"

@@ -12,9 +12,8 @@ from schema_document import DETAILS, LINES, SCHEMA
 
 from agent_identity import records
 from agent_identity._identity.common.encoding import digest_of
-from agent_identity._record.schema import KIND_TYPES
-from agent_identity.canonical import encode_record
-from agent_identity.records import Detail
+from agent_identity._identity.common.record_bytes import encode_record
+from agent_identity._record.schema import KIND_TYPES, Detail
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors" / "evidence"
 DETAIL = {"_salt": "AZV6P04jewGp0QAAAAAAoQ", "policy": "invoices"}

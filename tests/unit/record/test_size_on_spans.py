@@ -6,21 +6,20 @@ import pytest
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import id_of
 from agent_identity._record.codec import decode
-from agent_identity.records import (
+from agent_identity._record.parts import (
     VERSION,
     Action,
     Agent,
     Decision,
     Hop,
     MarkAfter,
-    Outcome,
     Principal,
     Stream,
     Task,
     Time,
     Trace,
-    encode,
 )
+from agent_identity.records import Outcome, encode
 
 LIMIT = 1_900
 HASH = b64url_encode(bytes.fromhex("5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"))

@@ -7,10 +7,8 @@ from typing import Any, Final
 import jsonschema
 import pytest
 
-from agent_identity._scan.cyclonedx import cyclonedx_of
-from agent_identity._scan.json_form import json_of
+from agent_identity._scan.forms import cyclonedx_of, json_of, sarif_of
 from agent_identity._scan.results import Scan
-from agent_identity._scan.sarif import sarif_of
 from agent_identity._scan.scanner import scan
 
 SARIF: Final = Path(__file__).resolve().parents[2] / "schemas" / "sarif-2.1.0.json"

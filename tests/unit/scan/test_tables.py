@@ -1,7 +1,7 @@
 """The tables of a scan: data that people change without reading code."""
 
 from datetime import date
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -13,12 +13,12 @@ from agent_identity._scan.results import KINDS
 @pytest.mark.parametrize("name", ["constructs.json", "clients.json", "packages.json", "hosts.json"])
 def test_each_table_has_a_date(name: str) -> None:
     """A table says as of when it is right."""
-    assert date(2026, 1, 1) < date.fromisoformat(cast("dict[str, Any]", read_table(name))["as_of"])
+    assert date(2026, 1, 1) < date.fromisoformat(read_table(name, dict[str, Any])["as_of"])
 
 
 def test_each_row_of_constructs_is_reached_by_each_of_its_names() -> None:
     """Every exact name of a row finds a row of the same kind in its package: none is hidden by another."""
-    table = cast("dict[str, Any]", read_table("constructs.json"))["frameworks"]
+    table = read_table("constructs.json", dict[str, Any])["frameworks"]
     seen = 0
     for framework in table:
         for row in framework["constructs"]:

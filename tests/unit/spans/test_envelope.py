@@ -17,6 +17,7 @@ from plain_records import check_record
 
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.common.ids import id_of
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._spans.envelope import (
     DIGEST_ATTRIBUTE,
@@ -27,7 +28,6 @@ from agent_identity._spans.envelope import (
     sign_record,
     signed_attributes,
 )
-from agent_identity.canonical import encode_record
 from agent_identity.errors import TokenError, VerificationError
 from agent_identity.identity import PublicKey, SigningKey
 

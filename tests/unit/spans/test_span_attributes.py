@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._spans.span_attributes import (
     MIRRORED,
     FieldCheck,
@@ -15,7 +16,6 @@ from agent_identity._spans.span_attributes import (
     mirrored_attributes,
     verdict_on,
 )
-from agent_identity.canonical import encode_record
 from agent_identity.records import AnyRecord, decode
 
 HASH = "ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8"

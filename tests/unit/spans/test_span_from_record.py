@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._spans.envelope import Attestation
 from agent_identity._spans.span_attributes import compare, error_of
 from agent_identity._spans.span_from_record import GRANT_ATTRIBUTE, appearance_of, make_span, span_ids
-from agent_identity.canonical import encode_record
 from agent_identity.identity import SigningKey
 from agent_identity.records import AnyRecord, decode, encode
 

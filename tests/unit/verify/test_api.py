@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from checking import check
 
+from agent_identity import Report, Verifier, verify
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._storage.layout import Layout
 from agent_identity._verify import _reconcile as comparison
 from agent_identity._verify import api as verification
@@ -18,11 +19,11 @@ from agent_identity._verify._reconcile import Comparison
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS
 from agent_identity._verify.report.findings import Findings
+from agent_identity._verify.report.report import Problem
 from agent_identity._verify.spans.spans_check import SPAN_STEPS
 from agent_identity._verify.store.workers import in_process
-from agent_identity.audit import Problem, Report, Verifier, verify
 from agent_identity.errors import ConfigurationError, VerificationError
-from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore, Witnesses
 from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -78,36 +79,37 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[object, ...], Map
 
 def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[Any], tmp_path: Path) -> None:
     """Keys, what others say, the period, the archive: nothing that was asked for is left out."""
-    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "progress": tell, "period": PERIOD}
-    others = {"checkpoint": b"note", "witnesses": [WITNESS.vkey], "require": 1, "timestamps": stamp}
-    expected = {**given, "keys": TRUST, "outside": ExternalEvidence(b"note", Witnesses((WITNESS,), 1), stamp)}
-    assert check(directory, TRUST, **given, **others) == "_check_ledger"
+    given = {"archive": "a", "disclosures": ["d"], "period": PERIOD}
+    own = {"processes": 3, "progress": tell}
+    verifier = Verifier(TRUST, witnesses=[WITNESS.vkey], require=1, timestamps=stamp, **own)
+    expected = {**given, **own, "keys": TRUST, "outside": ExternalEvidence(b"note", Witnesses((WITNESS,), 1), stamp)}
+    assert verifier.ledger(directory, checkpoint=b"note", **given) == "_check_ledger"
     assert asked == [((str(directory),), expected)]
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as bundle:
         for path in directory.rglob("*"):
             bundle.write(path, f"evidence/{path.relative_to(directory)}")
-    assert check(tmp_path / "b.zip", TRUST, **given, **others) == "_check_ledger"
+    assert verifier.ledger(tmp_path / "b.zip", checkpoint=b"note", **given) == "_check_ledger"
     assert asked[1][1] == expected
-    assert check(directory) == "_check_ledger"
+    assert Verifier().ledger(directory) == "_check_ledger"
     nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None}
     assert asked[2] == ((str(directory),), {**nothing, "keys": None, "outside": ExternalEvidence()})
     (tmp_path / "note").write_bytes(b"kept")
-    check(directory, checkpoint=tmp_path / "note")
+    Verifier().ledger(directory, checkpoint=tmp_path / "note")
     assert asked[3][1]["outside"] == ExternalEvidence(b"kept")
 
 
 def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     """One source, or several, with the ledger, the attributes and the disclosures."""
     one, two = io.BytesIO(), io.BytesIO()
-    given = {"ledger": "l", "redacted": ["r"], "progress": tell, "disclosures": ["d"]}
+    given = {"ledger": "l", "redacted": ["r"], "disclosures": ["d"]}
     for sources in ((one,), (one, two)):
-        assert check(sources, TRUST, **given) == "_check_spans"
+        assert Verifier(TRUST, progress=tell).traces(*sources, **given) == "_check_spans"
         got, named = asked.pop()
         assert (got, named["disclosures"]) == ((sources, TRUST, "l", ["r"], tell), ["d"])
-    assert check(one) == "_check_spans"
+    assert Verifier().traces(one) == "_check_spans"
     got, named = asked.pop()
     assert (got, named["disclosures"]) == (((one,), None, None, (), None), ())
-    assert check(one, TRUST, pasted=True, redacted=["r"]) == "_check_spans"
+    assert Verifier(TRUST).pasted(one, redacted=["r"]) == "_check_spans"
     got, named = asked.pop()
     assert (got, named["pasted"]) == (((one,), TRUST, None, ["r"], None), True)
 
@@ -291,7 +293,7 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
     sizes = iter([(1 << 24) - 1, 5 << 24, 7 << 24])
     monkeypatch.setattr(verification, "size_of_ledger", lambda reader: next(sizes))
     outside = ExternalEvidence(b"x")
-    report = check(directory, TRUST, disclosures=["d"], checkpoint=b"x", period=PERIOD)
+    report = Verifier(TRUST).ledger(directory, disclosures=["d"], checkpoint=b"x", period=PERIOD)
     assert (report.source, report.trust) == ("ledger", "given")
     assert [step.name for step in report.steps] == list(LEDGER_STEPS)
     (made,) = checked
@@ -306,8 +308,8 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
         {"executor": "executor"},
         {"outside": outside, "total": (1 << 24) - 1, "progress": None, "period": PERIOD, "visit": None},
     )
-    check(directory, processes=0)
-    check(directory, processes=3, progress=tell)
+    Verifier(processes=0).ledger(directory)
+    Verifier(processes=3, progress=tell).ledger(directory)
     assert chosen == [(1, 1), (0, 6), (3, 8)]
     assert checked[2].ran == {
         "outside": ExternalEvidence(),
@@ -320,8 +322,8 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
 
 def test_an_archive_has_what_was_pruned(directory: Path, tmp_path: Path, checked: list[Checked]) -> None:
     """The reader is one of the directory and of its archive."""
-    check(directory, archive=tmp_path)
-    check(directory)
+    Verifier().ledger(directory, archive=tmp_path)
+    Verifier().ledger(directory)
     archives = [made.given[0]._archive for made in checked]
     assert archives == [Layout.of(tmp_path), None]
 
@@ -351,7 +353,7 @@ def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("agent_identity._verify.spans.spans_check.SpansCheck", Spans)
     monkeypatch.setattr(Spans, "made", spans := [])
     sources = [io.BytesIO(b"one"), io.BytesIO(b"two")]
-    report = check(sources, TRUST, pasted=True, redacted=["r"])
+    report = Verifier(TRUST).pasted(*sources, redacted=["r"])
     (made,) = spans
     assert (made.given[0], made.named, made.said) == (
         TRUST,
@@ -360,7 +362,7 @@ def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) 
     )
     assert (report.source, report.trust, report.findings) == ("traces", "given", ())
     assert [step.name for step in report.steps] == list(SPAN_STEPS)
-    assert check(sources, pasted=True).trust == "none"
+    assert Verifier().pasted(*sources).trust == "none"
     assert spans[1].given[0] is None
 
 
@@ -375,14 +377,14 @@ class Broken(io.BytesIO):
 def test_spans_of_every_source_are_read() -> None:
     """What cannot be read to its end is named; what is said of the keys is what was given."""
     sources = [Broken(), io.BytesIO(b"{}\n"), Broken()]
-    report = check(sources, TRUST)
+    report = Verifier(TRUST).traces(*sources)
     assert (report.source, report.trust) == ("traces", "given")
     assert [step.name for step in report.steps] == list(SPAN_STEPS)
     words = "the file of spans cannot be read to its end; copy it again"
     found = [(p.code, p.message) for p in report.findings if p.code == "unreadable"]
     assert found == [("unreadable", words)] * 2
     assert sources[1].read() == b""
-    assert (check(sources).trust, report.steps[0].status) == ("none", "not_checked")
+    assert (Verifier().traces(*sources).trust, report.steps[0].status) == ("none", "not_checked")
 
 
 def test_spans_are_compared_with_their_ledger_under_trusted_keys(
@@ -396,8 +398,8 @@ def test_spans_are_compared_with_their_ledger_under_trusted_keys(
         return Comparison(ledger, keys, findings)
 
     monkeypatch.setattr(comparison, "Comparison", comparing)
-    report = check(io.BytesIO(b"{}"), TRUST, ledger=directory)
+    report = Verifier(TRUST).traces(io.BytesIO(b"{}"), ledger=directory)
     assert compared == [(directory, TRUST)]
     assert "proved_by_ledger" in report.counts
-    assert "proved_by_ledger" not in check(io.BytesIO(b"{}"), TRUST).counts
+    assert "proved_by_ledger" not in Verifier(TRUST).traces(io.BytesIO(b"{}")).counts
     assert len(compared) == 1

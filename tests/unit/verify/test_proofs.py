@@ -9,15 +9,18 @@ import orjson
 import pytest
 from plain_records import append
 
+from agent_identity import Verifier
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, LogProof, sign_note
 from agent_identity._ledger.transparency.log import Head
 from agent_identity._ledger.transparency.merkle import leaf_hash, root_of
 from agent_identity._ledger.transparency.proof_files import GrowthProof, RecordProof
-from agent_identity.audit import Checked, Verifier, prove, prove_growth
+from agent_identity._verify.proofs.proof_check import Checked
+from agent_identity.audit import prove, prove_growth
 from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
-from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore, Witnesses
 from agent_identity.options import Ledger
 from agent_identity.records import as_dict
 from agent_identity.testing import FixedClock, SequentialIds

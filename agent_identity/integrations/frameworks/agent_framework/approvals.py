@@ -1,33 +1,23 @@
 """Approval by requests of Microsoft Agent Framework: the run stops, and a later one brings the ruling of a person."""
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Final
 
 from agent_framework import Content, Message
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import Denied
-from agent_identity.integrations.carried_approvals import request_from, rulings
+from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.agent_framework.tools import SuspendedError, current_call
 
 __all__ = ["answer", "approval_by_request", "requests_of"]
 
 _REQUEST: Final = "agent_identity_approval"
 _RULING: Final = "agent_identity_ruling"
-_A_WEEK: Final = timedelta(days=7)
 
 
-def approval_by_request(
-    *,
-    approvers: tuple[str | Human, ...] = (),
-    roles: tuple[str, ...] = (),
-    verified: bool = False,
-    owners_may_approve: bool = False,
-    ttl: timedelta = _A_WEEK,
-) -> Approval:
+def approval_by_request(approvers: Approvers = Approvers()) -> Approval:
     """Return an approval channel that asks by a ``function_approval_request``; for ``routes`` of an enforcer.
 
     The request holds the arguments for the tool; so does the model's call beside it. Send what :func:`answer` returns
@@ -35,21 +25,9 @@ def approval_by_request(
     authority: an approval without a ruling is refused, and a ruling is bound to the one call.
 
     Args:
-        approvers: As for :class:`~agent_identity.approvals.Approval`.
-        roles: As there.
-        verified: As there.
-        owners_may_approve: As there.
-        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+        approvers: Who may approve, and how long the request lives; the requesting task may end meanwhile.
     """
-    return Approval(
-        ask=_ask,
-        approvers=approvers,
-        roles=roles,
-        verified=verified,
-        owners_may_approve=owners_may_approve,
-        ttl=ttl,
-        suspends=(SuspendedError,),
-    )
+    return carried_approval(_ask, approvers, SuspendedError)
 
 
 def requests_of(contents: Iterable[Content]) -> dict[str, ApprovalRequest]:

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Mapping,
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, cast, final
-from weakref import WeakSet
 
 import agent_framework
 from agent_framework import (
@@ -26,7 +25,8 @@ from agent_framework import (
 )
 from opentelemetry import context as otel
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
+from agent_identity.adapters import Acting, Declared, ToolGuards
 from agent_identity.integrations.frameworks.agent_framework.models import GuardedModel, instruction_texts
 from agent_identity.integrations.frameworks.agent_framework.tools import (
     RUNNING,
@@ -40,8 +40,7 @@ from agent_identity.integrations.frameworks.agent_framework.tools import (
     current_facts,
     runs_here,
 )
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
-from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.method_patch import Installed, MethodPatch
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 __all__ = ["AgentIdentityMiddleware", "instrument"]
@@ -281,32 +280,11 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 
 
 @final
-class _Runs:
-    """Guards the runs of agents, each for itself, when they are made.
-
-    Attributes:
-        everywhere: The middleware of agents without one.
-    """
+class _Runs(Installed[AgentIdentityMiddleware]):
+    """Guards the runs of agents, each for itself, when they are made."""
 
     def __init__(self) -> None:
-        self.everywhere: AgentIdentityMiddleware | None = None
-        self._guards = WeakSet[AgentIdentityMiddleware]()
-        self._patch = MethodPatch(AgentMiddlewareLayer, {"run": self._bound})
-
-    def bind(self, guard: AgentIdentityMiddleware) -> None:
-        """Wrap the method of agents that makes runs, once, while there is a middleware."""
-        self._guards.add(guard)
-        self._patch.apply()
-        TOOLS.apply()
-
-    def leave(self, guard: AgentIdentityMiddleware) -> None:
-        """Guard no more runs by a middleware; the last one restores agents where nobody else has patched them since."""
-        self._guards.discard(guard)
-        if not self._guards:
-            self._patch.undo()
-            TOOLS.undo()
-        if self.everywhere is guard:
-            self.everywhere = None
+        super().__init__(MethodPatch(AgentMiddlewareLayer, {"run": self._bound}), TOOLS)
 
     def _bound(self, bare: Callable[..., object]) -> Callable[..., object]:
         @functools.wraps(bare)

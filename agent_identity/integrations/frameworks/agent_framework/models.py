@@ -15,12 +15,10 @@ from agent_framework import (
 )
 from pydantic import ConfigDict, TypeAdapter
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._record.parts import Model
+from agent_identity.adapters import Call, CallRequest, Part, Prompt, Shown, ToolCall, guard_failed, refusal
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, failed, runs_here
-from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall
+from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, runs_here
+from agent_identity.records import Model
 
 __all__ = ["GuardedModel", "instruction_texts"]
 
@@ -51,7 +49,7 @@ class GuardedModel(ChatMiddleware):
         except Exception as error:
             if error is request.raised:
                 raise
-            response = _refused(failed("a model", error))
+            response = _refused(guard_failed("a model", error))
         context.result = _stream_of(response) if context.stream else response
 
     async def _guarded(self, request: "_Request") -> "ChatResponse[Any]":

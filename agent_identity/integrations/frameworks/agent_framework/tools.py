@@ -12,13 +12,21 @@ from agent_framework import Content, FunctionInvocationContext, FunctionMiddlewa
 from opentelemetry.context import Context
 from pydantic import BaseModel
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal, safe_message
-from agent_identity._guard.tasks.task import Task
-from agent_identity._guard.tasks.task_context import attached, marked_as_here
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity import Task
+from agent_identity.adapters import (
+    Call,
+    CallRequest,
+    Shown,
+    ToolCall,
+    ToolGuards,
+    guard_failed,
+    refusal,
+    resumed,
+    safe_message,
+    shown,
+    tool_name,
+)
 from agent_identity.errors import Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards, shown
 from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
 from agent_identity.integrations.method_patch import MethodPatch
 
@@ -31,13 +39,11 @@ __all__ = [
     "RunningAgent",
     "SuspendedError",
     "current_call",
-    "failed",
     "runs_here",
 ]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _GUARDED: Final = "agent_identity_guarded"
-_FAILED: Final = "refused: guard_failed: the call could not be guarded"
 
 
 class SuspendedError(Exception):
@@ -92,7 +98,7 @@ class RunFacts(NamedTuple):
         origin = self.origin
         if origin is None or origin.task is self.guards.enforcer.current_task:
             return nullcontext()
-        return attached(marked_as_here(origin.context))
+        return resumed(origin.context)
 
 
 @final
@@ -123,7 +129,7 @@ class GuardedFunctions(FunctionMiddleware):
         except Exception as error:
             if error is not run.failure:  # Of the tool, or of the framework before or after it.
                 raise
-            context.result = failed(context.function.name, error)
+            context.result = guard_failed(context.function.name, error)
         finally:
             _CALL.reset(token)
             if run.has_context:
@@ -325,17 +331,6 @@ def current_facts() -> RunFacts | None:
     """Return the facts of the run whose function runs here."""
     run = _CALL.get()
     return None if run is None else run._facts  # noqa: SLF001  Of this module.
-
-
-def failed(name: str, error: BaseException) -> str:
-    """Log an error of the guard, and return the text of the refusal.
-
-    Args:
-        name: What was refused.
-        error: The error.
-    """
-    _LOG.error("%s was refused, because the guard failed: %s", name, safe_message(error))
-    return _FAILED
 
 
 def runs_here(tool: object) -> bool:

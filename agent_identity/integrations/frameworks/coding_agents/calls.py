@@ -12,16 +12,23 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from contextvars import Context, ContextVar, copy_context
-from typing import Final, NamedTuple, cast, final
+from typing import Final, NamedTuple, TypeGuard, cast, final
 
-from agent_identity._common.narrowing import is_mapping
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal, safe_message
-from agent_identity._guard.lifecycle.guarded_call import GuardedCall
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity.adapters import (
+    Call,
+    CallRequest,
+    GuardedCall,
+    Part,
+    Prompt,
+    Shown,
+    ToolCall,
+    ToolGuards,
+    refusal,
+    safe_message,
+    tool_name,
+)
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.command import AFTER
-from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
 
 __all__ = [
     "Answer",
@@ -32,6 +39,7 @@ __all__ = [
     "current_thread",
     "denial",
     "is_denial",
+    "is_object",
     "refused",
 ]
 
@@ -161,7 +169,7 @@ class HookCalls:
 
     def _note_started(self, running: _Running, response: object) -> None:
         """Note under which task a sub-agent works that was started in the background."""
-        agent = response.get("agentId") if running.asked.kind == "agent" and is_mapping(response) else None
+        agent = response.get("agentId") if running.asked.kind == "agent" and is_object(response) else None
         if isinstance(agent, str):
             with self._lock:
                 self._kept(agent, running.home)
@@ -452,10 +460,15 @@ def denial(event_name: object, text: str) -> Answer:
     return {"decision": "block", "reason": text}
 
 
+def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Return whether a value of an event is a JSON object."""
+    return isinstance(value, Mapping)
+
+
 def is_denial(answer: Mapping[str, object]) -> str | None:
     """Return the reason if an answer refuses a call before it runs, or blocks an event; otherwise ``None``."""
     inner = answer.get("hookSpecificOutput")
-    if is_mapping(inner) and inner.get("permissionDecision") == "deny":
+    if is_object(inner) and inner.get("permissionDecision") == "deny":
         return str(inner.get("permissionDecisionReason"))
     return str(answer.get("reason")) if answer.get("decision") == "block" else None
 
@@ -467,9 +480,9 @@ def _asked(event: Mapping[str, object]) -> ToolCall:
         Denied: It is malformed.
     """
     name, values, call_id, acting = (event.get(k) for k in ("tool_name", "tool_input", "tool_use_id", "agent_type"))
-    if not isinstance(name, str) or not is_mapping(values):
+    if not isinstance(name, str) or not is_object(values):
         raise Denied("the call has no name or no arguments", code="bad_arguments")
-    arguments = dict(cast("Mapping[str, object]", values))
+    arguments = dict(values)
     known = call_id if isinstance(call_id, str) else None
     request = CallRequest(arguments, supplied=tuple(arguments), call_id=known, can_route=False)
     if not isinstance(acting, str | None) or (acting is None and event.get("agent_id") is not None):
@@ -501,7 +514,7 @@ def _agent(event: Mapping[str, object]) -> _Agent:
 def _stated(event: Mapping[str, object]) -> str | None:
     """Return the name of the server of a call, if the agent states it."""
     described = event.get("mcp_server")
-    stated = described.get("name") if is_mapping(described) else None
+    stated = described.get("name") if is_object(described) else None
     return stated if isinstance(stated, str) else None
 
 
@@ -520,7 +533,7 @@ def _change(running: _Running, event: Mapping[str, object]) -> InputChangedError
     """Return an error if the tool or the input that ran is not the one that was judged."""
     judged = running.call.arguments if running.guard.mode == "enforce" else running.asked.request.arguments
     ran = event.get("tool_input")
-    if running.asked.name in _DIALOGS and is_mapping(ran):
+    if running.asked.name in _DIALOGS and is_object(ran):
         ran = {name: value for name, value in ran.items() if name in judged}
     try:
         same = running.tool == event.get("tool_name") and _is_same(dict(judged), ran)
@@ -531,7 +544,7 @@ def _change(running: _Running, event: Mapping[str, object]) -> InputChangedError
 
 def _is_same(one: object, other: object) -> bool:
     """Return whether two values of JSON are the same, whatever wrote their numbers."""
-    if is_mapping(one) and is_mapping(other):
+    if is_object(one) and is_object(other):
         return one.keys() == other.keys() and all(_is_same(value, other[key]) for key, value in one.items())
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         first, second = cast("list[object]", one), cast("list[object]", other)
@@ -548,7 +561,7 @@ def _withheld(event: Mapping[str, object], text: str) -> Answer:
     name, response = event.get("tool_name"), event.get("tool_response")
     if isinstance(name, str) and name.startswith("mcp__"):
         blank: object = [{"type": "text", "text": text}]
-    elif name in _SHAPED and not (name == "Read" and is_mapping(response) and response.get("type") != "text"):
+    elif name in _SHAPED and not (name == "Read" and is_object(response) and response.get("type") != "text"):
         blank = _blank(response)
     else:
         return denial("PostToolUse", text)
@@ -561,7 +574,7 @@ def _blank(value: object, key: str = "") -> object:
         return value if key == "type" else _WITHHELD
     if isinstance(value, list):
         return [_blank(item) for item in cast("list[object]", value)]
-    if is_mapping(value):
+    if is_object(value):
         return {name: _blank(item, str(name)) for name, item in value.items()}
     return value
 

@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 from typing import Final, cast, final
 
-from agent_identity._common.narrowing import is_object
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.coding_agents.calls import Answer, is_denial
+from agent_identity.integrations.frameworks.coding_agents.calls import Answer, is_denial, is_object
 from agent_identity.integrations.frameworks.coding_agents.command import MAX_BYTES
 from agent_identity.integrations.frameworks.coding_agents.sessions import HookSessions
 

@@ -8,14 +8,10 @@ from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Final, NamedTuple, final
 
-from agent_identity._authority.grants.limits import Limit, check_limits
-from agent_identity._authority.grants.scope import Scope
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.common.failures import safe_message
-from agent_identity._guard.common.purpose import folded_purpose
-from agent_identity._guard.sessions.opening import Opening
-from agent_identity._identity.principals.principals import Agent, Principal
+from agent_identity import Agent, Enforcer, Scope
+from agent_identity.adapters import Acting, Opening, ToolGuards, check_task, safe_message
 from agent_identity.errors import Denied
+from agent_identity.identity import Principal
 from agent_identity.integrations.frameworks.coding_agents.calls import (
     Answer,
     HookCalls,
@@ -24,7 +20,7 @@ from agent_identity.integrations.frameworks.coding_agents.calls import (
     current_thread,
     refused,
 )
-from agent_identity.integrations.frameworks.tool_guards import Acting, ToolGuards
+from agent_identity.limits import Limit
 
 __all__ = ["PROBE", "PROBE_ALLOWED", "PROBE_DENIED", "HookSessions"]
 
@@ -98,11 +94,10 @@ class HookSessions:
     ) -> None:
         self._enforcer = enforcer
         self._principal, self._agent = principal, agent
-        if not timedelta(seconds=1) <= ttl <= timedelta(days=1):
-            raise ValueError("ttl is out of range; use 1 second to 1 day")
-        self._scope, self._limits, self._agents = scope, check_limits(limits, scope.tools), agents
+        check_task(purpose, scope=scope, ttl=ttl, limits=limits)
+        self._scope, self._limits, self._agents = scope, tuple(limits), agents
         self._prompts = prompts
-        self._purpose, self._ttl = folded_purpose(purpose)[:512], ttl
+        self._purpose, self._ttl = " ".join(purpose.split())[:512], ttl
         self._outside = ToolGuards(enforcer, agents=agents, thread=current_thread)  # It checks them.
         self._sessions: dict[str, _Session] = {}
         self._ended: dict[str, None] = {}

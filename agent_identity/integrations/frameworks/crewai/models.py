@@ -11,13 +11,10 @@ from crewai import Crew
 from crewai.agents.agent_builder.base_agent import BaseAgent
 from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_override
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.tasks.task import Task
-from agent_identity._record.parts import Model
+from agent_identity import Enforcer, Task
+from agent_identity.adapters import Call, CallRequest, Part, Prompt, Shown, ToolCall, ToolGuards, is_accounted, refusal
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
+from agent_identity.records import Model
 
 __all__ = ["contents_of", "guard_model", "members_of", "models_of"]
 
@@ -142,14 +139,13 @@ def _can_be_said(agent: object, job: object, task: Task | None) -> bool:
         job: Its task.
         task: The task that is open.
     """
-    flow = None if task is None else task.flow
-    if flow is None:
+    if task is None or task.flow is None:
         return True
     crew = getattr(agent, "crew", None)
     adds = any(getattr(one, name, None) for one in (agent, crew) for name in _ADDING)
     outputs = [getattr(one, "output", None) for one in _earlier(crew, job)]
-    known = all(flow.shared.is_accounted(str(output.raw)) for output in outputs if output is not None)
-    return known and not adds and flow.label.integrity == "trusted"
+    known = all(is_accounted(task, str(output.raw)) for output in outputs if output is not None)
+    return known and not adds and task.flow.label.integrity == "trusted"
 
 
 def _earlier(crew: object, job: object) -> list[object]:

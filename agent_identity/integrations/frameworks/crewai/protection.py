@@ -25,16 +25,26 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolFailure
 from pydantic import computed_field
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal, safe_message
+from agent_identity import Enforcer
+from agent_identity.adapters import (
+    Acting,
+    Call,
+    CallRequest,
+    Declared,
+    Shown,
+    ToolCall,
+    ToolGuards,
+    guard_failed,
+    refusal,
+    safe_message,
+    shown,
+)
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.crewai.listed_tools import forget_results, listed_tools
 from agent_identity.integrations.frameworks.crewai.models import guard_model, members_of, models_of
 from agent_identity.integrations.frameworks.crewai.streams import bound_crews, running_crew
 from agent_identity.integrations.frameworks.crewai.tool_facts import ToolFacts, facts_of, schema_of, wanted_call
 from agent_identity.integrations.frameworks.crewai.turns import forget_turns, turn_of, watch_turns
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards, shown
 
 __all__ = ["instrument", "never_cached", "protect"]
 
@@ -76,7 +86,7 @@ def protect(
         target: A crew, a tool, or tools.
         enforcer: The enforcer. A task must be open around each run.
         agents: The governed agent for each role; see
-            :class:`~agent_identity.integrations.frameworks.tool_guards.ToolGuards`.
+            :class:`~agent_identity.adapters.ToolGuards`.
         model: The name of model calls in scopes and rules: prompts and answers of the models of a crew are then
             inspected. ``None`` leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
@@ -501,8 +511,7 @@ class _Hooks:
             if guard is not None and guard.guards.enforcer.mode == "monitor":
                 _LOG.warning("monitor mode: a tool runs unguarded: %s", safe_message(error))
                 return None
-            _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
-            _REFUSED.set(_refuse().message)
+            _REFUSED.set(guard_failed(context.tool_name, error))
             return False
         return None
 

@@ -8,8 +8,7 @@ from crewai import Crew
 from crewai.types.streaming import CrewStreamingOutput, StreamChunk
 from opentelemetry import context as otel
 
-from agent_identity._guard.lifecycle.bound_streams import bind_stream
-from agent_identity._guard.tasks.task_context import attached
+from agent_identity.adapters import bind_stream, resumed
 from agent_identity.integrations.method_patch import MethodPatch
 
 __all__ = ["bound_crews", "running_crew"]
@@ -38,7 +37,7 @@ def bound_crews(begin: Callable[[], None]) -> MethodPatch:
             if not patch.is_active:
                 return original(crew, *args, **kwargs)
             begin()
-            with attached(otel.set_value(_CREW, crew)):
+            with resumed(otel.set_value(_CREW, crew)):
                 return _kept(original(crew, *args, **kwargs))
 
         return kickoff
@@ -49,7 +48,7 @@ def bound_crews(begin: Callable[[], None]) -> MethodPatch:
             if not patch.is_active:
                 return await original(crew, *args, **kwargs)
             begin()
-            with attached(otel.set_value(_CREW, crew)):
+            with resumed(otel.set_value(_CREW, crew)):
                 return _kept(await original(crew, *args, **kwargs))
 
         return kickoff
@@ -75,9 +74,9 @@ class _BoundOutput(CrewStreamingOutput):
     made_in: otel.Context
 
     def __iter__(self) -> Iterator[StreamChunk]:
-        with attached(self.made_in):
+        with resumed(self.made_in):
             return bind_stream(super().__iter__())
 
     def __aiter__(self) -> AsyncIterator[StreamChunk]:
-        with attached(self.made_in):
+        with resumed(self.made_in):
             return bind_stream(super().__aiter__())

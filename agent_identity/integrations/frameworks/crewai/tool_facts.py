@@ -11,10 +11,7 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic.fields import FieldInfo
 
-from agent_identity._guard.calls.arguments import Binder
-from agent_identity._guard.calls.call import Call, CallRequest
-from agent_identity._identity.common.tool_names import tool_name
-from agent_identity.integrations.frameworks.tool_guards import ToolCall
+from agent_identity.adapters import Binder, Call, CallRequest, ToolCall, tool_name
 
 __all__ = ["ToolFacts", "facts_of", "schema_of", "wanted_call"]
 

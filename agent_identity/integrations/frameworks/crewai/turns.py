@@ -13,9 +13,8 @@ from crewai.hooks import (
     unregister_before_llm_call_hook,
 )
 
-from agent_identity._guard.tasks.task_context import tasks_in
+from agent_identity.adapters import Part, resume_run, saw_calls
 from agent_identity.integrations.frameworks.crewai.models import contents_of
-from agent_identity.integrations.prompts import Part, join_prompt
 
 __all__ = ["forget_turns", "turn_of", "watch_turns"]
 
@@ -68,14 +67,9 @@ def _note(context: LLMCallHookContext) -> None:
         run = f"crewai/run/{next(_NUMBERS)}"
         if executor is not None:
             _RUNS[executor] = run
-        for task in tasks_in():
-            if task.flow is not None:
-                task.flow.shared.saw((turn_of(context.agent), run))
+        saw_calls((turn_of(context.agent), run))
     elif executor is not None:
-        run = _RUNS.get(executor, "")
-        for task in tasks_in():
-            if task.flow is not None and not task.flow.shared.has_seen(run):
-                join_prompt(task, _parts(answers or context.messages), are_principals=False)
+        resume_run(_RUNS.get(executor, ""), lambda: _parts(answers or context.messages))
 
 
 def _parts(messages: Iterable[object]) -> Iterator[Part]:

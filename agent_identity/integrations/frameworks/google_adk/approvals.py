@@ -1,17 +1,15 @@
 """Approval by confirmations of Google ADK: the run stops, and a later one brings the ruling of a person."""
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Final, cast
 
 from google.adk.events import Event
 from google.genai import types
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import Denied
-from agent_identity.integrations.carried_approvals import request_from, rulings
+from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.google_adk.tools import SuspendedError, current_call
 
 __all__ = ["answer", "approval_by_confirmation", "requests_of"]
@@ -19,17 +17,9 @@ __all__ = ["answer", "approval_by_confirmation", "requests_of"]
 _CONFIRMATION: Final = "adk_request_confirmation"
 _REQUEST: Final = "agent_identity_approval"
 _RULING: Final = "agent_identity_ruling"
-_A_WEEK: Final = timedelta(days=7)
 
 
-def approval_by_confirmation(
-    *,
-    approvers: tuple[str | Human, ...] = (),
-    roles: tuple[str, ...] = (),
-    verified: bool = False,
-    owners_may_approve: bool = False,
-    ttl: timedelta = _A_WEEK,
-) -> Approval:
+def approval_by_confirmation(approvers: Approvers = Approvers()) -> Approval:
     """Return an approval channel that asks by a confirmation of the ADK; for ``routes`` of an enforcer.
 
     The session holds the request, with the arguments for the tool; so does the model's call, which it holds anyway.
@@ -38,21 +28,9 @@ def approval_by_confirmation(
     ``require_confirmation`` on such a tool as well: its confirmation comes first and brings no ruling.
 
     Args:
-        approvers: As for :class:`~agent_identity.approvals.Approval`.
-        roles: As there.
-        verified: As there.
-        owners_may_approve: As there.
-        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+        approvers: Who may approve, and how long the request lives; the requesting task may end meanwhile.
     """
-    return Approval(
-        ask=_ask,
-        approvers=approvers,
-        roles=roles,
-        verified=verified,
-        owners_may_approve=owners_may_approve,
-        ttl=ttl,
-        suspends=(SuspendedError,),
-    )
+    return carried_approval(_ask, approvers, SuspendedError)
 
 
 def requests_of(events: Iterable[Event]) -> dict[str, ApprovalRequest]:

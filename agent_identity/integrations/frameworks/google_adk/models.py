@@ -14,13 +14,11 @@ from google.adk.models.llm_response import LlmResponse
 from google.genai import types
 from pydantic import ConfigDict, TypeAdapter
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._record.parts import Model
+from agent_identity.adapters import Call, CallRequest, Part, Prompt, Shown, ToolCall, ToolGuards, guard_failed, refusal
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.google_adk.instructions import Filled, texts_of_others
-from agent_identity.integrations.frameworks.google_adk.tools import failed, response_content
-from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
+from agent_identity.integrations.frameworks.google_adk.tools import response_content
+from agent_identity.records import Model
 
 __all__ = ["GuardedModels", "refused"]
 
@@ -125,7 +123,7 @@ class GuardedModels:
         except Exception as error:
             if error is sent.raised:
                 raise
-            return [refused(failed("a model", error))]
+            return [refused(guard_failed("a model", error))]
 
 
 @final
@@ -239,7 +237,7 @@ def _guarded(model: BaseLlm) -> BaseLlm:
         try:
             object.__setattr__(model, "__class__", _guarded_kind(cast("Any", type(model))))
         except Exception as error:  # noqa: BLE001 - A model may be of any class.
-            return _Refusing(model=model.model, text=failed("a model", error))
+            return _Refusing(model=model.model, text=guard_failed("a model", error))
     return model
 
 

@@ -22,8 +22,8 @@ from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
 from google.adk.tools.tool_context import ToolContext
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.lifecycle.bound_streams import bind_stream
+from agent_identity import Enforcer
+from agent_identity.adapters import Acting, Declared, ToolGuards, bind_stream, guard_failed
 from agent_identity.integrations.frameworks.google_adk.instructions import filled_instructions
 from agent_identity.integrations.frameworks.google_adk.models import GuardedModels, refused
 from agent_identity.integrations.frameworks.google_adk.tools import (
@@ -32,11 +32,9 @@ from agent_identity.integrations.frameworks.google_adk.tools import (
     SuspendedError,
     current_call,
     current_tools,
-    failed,
     mark_tools,
 )
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
-from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.method_patch import Installed, MethodPatch
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 __all__ = ["AgentIdentityPlugin", "instrument"]
@@ -121,7 +119,7 @@ class AgentIdentityPlugin(BasePlugin):
         try:
             return await self.tools.guard(tool, tool_args, tool_context)
         except Exception as error:  # noqa: BLE001 - The run goes on, without the tool.
-            return {"error": failed(tool.name, error)}
+            return {"error": guard_failed(tool.name, error)}
 
     async def on_tool_error_callback(
         self, *, tool: BaseTool, tool_args: dict[str, object], tool_context: ToolContext, error: Exception
@@ -140,7 +138,7 @@ class AgentIdentityPlugin(BasePlugin):
                 return None
             return await self._models.guard(run.agent, _spoken(run), filled_instructions(run, llm_request))
         except Exception as error:  # noqa: BLE001 - The run goes on, without the model.
-            return refused(failed("a model", error))
+            return refused(guard_failed("a model", error))
 
     def _name_provided(self, agent: object, request: LlmRequest) -> None:
         """Note the tools that nobody can guard."""
@@ -193,36 +191,19 @@ def instrument(enforcer: Enforcer) -> Callable[[], None]:
 
 
 @final
-class _Runners:
-    """Binds the streams of guarded runners to the task in which they are made.
-
-    Attributes:
-        everywhere: The plugin of runners without one.
-    """
+class _Runners(Installed[AgentIdentityPlugin]):
+    """Binds the streams of guarded runners to the task in which they are made."""
 
     def __init__(self) -> None:
-        self.everywhere: AgentIdentityPlugin | None = None
+        super().__init__(MethodPatch(Runner, {"run_async": self._bound, "run_live": self._bound}))
         self._managers = WeakSet[PluginManager]()
-        self._plugins = WeakSet[AgentIdentityPlugin]()
-        self._patch = MethodPatch(Runner, {"run_async": self._bound, "run_live": self._bound})
 
-    def bind(self, plugin: AgentIdentityPlugin) -> None:
-        """Wrap the methods of runners that make streams, once, while there is a plugin."""
-        self._plugins.add(plugin)
-        self._patch.apply()
-
-    def leave(self, plugin: AgentIdentityPlugin) -> None:
-        """Take a plugin out of all runners; the last one restores them where nobody else has patched them since."""
-        self._plugins.discard(plugin)
-        if not self._plugins:
-            self._patch.undo()
-        if self.everywhere is plugin:
-            self.everywhere = None
+    def leave(self, guard: AgentIdentityPlugin) -> None:
+        """Take a plugin out of all runners as well."""
+        super().leave(guard)
         for manager in list(self._managers):
             manager.plugins = [
-                one
-                for one in manager.plugins
-                if one is not plugin and not (type(one) is _First and one.plugin is plugin)
+                one for one in manager.plugins if one is not guard and not (type(one) is _First and one.plugin is guard)
             ]
 
     def _bound(self, bare: _Run) -> _Run:

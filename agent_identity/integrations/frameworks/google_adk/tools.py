@@ -12,11 +12,18 @@ from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
 from google.adk.tools.tool_context import ToolContext
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal, safe_message
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity.adapters import (
+    Call,
+    CallRequest,
+    Shown,
+    ToolCall,
+    ToolGuards,
+    guard_failed,
+    refusal,
+    safe_message,
+    tool_name,
+)
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
 
 __all__ = [
@@ -25,7 +32,6 @@ __all__ = [
     "SuspendedError",
     "ToolReportedError",
     "current_call",
-    "failed",
     "mark_tools",
     "response_content",
 ]
@@ -148,18 +154,7 @@ class GuardedTools:
         except Exception as error:
             if error is raised:
                 raise
-            return {"error": failed(tool.name, error)}
-
-
-def failed(name: str, error: BaseException) -> str:
-    """Log an error of the guard, and return the text of the refusal.
-
-    Args:
-        name: What was refused.
-        error: The error.
-    """
-    _LOG.error("%s was refused, because the guard failed: %s", name, safe_message(error))
-    return "refused: guard_failed: the call could not be guarded"
+            return {"error": guard_failed(tool.name, error)}
 
 
 def current_call() -> ToolContext | None:

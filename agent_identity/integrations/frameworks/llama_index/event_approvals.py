@@ -1,57 +1,33 @@
 """Approvals by events of a LlamaIndex workflow: a step waits, also in a saved context, until the ruling arrives."""
 
 import hashlib
-from datetime import timedelta
 from typing import Final, cast
 
 from llama_index.core.workflow import HumanResponseEvent, InputRequiredEvent
 from workflows.runtime.types.results import StepWorkerStateContextVar, WaitingForEvent
 
-from agent_identity import canonical
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human, canonical
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.carried_approvals import request_from, rulings
+from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import running
 
 __all__ = ["answer", "approval_by_event", "requests_of"]
 
 _KEY: Final = "agent_identity_approval"
 _WAITER: Final = "agent_identity_waiter"
-_A_WEEK: Final = timedelta(days=7)
 
 
-def approval_by_event(
-    *,
-    approvers: tuple[str | Human, ...] = (),
-    roles: tuple[str, ...] = (),
-    verified: bool = False,
-    owners_may_approve: bool = False,
-    ttl: timedelta = _A_WEEK,
-) -> Approval:
+def approval_by_event(approvers: Approvers = Approvers()) -> Approval:
     """Return an approval channel that waits for an event until somebody decides; for ``routes`` of an enforcer.
 
     The workflow streams an ``InputRequiredEvent`` with the request; send :func:`answer` to its context, which may have
     been saved and restored meanwhile, inside a task of the same principal and agent.
 
     Args:
-        approvers: As for :class:`~agent_identity.approvals.Approval`.
-        roles: As there.
-        verified: As there.
-        owners_may_approve: As there.
-        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+        approvers: Who may approve, and how long the request lives; the requesting task may end meanwhile.
     """
-    return Approval(
-        ask=_ask,
-        approvers=approvers,
-        roles=roles,
-        verified=verified,
-        owners_may_approve=owners_may_approve,
-        ttl=ttl,
-        suspends=(WaitingForEvent,),
-        channel="workflow-event",
-    )
+    return carried_approval(_ask, approvers, WaitingForEvent, channel="workflow-event")
 
 
 def requests_of(event: InputRequiredEvent) -> tuple[ApprovalRequest, ...]:

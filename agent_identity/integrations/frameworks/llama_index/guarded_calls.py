@@ -8,14 +8,10 @@ from llama_index.core.base.llms.types import TextBlock
 from llama_index.core.tools import AsyncBaseTool, FunctionTool, ToolOutput
 from llama_index.core.workflow import Context
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.lifecycle.deferred_results import nature_of
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity.adapters import Call, CallRequest, Shown, ToolCall, ToolGuards, nature_of, refusal, tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.llama_index.tool_arguments import Bound, ToolArguments
 from agent_identity.integrations.frameworks.llama_index.turns import CALLED
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = ["CONTEXT", "GuardedCalls", "Origin", "running", "within"]
 

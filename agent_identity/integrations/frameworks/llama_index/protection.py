@@ -10,12 +10,12 @@ from llama_index.core.tools import AsyncBaseTool, BaseTool, FunctionTool, ToolOu
 from llama_index.core.tools.types import adapt_to_async_tool
 from workflows.runtime.types.results import WaitingForEvent
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
+from agent_identity.adapters import Acting, Declared, ToolGuards
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.llama_index.every_tool import GUARDED, EveryTool
 from agent_identity.integrations.frameworks.llama_index.guarded_calls import CONTEXT, GuardedCalls, Origin
 from agent_identity.integrations.frameworks.llama_index.turns import watch_turns
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards
 
 __all__ = ["instrument", "protect"]
 

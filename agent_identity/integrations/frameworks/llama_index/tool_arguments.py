@@ -7,7 +7,7 @@ from typing import NamedTuple, cast, final
 from llama_index.core.tools import AsyncBaseTool, FunctionTool
 from pydantic.fields import FieldInfo
 
-from agent_identity._guard.calls.arguments import Binder
+from agent_identity.adapters import Binder
 from agent_identity.integrations.frameworks.tool_schemas import with_defaults
 
 __all__ = ["Bound", "ToolArguments"]

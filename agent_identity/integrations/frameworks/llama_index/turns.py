@@ -17,7 +17,7 @@ from llama_index.core.instrumentation.span_handlers import BaseSpanHandler
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.workflow import Context
 
-from agent_identity._guard.tasks.task_context import tasks_in
+from agent_identity.adapters import saw_calls
 
 __all__ = ["CALLED", "watch_turns"]
 
@@ -46,9 +46,8 @@ class TurnsSeen(BaseSpanHandler[BaseSpan]):
         asks = any(isinstance(one, AgentSetup) for one in bound_args.arguments.values())
         if asks and isinstance(result, AgentOutput):
             run = _run_of(bound_args)
-            for task in tasks_in():
-                if task.flow is not None and run is not None:
-                    task.flow.shared.saw([_call_of(run, call) for call in result.tool_calls])
+            if run is not None:
+                saw_calls(_call_of(run, call) for call in result.tool_calls)
 
     def prepare_to_drop_span(self, *_: object, **__: object) -> None:
         """Take in nothing of a step that failed; called by LlamaIndex."""

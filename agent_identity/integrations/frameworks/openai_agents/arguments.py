@@ -6,7 +6,7 @@ from typing import Final, NoReturn, cast
 
 from pydantic import BaseModel
 
-from agent_identity._guard.calls.call import Shown
+from agent_identity.adapters import Shown
 
 __all__ = ["call_key", "parse", "shown", "text_for"]
 

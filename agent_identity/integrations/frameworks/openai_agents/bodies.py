@@ -1,6 +1,5 @@
 """The body of a tool under the guards of one or several protections, which may share the tool."""
 
-import logging
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -9,19 +8,15 @@ from typing import Final, NamedTuple, TypeAlias, cast
 
 from agents import AgentBase, Usage, get_current_trace
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.tasks.task import Task
+from agent_identity import Enforcer, Task
+from agent_identity.adapters import Call, ToolCall, guard_failed, refusal
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, ruled
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner, owner_of
-from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
 __all__ = ["ACTING", "Caller", "SharedBody", "note_turn", "seen_in", "trace_id"]
 
 Body: TypeAlias = Callable[[Mapping[str, object]], Awaitable[object]]
-_LOG: Final = logging.getLogger("agent_identity")
 
 ACTING: ContextVar[tuple[Owner, str] | None] = ContextVar("agent_identity_openai_agents", default=None)
 """The agent whose tools were listed last in this run, where the context of a call does not name the agent."""
@@ -133,5 +128,4 @@ class SharedBody:
         except Exception as error:
             if raised and error is raised[-1]:
                 raise
-            _LOG.exception("the guard of %r failed, the call is refused", asked.name)
-            return refusal(Denied("the guard failed, and the call did not run", code="guard_failed"))
+            return guard_failed(asked.name, error)

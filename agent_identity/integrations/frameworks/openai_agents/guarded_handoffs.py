@@ -8,12 +8,10 @@ from typing import Any, Final, TypeAlias, cast, final
 
 from agents import AgentBase, Handoff, RunContextWrapper
 
-from agent_identity._guard.calls.call import Call, CallRequest
-from agent_identity._guard.common.failures import refusal
+from agent_identity.adapters import Call, CallRequest, ToolCall, account, refusal
 from agent_identity.errors import AgentIdentityError, Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, text_for
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner, owner_of
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, account
 from agent_identity.integrations.frameworks.tool_schemas import with_defaults
 
 __all__ = ["GuardedHandoff", "note_listing"]

@@ -9,20 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from agents import Agent, RunContextWrapper, RunResult, RunResultStreaming, RunState, ToolApprovalItem
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._guard.tasks.task_context import task_in
-from agent_identity._identity.principals.principals import Human
+from agent_identity import Enforcer, Human
+from agent_identity.adapters import ToolCall, ToolGuards, task_in
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.carried_approvals import request_from, rulings
+from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.openai_agents.arguments import call_key, parse
 from agent_identity.integrations.frameworks.openai_agents.owners import owner_of
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = [
     "Suspended",
@@ -36,7 +33,6 @@ __all__ = [
 ]
 
 _MEMBER: Final = "agent_identity"
-_A_WEEK: Final = timedelta(days=7)
 _MAX_KEPT: Final = 1_024
 _MAX_EQUAL: Final = 64
 _K = TypeVar("_K")
@@ -91,14 +87,7 @@ class _Asking:
 _ASKING: ContextVar[_Asking | None] = ContextVar("agent_identity_openai_agents_asking", default=None)
 
 
-def approval_by_interruption(
-    *,
-    approvers: tuple[str | Human, ...] = (),
-    roles: tuple[str, ...] = (),
-    verified: bool = False,
-    owners_may_approve: bool = False,
-    ttl: timedelta = _A_WEEK,
-) -> Approval:
+def approval_by_interruption(approvers: Approvers = Approvers()) -> Approval:
     """Return an approval channel that interrupts the run until somebody decides; for ``routes`` of an enforcer.
 
     Save the interrupted run with :func:`save_run`, have it decided with :func:`answer`, and go on with
@@ -106,22 +95,9 @@ def approval_by_interruption(
     its rulings are bound to one call each.
 
     Args:
-        approvers: As for :class:`~agent_identity.approvals.Approval`.
-        roles: As there.
-        verified: As there.
-        owners_may_approve: As there.
-        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+        approvers: Who may approve, and how long the request lives; the requesting task may end meanwhile.
     """
-    return Approval(
-        ask=_ask,
-        approvers=approvers,
-        roles=roles,
-        verified=verified,
-        owners_may_approve=owners_may_approve,
-        ttl=ttl,
-        suspends=(Suspended,),
-        channel="interrupt",
-    )
+    return carried_approval(_ask, approvers, Suspended, channel="interrupt")
 
 
 def requests_of(interruptions: Iterable[ToolApprovalItem]) -> dict[str, ApprovalRequest]:

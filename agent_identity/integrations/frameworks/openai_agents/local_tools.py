@@ -10,11 +10,10 @@ from agents import ApplyPatchTool, CustomTool, LocalShellTool, ShellTool, Tool
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
 from agents.tool import LocalShellCommandRequest, ShellCommandRequest
 
-from agent_identity._guard.calls.call import CallRequest
+from agent_identity.adapters import CallRequest, ToolCall
 from agent_identity.integrations.frameworks.openai_agents.arguments import shown
 from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody, seen_in
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner
-from agent_identity.integrations.frameworks.tool_guards import ToolCall
 
 __all__ = ["guard_local_tool", "is_local", "release_local_tool"]
 

@@ -9,11 +9,8 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from agents import FunctionTool, Model, ModelProvider, ModelResponse, Tool
 from openai.types.responses import Response
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.common.threads import off_loop
-from agent_identity._record.parts import Model as ModelFacts
+from agent_identity import Enforcer
+from agent_identity.adapters import Call, CallRequest, Prompt, Shown, ToolCall, ToolGuards, account, off_loop, refusal
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.openai_agents.bodies import trace_id
 from agent_identity.integrations.frameworks.openai_agents.local_tools import is_local
@@ -30,7 +27,7 @@ from agent_identity.integrations.frameworks.openai_agents.model_io import (
     revised_request,
 )
 from agent_identity.integrations.frameworks.openai_agents.sessions import thread
-from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards, account
+from agent_identity.records import Model as ModelFacts
 
 __all__ = ["protect_model"]
 

@@ -15,7 +15,7 @@ from openai.types.responses import (
 )
 from pydantic import ConfigDict, TypeAdapter
 
-from agent_identity.integrations.frameworks.tool_guards import Part
+from agent_identity.adapters import Part
 
 __all__ = [
     "Items",

@@ -2,8 +2,8 @@
 
 from typing import Final, Protocol
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity.integrations.frameworks.tool_guards import ToolGuards
+from agent_identity import Enforcer
+from agent_identity.adapters import ToolGuards
 
 __all__ = ["PROTECTION", "Owner", "owner_of"]
 

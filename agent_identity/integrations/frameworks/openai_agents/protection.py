@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 from agents import Agent, AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool, Usage
 from agents import handoff as as_handoff
 
-from agent_identity._directory.enforcer import Enforcer
+from agent_identity import Enforcer
+from agent_identity.adapters import Acting, Declared, ToolGuards, account
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, note_turn, trace_id
 from agent_identity.integrations.frameworks.openai_agents.guarded_handoffs import GuardedHandoff, note_listing
@@ -26,7 +27,6 @@ from agent_identity.integrations.frameworks.openai_agents.local_tools import (
 from agent_identity.integrations.frameworks.openai_agents.owners import PROTECTION, Owner, owner_of
 from agent_identity.integrations.frameworks.openai_agents.sessions import thread
 from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, is_agent_tool, release_tool
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolGuards, account
 from agent_identity.integrations.method_patch import MethodPatch
 
 __all__ = ["Protection", "instrument", "protect", "provider_tools", "unprotect"]

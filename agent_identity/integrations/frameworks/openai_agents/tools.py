@@ -15,14 +15,12 @@ from agents.tool import (
 )
 from agents.tool_context import ToolContext
 
-from agent_identity._guard.calls.call import CallRequest
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity.adapters import CallRequest, ToolCall, tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.openai_agents.arguments import parse, shown, text_for
 from agent_identity.integrations.frameworks.openai_agents.bodies import SharedBody, seen_in
 from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, suspend_for_approval
 from agent_identity.integrations.frameworks.openai_agents.owners import Owner
-from agent_identity.integrations.frameworks.tool_guards import ToolCall
 from agent_identity.integrations.frameworks.tool_schemas import with_defaults
 
 __all__ = ["GuardedBody", "guard_tool", "is_agent_tool", "release_tool"]

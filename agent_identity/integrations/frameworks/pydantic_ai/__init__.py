@@ -3,7 +3,7 @@
 Needs the extra ``pydantic-ai``.
 """
 
-from agent_identity._guard.lifecycle.bound_streams import bind_stream
+from agent_identity.adapters import bind_stream
 
 try:
     from agent_identity.integrations.frameworks.pydantic_ai.capability import AgentIdentity, instrument

@@ -9,10 +9,8 @@ from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 from pydantic_ai.messages import ModelResponse
 
-from agent_identity._guard.calls.call import Call
-from agent_identity._guard.common.failures import safe_message
+from agent_identity.adapters import Call, ToolCall, ToolGuards, safe_message
 from agent_identity.errors import AgentIdentityError, Denied
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = [
     "SUSPENDS",

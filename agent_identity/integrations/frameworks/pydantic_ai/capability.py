@@ -13,9 +13,8 @@ from pydantic_ai.output import OutputContext
 from pydantic_ai.toolsets import AbstractToolset
 from typing_extensions import override
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest
-from agent_identity._guard.common.failures import safe_message
+from agent_identity import Enforcer
+from agent_identity.adapters import Acting, Call, CallRequest, Declared, ToolCall, ToolGuards, safe_message
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import (
     SUSPENDS,
@@ -28,7 +27,6 @@ from agent_identity.integrations.frameworks.pydantic_ai.calls import (
 )
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_models import GuardedModel, spoken_in
 from agent_identity.integrations.frameworks.pydantic_ai.guarded_toolsets import Guarding
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 

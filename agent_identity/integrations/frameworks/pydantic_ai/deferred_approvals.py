@@ -1,31 +1,21 @@
 """Approvals by the deferred tools of Pydantic AI: the run ends, and whoever resumes it brings the ruling."""
 
-from datetime import timedelta
 from typing import Final, cast
 
 from pydantic_ai import DeferredToolRequests, DeferredToolResults
 from pydantic_ai.exceptions import ApprovalRequired
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.approval_request import Approval, ApprovalRequest
-from agent_identity._identity.principals.principals import Human
-from agent_identity.integrations.carried_approvals import request_from, rulings
+from agent_identity import Enforcer, Human
+from agent_identity.approvals import Approval, ApprovalRequest, Approvers
+from agent_identity.integrations.carried_approvals import carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.pydantic_ai.calls import running
 
 __all__ = ["answer", "approval_by_deferral", "requests_of"]
 
 _KEY: Final = "agent_identity_approval"
-_A_WEEK: Final = timedelta(days=7)
 
 
-def approval_by_deferral(
-    *,
-    approvers: tuple[str | Human, ...] = (),
-    roles: tuple[str, ...] = (),
-    verified: bool = False,
-    owners_may_approve: bool = False,
-    ttl: timedelta = _A_WEEK,
-) -> Approval:
+def approval_by_deferral(approvers: Approvers = Approvers()) -> Approval:
     """Return an approval channel that defers a call until somebody decides; for ``routes`` of an enforcer.
 
     The run ends with a ``DeferredToolRequests``, whose metadata holds the request; name that type in ``output_type``.
@@ -33,22 +23,9 @@ def approval_by_deferral(
     a ruling, permits nothing.
 
     Args:
-        approvers: As for :class:`~agent_identity.approvals.Approval`.
-        roles: As there.
-        verified: As there.
-        owners_may_approve: As there.
-        ttl: Lifetime of the request, up to 30 days; the requesting task may end meanwhile.
+        approvers: Who may approve, and how long the request lives; the requesting task may end meanwhile.
     """
-    return Approval(
-        ask=_ask,
-        approvers=approvers,
-        roles=roles,
-        verified=verified,
-        owners_may_approve=owners_may_approve,
-        ttl=ttl,
-        suspends=(ApprovalRequired,),
-        channel="deferred-tool",
-    )
+    return carried_approval(_ask, approvers, ApprovalRequired, channel="deferred-tool")
 
 
 def requests_of(deferred: DeferredToolRequests) -> dict[str, ApprovalRequest]:

@@ -23,12 +23,10 @@ from pydantic_ai.models import CompletedStreamedResponse, Model, ModelRequestPar
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._record.parts import Model as ModelFact
+from agent_identity.adapters import Call, CallRequest, Part, Prompt, Shown, ToolCall, ToolGuards, refusal
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, outermost, running
-from agent_identity.integrations.frameworks.tool_guards import Part, Prompt, ToolCall, ToolGuards
+from agent_identity.records import Model as ModelFact
 
 __all__ = ["GuardedModel", "spoken_in"]
 

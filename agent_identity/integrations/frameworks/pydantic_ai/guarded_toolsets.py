@@ -17,14 +17,10 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ToolReturn
 from pydantic_ai.toolsets import AbstractToolset, DynamicToolset, FunctionToolset, ToolsetTool, WrapperToolset
 
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.tasks.task import Task
-from agent_identity._guard.tasks.task_context import attached, marked_as_here
-from agent_identity._identity.common.tool_names import tool_name
+from agent_identity import Task
+from agent_identity.adapters import Call, CallRequest, Shown, ToolCall, ToolGuards, refusal, resumed, tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, is_of_run, is_spliced, running
-from agent_identity.integrations.frameworks.tool_guards import ToolCall, ToolGuards
 
 __all__ = ["Guarding"]
 
@@ -78,7 +74,7 @@ class Guarding:
         here, home = self.guards.enforcer.current_task, self._task
         if home is None or here is home or (here is not None and _is_within(here, home)):
             return nullcontext()
-        return attached(marked_as_here(self._context))
+        return resumed(self._context)
 
 
 class _GuardedFactory:

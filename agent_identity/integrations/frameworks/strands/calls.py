@@ -17,20 +17,26 @@ from strands.event_loop.streaming import process_stream
 from strands.interrupt import Interrupt, InterruptException
 from strands.types.tools import AgentTool, ToolUse
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest, Shown
-from agent_identity._guard.common.failures import refusal
-from agent_identity._guard.lifecycle.callables import guard_of
-from agent_identity._guard.lifecycle.guarded_call import GuardedCall
-from agent_identity._guard.tasks.task_context import attached, marked_as_here
-from agent_identity._identity.common.tool_names import tool_name
-from agent_identity._record.parts import Model
+from agent_identity import Enforcer
+from agent_identity.adapters import (
+    Call,
+    CallRequest,
+    GuardedCall,
+    Prompt,
+    Shown,
+    ToolCall,
+    ToolGuards,
+    guard_of,
+    refusal,
+    resumed,
+    tool_name,
+)
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.strands.listed_tools import unguarded
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
 from agent_identity.integrations.frameworks.strands.session import SESSION
-from agent_identity.integrations.frameworks.tool_guards import Prompt, ToolCall, ToolGuards
 from agent_identity.integrations.frameworks.tool_schemas import with_defaults
+from agent_identity.records import Model
 
 __all__ = [
     "INTERRUPTING",
@@ -113,7 +119,7 @@ class Place:
         self._waits = False
         if self._is_left or self._task is self._enforcer.current_task:
             return nullcontext()
-        return attached(marked_as_here(self._context))
+        return resumed(self._context)
 
 
 _LEFT: Final = WeakValueDictionary[str, Place]()

@@ -36,11 +36,18 @@ from strands.tools.mcp import MCPAgentTool, MCPClient
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
 from strands.types.tools import AgentTool, ToolUse
 
-from agent_identity._directory.enforcer import Enforcer
-from agent_identity._guard.calls.call import Call, CallRequest
-from agent_identity._guard.common.failures import refusal, safe_message
-from agent_identity._guard.lifecycle.bound_streams import bind_stream
-from agent_identity._guard.tasks.task import Task
+from agent_identity import Enforcer, Task
+from agent_identity.adapters import (
+    Acting,
+    Call,
+    CallRequest,
+    Declared,
+    ToolCall,
+    ToolGuards,
+    bind_stream,
+    guard_failed,
+    refusal,
+)
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.frameworks.strands.calls import (
     INTERRUPTING,
@@ -57,7 +64,6 @@ from agent_identity.integrations.frameworks.strands.calls import (
 from agent_identity.integrations.frameworks.strands.listed_tools import CALLING, guard_listed
 from agent_identity.integrations.frameworks.strands.prompts import note_spoken
 from agent_identity.integrations.frameworks.strands.session import session, thread
-from agent_identity.integrations.frameworks.tool_guards import Acting, Declared, ToolCall, ToolGuards
 from agent_identity.integrations.method_patch import MethodPatch
 
 if TYPE_CHECKING:
@@ -95,7 +101,7 @@ class AgentIdentityHooks(HookProvider):
     Args:
         enforcer: The enforcer. A task must be open around each run.
         agents: The governed agent for each ``name`` of an agent; see
-            :class:`~agent_identity.integrations.frameworks.tool_guards.ToolGuards`.
+            :class:`~agent_identity.adapters.ToolGuards`.
         model: The name of model calls in scopes and rules: prompts and answers are then inspected, and answers held
             back where there are inspectors. ``None`` leaves model calls alone.
         tool_options: Declarations of tools by name, each a :class:`~agent_identity.options.ToolOptions`.
@@ -202,8 +208,7 @@ class AgentIdentityHooks(HookProvider):
         except InterruptException:
             raise
         except Exception as error:  # noqa: BLE001  The tool must not run then, and the run goes on.
-            _LOG.error("a call is refused, because it could not be guarded: %s", safe_message(error))
-            event.cancel_tool = refusal(Denied("the call could not be guarded", code="guard_failed"))
+            event.cancel_tool = guard_failed(event.tool_use["name"], error)
 
     async def _admit(self, event: "BeforeToolCallEvent[LocalAgent]") -> None:
         """Keep the place of a call for middleware, which runs calls in the background where others have ended."""

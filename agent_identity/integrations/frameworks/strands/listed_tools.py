@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from strands.tools.structured_output.structured_output_tool import StructuredOutputTool
 from strands.types.tools import AgentTool
 
-from agent_identity._guard.common.failures import safe_message
+from agent_identity.adapters import safe_message
 
 __all__ = ["CALLING", "Guarding", "guard_listed", "unguarded"]
 

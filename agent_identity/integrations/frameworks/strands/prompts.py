@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, cast
 
-from agent_identity.integrations.frameworks.tool_guards import Part
+from agent_identity.adapters import Part
 
 __all__ = ["contents_of", "note_spoken", "parts_of", "result_contents"]
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from agent_identity import Scope
 from agent_identity._authority.grants.scope import clauses_of
+from agent_identity._constraints.literals import Constraint
 from agent_identity._constraints.value_forms import DecimalText
 from agent_identity.constraints import (
     AllOf,
     AnyOf,
-    Constraint,
     Contains,
     EmailDomain,
     Exact,

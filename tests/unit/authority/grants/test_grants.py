@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Grant, Scope
+from agent_identity import Agent, Grant, Human, Scope, Service
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import GRANT_TYPE, MAX_DEPTH, MAX_TTL, Chain, derive, grant_of, issue
 from agent_identity._authority.grants.proof_of_possession import prove, verify_proof
@@ -16,7 +16,7 @@ from agent_identity._identity.keys.jws import par_hash, parse_compact, sign_comp
 from agent_identity.canonical import decode
 from agent_identity.constraints import Range
 from agent_identity.errors import AttenuationError, TokenError
-from agent_identity.identity import Agent, Human, Principal, PublicKey, Service, SigningKey
+from agent_identity.identity import Principal, PublicKey, SigningKey
 
 NOW = 1_764_000_000
 ISSUER = SigningKey.from_seed(b"\x01" * 32)

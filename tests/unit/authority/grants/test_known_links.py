@@ -2,11 +2,11 @@
 
 import pytest
 
-from agent_identity import Grant, Scope
+from agent_identity import Agent, Grant, Human, Scope
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity.errors import AttenuationError, TokenError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey
+from agent_identity.identity import PublicKey, SigningKey
 
 NOW = 1_764_000_000
 KEYS = [SigningKey.from_seed(bytes([n]) * 32) for n in range(1, 6)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Grant, Scope
+from agent_identity import Agent, Grant, Human, Scope
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.grants.limits import MAX_LIMITS, amount_of, debits_for, exceeded
@@ -18,7 +18,7 @@ from agent_identity._authority.stores.protocol import MAX_NUMBER
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import AttenuationError, LimitExceeded, TokenError
-from agent_identity.identity import Agent, Human, SigningKey
+from agent_identity.identity import SigningKey
 from agent_identity.limits import Limit
 from agent_identity.state import Debit, MemoryState
 

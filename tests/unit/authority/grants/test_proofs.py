@@ -2,13 +2,13 @@
 
 import pytest
 
-from agent_identity import Scope
+from agent_identity import Agent, Human, Scope
 from agent_identity._authority.grants.grants import Chain, issue
 from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
 from agent_identity._identity.keys.jws import par_hash, sign_compact
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
-from agent_identity.identity import Agent, Human, SigningKey
+from agent_identity.identity import SigningKey
 
 NOW = 1_764_000_020
 HOLDER = SigningKey.from_seed(b"\x03" * 32)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent_identity import Agent, Human
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import MAX_TTL
 from agent_identity._authority.grants.proof_of_possession import verify_proof
@@ -14,7 +15,7 @@ from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.jws import par_hash, sign_compact
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import AgentIdentityError, TokenError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey
+from agent_identity.identity import PublicKey, SigningKey
 
 ALICE = Human("alice@example.com")
 AGENTS = [Agent(f"agent-{depth}", owner="ops@example.com") for depth in range(4)]

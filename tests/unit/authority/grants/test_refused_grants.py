@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent_identity import Grant, Scope
+from agent_identity import Agent, Grant, Human, Scope
 from agent_identity._authority.grants.chain import verify_chain
 from agent_identity._authority.grants.grants import MAX_CHAIN, MAX_TTL, Chain, check_child, derive, grant_of, issue
 from agent_identity._authority.grants.proof_of_possession import PROOF_TYPE, prove, verify_proof
@@ -17,7 +17,7 @@ from agent_identity._identity.keys.jws import MAX_TOKEN, parse_compact, sign_com
 from agent_identity.canonical import JSON, decode
 from agent_identity.constraints import Range
 from agent_identity.errors import AttenuationError, TokenError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey
+from agent_identity.identity import PublicKey, SigningKey
 
 NOW = 1_764_000_000
 KEYS = [SigningKey.from_seed(bytes([n]) * 32) for n in range(1, 40)]

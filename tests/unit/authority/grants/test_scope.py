@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity import Scope
+from agent_identity._constraints.literals import Constraint
 from agent_identity.canonical import decode, encode
-from agent_identity.constraints import AllOf, AnyOf, Constraint, Exact, OneOf, Range, Wildcard
+from agent_identity.constraints import AllOf, AnyOf, Exact, OneOf, Range, Wildcard
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
 
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Scope
+from agent_identity import Agent, Scope
 from agent_identity._authority.registries.agents import HEAD_TYPE, MAX_REGISTRY, REGISTRATION_TYPE
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.canonical import decode
 from agent_identity.constraints import IfGiven, OneOf, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, OutOfScope, TokenError
-from agent_identity.identity import Agent, AgentRegistry, Registration, SigningKey, TrustStore, appended
+from agent_identity.identity import AgentRegistry, Registration, SigningKey, TrustStore, appended
 
 NOW = 1_764_000_000
 ISSUER = SigningKey.from_seed(b"\x01" * 32)

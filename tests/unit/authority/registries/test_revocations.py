@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Scope
+from agent_identity import Agent, Human, Scope, Service
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.registries.revocations import (
     EVERYTHING,
@@ -19,7 +19,7 @@ from agent_identity._authority.registries.revocations import (
 )
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity.errors import TokenError
-from agent_identity.identity import Agent, Human, PublicKey, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore
 
 ISSUER = "urn:example:issuer"
 KEY = SigningKey.from_seed(b"\1" * 32)

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Agent, Human, Service
 from agent_identity._authority.registries.rulings import APPROVAL_TYPE, MAX_WAIT, Ruling, folded, trusted_ruling
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity.canonical import decode
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 
 NOW = 1_764_000_000
 ISSUER = "https://issuer.example"

@@ -11,8 +11,8 @@ import pytest
 from pydantic_core import PydanticSerializationError, to_json
 
 from agent_identity._authority.registries.tasks import Lease, TaskRegistry
+from agent_identity._identity.keys.jwt_keys import JwtKey
 from agent_identity.errors import GrantExpired, NoTask
-from agent_identity.identity import JwtKey
 from agent_identity.testing import FixedClock, SequentialIds
 from agent_identity.tokens import DownstreamToken, IssuedToken
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from agent_identity._authority.tokens.exchange import ACCESS_TOKEN, JWT, MAX_ANSWER, read_answer, read_refusal
 from agent_identity._authority.tokens.source import check_order, check_scope
+from agent_identity._identity.keys.jwt_keys import JwtKey
 from agent_identity.errors import ExchangeError
-from agent_identity.identity import JwtKey
 from agent_identity.tokens import IssuedToken
 
 CANARY = "CANARY-4711-hunter2"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from agent_identity import Scope
+from agent_identity import Agent, Human, Scope
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.tokens.jwt import (
     access_claims,
@@ -23,8 +23,9 @@ from agent_identity._authority.tokens.jwt import (
     sign_jwt,
 )
 from agent_identity._identity.keys.jws import MAX_TOKEN
+from agent_identity._identity.keys.jwt_keys import JwtKey
 from agent_identity.errors import TokenError
-from agent_identity.identity import Agent, Human, JwtKey, SigningKey
+from agent_identity.identity import SigningKey
 
 NOW = 1_764_000_020
 ISSUER, HOLDER, SECOND = (SigningKey.from_seed(bytes([n]) * 32) for n in (1, 2, 3))

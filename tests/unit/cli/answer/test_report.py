@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from small_company import ALICE, span, traces, work
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Scope
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent
 
 Run = Callable[..., Any]
 

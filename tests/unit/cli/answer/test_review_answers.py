@@ -11,7 +11,7 @@ from small_company import ALICE, CLERK, work
 from agent_identity import Agent, Enforcer, Scope
 from agent_identity._reports.answers import incident_collecting
 from agent_identity.audit import export_tables, query_tables
-from agent_identity.cli.answer import scanned
+from agent_identity.cli.answer import inventory
 from agent_identity.constraints import Range
 from agent_identity.options import Telemetry
 
@@ -90,7 +90,7 @@ def test_declarations_without_room_are_not_dropped_in_silence(
     run: Callable[..., Any], company: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An inventory with a part of the declarations would look like one with all."""
-    monkeypatch.setattr(scanned, "_MAX_HINTS", 2)
+    monkeypatch.setattr(inventory, "_MAX_HINTS", 2)
     assert run("report", "inventory", company, "--scan", _scan(tmp_path / "two.json", 2)).code == 0
     done = run("report", "inventory", company, "--scan", _scan(tmp_path / "three.json", 3))
     assert (done.code, done.out) == (2, "")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.cli.control import agents as command
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, AgentRegistry, Human, SigningKey, TrustStore
+from agent_identity.identity import AgentRegistry, SigningKey, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
 NOW = 1_764_000_000

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
+from agent_identity.options import Sources
 
 Run = Callable[..., tuple[int, str, str]]
 ALICE = Human("alice@example.com")
@@ -73,7 +74,7 @@ def test_an_expired_task_is_not_open(run: Run, tmp_path: Path) -> None:
     """A task that nobody ended is over when its authority is."""
     from agent_identity.testing import FixedClock
 
-    with Enforcer.open(tmp_path / "d", clock=FixedClock()) as enforcer:
+    with Enforcer.open(tmp_path / "d", sources=Sources(clock=FixedClock())) as enforcer:
         opening = enforcer.task("pay", principal=ALICE, agent=CLERK, scope=Scope("tool"))
         opening.__enter__()
         assert run("tasks", tmp_path / "d") == (0, "no task is open\n", "")

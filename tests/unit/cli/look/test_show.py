@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent_identity.audit import Action, TaskTimeline
-from agent_identity.canonical import encode_record
+from agent_identity._identity.common.record_bytes import encode_record
+from agent_identity._reports.timelines.builder import Action, TaskTimeline
 from agent_identity.cli.look.show import _of_task, _Told, lines
 from agent_identity.cli.terminal.style import Style, width
 from agent_identity.errors import ConfigurationError

@@ -13,7 +13,7 @@ import pytest
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._ledger import segments as segments_module
 from agent_identity.cli.operate import archive as archive_command
-from agent_identity.options import Durability, Segments
+from agent_identity.options import Durability, Segments, Sources
 from agent_identity.testing import FixedClock
 
 
@@ -23,7 +23,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(segments_module, "_MIN_BYTES", 1)
     path = tmp_path / "evidence"
     segments = Segments(max_bytes=3_000, compression="none")
-    with Enforcer.open(path, clock=FixedClock(), durability=Durability(segments=segments)) as enforcer:
+    with Enforcer.open(path, sources=Sources(clock=FixedClock()), durability=Durability(segments=segments)) as enforcer:
         for number in range(3):
             with (
                 enforcer.task(

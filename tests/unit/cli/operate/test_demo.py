@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from schema_document import LINES
 
+from agent_identity import Verifier
 from agent_identity._ledger.reader import open_ledger
-from agent_identity.audit import Verifier
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.records import Approval, Outcome, Registration, Revocation
 from agent_identity.testing import Records

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._guard.telemetry.diagnosis import Check
-from agent_identity.approvals import Approval
+from agent_identity.approvals import Approval, Approvers
 from agent_identity.cli.operate.doctor import diagnose
-from agent_identity.cli.operate.doctor_packages import Installed, examine_versions, installed
+from agent_identity.cli.operate.doctor_frameworks import Installed, examine_versions, installed
 from agent_identity.cli.operate.doctor_process import examine_enforcers, examine_store
 from agent_identity.errors import StateError
-from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Transparency
 from agent_identity.state import MemoryState
 
@@ -573,7 +573,7 @@ def test_each_mistake_of_a_policy_file_has_a_line_of_its_own(program: Run, tmp_p
 
 def test_a_shell_beside_an_asserted_approval_is_told_as_a_guess(tmp_path: Path) -> None:
     """A tool whose name says that it starts programs can approve by the command line; other names are let be."""
-    routes = {"asserted": Approval(), "verified": Approval(verified=True)}
+    routes = {"asserted": Approval(), "verified": Approval(approvers=Approvers(verified=True))}
     for name, route, found in (("run_shell", "asserted", 1), ("run_shell", "verified", 0), ("shelve", "asserted", 0)):
         with Enforcer.open(tmp_path / "evidence", routes={"people": routes[route]}) as enforcer:
             enforcer.tool(name=name)(lambda: None)

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from plain_records import append, check_record
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._identity.common.ids import bytes_of_id
 from agent_identity.approvals import Approval
 from agent_identity.audit import story
 from agent_identity.errors import Denied, EvidenceError
-from agent_identity.identity import Agent, Human
 from agent_identity.options import DigestKeys, Ledger
-from agent_identity.policy import Effect, Rule, RuleSet, Touch
+from agent_identity.policy import Touch
 
 Run = Callable[..., Any]
 
@@ -69,7 +67,7 @@ def test_the_digests_of_a_principal_are_erased(run: Run, directory: Path) -> Non
     assert left == {task for task, name in of.items() if name == "bob"} | (keys(directory).keys() - of.keys())
     what = {"principal": "alice", "keys": "2", "by": "dpo@example.com", "reason": "she asked"}
     assert erasures(directory) == [what]
-    report = check(directory, directory / "trust.json")
+    report = Verifier(directory / "trust.json").ledger(directory)
     assert (report.verdict, report.completeness) == ("verified", "complete")
     assert [(problem.code, problem.severity) for problem in report.findings] == [("erased", "notice")]
     assert "'alice'" in report.findings[0].message
@@ -95,7 +93,7 @@ def test_the_digests_of_a_task_are_erased(run: Run, directory: Path) -> None:
     assert [erasure["key"] for erasure in said] == [task, stream]
     assert said[0]["by"]
     assert [told.erased for told in story(directory)] == [True, False, False, False]
-    assert check(directory, directory / "trust.json").verdict == "verified"
+    assert Verifier(directory / "trust.json").ledger(directory).verdict == "verified"
 
 
 @pytest.mark.parametrize("target", ["principal", "task"])
@@ -197,7 +195,7 @@ def test_the_record_comes_before_the_erasure(directory: Path, monkeypatch: pytes
         assert run("erase", directory, "--principal", "alice").code == 130
     assert keys(directory) == before
     assert len(erasures(directory)) == 1
-    assert check(directory, directory / "trust.json").verdict == "verified"
+    assert Verifier(directory / "trust.json").ledger(directory).verdict == "verified"
     assert "2 keys erased" in run("erase", directory, "--principal", "alice").out
     assert len(erasures(directory)) == 2
 
@@ -257,7 +255,7 @@ def test_an_erasure_without_an_author_is_told(directory: Path) -> None:
     with Enforcer.open(directory) as enforcer:
         time = {"start": "1764000000000000000"}
         append(enforcer._enforcement.ledger, "erasure", {"erasure": {"key": "x"}, "time": time})
-    report = check(directory, directory / "trust.json")
+    report = Verifier(directory / "trust.json").ledger(directory)
     assert [problem.message for problem in report.findings] == [
         "the digests of the task 'x' cannot be proved any more: their keys were erased"
     ]

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
 PATH = os.pathsep.join(path for path in sys.path if path)
@@ -78,7 +77,7 @@ def test_a_signer_serves_and_ends(start: Callable[..., Signer], tmp_path: Path, 
     signer.work(tmp_path / "evidence")
     assert signer.stop(number) == (0, "")
     assert not Path(signer.path).exists()
-    assert check(tmp_path / "evidence", tmp_path / "signer" / "trust.json").verdict == "verified"
+    assert Verifier(tmp_path / "signer" / "trust.json").ledger(tmp_path / "evidence").verdict == "verified"
     assert not list((tmp_path / "evidence").rglob("*.pem"))
 
 
@@ -94,7 +93,7 @@ def test_keys_of_digests_are_erased_with_the_keys_of_a_signer(
     assert (evidence / "keys" / "digests.jsonl").read_bytes() == before
     code, out, _ = run("erase", evidence, "--principal", "alice", "--keys", f"unix:{signer.path}")
     assert (code, "1 key erased" in out) == (0, True)
-    assert check(evidence, tmp_path / "signer" / "trust.json").verdict == "verified"
+    assert Verifier(tmp_path / "signer" / "trust.json").ledger(evidence).verdict == "verified"
 
 
 def test_a_signer_that_was_killed_is_started_again(start: Callable[..., Signer], tmp_path: Path) -> None:
@@ -103,7 +102,7 @@ def test_a_signer_that_was_killed_is_started_again(start: Callable[..., Signer],
     first.work(tmp_path / "evidence")
     assert first.stop(signal.SIGKILL)[0] == -signal.SIGKILL
     start().work(tmp_path / "evidence")
-    assert check(tmp_path / "evidence", tmp_path / "signer" / "trust.json").verdict == "verified"
+    assert Verifier(tmp_path / "signer" / "trust.json").ledger(tmp_path / "evidence").verdict == "verified"
 
 
 def test_keys_are_rotated_while_the_signer_runs(start: Callable[..., Signer], run: Run, tmp_path: Path) -> None:
@@ -125,7 +124,7 @@ def test_keys_are_rotated_while_the_signer_runs(start: Callable[..., Signer], ru
     trust = TrustStore.load(signer.root / "trust.json")
     assert len(trust.keys) == 4
     assert [key.takes_over is not None for key in trust.keys] == [False, False, False, True]
-    report = check(tmp_path / "evidence", trust)
+    report = Verifier(trust).ledger(tmp_path / "evidence")
     assert (report.verdict, report.counts["chains_verified"]) == ("verified", 2)
 
 
@@ -200,7 +199,7 @@ def test_an_operator_stops_and_starts_with_the_keys_of_a_signer(
         words = ("--owner", "ops", "--purpose", "x", "--tool", "read", *keys)
         assert run("agents", "add", evidence, "clerk", *words)[0] == 0
         assert run("inventory", "forget", evidence, "mail", *keys)[0] == 2
-    assert check(evidence, signer.root / "trust.json").verdict == "verified"
+    assert Verifier(signer.root / "trust.json").ledger(evidence).verdict == "verified"
 
 
 def test_without_operators_a_signer_signs_none_of_their_statements(

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from agent_identity import Enforcer
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._ledger.transparency.checkpoint import vkey
 from agent_identity._ledger.transparency.witness_client import cosigned_file
 from agent_identity._storage.layout import Layout
 from agent_identity.cli.trust import witness as command
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore, Witnesses
 from agent_identity.options import Transparency
 
 Run = Callable[..., tuple[int, str, str]]

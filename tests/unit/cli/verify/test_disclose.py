@@ -3,29 +3,29 @@
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._record.disclosures import Disclosure
 from agent_identity._verify.grants.disclosed_arguments import Disclosures
 from agent_identity._verify.grants.grant_usage import GrantUsage
+from agent_identity._verify.proofs.disclosure_check import Shown
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity.audit import Shown, Verifier, disclose, prove
-from agent_identity.canonical import encode_record
+from agent_identity.audit import disclose, prove
 from agent_identity.constraints import IfGiven, OneOf, Range, Wildcard
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
-from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
-from agent_identity.options import DigestKeys, Privacy, Telemetry
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.options import DigestKeys, Privacy, Sources, Telemetry
 from agent_identity.records import Outcome
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -42,7 +42,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
     telemetry, privacy = Telemetry(tracer_provider=provider), Privacy(disclosable=True)
     with Enforcer.open(
-        folder / "evidence", clock=FixedClock(), ids=SequentialIds(), telemetry=telemetry, privacy=privacy
+        folder / "evidence",
+        sources=Sources(clock=FixedClock(), ids=SequentialIds()),
+        telemetry=telemetry,
+        privacy=privacy,
     ) as enforcer:
 
         @enforcer.tool
@@ -181,6 +184,12 @@ def test_other_values_are_not_written_down(run: Run, world: Path) -> None:
     (world / "list.json").write_text("[1]")
     done = run("disclose", "make", world / "evidence", first, "--all", "--from", world / "list.json")
     assert (done.code, "a JSON object" in done.err) == (2, True)
+
+
+def judge(source: Path, disclosures: Sequence[bytes]) -> Report:
+    """Verify a ledger or a file of spans, with disclosures."""
+    verifier = Verifier(source.parent / "kept.json")
+    return (verifier.ledger if source.is_dir() else verifier.traces)(source, disclosures=disclosures)
 
 
 def shown_of(world: Path, *names: str, index: int = 0) -> bytes:
@@ -391,7 +400,7 @@ def test_disclosed_arguments_are_held_against_the_grants(run: Run, world: Path, 
         disclose(world / "evidence", outside, refused),
         disclose(world / "evidence", nobody, {"where": "there"}),
     ]
-    report = check(world / source, world / "kept.json", disclosures=files)
+    report = judge(world / source, files)
     assert (report.verdict, report.counts["arguments_within_grants"]) == ("verified", 0)
 
 
@@ -414,7 +423,7 @@ def test_no_value_of_an_optional_argument_is_an_accusation(
     (outcome,) = (record["id"] for record in records(tmp_path, "outcome"))
     directory = tmp_path / "evidence"
     shown = disclose(directory, outcome, {"lines": 100} | given)
-    report = check(directory, directory / "trust.json", disclosures=[shown])
+    report = Verifier(directory / "trust.json").ledger(directory, disclosures=[shown])
     assert report.findings == ()
     assert report.counts["arguments_within_grants"] == judged
 
@@ -422,7 +431,7 @@ def test_no_value_of_an_optional_argument_is_an_accusation(
 @pytest.mark.parametrize("source", ["evidence", "spans.jsonl"])
 def test_disclosures_that_do_not_fit_contradict(world: Path, source: str) -> None:
     """Other arguments and malformed files fail the step; those of a record that is not there leave it open."""
-    good, kept = shown_of(world), world / "kept.json"
+    good = shown_of(world)
     gone = good.replace(records(world, "outcome")[0]["id"].encode(), b"another")
     cases = [
         (good.replace(b'"value":20', b'"value":30'), "contradicted", "other_arguments"),
@@ -430,11 +439,11 @@ def test_disclosures_that_do_not_fit_contradict(world: Path, source: str) -> Non
         (gone, "cannot_tell", "disclosed_record_missing"),
     ]
     for data, verdict, code in cases:
-        report = check(world / source, kept, disclosures=[data])
+        report = judge(world / source, [data])
         assert report.verdict == verdict
         assert code in [problem.code for problem in report.findings]
         assert report.steps[-1].status == ("failed" if verdict == "contradicted" else "not_checked")
-    report = check(world / source, kept, disclosures=[cases[2][0], b"{}", good, cases[0][0]])
+    report = judge(world / source, [cases[2][0], b"{}", good, cases[0][0]])
     first = records(world, "outcome")[0]
     told = {problem.code: (problem.message, problem.record, problem.stream) for problem in report.findings}
     assert told["other_arguments"][:2] == (
@@ -467,7 +476,7 @@ def test_a_call_outside_its_grant_is_found(tmp_path: Path, monkeypatch: pytest.M
     first, second = (record["id"] for record in records(tmp_path, "intent"))  # Which list the names.
     directory = tmp_path / "evidence"
     files = [disclose(directory, first, {"amount": 51}), disclose(directory, second, {"other": 1})]
-    report = check(directory, directory / "trust.json", disclosures=files)
+    report = Verifier(directory / "trust.json").ledger(directory, disclosures=files)
     assert report.verdict == "contradicted"
     assert [(p.code, p.record) for p in report.findings] == [
         ("argument_outside_grant", first),
@@ -526,7 +535,7 @@ def test_one_digest_of_all_needs_the_key_of_the_task(run: Run, evidence: Path, t
     assert golden["key"] in done.out
     shown = Verifier(trust).disclosure(done.out.encode(), ledger=evidence)
     assert (shown.exit_code, dict(shown.arguments)) == (0, golden["arguments"])
-    report = check(evidence, trust, disclosures=[done.out.encode()])
+    report = Verifier(trust).ledger(evidence, disclosures=[done.out.encode()])
     assert report.counts["arguments_within_grants"] == 1
 
 

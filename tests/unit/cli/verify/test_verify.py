@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from agent_identity.audit import Coverage, Problem, Report, Step
+from agent_identity import Report
+from agent_identity._verify.report.report import Coverage, Problem, Step
 from agent_identity.cli.terminal.style import Style, width
 from agent_identity.cli.verify.verify import SHOWN, lines
 

@@ -13,9 +13,9 @@ import pytest
 from agent_identity._directory.export import export_cursors as cursors_module
 from agent_identity._directory.export.export_cursors import Aside, Cursor, Cursors, destinations
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.os_files import Files
-from agent_identity.canonical import encode_record
 from agent_identity.errors import EvidenceError
 
 STREAM = "AZV6P04jewGp0QAAAAAAoQ"

@@ -11,6 +11,7 @@ from plain_records import append
 from agent_identity._directory.export import export_queue as copies_module
 from agent_identity._directory.export.export_queue import Copied, StreamCopies
 from agent_identity._identity.common.encoding import digest_of
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.follow import Proved, StreamTail
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity._spans.span_from_record import GRANT_ATTRIBUTE
@@ -18,7 +19,6 @@ from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import stream_line
 from agent_identity._storage.mac import load_ledger_key
 from agent_identity._storage.os_files import Files
-from agent_identity.canonical import encode_record
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Enforcer
+from agent_identity import Enforcer, Verifier
 from agent_identity._authority.registries.server_inventories import INVENTORY_TYPE
 from agent_identity._directory.inventory import server_inventory as module
 from agent_identity._directory.inventory.pinned_servers import (
@@ -24,7 +23,6 @@ from agent_identity._directory.inventory.pinned_servers import (
     Observation,
     OfferedTool,
     PinnedServer,
-    place_of,
     sighted,
 )
 from agent_identity._directory.inventory.server_inventory import Inventory, InventoryFile, accept, inventory_path, pin
@@ -35,6 +33,7 @@ from agent_identity.audit import story
 from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.options import Sources
 
 URL = "https://files.example.com/mcp"
 NOW = 1_764_000_000
@@ -137,12 +136,12 @@ def test_calls_of_a_server_that_moved_have_a_refusal(world: Any) -> None:
 @pytest.mark.parametrize("address", ["https://files.example.com/" + "x" * 1000, ["serve", "--token=secret"], []])
 def test_a_place_without_a_short_text_is_a_digest(world: Any, address: Any) -> None:
     """So the place of any server fits in a record, and shows no argument of a command."""
-    assert place_of(URL) == URL
-    place = place_of(address)
+    assert Observation.place_of(URL) == URL
+    place = Observation.place_of(address)
     assert place == digest_of(encode(address))
     inventory_of(world).sight(sighting(place, read=A), pin=True)
     world.enforcer.close()
-    report = check(world.directory, world.directory / "trust.json")
+    report = Verifier(world.directory / "trust.json").ledger(world.directory)
     assert (report.verdict, report.findings) == ("verified", ())
 
 
@@ -182,7 +181,7 @@ def test_servers_and_tools_stand_in_the_ledger_once_for_each_change(world: Any) 
         ),
     ]
     world.enforcer.close()
-    assert check(world.directory, TrustStore.load(world.directory / "trust.json")).verdict == "verified"
+    assert Verifier(TrustStore.load(world.directory / "trust.json")).ledger(world.directory).verdict == "verified"
     assert list(story(world.directory)) == []
 
 
@@ -197,7 +196,7 @@ def test_a_server_without_tools_is_recorded_too(world: Any) -> None:
 def test_another_process_sees_what_was_pinned(opened: Callable[..., Any], world: Any) -> None:
     """The pins outlive the process, and a second enforcer on the directory compares with them."""
     inventory_of(world).sight(sighting(read=A), pin=True)
-    with Enforcer.open(world.directory, clock=world.clock) as other:
+    with Enforcer.open(world.directory, sources=Sources(clock=world.clock)) as other:
         found = other.inventory
         found.sight(sighting(read=B), pin=True)
         assert found.find("files").tools["read"].state == "changed"
@@ -277,7 +276,10 @@ def test_an_older_file_put_back_is_noticed(world: Any, older: bool, fresh: bool)
     if older:
         path.write_bytes(before)
     if fresh:
-        with Enforcer.open(world.directory, clock=world.clock) as other, pytest.raises(Denied, match="older than one"):
+        with (
+            Enforcer.open(world.directory, sources=Sources(clock=world.clock)) as other,
+            pytest.raises(Denied, match="older than one"),
+        ):
             other.inventory.sight(sighting(read=B), pin=True)
     with pytest.raises(Denied, match="older than one") as caught:
         inventory.find("files")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from plain_records import error_type
 
-from agent_identity import Scope, Task
+from agent_identity import Agent, Effect, Finding, Rule, RuleSet, Scope, Task
+from agent_identity._authority.tokens.source import TokenOrder
 from agent_identity._directory.tokens import task_tokens
 from agent_identity._guard.tasks.task_context import Process
 from agent_identity.constraints import OneOf, Subset
@@ -25,10 +26,9 @@ from agent_identity.errors import (
     PolicyBlocked,
     Routed,
 )
-from agent_identity.identity import Agent
 from agent_identity.options import Ledger
-from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
-from agent_identity.tokens import DownstreamToken, IssuedToken, TokenOrder
+from agent_identity.policy import Content
+from agent_identity.tokens import DownstreamToken, IssuedToken
 
 API = "https://api.example.com"
 OPEN = Scope("token_exchange")

@@ -14,13 +14,15 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from agent_identity import Grant, Scope
+from agent_identity import Agent, Grant, Human, Scope
 from agent_identity._authority.grants.grants import Chain, derive, issue
 from agent_identity._authority.tokens.exchange import ACCESS_TOKEN, JWT
+from agent_identity._authority.tokens.source import TokenOrder
+from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtKey
 from agent_identity.errors import ConfigurationError, ExchangeError
-from agent_identity.identity import Agent, Human, JwtAlgorithm, JwtKey, SigningKey
+from agent_identity.identity import SigningKey
 from agent_identity.testing import FixedClock, SequentialIds
-from agent_identity.tokens import LocalTokens, Reply, TokenExchange, TokenOrder
+from agent_identity.tokens import LocalTokens, Reply, TokenExchange
 
 # joserfc warns of the name that RFC 9864 deprecates, and that most libraries still demand.
 pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated")

@@ -12,15 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Enforcer, Scope, canonical, verify
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, canonical, verify
 from agent_identity._guard.approvals import terminal as terminal_desk
 from agent_identity._guard.approvals.inbox import ApprovalInbox
 from agent_identity._guard.tasks.suspensions import leave, mark_of, taken_over
-from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers, ask_in_the_terminal
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, NoTask, StateError
-from agent_identity.identity import Agent, Human, Service
 from agent_identity.options import Privacy
-from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.state import MemoryState
 
 BOB = Human("bob@example.com")
@@ -258,11 +256,7 @@ def test_requests_are_taken_as_dictionaries_and_nothing_else_is(opened: Callable
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"approvers": "bob"}, "a tuple of"),
-        ({"roles": ["finance"]}, "a tuple of"),
-        ({"approvers": ("",)}, "each approver"),
-        ({"ttl": timedelta(0)}, "ttl"),
-        ({"ttl": timedelta(days=31)}, "ttl"),
+        ({"approvers": ("bob",)}, r"write Approvers\(people="),
         ({"wait": timedelta(seconds=-1)}, "wait"),
         ({"wait": timedelta(seconds=1), "ask": yes}, "wait"),
     ],
@@ -271,6 +265,38 @@ def test_a_desk_that_breaks_a_rule_is_not_made(options: dict[str, Any], message:
     """Slips show where they are made."""
     with pytest.raises((TypeError, ValueError), match=message):
         Approval(**options)
+
+
+class Names(tuple[str, ...]):
+    """Could change what it holds."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"people": "bob"}, "a tuple of"),
+        ({"people": ["bob"]}, r"people is list; give a tuple of .*; write \(…,\)"),
+        ({"people": Names(("bob",))}, "people must be in a tuple, not Names"),
+        ({"people": ()}, "people is empty, so that no one could approve"),
+        ({"people": ("",)}, "each of people has 0 characters"),
+        ({"people": (Agent("bob", owner="finance"),)}, r"people\[0\] is Agent"),
+        ({"roles": ["finance"]}, "a tuple of"),
+        ({"roles": ()}, "roles is empty, so that no one could approve"),
+        ({"roles": (" board",)}, "each of roles has spaces"),
+        ({"verified": 1}, "verified is 1; give bool"),
+        ({"owners_may_approve": "no"}, "owners_may_approve is str"),
+        ({"ttl": 60}, "ttl is 60; give a datetime.timedelta"),
+        ({"ttl": timedelta(0)}, "ttl is out of range"),
+        ({"ttl": timedelta(seconds=-60)}, "ttl is out of range"),
+        ({"ttl": timedelta(days=31)}, "ttl is out of range"),
+    ],
+)
+def test_approvers_that_break_a_rule_are_not_made(options: dict[str, Any], message: str) -> None:
+    """An empty list lets no one approve, rather than everyone."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        Approvers(**options)
 
 
 @pytest.mark.parametrize(
@@ -356,15 +382,15 @@ def test_the_name_of_an_argument_passes_for_nothing_else() -> None:
 def test_a_verified_approver_is_named_with_an_issuer(named: str | Human) -> None:
     """A bare id would be whoever any issuer calls so; and nothing but ids and people names an approver."""
     good = Human("bob@example.com", issuer="https://a.example")
-    assert Approval(verified=True, approvers=(good,)).approvers == (good,)
-    assert Approval(approvers=(named, good)).approvers == (named, good)
+    assert Approvers(verified=True, people=(good,)).people == (good,)
+    assert Approvers(people=(named, good)).people == (named, good)
     if getattr(named, "issuer", None) is None:
         with pytest.raises(ValueError, match="issuer="):
-            Approval(verified=True, approvers=(good, named))
+            Approvers(verified=True, people=(good, named))
     with pytest.raises(TypeError):
-        Approval(roles=(good,))  # type: ignore[arg-type]
+        Approvers(roles=(good,))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        Approval(approvers=(Service("bob"),))  # type: ignore[arg-type]
+        Approvers(people=(Service("bob"),))  # type: ignore[arg-type]
 
 
 def test_the_terminal_of_the_process_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -414,7 +440,7 @@ def test_the_box_is_full_some_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_expired_requests_are_cleared_away(opened: Callable[..., Any]) -> None:
     """By whoever looks."""
-    world = opened(policy=POLICY, routes={"desk": Approval(ttl=timedelta(seconds=5))})
+    world = opened(policy=POLICY, routes={"desk": Approval(approvers=Approvers(ttl=timedelta(seconds=5)))})
     body = world.enforcer.tool(name="tool")(lambda x: x)
     with world.task(Scope("tool")):
         with pytest.raises(Denied):
@@ -502,7 +528,7 @@ def test_approvals_work_with_hidden_names_and_arguments(tmp_path: Path, private:
         shown.append(request)
         return request.approve(by=BOB)
 
-    channel = Approval(approvers=(BOB.id,)) if elsewhere else Approval(ask=ask, approvers=(BOB.id,))
+    channel = Approval(ask=None if elsewhere else ask, approvers=Approvers(people=(BOB.id,)))
     evidence, alice, clerk = tmp_path / "evidence", Human("alice@example.com"), Agent("clerk", owner="finance")
     with Enforcer.open(evidence, policy=POLICY, routes={"desk": channel}, privacy=private) as enforcer:
 
@@ -547,9 +573,9 @@ def test_an_approver_whose_name_was_erased_meanwhile_approves_nothing(tmp_path: 
 
 
 CHANNELS = [
-    (Approval(approvers=("bob@example.com",)), Human("mallory"), "approver_not_permitted"),
-    (Approval(roles=("finance",)), Human("mallory"), "approver_not_permitted"),
-    (Approval(verified=True), BOB, "approver_not_verified"),
+    (Approval(approvers=Approvers(people=("bob@example.com",))), Human("mallory"), "approver_not_permitted"),
+    (Approval(approvers=Approvers(roles=("finance",))), Human("mallory"), "approver_not_permitted"),
+    (Approval(approvers=Approvers(verified=True)), BOB, "approver_not_verified"),
     (Approval(), Human("finance"), "approval_by_owner"),
     (Approval(), Human("alice@example.com"), "approval_self"),
     (Approval(), Human("clerk"), "approval_self"),
@@ -577,7 +603,7 @@ def test_who_may_not_answer_is_refused_then_and_burns_nothing(
                     getattr(other.approvals, act)(given, by=who)
                 assert caught.value.code == code
                 assert other.approvals.pending() == (request,)
-                if channel.verified:
+                if channel.approvers.verified:
                     return
                 other.approvals.approve(request.id, by=entitled)
                 with pytest.raises(ConfigurationError, match=r"approved by 'bob@example\.com'") as again:
@@ -588,7 +614,8 @@ def test_who_may_not_answer_is_refused_then_and_burns_nothing(
 
 def test_a_rejection_by_somebody_who_may_not_is_none(opened: Callable[..., Any]) -> None:
     """A handler that hands on such a rejection has not decided either."""
-    channel = Approval(ask=lambda request: request.reject(by=Human("mallory")), approvers=("bob@example.com",))
+    approvers = Approvers(people=("bob@example.com",))
+    channel = Approval(ask=lambda request: request.reject(by=Human("mallory")), approvers=approvers)
     world = opened(policy=POLICY, routes={"desk": channel})
     tool = world.enforcer.tool(name="tool")(lambda: "done")
     with world.task(Scope("tool")), pytest.raises(Denied) as caught:

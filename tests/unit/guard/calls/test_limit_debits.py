@@ -13,13 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_records import error_type
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope
 from agent_identity._directory.open import open_directory
 from agent_identity.errors import Denied, EvidenceError, LimitExceeded, Routed, StateError
-from agent_identity.identity import Agent, Human
 from agent_identity.limits import Limit
-from agent_identity.options import Durability
-from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.options import Durability, Sources
 from agent_identity.state import Debit, MemoryState, SqliteState
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -216,8 +214,8 @@ def test_an_enforcer_of_parts_counts_in_memory(tmp_path: Path, ran: list[object]
     """Without a directory of its own there is no file, and the limits hold in the process."""
     clock, ids = FixedClock(), SequentialIds()
     found = open_directory(tmp_path, clock=clock, ids=ids, durability=Durability())
-    parts = {name: getattr(found, name) for name in ("issuer", "recorder", "trust", "ledger", "digests")}
-    with Enforcer(**parts, clock=clock, ids=ids) as enforcer:
+    parts = {name: getattr(found, name) for name in ("keys", "trust", "ledger", "digests")}
+    with Enforcer(**parts, sources=Sources(clock=clock, ids=ids)) as enforcer:
         pay = enforcer.tool(name="pay")(lambda: ran.append("ran"))
         options = {"principal": Human("alice"), "agent": HELPER, "scope": PAY}
         with enforcer.task("spend", **options, limits=(Limit.uses("pay", 1),)):
@@ -502,7 +500,9 @@ def test_no_interleaving_of_delegations_spends_more_than_the_budget(
     """Whoever of a task, its child and its grandchild pays what: the sum stays within, and what fits is paid."""
     with (
         TemporaryDirectory() as folder,
-        Enforcer.open(folder, clock=FixedClock(), ids=SequentialIds(), state=MemoryState()) as enforcer,
+        Enforcer.open(
+            folder, sources=Sources(clock=FixedClock(), ids=SequentialIds()), state=MemoryState()
+        ) as enforcer,
     ):
         paid = []
 

@@ -11,7 +11,7 @@ import pytest
 
 from agent_identity import Rule
 from agent_identity._guard.common import threads as module
-from agent_identity._guard.common.failures import failure, model_message, place_of, safe_message
+from agent_identity._guard.common.failures import failure, model_message, our_place, safe_message
 from agent_identity._guard.common.threads import Steps, at_once, has_loop, in_background, may_wait, off_loop
 from agent_identity.errors import Denied, LimitExceeded, NoTask, OutOfScope, PolicyBlocked
 
@@ -195,7 +195,7 @@ def test_a_failure_has_our_place_and_a_cure() -> None:
 
     with pytest.raises(KeyError) as caught:
         at_once(fails)
-    assert place_of(caught.value) == "agent_identity._guard.common.threads:at_once"
+    assert our_place(caught.value) == "agent_identity._guard.common.threads:at_once"
     assert failure("the guard", caught.value).startswith(
         "the guard failed in agent_identity._guard.common.threads:at_once with KeyError; the log"
     )

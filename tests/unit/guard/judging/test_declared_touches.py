@@ -6,21 +6,22 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Denied, Effect, Enforcer, Rule, RuleSet, Scope, records
+from agent_identity import Denied, Effect, Enforcer, Request, Rule, RuleSet, Scope, records
+from agent_identity._record.parts import Resource
 from agent_identity.adapters import CallRequest
 from agent_identity.errors import ConfigurationError
-from agent_identity.policy import Request, Touch, file_touches, http_touches
+from agent_identity.policy import Touch, file_touches, http_touches
 
 PERSONAL = RuleSet(Rule(Effect.BLOCK, when={"data.labels": {"contains": ["personal"]}}, id="personal"))
 
 
-def resources(world: Any) -> list[list[records.Resource]]:
+def resources(world: Any) -> list[list[Resource]]:
     """Return the resources of the calls that ran."""
     found = [one for one in records.read(world.directory) if isinstance(one, records.Intent)]
     return [list(one.resources or ()) for one in found]
 
 
-def refused_resources(world: Any) -> list[list[records.Resource]]:
+def refused_resources(world: Any) -> list[list[Resource]]:
     """Return the resources of the calls that were refused."""
     return [list(one.resources or ()) for one in world.details()]
 
@@ -109,7 +110,7 @@ def test_a_declaration_that_fails_is_unknown(opened: Callable[..., Any], broken:
     world = opened()
     with world.task(Scope("read")):
         assert world.enforcer.tool(name="read", data=[], touches=fails)(lambda path: path)("/x") == "/x"
-    unknown = records.Resource(system="unknown", name="unknown", access="execute")
+    unknown = Resource(system="unknown", name="unknown", access="execute")
     assert resources(world) == [[unknown]]
     strict = opened(policy=PERSONAL)
     read = strict.enforcer.tool(name="read", data=[], touches=fails)(lambda path: path)

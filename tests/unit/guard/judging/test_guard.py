@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from opentelemetry import trace
 from plain_records import error_type
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Decision, Effect, Enforcer, Finding, Human, Request, Rule, RuleSet, Scope, Service
 from agent_identity._guard.common.recorded_decisions import decision_fact
 from agent_identity._guard.judging.guard import Guard
 from agent_identity._identity.common.ids import is_digest
@@ -31,8 +31,7 @@ from agent_identity.errors import (
     PolicyBlocked,
     Routed,
 )
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
+from agent_identity.policy import Content
 
 OPEN = Scope("tool")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent_identity._guard.judging.known_tools import KnownTools, annotated, claims_from
+from agent_identity._guard.judging.known_tools import KnownTools, claims_from
 from agent_identity.policy import Claims, Tool
 
 
@@ -33,9 +33,11 @@ def test_only_texts_are_claims_and_only_warnings_of_servers_are() -> None:
     """What is no label claims nothing, and neither does praise, silence or another form of a hint."""
     assert claims_from(["a", 5, "", "a"], [None]) == Claims(("a",), ())
     assert claims_from([5], [""]) is None
-    assert annotated({"destructiveHint": True, "openWorldHint": True}) == ("destructive", "open-world")
+    warned = claims_from(annotations={"destructiveHint": True, "openWorldHint": True})
+    assert warned is not None
+    assert warned.labels == ("destructive", "open-world")
     for nothing in (None, "destructiveHint", {}, {"destructiveHint": 1, "readOnlyHint": True, "idempotentHint": True}):
-        assert annotated(nothing) == ()
+        assert claims_from(annotations=nothing) is None
 
 
 def other() -> str:

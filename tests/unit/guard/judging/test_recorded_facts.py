@@ -11,31 +11,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, records
+from agent_identity import (
+    Agent,
+    Decision,
+    Denied,
+    Effect,
+    Enforcer,
+    Human,
+    Request,
+    Rule,
+    RuleSet,
+    Scope,
+    Service,
+    Verifier,
+    records,
+)
 from agent_identity._directory import rotation
 from agent_identity._directory.erasure import erase
 from agent_identity._guard.calls import process_facts
 from agent_identity._guard.judging.call_facts import RESOURCES
 from agent_identity._identity.common.ids import is_digest
+from agent_identity._identity.trust.certificates import trusted_certificate
 from agent_identity._ledger.beginning import Beginning
+from agent_identity._record.parts import Resource
+from agent_identity._record.schema import OfTask
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.constraints import AnyOf, Exact, OneOf, Prefix, Range
 from agent_identity.errors import AttenuationError, ConfigurationError
-from agent_identity.identity import (
-    Certificate,
-    FileVersion,
-    RandomIds,
-    SigningKey,
-    SystemClock,
-    TrustedKey,
-    TrustStore,
-    trusted_certificate,
-)
+from agent_identity.identity import Certificate, FileVersion, RandomIds, SigningKey, SystemClock, TrustedKey, TrustStore
 from agent_identity.options import Ledger, Privacy
-from agent_identity.policy import Decision, Request, Touch
+from agent_identity.policy import Touch
 
 INVOICES = "postgres://db.example.com:5432"
 ALICE = Human("alice@example.com", roles=("clerk",))
@@ -108,7 +115,7 @@ def test_a_tool_says_what_it_touches(opened: Callable[..., Any]) -> None:
     assert (filled.system, filled.name, filled.access) == (INVOICES, "{region}/invoices/{invoice_id}", "read")
     assert filled.data == ("personal",)
     assert filled.digest is not None
-    assert literal == records.Resource(system="s3://archive", name="log", access="write")
+    assert literal == Resource(system="s3://archive", name="log", access="write")
     assert not any("INV-1" in str(records.as_dict(record)) for record in read(world))
 
 
@@ -418,10 +425,10 @@ def test_a_task_names_the_task_whose_body_opened_it(opened: Callable[..., Any]) 
         inner = nest()
         with world.task(Scope("nest")):
             pass
-    named = [(type(one), one.task.outer) for one in read(world, records.OfTask) if one.task.id == inner]
+    named = [(type(one), one.task.outer) for one in read(world, OfTask) if one.task.id == inner]
     assert [outer_id for kind, outer_id in named if kind in (records.Grant, records.TaskStart)][:2] == [outer.id] * 2
     assert {outer_id for kind, outer_id in named if kind is records.TaskEnd} == {None}
-    others = [one for one in read(world, records.OfTask) if one.task.id != inner]
+    others = [one for one in read(world, OfTask) if one.task.id != inner]
     assert {one.task.outer for one in others} == {None}
 
 
@@ -751,4 +758,4 @@ def test_every_kind_of_call_is_recorded(opened: Callable[..., Any]) -> None:
             call.result = 2
     world.enforcer.close()
     assert [one.outcome for one in read(world, records.Outcome)] == ["success", "routed", "error", "success"]
-    assert check(world.directory, world.directory / "trust.json").findings == ()
+    assert Verifier(world.directory / "trust.json").ledger(world.directory).findings == ()

@@ -9,15 +9,15 @@ import pytest
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-from agent_identity import Decision, Effect, Human, Rule, RuleSet, Scope
+from agent_identity import Decision, Effect, Finding, Human, Request, Rule, RuleSet, Scope, Verifier
+from agent_identity._guard.judging.span_facts import SpanOptions
 from agent_identity._identity.common.ids import is_digest
-from agent_identity.adapters import CallRequest, SpanOptions
+from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval
-from agent_identity.audit import Verifier
 from agent_identity.errors import Denied
 from agent_identity.identity import TrustStore
 from agent_identity.inspection import Secrets
-from agent_identity.policy import Finding, Obligation, Request
+from agent_identity.policy import Obligation
 
 VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 ARGUMENTS, RESULT = "gen_ai.tool.call.arguments", "gen_ai.tool.call.result"

@@ -16,13 +16,11 @@ from hypothesis import strategies as st
 from opentelemetry import context as otel
 from opentelemetry import trace
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, records
 from agent_identity._guard.lifecycle.callables import guarded
 from agent_identity.adapters import Call
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, PolicyBlocked, Routed
-from agent_identity.identity import Agent, Human
 from agent_identity.options import Telemetry
-from agent_identity.policy import Effect, Rule, RuleSet
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance")

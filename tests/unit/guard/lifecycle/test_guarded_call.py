@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import context as otel
 from opentelemetry import trace
 
-from agent_identity import Scope
+from agent_identity import Effect, Finding, Human, Rule, RuleSet, Scope
 from agent_identity._identity.common.ids import is_digest
 from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
 from agent_identity.constraints import Contains
@@ -23,10 +23,9 @@ from agent_identity.errors import (
     OutOfScope,
     Routed,
 )
-from agent_identity.identity import Human
 from agent_identity.limits import Limit
 from agent_identity.options import Durability
-from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.policy import Content
 from agent_identity.testing import FixedClock
 
 OPEN = Scope("tool")

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from plain_records import error_type
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.agents_file import register, registry_path
 from agent_identity._directory.open import prepare
 from agent_identity._storage.os_files import Files
 from agent_identity.audit import story
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, OutOfScope, StateError, TokenError
-from agent_identity.identity import Agent, AgentRegistry, Human, Registration, SigningKey, TrustStore, register_agents
-from agent_identity.options import DigestKeys, Ledger
+from agent_identity.identity import AgentRegistry, Registration, SigningKey, TrustStore, register_agents
+from agent_identity.options import DigestKeys, Ledger, Sources
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -282,7 +281,8 @@ def test_a_registry_that_does_not_hold_refuses_every_task(
 
 def test_an_older_registry_is_found_out_in_a_fresh_process(tmp_path: Path) -> None:
     """Whoever puts the file back to before a suspension, and starts anew, opens no task; the latest file does."""
-    directory, given = tmp_path / "evidence", {"clock": FixedClock(), "ids": SequentialIds(), "agents": "registered"}
+    sources = Sources(clock=FixedClock(), ids=SequentialIds())
+    directory, given = tmp_path / "evidence", {"sources": sources, "agents": "registered"}
     path = registry_path(directory)
     registered(directory, registration())
     before = path.read_bytes()
@@ -357,7 +357,7 @@ def test_monitor_mode_records_what_would_have_been_refused(start: Callable[..., 
         assert (record["outcome"], "error" in record) == ("success", False)
         assert record["decision"] == {"effect": "block", "enforced": "audit", "mode": "monitor", "reason": code}
     world.enforcer.close()
-    assert check(world.directory).verdict == "verified"
+    assert Verifier().ledger(world.directory).verdict == "verified"
     assert [end["counts"] for end in world.records("task_end")][1] == {"intents": "1", "outcomes": "1", "open": "0"}
 
 
@@ -401,8 +401,7 @@ def test_the_parts_take_a_registry(tmp_path: Path, unregistered: Any, opens: boo
     found = registered(tmp_path / "other", registration())
     issuer, recorder, trust = prepare(tmp_path / "evidence", FixedClock(), SequentialIds())
     parts: dict[str, Any] = {
-        "issuer": issuer,
-        "recorder": recorder,
+        "keys": (issuer, recorder),
         "trust": trust,
         "ledger": Ledger.open(
             tmp_path / "evidence",
@@ -412,7 +411,7 @@ def test_the_parts_take_a_registry(tmp_path: Path, unregistered: Any, opens: boo
             ids=SequentialIds(),
         ),
         "digests": DigestKeys(tmp_path / "evidence" / "keys" / "digests.jsonl"),
-        "clock": FixedClock(),
+        "sources": Sources(clock=FixedClock()),
         "agents": found,
     }
     with pytest.raises(ConfigurationError, match="unregistered='deny'"):
@@ -458,7 +457,7 @@ def test_evidence_with_registrations_and_refusals_verifies_and_is_told(start: Ca
     with pytest.raises(Denied), world.task(**helping):
         pass
     world.enforcer.close()
-    report = check(world.directory)
+    report = Verifier().ledger(world.directory)
     assert (report.verdict, report.findings) == ("verified", ())
     task, outside = story(world.directory)
     (record,) = world.records("registration")

@@ -17,10 +17,10 @@ import pytest
 from opentelemetry import context as otel
 from plain_records import error_type
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Service
 from agent_identity._guard.tasks.task_context import Attachment
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity.adapters import Call, CallRequest
-from agent_identity.canonical import encode_record
 from agent_identity.constraints import Range
 from agent_identity.errors import (
     AttenuationError,
@@ -31,7 +31,6 @@ from agent_identity.errors import (
     NoTask,
     TokenError,
 )
-from agent_identity.identity import Agent, Human, Service
 
 OPEN = Scope("tool")
 HELPER = Agent("helper", owner="it@example.com", version="2")

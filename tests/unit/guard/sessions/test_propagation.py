@@ -9,13 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier
 from agent_identity._directory.open import prepare
 from agent_identity._guard.tasks.delegation_bundle import ENVIRONMENT
 from agent_identity._guard.tasks.exported_grants import AudienceGrant, ExportedGrants, RecordedGrants
@@ -24,8 +23,8 @@ from agent_identity.audit import story
 from agent_identity.constraints import IfGiven, Range, Wildcard
 from agent_identity.delegation import DelegationBundle, Grants, Peer, Presentation
 from agent_identity.errors import AgentIdentityError, AttenuationError, ConfigurationError, Denied, NoTask, TokenError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
-from agent_identity.options import Telemetry
+from agent_identity.identity import RandomIds, SigningKey, TrustStore
+from agent_identity.options import Sources, Telemetry
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
 
@@ -52,7 +51,8 @@ class Pair:
 
     def open(self, name: str, **options: object) -> Enforcer:
         """Open an enforcer on a directory of the pair."""
-        given = {"clock": self.clock, "telemetry": Telemetry(tracer_provider=TracerProvider()), **options}
+        telemetry = Telemetry(tracer_provider=TracerProvider())
+        given = {"sources": Sources(clock=self.clock), "telemetry": telemetry, **options}
         enforcer = Enforcer.open(self.folder / name, **given)
         self.opened.append(enforcer)
         return enforcer
@@ -66,7 +66,7 @@ class Pair:
         for enforcer in self.opened:
             enforcer.close()
         for name in ("a", "b"):
-            report = check(self.folder / name, self.folder / name / "trust.json")
+            report = Verifier(self.folder / name / "trust.json").ledger(self.folder / name)
             assert (report.verdict, report.findings) == ("verified", ())
 
 
@@ -275,7 +275,7 @@ def test_a_grant_is_resumed_many_times_and_every_end_counts(pair: Pair) -> None:
                     read(path="a")
     for enforcer in pair.opened:
         enforcer.close()
-    report = check(pair.folder / "a")
+    report = Verifier().ledger(pair.folder / "a")
     assert (report.verdict, report.counts["success"]) == ("verified", 4)
 
 
@@ -369,8 +369,8 @@ def test_the_end_of_the_task_reaches_whoever_shares_the_state(tmp_path: Path) ->
     clock = FixedClock()
     state = MemoryState()
     with (
-        Enforcer.open(tmp_path / "e", clock=clock, state=state) as parent,
-        Enforcer.open(tmp_path / "e", clock=clock, state=state) as child,
+        Enforcer.open(tmp_path / "e", sources=Sources(clock=clock), state=state) as parent,
+        Enforcer.open(tmp_path / "e", sources=Sources(clock=clock), state=state) as child,
     ):
         read = child.tool(name="read")(lambda path: path)
         with parent.task("books", principal=ALICE, agent=CLERK, scope=READ):

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from agent_identity._guard.telemetry.diagnosis import Check, examine_pipeline, examine_telemetry
-from agent_identity.integrations.span_enrichment import stamp_spans
+from agent_identity.telemetry import stamp_spans
 
 
 def provider(*processors: SpanProcessor) -> TracerProvider:

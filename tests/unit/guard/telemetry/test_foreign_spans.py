@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -20,11 +19,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from agent_identity import Scope
+from agent_identity import Report, Scope, Verifier
 from agent_identity._guard.telemetry import foreign_spans as neighbours
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._spans.span_from_record import span_ids
-from agent_identity.audit import Report
-from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.options import Telemetry
 from agent_identity.records import decode
@@ -75,7 +73,7 @@ def report_on(world: World) -> Report:
     """Close the enforcer and verify all spans."""
     world.enforcer.close()
     data = encode_spans(world.exporter.get_finished_spans()).SerializeToString()
-    return check(io.BytesIO(data), world.directory / "trust.json", ledger=world.directory)
+    return Verifier(world.directory / "trust.json").traces(io.BytesIO(data), ledger=world.directory)
 
 
 def test_the_record_goes_on_their_span(world: World, theirs: Theirs) -> None:
@@ -103,13 +101,13 @@ def test_one_span_pasted_from_an_interface_verifies(world: World, theirs: Theirs
         find("a")
     (found,) = carriers(world)
     shown = json.loads(found.to_json())
-    pasted = check(io.BytesIO(json.dumps(shown).encode()), world.directory / "trust.json", pasted=True)
+    pasted = Verifier(world.directory / "trust.json").pasted(io.BytesIO(json.dumps(shown).encode()))
     assert (pasted.exit_code, {finding.code for finding in pasted.findings}) == (
         2,
         {"chain_not_checked", "span_unlike_record"},
     )
     shown["instrumentation_scope"] = {"name": found.instrumentation_scope.name}
-    pasted = check(io.BytesIO(json.dumps(shown).encode()), world.directory / "trust.json", pasted=True)
+    pasted = Verifier(world.directory / "trust.json").pasted(io.BytesIO(json.dumps(shown).encode()))
     assert (pasted.exit_code, pasted.counts["verified"]) == (0, 1)
 
 

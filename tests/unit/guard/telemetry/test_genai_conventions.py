@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from agent_identity import Scope
+from agent_identity import Agent, Scope
 from agent_identity._spans.span_from_record import SCHEMA_URL, SCOPE
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent
 
 PUBLISHED = json.loads(Path(__file__).with_name("genai_conventions.json").read_text())
 SPANS = {span["operation"]: span for span in PUBLISHED["spans"].values()}

@@ -11,24 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from plain_records import check_record
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Decision, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier, records
 from agent_identity._directory.open import open_directory, prepare, refuse_clash
 from agent_identity._guard.telemetry.diagnosis import examine_telemetry
 from agent_identity._guard.telemetry.spans import UNTRACED, Spans, current_trace, traced
 from agent_identity._ledger.reader import open_ledger
+from agent_identity._record.parts import Trace
 from agent_identity.audit import story
 from agent_identity.errors import ConfigurationError, EvidenceError, PolicyFormatError
-from agent_identity.identity import Agent, Human, SigningKey, TrustStore
-from agent_identity.options import Durability, Privacy, Telemetry, Transparency
-from agent_identity.policy import Decision, Effect, Rule, RuleSet
-from agent_identity.records import Trace
+from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.options import Durability, Privacy, Sources, Telemetry, Transparency
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -184,7 +182,12 @@ def _absent(name: str) -> None:
 
 def _parts(directory: Path) -> dict[str, Any]:
     found = open_directory(directory, clock=FixedClock(), ids=SequentialIds(), durability=Durability())
-    return {name: getattr(found, name) for name in ("issuer", "recorder", "trust", "ledger", "digests")}
+    return {name: getattr(found, name) for name in ("keys", "trust", "ledger", "digests")}
+
+
+def _written(directory: Path) -> list[bytes]:
+    reader = open_ledger(directory)
+    return [line.record for stream in reader.streams() for line in reader.entries(stream)]
 
 
 def test_an_enforcer_can_be_built_from_its_parts(tmp_path: Path) -> None:
@@ -195,8 +198,7 @@ def test_an_enforcer_can_be_built_from_its_parts(tmp_path: Path) -> None:
         enforcer.action("tool"),
     ):
         pass
-    records = [line.record for line in open_ledger(tmp_path).entries(open_ledger(tmp_path).streams()[0])]
-    assert len(records) == 7
+    assert len(_written(tmp_path)) == 7
 
 
 @pytest.mark.parametrize("missing", ["issuer key", "issuer name", "recorder key"])
@@ -223,8 +225,9 @@ def test_what_is_no_store_is_refused_before_anything_is_made(tmp_path: Path, sta
     assert "secret" not in str(caught.value)
     assert not directory.exists()
     parts = _parts(tmp_path)
-    with pytest.raises(TypeError, match="state is no StateStore"):
+    with pytest.raises(TypeError, match=r"state is .*give StateStore.*RedisState\(url\)") as caught:
         Enforcer(**parts, state=state)
+    assert "secret" not in str(caught.value)
     parts["ledger"].close()
 
 
@@ -629,11 +632,11 @@ def test_a_path_that_no_file_can_have_is_a_configuration_error(path: str) -> Non
     """NUL and lone surrogates are refused as what they are, wherever a path is given."""
     for use in (
         lambda: Enforcer.open(path),
-        lambda: check(path),
-        lambda: check([path]),
+        lambda: Verifier().ledger(path),
+        lambda: Verifier().traces(path),
         lambda: list(story(path)),
-        lambda: check("/dev/null", path),
-        lambda: check(Path(__file__).parent, checkpoint=path),
+        lambda: Verifier(path).traces("/dev/null"),
+        lambda: Verifier().ledger(Path(__file__).parent, checkpoint=path),
         lambda: TrustStore.load(path),
         lambda: SigningKey.load(path),
         lambda: SigningKey.generate().save(path),
@@ -674,7 +677,7 @@ def test_the_two_signers_of_the_caller_take_the_place_of_keys_in_the_directory(t
         (pair[0].public_key, "issuer"),
         (pair[1].public_key, "recorder"),
     ]
-    assert check(tmp_path / "e", trust).verdict == "verified"
+    assert Verifier(trust).ledger(tmp_path / "e").verdict == "verified"
     with pytest.raises(ConfigurationError, match=r"trust\.json"):
         Enforcer.open(tmp_path / "e", keys=(SigningKey.generate(), pair[1]))
 
@@ -695,7 +698,7 @@ def test_signers_of_the_caller_are_two_and_have_no_keys_beside_them(tmp_path: Pa
 # Options
 
 
-@pytest.mark.parametrize("name", ["durability", "privacy", "telemetry", "transparency"])
+@pytest.mark.parametrize("name", ["durability", "privacy", "sources", "telemetry", "transparency"])
 def test_an_option_of_another_type_is_answered_with_its_class(tmp_path: Path, name: str) -> None:
     """The error shows how to write the option and where its class is, and nothing is made."""
     with pytest.raises(TypeError, match=rf"^{name} is str; .*{name.title()}\(.*agent_identity\.options"):
@@ -703,12 +706,34 @@ def test_an_option_of_another_type_is_answered_with_its_class(tmp_path: Path, na
     assert not (tmp_path / "e").exists()
 
 
-def test_an_enforcer_of_parts_refuses_what_needs_a_directory(tmp_path: Path) -> None:
-    """Pseudonyms and a receiver come as parts there."""
+def test_an_enforcer_of_parts_takes_the_options_of_one_on_a_directory(tmp_path: Path) -> None:
+    """Pseudonyms are in the directory of the ledger, and its exporter reads the ledger there."""
+    privacy, telemetry = Privacy(pseudonyms=True), Telemetry(otlp="http://127.0.0.1:9")
+    with Enforcer(**_parts(tmp_path), privacy=privacy, telemetry=telemetry) as enforcer:
+        with enforcer.task("p", scope=OPEN, **PARTIES), enforcer.action("tool"):
+            pass
+        assert enforcer._exporter is not None
+    assert "alice@example.com" in (tmp_path / "keys" / "pseudonyms.jsonl").read_text()
+    assert not any(b"alice@example.com" in record for record in _written(tmp_path))
+
+
+def test_an_enforcer_of_parts_keeps_the_pseudonyms_of_a_directory(tmp_path: Path) -> None:
+    """No process may record real names there by mistake."""
+    with Enforcer.open(tmp_path, privacy=Privacy(pseudonyms=True)) as first, first.task("p", scope=OPEN, **PARTIES):
+        pass
+    with Enforcer(**_parts(tmp_path)) as enforcer, enforcer.task("p", scope=OPEN, **PARTIES):
+        pass
+    assert not any(b"alice@example.com" in record for record in _written(tmp_path))
+
+
+@pytest.mark.parametrize("keys", [(SigningKey.generate(),), ("issuer", "recorder")])
+def test_the_keys_of_an_enforcer_of_parts_are_two_signers(tmp_path: Path, keys: Any) -> None:
+    """One key for both would sign grants for the one who keeps the evidence of them."""
     parts = _parts(tmp_path)
-    for option in ({"privacy": Privacy(pseudonyms=True)}, {"telemetry": Telemetry(otlp="http://localhost:4318")}):
-        with pytest.raises(ConfigurationError, match="needs a directory"):
-            Enforcer(**parts, **option)
+    with pytest.raises(TypeError, match="keys= holds something else than two signers"):
+        Enforcer(**{**parts, "keys": keys})
+    with pytest.raises(ConfigurationError, match="one key"):
+        Enforcer(**{**parts, "keys": (parts["keys"][0], parts["keys"][0])})
     parts["ledger"].close()
 
 
@@ -734,7 +759,7 @@ def test_options_are_checked_when_they_are_made_and_never_change() -> None:
 def test_an_enforcer_shows_its_mode_its_clock_and_its_inventory(tmp_path: Path) -> None:
     """What integrations ask for is there without a guard."""
     clock = FixedClock()
-    with Enforcer.open(tmp_path / "e", mode="monitor", clock=clock) as enforcer:
+    with Enforcer.open(tmp_path / "e", mode="monitor", sources=Sources(clock=clock)) as enforcer:
         guard = enforcer.guard("tool")
         assert (enforcer.mode, enforcer.clock) == (guard.mode, guard.clock) == ("monitor", clock)
         assert enforcer.inventory.find("unknown") is None

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
-from agent_identity._identity.common.ids import bytes_of_id, id_of, id_order, is_digest, is_id128, uuid_of
-from agent_identity.identity import Ids, RandomIds
+from agent_identity._identity.common.ids import Ids, bytes_of_id, id_of, id_order, is_digest, is_id128, uuid_of
+from agent_identity.identity import RandomIds
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 LIMIT = (1 << 48) * 1_000_000

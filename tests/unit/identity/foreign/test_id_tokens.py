@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import ECKey, RSAKey
 
+from agent_identity import Human, Service
 from agent_identity._identity.common.encoding import b64url_decode, b64url_encode
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity.canonical import decode, encode
 from agent_identity.errors import TokenError
-from agent_identity.identity import Human, Service
 
 NOW = 1_764_000_000
 AT = {"typ": "at+jwt"}

@@ -18,9 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from agent_identity import Human
 from agent_identity._identity.foreign.jwks_source import check_address, fetch
 from agent_identity.errors import TokenError
-from agent_identity.identity import Human, JwksSource, KeySet
+from agent_identity.identity import JwksSource, KeySet
 from agent_identity.testing import FixedClock
 
 WALL = 1_764_000_000_000_000_000

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from agent_identity import Service
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import Service, SpiffeBundle
+from agent_identity.identity import SpiffeBundle
 
 NOW = 1_764_000_000
 NAME = "spiffe://example.org/billing/api"

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usages
 from cryptography.x509.oid import NameOID
 
+from agent_identity import Service
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import KeySet, Service, SpiffeBundle
+from agent_identity.identity import KeySet, SpiffeBundle
 
 x509_verification = pytest.importorskip("cryptography.x509.verification")
 if not hasattr(x509_verification, "ExtensionPolicy"):

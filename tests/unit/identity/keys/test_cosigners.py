@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._identity.common.encoding import b64_decode, b64_encode
-from agent_identity.identity import Cosigner, SigningKey
+from agent_identity._identity.keys.cosigners import Cosigner
+from agent_identity.identity import SigningKey
 
 PUBLIC = SigningKey.from_seed(bytes(32)).public_key
 NAME = "witness.example/w1"

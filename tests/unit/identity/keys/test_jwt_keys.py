@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OKPKey
 
 from agent_identity._identity.common.encoding import b64url_encode
-from agent_identity._identity.keys.jwt_keys import as_jwt_signer, jwk_thumbprint
+from agent_identity._identity.keys.jwt_keys import JwtAlgorithm, JwtKey, as_jwt_signer, jwk_thumbprint
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import JwtAlgorithm, JwtKey, SigningKey
+from agent_identity.identity import SigningKey
 
 ALGORITHMS: tuple[JwtAlgorithm, ...] = ("EdDSA", "ES256")
 KEYS = {algorithm: JwtKey.generate(algorithm) for algorithm in ALGORITHMS}

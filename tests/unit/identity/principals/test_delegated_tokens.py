@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Human, Service
 from agent_identity._identity.common.encoding import digest_of
+from agent_identity._identity.principals.delegated_tokens import Inbound
 from agent_identity.errors import TokenError
-from agent_identity.identity import Human, Inbound, Service, read_inbound
+from agent_identity.identity import read_inbound
 
 NOW = 1_764_000_000
 ACCESS: dict[str, object] = {"client_id": "web-shop", "jti": "1"}

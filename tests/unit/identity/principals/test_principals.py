@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Agent, Human, Service
+from agent_identity._identity.common.names import check_id
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._identity.principals.principals import agent_from_claim, principal_from_claim
-from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import TokenError
-from agent_identity.identity import Agent, Human, Principal, Service, check_id
+from agent_identity.identity import Principal
 
 BLANK = (
     *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2065, 0x2800, 0x3164, *range(0xFE00, 0xFE10)),

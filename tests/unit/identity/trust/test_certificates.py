@@ -9,19 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
-from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE, MAX_CERTIFICATE, MAX_CERTIFICATE_LIFETIME
-from agent_identity.errors import TokenError
-from agent_identity.identity import (
-    Certificate,
-    FileVersion,
+from agent_identity._identity.trust.certificates import (
+    CERTIFICATE_TYPE,
+    MAX_CERTIFICATE,
+    MAX_CERTIFICATE_LIFETIME,
     Presented,
-    SigningKey,
-    TrustedKey,
-    TrustStore,
-    certified,
     trusted_certificate,
     unverified_certificate,
 )
+from agent_identity.errors import TokenError
+from agent_identity.identity import Certificate, FileVersion, SigningKey, TrustedKey, TrustStore, certified
 
 ROOT, RECORDER, ISSUER, OTHER = (SigningKey.from_seed(bytes([number]) * 32) for number in range(1, 5))
 TRUST = TrustStore((TrustedKey(ROOT.public_key, "root", origin="a/"),), file=FileVersion("urn:example:x", 1))

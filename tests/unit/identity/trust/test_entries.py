@@ -12,18 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity._identity.keys.cosigners import Cosigner
+from agent_identity._identity.trust.entries import Purpose, Takeover
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import (
-    Cosigner,
-    FileVersion,
-    PublicKey,
-    Purpose,
-    SigningKey,
-    Takeover,
-    TrustedKey,
-    TrustStore,
-    Witnesses,
-)
+from agent_identity.identity import FileVersion, PublicKey, SigningKey, TrustedKey, TrustStore, Witnesses
 
 KEYS = [SigningKey.from_seed(bytes([number]) * 32).public_key for number in range(1, 6)]
 PURPOSES: tuple[Purpose, ...] = ("issuer", "recorder")

@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._identity.common.encoding import b64url_decode
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import (
-    Approver,
-    Cosigner,
-    FileVersion,
-    SigningKey,
-    TrustedKey,
-    TrustStore,
-    Witnesses,
-    signed_trust,
-)
+from agent_identity.identity import Approver, FileVersion, SigningKey, TrustedKey, TrustStore, Witnesses, signed_trust
 
 SIGNERS = [SigningKey.from_seed(bytes([number]) * 32) for number in range(1, 7)]
 KEYS = [signer.public_key for signer in SIGNERS]

@@ -7,17 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from agent_identity._identity.keys.cosigners import Cosigner
+from agent_identity._identity.trust.merge import check_successor
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import (
-    Cosigner,
-    FileVersion,
-    TrustedKey,
-    TrustStore,
-    Witnesses,
-    check_successor,
-    merged,
-    trust_conflicts,
-)
+from agent_identity.identity import FileVersion, TrustedKey, TrustStore, Witnesses, merged, trust_conflicts
 
 from .test_file import FILE, KEYS, approver, stores
 

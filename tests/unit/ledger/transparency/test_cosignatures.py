@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._identity.common.encoding import b64_decode, b64_encode
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._ledger.transparency._cosignatures import Cosignature, cosign, read_cosignature
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
 from agent_identity._ledger.transparency.merkle import leaf_hash
 from agent_identity.errors import TokenError, VerificationError
-from agent_identity.identity import Cosigner, SigningKey
+from agent_identity.identity import SigningKey
 
 ORIGIN = "example.com/log"
 LOG = SigningKey.from_seed(bytes([5]) * 32)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.transparency.checkpoint import LogProof
 from agent_identity._ledger.transparency.merkle import (
     consistency_ranges,
@@ -18,7 +19,6 @@ from agent_identity._ledger.transparency.merkle import (
     verify_inclusion,
 )
 from agent_identity._ledger.transparency.proof_files import MAX_PROOF_BYTES, GrowthProof, RecordProof, parse_proof_file
-from agent_identity.canonical import encode_record
 from agent_identity.errors import VerificationError
 
 NOTE = b"log\n1\nroot\n\nsignature\n"

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity._identity.common.record_bytes import encode_record
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
 from agent_identity._ledger.transparency.merkle import EMPTY_ROOT, consistency_proof, leaf_hash, root_of
 from agent_identity._ledger.transparency.witness import MAX_REQUEST, Witness, WitnessState, parse_request, request_for
@@ -17,9 +19,8 @@ from agent_identity._ledger.transparency.witness_client import LogTree, WitnessC
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import log_line
 from agent_identity._storage.os_files import Files
-from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.identity import Cosigner, SigningKey
+from agent_identity.identity import SigningKey
 from agent_identity.testing import FixedClock
 
 ORIGIN = "example.com/log"

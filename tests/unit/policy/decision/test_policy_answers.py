@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Decision, Effect, Finding, Human, Inspector, Policy, Request, RuleSet
 from agent_identity._policy.decision.patterns import matches
-from agent_identity.identity import Human
-from agent_identity.policy import Content, Decision, Effect, Finding, Inspector, Policy, Request, RuleSet, Tool
+from agent_identity.policy import Content, Tool
 
 
 def test_a_decision_is_frozen_and_survives_pickling() -> None:

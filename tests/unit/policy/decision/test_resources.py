@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Effect, Request, Rule, RuleSet
 from agent_identity._policy.decision.resources import (
     check_parameters,
     check_touches,
@@ -12,7 +13,7 @@ from agent_identity._policy.decision.resources import (
     with_data_of,
 )
 from agent_identity.errors import ConfigurationError
-from agent_identity.policy import Effect, Request, Rule, RuleSet, Tool, Touch
+from agent_identity.policy import Tool, Touch
 
 PLACE = Touch("s3://bucket", "{region}/invoices/{number}.pdf", "read")
 

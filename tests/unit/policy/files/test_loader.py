@@ -11,14 +11,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Effect, Human, Request, Rule, RuleSet
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._policy.decision.places import Document, Malformed, Problem
 from agent_identity._policy.files._yaml_reader import read_yaml
 from agent_identity._policy.files.loader import read_json, read_toml
 from agent_identity.constraints import Range
 from agent_identity.errors import ConfigurationError, PolicyFormatError
-from agent_identity.identity import Human
-from agent_identity.policy import Effect, Request, Rule, RuleSet, Tool
+from agent_identity.policy import Tool
 
 YAML = """\
 version: "3"

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Agent, Effect, Finding, Human, Request, Rule, Service
+from agent_identity._constraints.literals import Constraint
 from agent_identity._identity.principals.principals import principal_from_claim
 from agent_identity._policy.language.checks import Leaf
 from agent_identity._policy.language.conditions import parse_condition
 from agent_identity.constraints import (
     AllOf,
     AnyOf,
-    Constraint,
     Contains,
     EmailDomain,
     Exact,
@@ -29,8 +30,7 @@ from agent_identity.constraints import (
     Wildcard,
 )
 from agent_identity.errors import PolicyFormatError
-from agent_identity.identity import Agent, Human, Service
-from agent_identity.policy import Effect, Finding, Request, Rule, Tool
+from agent_identity.policy import Tool
 
 MISSING = object()
 OPAQUE = object()

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from agent_identity import Decision, Effect, Request, Rule, RuleSet
 from agent_identity._policy.composed import asks_about_flow, has_flow_rules, is_built_in
 from agent_identity._policy.language.labels import flows_about
 from agent_identity.errors import ConfigurationError, PolicyFormatError
 from agent_identity.options import ToolOptions
-from agent_identity.policy import All, Claims, Decision, Effect, Flow, FlowFacts, Request, Rule, RuleSet, Tool
+from agent_identity.policy import All, Claims, Flow, FlowFacts, Tool
 
 FLOW = Flow()
 

@@ -17,9 +17,9 @@ from agent_identity._ledger.reader import open_ledger
 from agent_identity._record import schema as records
 from agent_identity._record.codec import decode
 from agent_identity._reports.answers import coverage_report
-from agent_identity._reports.answers.coverage_report import Share
+from agent_identity._reports.answers.coverage_report import CoverageReport, Share
 from agent_identity.adapters import CallRequest
-from agent_identity.answers import CoverageReport, Evidence, coverage
+from agent_identity.answers import Evidence, coverage
 from agent_identity.options import Telemetry
 
 TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "pay"}

@@ -9,11 +9,11 @@ from small_company import ALICE, CLERK, DAY, INVOICES, START, span, traces, work
 
 from agent_identity import Enforcer, Scope
 from agent_identity._reports.answers import data_report
-from agent_identity._reports.answers.data_report import DataRow
-from agent_identity.answers import DataReport, Evidence, data
+from agent_identity._reports.answers.data_report import DataReport, DataRow
+from agent_identity.answers import Evidence, data
 from agent_identity.cli import main
 from agent_identity.errors import Denied
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 from agent_identity.policy import Touch
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -73,8 +73,7 @@ def test_one_resource_is_one_in_all_tasks(tmp_path: Path) -> None:
     """Two tasks that read the same invoice touched one resource."""
     clock = FixedClock(START * 10**9)
     options: dict[str, Any] = {
-        "clock": clock,
-        "ids": SequentialIds(),
+        "sources": Sources(clock=clock, ids=SequentialIds()),
         "telemetry": Telemetry(sealing="inline"),
     }
     with Enforcer.open(tmp_path / "e", **options) as enforcer:
@@ -122,8 +121,8 @@ def test_an_erasure_elsewhere_takes_no_number(company: Path, tmp_path: Path) -> 
 
 def test_a_refused_call_touched_nothing(tmp_path: Path) -> None:
     """Who was refused had no contact: there is no first contact, and no call."""
-    options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds()}
-    with Enforcer.open(tmp_path / "e", telemetry=Telemetry(sealing="inline"), **options) as enforcer:
+    sources = Sources(clock=FixedClock(START * 10**9), ids=SequentialIds())
+    with Enforcer.open(tmp_path / "e", telemetry=Telemetry(sealing="inline"), sources=sources) as enforcer:
         tool = enforcer.tool(touches=Touch("s3://bucket", "secret", "read"), name="peek")(lambda: None)
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")), suppress(Denied):
             tool()

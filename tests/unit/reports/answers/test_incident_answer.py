@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, DAY, DESK, HELPER, INVOICES, ROUTED, START, forged, tools_of, work
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Scope
 from agent_identity._reports.answers import _incident_calls as incident_calls
 from agent_identity._reports.answers import incident_collecting
-from agent_identity.answers import Evidence, IncidentReport, Seed, incident
+from agent_identity._reports.answers.incident_report import IncidentReport
+from agent_identity.answers import Evidence, Seed, incident
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, TrustStore
-from agent_identity.options import Telemetry
+from agent_identity.identity import TrustStore
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 
@@ -168,7 +169,7 @@ def test_a_call_without_an_outcome_is_open(tmp_path: Path) -> None:
     """A call that is under way has an intent alone; the report names it, and its task may still act."""
     clock = FixedClock(START * 10**9)
     with Enforcer.open(
-        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+        tmp_path / "e", sources=Sources(clock=clock, ids=SequentialIds()), telemetry=Telemetry(sealing="inline")
     ) as enforcer:
 
         def look() -> IncidentReport:
@@ -192,7 +193,7 @@ def test_what_came_after_a_revocation_is_counted(tmp_path: Path) -> None:
     """Calls before it, refusals while it was in force, and the time from the first call to it."""
     clock = FixedClock(START * 10**9)
     with Enforcer.open(
-        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+        tmp_path / "e", sources=Sources(clock=clock, ids=SequentialIds()), telemetry=Telemetry(sealing="inline")
     ) as enforcer:
         tools = tools_of(enforcer)
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")):
@@ -233,7 +234,7 @@ def test_revocations_of_every_kind_are_matched(tmp_path: Path, kind: Any, name: 
     clock = work(tmp_path / "e")
     clock.advance(60)
     with Enforcer.open(
-        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+        tmp_path / "e", sources=Sources(clock=clock, ids=SequentialIds()), telemetry=Telemetry(sealing="inline")
     ) as enforcer:
         enforcer.revoke(kind, name)
     found = asked("agent:helper", tmp_path / "e")
@@ -317,7 +318,9 @@ def test_calls_of_another_source_take_the_proof_from_their_hop(tmp_path: Path) -
 def test_a_revocation_of_another_source_is_not_proved(tmp_path: Path) -> None:
     """What an incident says of a revocation rests on the source that has the revocation."""
     clock = work(tmp_path / "good")
-    with Enforcer.open(tmp_path / "bad", clock=clock, telemetry=Telemetry(sealing="inline")) as enforcer:
+    with Enforcer.open(
+        tmp_path / "bad", sources=Sources(clock=clock), telemetry=Telemetry(sealing="inline")
+    ) as enforcer:
         enforcer.revoke("agent", "helper")
     found = asked("agent:helper", tmp_path / "good", tmp_path / "bad", trust=tmp_path / "good" / "trust.json")
     assert [effect.name for effect in found.revocations] == ["helper"]

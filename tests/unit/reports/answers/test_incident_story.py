@@ -7,11 +7,9 @@ import pytest
 from small_company import work
 
 from agent_identity._reports.answers.constraint_words import bounds_in_words
-from agent_identity._reports.answers.incident_report import BINS, IncidentReport, incident
-from agent_identity._reports.answers.incident_seed import Seed
+from agent_identity._reports.answers.incident_report import BINS, IncidentReport
 from agent_identity._reports.answers.incident_story import notable, sentence
-from agent_identity._reports.answers.reading import Evidence
-from agent_identity._reports.answers.report_frame import plain
+from agent_identity.answers import Evidence, Seed, incident, plain
 from agent_identity.cli.company.month import STOLEN, write_month
 from agent_identity.constraints import (
     AllOf,

@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_company import DAY, START, span, traces, work
 
+from agent_identity._reports.answers.collecting import CodeHint
 from agent_identity._reports.answers.cyclonedx_document import cyclonedx
-from agent_identity.answers import CodeHint, Evidence, Hosts, Inventory, Item, inventory, plain
+from agent_identity._reports.answers.hosts import Hosts
+from agent_identity._reports.answers.inventory_report import Inventory, Item
+from agent_identity.answers import Evidence, inventory, plain
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
 

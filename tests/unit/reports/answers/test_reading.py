@@ -14,25 +14,25 @@ from small_company import CLERK, DAY, DESK, ROUTED, START, span, traces, work
 
 from agent_identity._authority.grants.grants import GRANT_TYPE
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
-from agent_identity._record.parts import replaced
+from agent_identity._record.parts import GrantToken, replaced
+from agent_identity._record.schema import Detail
 from agent_identity._reports.answers import decoding
 from agent_identity._reports.answers.decoding import Decoder, Period, SplitCalls
-from agent_identity.answers import (
+from agent_identity._reports.answers.facts import (
     ApprovalFact,
     CallFact,
     CallSpanFact,
-    Evidence,
     Fact,
     GrantFact,
-    Reading,
     SpanFact,
     TaskFact,
-    read,
 )
+from agent_identity._reports.answers.reading import Reading, read
+from agent_identity.answers import Evidence
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey
-from agent_identity.records import AnyRecord, Detail, Grant, GrantToken, Intent, Outcome, read_lines
+from agent_identity.records import AnyRecord, Grant, Intent, Outcome, read_lines
 
 VECTORS = Path(__file__).resolve().parents[3] / "vectors"
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from small_company import ALICE, CLERK, DAY, HELPER, ROUTED, START, forged, tools_of, work
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Enforcer, Scope, records
 from agent_identity._reports.answers import _scope_usage as scope_usage
-from agent_identity._reports.answers.scope_report import ScopeRow, SuggestedTool
-from agent_identity.answers import Evidence, ScopeReport, Suggestion, scope
+from agent_identity._reports.answers.scope_report import ScopeReport, ScopeRow, SuggestedTool, Suggestion
+from agent_identity.answers import Evidence, scope
 from agent_identity.audit import export_tables, query_tables
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, TrustStore
-from agent_identity.options import Telemetry
+from agent_identity.identity import TrustStore
+from agent_identity.options import Sources, Telemetry
 from agent_identity.policy import Touch, file_touches
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -108,7 +108,7 @@ def test_an_agent_that_asks_for_more_is_suggested_no_more(tmp_path: Path) -> Non
     """A hundred refused calls of a tool that was never granted change no suggestion."""
     clock = FixedClock(START * 10**9)
     with Enforcer.open(
-        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+        tmp_path / "e", sources=Sources(clock=clock, ids=SequentialIds()), telemetry=Telemetry(sealing="inline")
     ) as enforcer:
         tools = tools_of(enforcer)
         for _ in range(2):
@@ -127,8 +127,7 @@ def test_monitor_mode_is_no_use_of_a_grant(tmp_path: Path) -> None:
     """What only monitor mode let through counts as would be refused, and keeps no tool in a suggestion."""
     clock = FixedClock(START * 10**9)
     options: dict[str, Any] = {
-        "clock": clock,
-        "ids": SequentialIds(),
+        "sources": Sources(clock=clock, ids=SequentialIds()),
         "telemetry": Telemetry(sealing="inline"),
         "mode": "monitor",
     }
@@ -204,7 +203,7 @@ def test_versions_of_an_agent_are_compared(tmp_path: Path) -> None:
     """Version 3 pays, which version 2 did not, and reads no more."""
     clock = FixedClock(START * 10**9)
     with Enforcer.open(
-        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+        tmp_path / "e", sources=Sources(clock=clock, ids=SequentialIds()), telemetry=Telemetry(sealing="inline")
     ) as enforcer:
         tools = tools_of(enforcer)
         for version, tool in (("2", "read"), ("3", "pay")):
@@ -293,8 +292,7 @@ def test_the_delegator_of_a_delegator_counts_too(tmp_path: Path) -> None:
     """Use at the third hop is use below the first and the second."""
     third = Agent("third", owner="it@example.com")
     options: dict[str, Any] = {
-        "clock": FixedClock(START * 10**9),
-        "ids": SequentialIds(),
+        "sources": Sources(clock=FixedClock(START * 10**9), ids=SequentialIds()),
         "telemetry": Telemetry(sealing="inline"),
     }
     with Enforcer.open(tmp_path / "e", **options) as enforcer:
@@ -331,7 +329,7 @@ def test_calls_under_a_revoked_issuer_are_no_use(tmp_path: Path, *, reinstated: 
     """What the thief of an issuer key did keeps no scope alive: the tool is unused, and its use has no date."""
     clock = FixedClock(START * 10**9)
     with Enforcer.open(
-        tmp_path / "e", clock=clock, ids=SequentialIds(), telemetry=Telemetry(sealing="inline")
+        tmp_path / "e", sources=Sources(clock=clock, ids=SequentialIds()), telemetry=Telemetry(sealing="inline")
     ) as enforcer:
         pay = enforcer.tool(name="pay")(lambda: None)
         for _ in range(3):

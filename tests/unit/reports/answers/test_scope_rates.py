@@ -7,8 +7,9 @@ import pytest
 from small_company import ALICE, CLERK, DAY, START
 
 from agent_identity import Denied, Enforcer, Scope
-from agent_identity.answers import Evidence, ScopeReport, scope
-from agent_identity.options import Telemetry
+from agent_identity._reports.answers.scope_report import ScopeReport
+from agent_identity.answers import Evidence, scope
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 
@@ -16,7 +17,7 @@ def weeks_of(directory: Path, reads: list[int], *, refused: int = 0) -> ScopeRep
     """Return the report of a clerk that reads so often in the same hour of consecutive weeks."""
     clock = FixedClock(START * 10**9)
     inline = Telemetry(sealing="inline")
-    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), telemetry=inline) as enforcer:
+    with Enforcer.open(directory, sources=Sources(clock=clock, ids=SequentialIds()), telemetry=inline) as enforcer:
         read, delete = (enforcer.tool(name=name)(lambda: None) for name in ("read", "delete"))
         for week, number in enumerate(reads):
             with enforcer.task("invoices", principal=ALICE, agent=CLERK, scope=Scope("read")):

@@ -6,11 +6,11 @@ from typing import Any, get_args
 
 import pytest
 
+from agent_identity._reports.answers.incident_report import IncidentReport
 from agent_identity._reports.answers.incident_seed import SeedKind
 from agent_identity._reports.pages.rendering import render
-from agent_identity.answers import Evidence, IncidentReport, Seed, incident, scope
-from agent_identity.cli.company.month import STOLEN, write_month
-from agent_identity.cli.company.people import key_of
+from agent_identity.answers import Evidence, Seed, incident, scope
+from agent_identity.cli.company.month import STOLEN, key_of, write_month
 
 PAGE = "AaE0tGUAcACAAAAAAAABlQ"
 """The task in which a page gives orders, on the 13th."""

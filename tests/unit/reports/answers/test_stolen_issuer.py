@@ -12,7 +12,7 @@ from agent_identity.answers import Evidence, Seed, incident
 from agent_identity.cli import main
 from agent_identity.delegation import Grants
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 THEFT = START + 5 * DAY
@@ -32,7 +32,9 @@ class Company:
 
     def _open(self, second: int) -> Enforcer:
         clock = FixedClock(second * 10**9)
-        return Enforcer.open(self.directory, clock=clock, ids=self._ids, telemetry=Telemetry(sealing="inline"))
+        return Enforcer.open(
+            self.directory, sources=Sources(clock=clock, ids=self._ids), telemetry=Telemetry(sealing="inline")
+        )
 
     def work(self, second: int, *, calls: int = 1, dated: int | None = None) -> None:
         """Let the clerk call a tool, each time under a grant of the key, which may have another date."""

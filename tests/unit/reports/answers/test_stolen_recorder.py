@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from small_company import DAY, START, work
 
-from agent_identity.answers import Evidence, IncidentReport, Seed, incident
-from agent_identity.audit import Verifier
+from agent_identity import Verifier
+from agent_identity._reports.answers.incident_report import IncidentReport
+from agent_identity.answers import Evidence, Seed, incident
 from agent_identity.cli import main
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import TrustStore

@@ -13,7 +13,7 @@ from agent_identity.answers import Evidence, overview
 from agent_identity.audit import export_tables, query_tables
 from agent_identity.delegation import Grants
 from agent_identity.errors import AttenuationError, Denied
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 TRACED = (1, 2)
@@ -32,7 +32,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     work(directory, tasks=2, days=3)
     clock = FixedClock((START + 20 * 86_400) * 10**9)
     spans = Telemetry(sealing="inline", tracer_provider=TracerProvider())
-    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), telemetry=spans) as enforcer:
+    with Enforcer.open(directory, sources=Sources(clock=clock, ids=SequentialIds()), telemetry=spans) as enforcer:
         fetch = enforcer.guard("web/fetch", kind="mcp", server="web")
         chat = enforcer.guard("chat", kind="model")
         scope = SCOPE | Scope("web/fetch") | Scope("chat")

@@ -7,8 +7,7 @@ from typing import Final
 
 import pytest
 
-from agent_identity._reports.controls.control_rows import FRAMEWORKS, standard_tables
-from agent_identity.answers import ControlTable
+from agent_identity._reports.controls.control_rows import FRAMEWORKS, ControlTable, standard_tables
 from agent_identity.errors import ConfigurationError
 
 GOOD: Final = """

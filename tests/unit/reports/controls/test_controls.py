@@ -11,41 +11,28 @@ import pytest
 from msgspec import structs
 from small_company import ALICE, CLERK, DESK, POLICY, ROUTED, START, span, traces, work
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Enforcer, Human, Scope
+from agent_identity._record.parts import Agent as RecordedAgent
+from agent_identity._record.parts import AgentRegistration, Offered, PolicyState, Principal, Server, StreamResource
 from agent_identity._reports.answers.coverage_report import CoverageQuestion
+from agent_identity._reports.answers.facts import CallFact, Fact, PolicyFact, RegistrationFact, ServerFact, StreamFact
 from agent_identity._reports.answers.incident_report import IncidentQuestion
-from agent_identity._reports.answers.reading import Distributor
-from agent_identity._reports.controls import _signal_collecting as signal_collecting
-from agent_identity._reports.controls._queries import QUERIES
-from agent_identity._reports.controls._signal_collecting import SignalCollector
-from agent_identity._reports.controls._signals import SIGNALS, Signals
-from agent_identity._reports.controls.control_rows import standard_tables
-from agent_identity._reports.controls.controls_report import ControlsQuestion
-from agent_identity._verify.report.report import Signature
-from agent_identity.answers import (
-    CallFact,
-    ControlRow,
+from agent_identity._reports.answers.reading import Distributor, Reading, read
+from agent_identity._reports.answers.report_frame import SourceFrame
+from agent_identity._reports.controls import controls_report
+from agent_identity._reports.controls._signals import QUERIES, SIGNALS, Signals
+from agent_identity._reports.controls.control_rows import ControlRow, standard_tables
+from agent_identity._reports.controls.controls_report import (
+    ControlsQuestion,
     ControlsReport,
-    Evidence,
-    Fact,
-    PolicyFact,
-    Reading,
-    RegistrationFact,
     RowResult,
-    Seed,
-    ServerFact,
-    SourceFrame,
-    StreamFact,
-    controls,
-    overview,
-    read,
+    SignalCollector,
 )
+from agent_identity._verify.report.report import Signature
+from agent_identity.answers import Evidence, Seed, controls, overview
 from agent_identity.approvals import Approval
 from agent_identity.cli import main
-from agent_identity.identity import Human
-from agent_identity.options import Telemetry
-from agent_identity.records import Agent as RecordedAgent
-from agent_identity.records import AgentRegistration, Offered, PolicyState, Principal, Server, StreamResource
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 EXPECTED: Final = cast(
@@ -86,7 +73,7 @@ def nothing(directory: Path) -> None:
 def noise(directory: Path) -> None:
     """Let one agent make 25 calls that are allowed."""
     clock = FixedClock(START * 10**9)
-    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), telemetry=INLINE) as enforcer:
+    with Enforcer.open(directory, sources=Sources(clock=clock, ids=SequentialIds()), telemetry=INLINE) as enforcer:
         look = enforcer.tool(name="look")(lambda: "result")
         with enforcer.task("look around", principal=ALICE, agent=CLERK, scope=Scope("look")):
             for _ in range(25):
@@ -209,7 +196,7 @@ def test_people_and_changes_show_in_records(tmp_path: Path) -> None:
     def busy(directory: Path) -> None:
         work(directory, policy=ROUTED, routes=DESK)
         clock.advance(3_600)
-        with Enforcer.open(directory, clock=clock, telemetry=INLINE) as enforcer:
+        with Enforcer.open(directory, sources=Sources(clock=clock), telemetry=INLINE) as enforcer:
             read = enforcer.tool(name="read")(lambda: "result")
             with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")):
                 with enforcer.no_task():
@@ -241,7 +228,7 @@ def test_a_call_after_a_revocation_contradicts(tmp_path: Path) -> None:
     """A call that another ledger has from a time when the agent was revoked is named, and contradicts the row."""
     first_, second = tmp_path / "a", tmp_path / "b"
     clock = FixedClock(START * 10**9)
-    with Enforcer.open(first_, clock=clock, ids=SequentialIds(), telemetry=INLINE) as enforcer:
+    with Enforcer.open(first_, sources=Sources(clock=clock, ids=SequentialIds()), telemetry=INLINE) as enforcer:
         enforcer.revoke("agent", "clerk")
     work(second, start=START + 3_600)
     report = controls(Evidence(sources=(first_, second)))
@@ -291,7 +278,7 @@ def test_what_happened_before_the_period_is_no_decision_or_change_in_it(tmp_path
     """A revocation of the first day holds in the next week and happened before it; report all says the same."""
     directory = tmp_path / "evidence"
     clock = FixedClock(START * 10**9)
-    with Enforcer.open(directory, clock=clock, ids=SequentialIds(), telemetry=INLINE) as enforcer:
+    with Enforcer.open(directory, sources=Sources(clock=clock, ids=SequentialIds()), telemetry=INLINE) as enforcer:
         look = enforcer.tool(name="look")(lambda: "result")
         enforcer.revoke("agent", "other", reason="an exercise")
         for _ in range(2):
@@ -533,7 +520,7 @@ def test_names_beyond_the_room_are_counted(
     pass_: tuple[Sequence[Fact], Reading], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded: what has no room is counted, and said."""
-    monkeypatch.setattr(signal_collecting, "_MAX_NAMES", 1)
+    monkeypatch.setattr(controls_report, "_MAX_NAMES", 1)
     facts, _ = pass_
     collector = SignalCollector()
     for fact in facts:

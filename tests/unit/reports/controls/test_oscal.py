@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from small_company import work
 
+from agent_identity._reports.controls.controls_report import ControlsReport
 from agent_identity._reports.controls.oscal_document import oscal
-from agent_identity.answers import ControlsReport, Evidence, controls
+from agent_identity.answers import Evidence, controls
 
 MODELS = importlib.util.find_spec("trestle") is not None or os.environ.get("AGENT_IDENTITY_OSCAL") == "1"
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from small_company import START, work
 
+from agent_identity import Verifier
+from agent_identity._reports.answers.facts import CallFact, Fact
+from agent_identity._reports.answers.reading import read
 from agent_identity._reports.controls.sampling import Sample, draw, write_sample
-from agent_identity.answers import CallFact, Evidence, Fact, read
-from agent_identity.audit import Verifier
+from agent_identity.answers import Evidence
 from agent_identity.errors import ConfigurationError
 
 

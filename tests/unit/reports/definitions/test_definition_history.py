@@ -4,9 +4,9 @@ from itertools import permutations
 
 import pytest
 
+from agent_identity._record.parts import Offered, Server
 from agent_identity._reports.definitions import definition_history
 from agent_identity._reports.definitions.definition_history import DefinitionHistory
-from agent_identity.records import Offered, Server
 
 OLD, NEW, OTHER = (letter * 43 for letter in "AEI")
 PINNED = Offered(name="web/search", status="pinned", pinned=OLD)

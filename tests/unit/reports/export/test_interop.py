@@ -12,19 +12,20 @@ from typing import Any
 import jsonschema
 import orjson
 import pytest
-from checking import check
 from ocsf_schema import ocsf_errors
 
+from agent_identity import Verifier
 from agent_identity._identity.common.ids import uuid_of
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.transparency.merkle import leaf_hash
+from agent_identity._record.schema import KINDS
 from agent_identity._reports.export.interop import FORMS, audit_log_bytes, to_audit_log, to_cloudevent, to_ocsf
 from agent_identity._verify.api import check_shown
 from agent_identity.audit import export
-from agent_identity.canonical import encode, encode_record
+from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey
-from agent_identity.records import KINDS
 from agent_identity.version import VERSION
 
 SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
@@ -452,10 +453,10 @@ def test_an_export_has_a_line_for_each_record(form: str, tmp_path: Path) -> None
     reader = open_ledger(EVIDENCE)
     count = sum(line.record is not None for stream in reader.streams() for line in reader.entries(stream))
     lines = list(export(EVIDENCE, form))
-    assert len(lines) == count == check(EVIDENCE).counts["records"]
+    assert len(lines) == count == Verifier().ledger(EVIDENCE).counts["records"]
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
     report, seen = check_shown(EVIDENCE)
-    assert (report.verdict, list(export(EVIDENCE, form, only=seen))) == (check(EVIDENCE).verdict, lines)
+    assert (report.verdict, list(export(EVIDENCE, form, only=seen))) == (Verifier().ledger(EVIDENCE).verdict, lines)
     assert list(export(EVIDENCE, form, since_ns=1 << 62)) == []
     assert lines == list(export(EVIDENCE, form))
 

@@ -8,7 +8,7 @@ import pytest
 from small_company import ALICE, DESK, ROUTED, work
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
-from agent_identity._reports.export._fact_tables import FACTS
+from agent_identity._reports.export.tables import FACTS
 from agent_identity.answers import Evidence, Seed, coverage, data, incident, inventory, scope
 from agent_identity.audit import export_tables, named_queries, query_tables
 from agent_identity.cli import main

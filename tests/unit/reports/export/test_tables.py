@@ -11,12 +11,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
 from agent_identity._identity.common.encoding import digest_of
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._ledger.reader import LedgerReader, open_ledger
 from agent_identity._ledger.sealer import Sealing
 from agent_identity._record.codec import decode
@@ -26,9 +26,7 @@ from agent_identity._reports.export._parquet_files import ParquetTable, Row, con
 from agent_identity._reports.export.tables import COLUMNS
 from agent_identity._storage.lines import stream_line
 from agent_identity.audit import export_tables
-from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.policy import Effect, Rule, RuleSet
 
 EVIDENCE = Path(__file__).resolve().parents[3] / "vectors" / "evidence"
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com", version="2")
@@ -138,7 +136,7 @@ def test_a_table_says_a_verdict_only_if_there_was_one(tmp_path: Path) -> None:
     assert sorted(about(tmp_path / "plain")) == ["agent_identity.note", "agent_identity.version"]
     assert "no proof" in about(tmp_path / "plain")["agent_identity.note"]
     written = export_tables(EVIDENCE, tmp_path / "sure", verify=True, trust=EVIDENCE / "trust.json")
-    assert written.report == check(EVIDENCE, EVIDENCE / "trust.json")
+    assert written.report == Verifier(EVIDENCE / "trust.json").ledger(EVIDENCE)
     said = json.loads(about(tmp_path / "sure")["agent_identity.verification"])
     assert (said["verdict"], said["trust"]) == ("verified", "given")
     assert said["counts"] == dict(written.report.counts)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ocsf_schema import ocsf_errors
 from small_company import work
 
-from agent_identity._reports.incident_exports.inert_text import inert
-from agent_identity._reports.incident_exports.ocsf_events import ocsf_incident
-from agent_identity._reports.incident_exports.timesketch_lines import timesketch_events
-from agent_identity.answers import Evidence, IncidentReport, Seed, incident
+from agent_identity._common.printing import inert
+from agent_identity._reports.answers.incident_report import IncidentReport
+from agent_identity._reports.incident_exports.incident_events import ocsf_incident, timesketch_events
+from agent_identity.answers import Evidence, Seed, incident
 from agent_identity.cli import main
 from agent_identity.cli.company.month import write_month
 

@@ -9,8 +9,9 @@ from typing import Final
 import pytest
 from small_company import span, traces, work
 
+from agent_identity._reports.answers.inventory_report import Inventory
 from agent_identity._reports.pages.rendering import render
-from agent_identity.answers import Evidence, Inventory, Seed, incident, inventory
+from agent_identity.answers import Evidence, Seed, incident, inventory
 
 CHROMIUM: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")

@@ -12,12 +12,9 @@ from typing import Any
 import pytest
 
 from agent_identity._reports.answers._incident_calls import PathCalls, Refusal
-from agent_identity._reports.answers.incident_report import Bin, IncidentReport, incident
-from agent_identity._reports.answers.incident_seed import Seed
-from agent_identity._reports.answers.reading import Evidence
-from agent_identity._reports.controls.controls_report import controls
-from agent_identity._reports.overview.overview_report import overview
+from agent_identity._reports.answers.incident_report import Bin, IncidentReport
 from agent_identity._reports.pages.rendering import render, render_index
+from agent_identity.answers import Evidence, Seed, controls, incident, overview
 from agent_identity.cli.company.month import write_month
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -13,19 +13,19 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from plain_records import append
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Effect, Enforcer, Finding, Human, Rule, RuleSet, Scope
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._reports.timelines import builder as stories_module
+from agent_identity._reports.timelines.builder import Action, Delegation, TaskTimeline
 from agent_identity._verify.ledger.erasures import Erasures
 from agent_identity.answers import Evidence, scope
-from agent_identity.audit import Action, Delegation, TaskTimeline, story
-from agent_identity.canonical import encode_record
+from agent_identity.audit import story
 from agent_identity.constraints import Contains
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human
 from agent_identity.inspection import HiddenText, PersonalData
-from agent_identity.options import Telemetry
-from agent_identity.policy import Content, Effect, Finding, Obligation, Rule, RuleSet
+from agent_identity.options import Sources, Telemetry
+from agent_identity.policy import Content, Obligation
 from agent_identity.records import AnyRecord, decode
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -46,7 +46,9 @@ def told(tmp_path: Path) -> tuple[Path, io.StringIO]:
     clock = FixedClock(START)
     rules = RuleSet(Rule(Effect.BLOCK, tools="delete", reason="nothing is deleted here", id="no-delete"))
     telemetry = Telemetry(tracer_provider=provider)
-    with Enforcer.open(tmp_path / "e", clock=clock, ids=SequentialIds(), policy=rules, telemetry=telemetry) as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", sources=Sources(clock=clock, ids=SequentialIds()), policy=rules, telemetry=telemetry
+    ) as enforcer:
         scope = Scope("read", id="1") | Scope("delete")
 
         def act(tool: str, **arguments: object) -> None:
@@ -260,7 +262,7 @@ def test_an_opening_that_was_refused_names_the_agent_and_a_call_its_approver() -
 def test_a_story_tells_that_its_keys_were_erased(tmp_path: Path) -> None:
     """Of a task by its id, of a principal by all that began until then; the record stands behind both."""
     clock = FixedClock(START)
-    with Enforcer.open(tmp_path, clock=clock, ids=SequentialIds()) as enforcer:
+    with Enforcer.open(tmp_path, sources=Sources(clock=clock, ids=SequentialIds())) as enforcer:
         ledger, bob = enforcer._enforcement.ledger, Human("bob@example.com")
         for who in (ALICE, ALICE, bob):
             with enforcer.task("t", principal=who, agent=CLERK, scope=Scope("pay")) as task:
@@ -281,7 +283,7 @@ def test_a_story_tells_that_its_keys_were_erased(tmp_path: Path) -> None:
 
 def test_calls_that_are_not_wanted_are_counted_and_nothing_else(tmp_path: Path) -> None:
     """Neither the refused ones nor those that may be told at most have them; a call without an end is one as well."""
-    with Enforcer.open(tmp_path, clock=FixedClock(START), ids=SequentialIds()) as enforcer:
+    with Enforcer.open(tmp_path, sources=Sources(clock=FixedClock(START), ids=SequentialIds())) as enforcer:
 
         @enforcer.tool
         def pay() -> None:
@@ -355,7 +357,7 @@ def test_what_cannot_be_read_is_left_out(told: tuple[Path, io.StringIO]) -> None
 
 def test_a_call_without_an_end_is_told_as_unknown(tmp_path: Path) -> None:
     """An intent alone is a call of which nobody knows the end; so is a task without one."""
-    enforcer = Enforcer.open(tmp_path, clock=FixedClock(START), ids=SequentialIds())
+    enforcer = Enforcer.open(tmp_path, sources=Sources(clock=FixedClock(START), ids=SequentialIds()))
     with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")), enforcer.action("pay", amount=1):
         (told,) = story(tmp_path)
         assert [(a.tool, a.outcome) for a in told.actions] == [("pay", "unknown")]
@@ -365,7 +367,7 @@ def test_a_call_without_an_end_is_told_as_unknown(tmp_path: Path) -> None:
 
 def test_a_refusal_after_the_end_belongs_to_its_task(tmp_path: Path) -> None:
     """What was refused because the task had ended is told with the task."""
-    with Enforcer.open(tmp_path, clock=FixedClock(START), ids=SequentialIds()) as enforcer:
+    with Enforcer.open(tmp_path, sources=Sources(clock=FixedClock(START), ids=SequentialIds())) as enforcer:
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")) as task:
 
             @enforcer.bind
@@ -384,7 +386,7 @@ def test_stories_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("agent_identity._reports.timelines.builder.MAX_ACTIONS", 3)
     monkeypatch.setattr("agent_identity._reports.timelines.builder._MAX_ENDED", 2)
     monkeypatch.setattr("agent_identity._reports.timelines.builder._MAX_UNDER_WAY", 2)
-    with Enforcer.open(tmp_path, clock=FixedClock(START), ids=SequentialIds()) as enforcer:
+    with Enforcer.open(tmp_path, sources=Sources(clock=FixedClock(START), ids=SequentialIds())) as enforcer:
         for count in (5, 1, 1, 1):
             with enforcer.task(f"{count}", principal=ALICE, agent=CLERK, scope=Scope("pay")):
                 for _ in range(count):
@@ -394,7 +396,7 @@ def test_stories_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [s.purpose for s in stories] == ["5", "1", "1", "1"]
     assert (len(stories[0].actions), stories[0].omitted) == (3, 2)
     # A program that forgot its outcomes.
-    with Enforcer.open(tmp_path / "x", clock=FixedClock(START), ids=SequentialIds()) as enforcer:
+    with Enforcer.open(tmp_path / "x", sources=Sources(clock=FixedClock(START), ids=SequentialIds())) as enforcer:
         with enforcer.task("5", principal=ALICE, agent=CLERK, scope=Scope("pay")):
             for _ in range(5):
                 enforcer.action("pay").__enter__()
@@ -422,7 +424,9 @@ def test_monitor_mode_and_withheld_results_are_told(tmp_path: Path) -> None:
     for mode in ("enforce", "monitor"):
         options: dict[str, Any] = {"mode": mode, "policy": rules, "inspectors": (Finder(),)}
         with (
-            Enforcer.open(tmp_path / mode, clock=FixedClock(START), ids=SequentialIds(), **options) as enforcer,
+            Enforcer.open(
+                tmp_path / mode, sources=Sources(clock=FixedClock(START), ids=SequentialIds()), **options
+            ) as enforcer,
             enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope({"pay": None, "delete": None})),
         ):
             for tool in ("pay", "delete"):
@@ -449,7 +453,9 @@ def test_a_quarantined_result_is_withheld_and_not_refused(tmp_path: Path) -> Non
         Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation("quarantine", "pii")], id="keep"
     )
     options: dict[str, Any] = {"policy": RuleSet(keep), "inspectors": (Finder(),)}
-    with Enforcer.open(tmp_path / "e", clock=FixedClock(START), ids=SequentialIds(), **options) as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", sources=Sources(clock=FixedClock(START), ids=SequentialIds()), **options
+    ) as enforcer:
         pay = enforcer.tool(name="pay")(lambda: "x")
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")), pytest.raises(Denied) as raised:
             pay()
@@ -466,7 +472,9 @@ def test_a_redacted_result_is_told(tmp_path: Path) -> None:
         Effect.ALLOW, when={"findings.stage": "result"}, obligations=[Obligation("redact", "pii.*")], id="clean"
     )
     options: dict[str, Any] = {"policy": RuleSet(clean), "inspectors": (PersonalData("email"),)}
-    with Enforcer.open(tmp_path / "e", clock=FixedClock(START), ids=SequentialIds(), **options) as enforcer:
+    with Enforcer.open(
+        tmp_path / "e", sources=Sources(clock=FixedClock(START), ids=SequentialIds()), **options
+    ) as enforcer:
         read = enforcer.tool(name="read")(lambda text: text)
         with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("read")):
             assert [read("bob@example.com"), read("nothing")] == ["[redacted:pii.email]", "nothing"]
@@ -476,9 +484,9 @@ def test_a_redacted_result_is_told(tmp_path: Path) -> None:
 
 def test_what_was_not_inspected_is_told(tmp_path: Path) -> None:
     """Without a rule for it such a result is delivered, and its call says so."""
-    options: dict[str, Any] = {"clock": FixedClock(START), "ids": SequentialIds()}
+    sources = Sources(clock=FixedClock(START), ids=SequentialIds())
     with (
-        Enforcer.open(tmp_path, inspectors=[HiddenText()], **options) as enforcer,
+        Enforcer.open(tmp_path, inspectors=[HiddenText()], sources=sources) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("look")),
     ):
         look = enforcer.tool(name="look")(lambda kind: b"\xff\xfe" if kind else "text")
@@ -490,7 +498,7 @@ def test_what_was_not_inspected_is_told(tmp_path: Path) -> None:
 def test_parts_with_a_purpose_of_their_own_are_told_once(tmp_path: Path) -> None:
     """The purpose of a delegation stands beside that of its task, unless it is the same."""
     with (
-        Enforcer.open(tmp_path, clock=FixedClock(START), ids=SequentialIds()) as enforcer,
+        Enforcer.open(tmp_path, sources=Sources(clock=FixedClock(START), ids=SequentialIds())) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
     ):
         for purpose in ("look", None, "look"):

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from agent_identity._authority.grants.grants import MAX_CHAIN
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._identity.keys.jws import token_hash
 from agent_identity._record.codec import decode
 from agent_identity._verify.grants import chain_check
 from agent_identity._verify.grants.chain_check import Delegations
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.store.workers import in_process
-from agent_identity.canonical import encode_record
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 
 KEY = SigningKey.from_seed(b"i" * 32).public_key

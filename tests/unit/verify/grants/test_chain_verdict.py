@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from agent_identity import Scope
+from agent_identity import Agent, Human, Scope
 from agent_identity._authority.grants.grants import Chain, derive, issue
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._verify.grants.chain_check import Asked, judge_all
 from agent_identity._verify.grants.grant_usage import GrantUsage
 from agent_identity._verify.report.findings import Place
-from agent_identity.canonical import encode_record
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore
 from agent_identity.records import TaskStart
 
 NOW = 1_764_000_000

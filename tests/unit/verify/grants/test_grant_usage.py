@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
+from agent_identity._record.parts import Counts
+from agent_identity._record.schema import OfTask
 from agent_identity._verify.grants import grant_usage
 from agent_identity._verify.grants.grant_usage import GrantUsage
 from agent_identity._verify.ledger._calls_check import Call
 from agent_identity._verify.report.findings import Place
-from agent_identity.canonical import encode_record
-from agent_identity.records import Counts, OfTask
 
 TOOLS = ("pay", "refund", "read", "delete")
 STREAM = "AZq1rUgAcACAAAAAAAAAAQ"

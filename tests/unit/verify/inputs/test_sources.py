@@ -11,8 +11,7 @@ import pytest
 
 from agent_identity._ledger.segments import Segment
 from agent_identity._verify.inputs import sources
-from agent_identity._verify.inputs.sources import directory_of, opened, size_of_files, size_of_ledger
-from agent_identity._verify.inputs.trust_argument import to_trust
+from agent_identity._verify.inputs.sources import directory_of, opened, size_of_files, size_of_ledger, to_trust
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 

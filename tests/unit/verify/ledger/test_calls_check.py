@@ -8,12 +8,13 @@ from msgspec import structs
 
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
+from agent_identity._record.parts import Counts, RecoveredStream
 from agent_identity._verify.ledger import _calls_check as calls_check
 from agent_identity._verify.ledger._calls_check import Call, Calls, OpenIntents
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity.canonical import encode_record
-from agent_identity.records import Counts, RecoveredStream
+from agent_identity._verify.store.spill_store import spilled
 
 STREAM = "AaIOQ0bYcV-ScJHDCbiHEA"
 LEAF = "E" * 43
@@ -106,10 +107,12 @@ class Reading:
         return {step.number for step in self.findings.report().steps if step.status == "failed"}
 
 
-def test_a_call_comes_back_as_it_was_packed() -> None:
+def test_a_call_comes_back_as_it_was_spilled() -> None:
     """Whatever of it is there."""
+    store = spilled(Call, near=1)
     for call in (Call("g", "pay", "a", "id", STREAM, 7), Call(None, "ü", None, "id", STREAM, 1)):
-        assert Call.unpacked(call.packed()) == call
+        store.put(call.tool.encode(), call)
+        assert list(store.values())[-1] == call
         assert call.place() == Place("id", STREAM, call.seq, None)
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from agent_identity._record.parts import Erased, PrunedRange, Stream, Time
 from agent_identity._verify.ledger.erasures import Erasures, erasure_words
-from agent_identity.records import Erased, Erasure, PrunedRange, Stream, Time
+from agent_identity.records import Erasure
 
 UUID = "AZV6P04jewGp0QAAAAAAAQ"
 

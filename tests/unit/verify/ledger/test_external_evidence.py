@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checking import check
 
+from agent_identity import Report, Verifier
+from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._ledger.transparency import checkpoint as checkpoint_module
 from agent_identity._ledger.transparency._cosignatures import cosign
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, open_note, sign_note
@@ -17,9 +18,9 @@ from agent_identity._verify.ledger.external_evidence import Attestor, ExternalEv
 from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Signature
-from agent_identity.audit import Report, Verifier, prove, prove_growth
+from agent_identity.audit import prove, prove_growth
 from agent_identity.errors import ConfigurationError, VerificationError
-from agent_identity.identity import Cosigner, SigningKey, TrustStore, Witnesses
+from agent_identity.identity import SigningKey, TrustStore, Witnesses
 from agent_identity.options import Ledger
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -73,16 +74,18 @@ def test_a_cosignature_counts_wherever_it_stands(root: Path, place: str) -> None
         put(root, note)
     elif place == "checkpoint":
         (root / "log" / "checkpoint").write_bytes(note)
-    report = check(root, WITNESSED, checkpoint=note if place == "kept" else None)
+    report = Verifier(WITNESSED).ledger(root, checkpoint=note if place == "kept" else None)
     assert codes(report) == set()
     assert "2 of 2 entries cosigned by 1 of 1 witness, last at 2027-01-15T08:00:00Z" in report.steps[0].detail
-    assert check(root, TRUST, witnesses=[WITNESS.vkey]).verdict == ("cannot_tell" if place == "kept" else "verified")
+    assert Verifier(TRUST, witnesses=[WITNESS.vkey]).ledger(root).verdict == (
+        "cannot_tell" if place == "kept" else "verified"
+    )
 
 
 def test_without_witnesses_their_files_say_nothing(root: Path) -> None:
     """Who trusts no witness is not told of any, whatever lies there."""
     put(root, b"junk")
-    report = check(root, TRUST)
+    report = Verifier(TRUST).ledger(root)
     assert (report.verdict, [item.role for item in report.signatures]) == ("verified", ["recorder"])
 
 
@@ -113,7 +116,7 @@ def test_what_is_no_cosignature_of_this_log_proves_nothing(
 ) -> None:
     """A file beside the ledger counts as the statement of the witness that it is, or is none."""
     put(root, change(checkpoint(root)))
-    report = check(root, WITNESSED)
+    report = Verifier(WITNESSED).ledger(root)
     assert codes(report) == expected
     assert report.exit_code != 0
 
@@ -130,7 +133,7 @@ def _other_time(note: bytes) -> bytes:
 def test_a_time_beyond_all_calendars_is_shown_as_a_number(root: Path) -> None:
     """A witness may sign any 63-bit time, and the report stays readable."""
     put(root, cosigned(checkpoint(root), at=2**63 - 1))
-    assert f"last at {2**63 - 1} s" in check(root, WITNESSED).steps[0].detail
+    assert f"last at {2**63 - 1} s" in Verifier(WITNESSED).ledger(root).steps[0].detail
 
 
 def test_given_witnesses_stand_in_for_those_of_the_trust_file(root: Path) -> None:
@@ -138,13 +141,13 @@ def test_given_witnesses_stand_in_for_those_of_the_trust_file(root: Path) -> Non
     put(root, cosigned(checkpoint(root)))
     other = Cosigner("v.example", OTHER.public_key)
     both = replace(TRUST, witnesses=Witnesses((WITNESS, other)))
-    assert codes(check(root, both)) == {"not_witnessed"}
-    assert check(root, both, require=1).verdict == "verified"
-    assert check(root, both, witnesses=[WITNESS.vkey]).verdict == "verified"
-    assert codes(check(root, WITNESSED, witnesses=[other.vkey])) == {"not_witnessed"}
+    assert codes(Verifier(both).ledger(root)) == {"not_witnessed"}
+    assert Verifier(both, require=1).ledger(root).verdict == "verified"
+    assert Verifier(both, witnesses=[WITNESS.vkey]).ledger(root).verdict == "verified"
+    assert codes(Verifier(WITNESSED, witnesses=[other.vkey]).ledger(root)) == {"not_witnessed"}
     for given, require in (["w"], None), ([WITNESS.vkey] * 2, None), ([WITNESS.vkey], 2), ([], 1):
         with pytest.raises(ConfigurationError, match="bad witnesses"):
-            check(root, TRUST, witnesses=given, require=require)
+            Verifier(TRUST, witnesses=given, require=require).ledger(root)
 
 
 def test_a_time_stamp_needs_a_checkpoint_and_a_token(root: Path) -> None:
@@ -165,7 +168,7 @@ def test_a_time_stamp_needs_a_checkpoint_and_a_token(root: Path) -> None:
         assert message == note
         return AT
 
-    report = check(root, TRUST, timestamps=verify)
+    report = Verifier(TRUST, timestamps=verify).ledger(root)
     assert (report.verdict, codes(report)) == ("verified", {"anchor_not_counted"})
     assert sum(item.code == "anchor_not_counted" for item in report.findings) == 3
     assert "2 entries time-stamped at 2027" in report.steps[0].detail
@@ -173,7 +176,7 @@ def test_a_time_stamp_needs_a_checkpoint_and_a_token(root: Path) -> None:
 
 def test_time_stamps_that_were_asked_for_and_are_not_there(root: Path) -> None:
     """Who asks for time-stamps of a directory without any cannot tell."""
-    report = check(root, TRUST, timestamps=lambda _message, _token: AT)
+    report = Verifier(TRUST, timestamps=lambda _message, _token: AT).ledger(root)
     assert (report.verdict, codes(report)) == ("cannot_tell", {"not_anchored"})
 
 
@@ -325,7 +328,7 @@ def test_what_is_wrong_with_the_word_of_others_is_told(root: Path) -> None:
             raise VerificationError("it does not count", code="bad_timestamp")
         return AT
 
-    report = check(root, WITNESSED, timestamps=refuse)
+    report = Verifier(WITNESSED, timestamps=refuse).ledger(root)
     assert [problem.message for problem in report.findings if problem.code not in ("no_end", "not_anchored")] == [
         "a signature does not fit a checkpoint that a witness is said to have cosigned",
         *["a time-stamp in log/anchors does not count: it does not count"] * 2,
@@ -368,6 +371,6 @@ def test_keys_of_the_log_are_not_hashed_for_each_of_many_notes(root: Path, monke
         for number in range(count):
             put(root, note, f"{number:016x}")
         hashed.clear()
-        assert check(root, WITNESSED).verdict == "verified"
+        assert Verifier(WITNESSED).ledger(root).verdict == "verified"
         seen.append(len(hashed))
     assert seen[0] == seen[1]

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.excerpt_starts import Start
 from agent_identity._ledger.prune_statement import PruneStatement
 from agent_identity._ledger.reader import RawLine
 from agent_identity._ledger.transparency.log import Head
 from agent_identity._record.codec import decode
+from agent_identity._record.parts import RecoveredStream
 from agent_identity._storage.lines import Block
 from agent_identity._verify.grants.disclosed_arguments import Disclosures
 from agent_identity._verify.ledger import _pruning_check as pruning_check
@@ -19,12 +21,9 @@ from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity._verify.ledger.log_check import Heads, SignedLog
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity._verify.report.periods import Life, unknown_period
+from agent_identity._verify.report.periods import Life, Period, unknown_period
 from agent_identity._verify.store.workers import in_process
-from agent_identity.audit import Period
-from agent_identity.canonical import encode_record
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
-from agent_identity.records import RecoveredStream
 
 UUID = "AZq1rUgAcACAAAAAAAAAAQ"
 ONE, TWO, THREE = (f"AaIOQ0bYcV-ScJHDCbiHE{letter}" for letter in "AQg")

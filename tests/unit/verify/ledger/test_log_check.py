@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from agent_identity import Report
+from agent_identity._identity.trust.entries import Takeover
 from agent_identity._ledger.reader import RawLine
 from agent_identity._ledger.transparency.checkpoint import Checkpoint, sign_note
 from agent_identity._ledger.transparency.log import Head, loss_entry
@@ -14,7 +15,7 @@ from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.log_check import Heads, SignedLog, check_log
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.report import Signature
-from agent_identity.identity import SigningKey, Takeover, TrustedKey, TrustStore
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 
 ORIGIN = "x.example/log"
 KEY, OTHER, NEXT = (SigningKey.from_seed(bytes([seed]) * 32) for seed in (1, 2, 3))

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from plain_records import append
 
-from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, records
+from agent_identity import Agent, Denied, Effect, Enforcer, Human, Report, Rule, RuleSet, Scope, Verifier, records
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import archive, prune
 from agent_identity._ledger.excerpt_starts import Excerpt, Start
@@ -33,18 +33,17 @@ from agent_identity._storage.layout import segment_name
 from agent_identity._verify._reconcile import Comparison
 from agent_identity._verify.inputs.sources import is_bundle
 from agent_identity._verify.ledger._pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
-from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS
+from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, Progress
 from agent_identity._verify.ledger.log_check import Heads
 from agent_identity._verify.proofs import bundle as bundle_module
 from agent_identity._verify.proofs.bundle import Choice, collect, pack, report_json, unpacked
 from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.spans.spans_check import SPAN_STEPS
 from agent_identity.approvals import Approval
-from agent_identity.audit import Report, export, story
-from agent_identity.canonical import encode_record
+from agent_identity.audit import export, story
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
-from agent_identity.options import Durability, Ledger, Segments
+from agent_identity.options import Durability, Ledger, Segments, Sources
 from agent_identity.records import encode
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -75,7 +74,10 @@ class Room:
         """Record some tasks, one of which waits for its end until the last, and return the stream."""
         segments = Segments(max_bytes=size, compression="none")
         with Enforcer.open(
-            self.path, clock=self.clock, ids=self.ids, durability=Durability(segments=segments), **options
+            self.path,
+            sources=Sources(clock=self.clock, ids=self.ids),
+            durability=Durability(segments=segments),
+            **options,
         ) as enforcer:
 
             @enforcer.tool
@@ -105,9 +107,9 @@ class Room:
             given = {"signer": self.key, "clock": self.clock, "before_ns": before_ns}
             return [(r.stream, r.first, r.last) for r in prune(str(self.path), ledger, **given)]
 
-    def check(self, **options: object) -> Report:
+    def check(self, progress: Progress | None = None, **options: object) -> Report:
         """Verify with the keys of the directory."""
-        return check(self.path, self.path / "trust.json", **options)
+        return Verifier(self.path / "trust.json", progress=progress).ledger(self.path, **options)
 
     def statement(self, stream: str) -> Path:
         """Return the path of the statement."""
@@ -145,7 +147,7 @@ def test_traces_that_are_older_than_what_is_left_of_their_ledger(room: Room) -> 
     traces, trust = spans_of(room), room.path / "trust.json"
     ((_, _, last),) = room.prune(1_764_000_003 * 10**9)
     left = spans_of(room)
-    report = check(traces, trust, ledger=room.path)
+    report = Verifier(trust).traces(traces, ledger=room.path)
     assert (report.exit_code, report.integrity, report.completeness) == (0, "verified", "pruned")
     (problem,) = [problem for problem in report.findings if problem.code == "pruned"]
     number = report.counts["records"]
@@ -155,7 +157,7 @@ def test_traces_that_are_older_than_what_is_left_of_their_ledger(room: Room) -> 
     words = f"{older} records on spans are older than the unpruned part of the stream in the ledger"
     assert problem.message == words
     assert f"{number - older} of {number} records are in the ledger" in report.steps[7].detail
-    report = check(left, trust, ledger=room.path)
+    report = Verifier(trust).traces(left, ledger=room.path)
     assert (report.exit_code, report.completeness, codes(report)) == (0, "pruned", {"chain_not_checked"})
 
 
@@ -166,7 +168,7 @@ def test_a_record_that_is_removed_behind_the_border_is_not_taken_for_a_pruned_on
     room.prune(1_764_000_003 * 10**9)
     file = room.path / "ledger" / stream / "entries.jsonl"
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-2]))
-    report = check(traces, room.path / "trust.json", ledger=room.path)
+    report = Verifier(room.path / "trust.json").traces(traces, ledger=room.path)
     assert codes(report) >= {"not_in_ledger", "ledger_contradicted", "pruned"}
 
 
@@ -274,7 +276,9 @@ def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
     """An intent that was open where the stream was cut is named in the statement; another outcome has none."""
     with (
         Enforcer.open(
-            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=Segments(compression="none"))
+            room.path,
+            sources=Sources(clock=room.clock, ids=room.ids),
+            durability=Durability(segments=Segments(compression="none")),
         ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
         enforcer.action("pay"),
@@ -301,7 +305,9 @@ def test_a_call_that_runs_on_after_its_task_expired_keeps_its_grant(room: Room) 
     """A stream is cut behind it twice; the outcome, refusals since and the end are checked like all others."""
     with (
         Enforcer.open(
-            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=Segments(compression="none"))
+            room.path,
+            sources=Sources(clock=room.clock, ids=room.ids),
+            durability=Durability(segments=Segments(compression="none")),
         ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay"), ttl=timedelta(seconds=60)),
         enforcer.action("pay"),
@@ -326,7 +332,7 @@ def test_a_segment_may_end_between_a_grant_and_the_start_of_its_task(room: Room)
         room.path = room.base / f"evidence{number}"
         segments = Segments(max_bytes=size, compression="none")
         with Enforcer.open(
-            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=segments)
+            room.path, sources=Sources(clock=room.clock, ids=room.ids), durability=Durability(segments=segments)
         ) as enforcer:
             for _ in range(4):
                 with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")), enforcer.action("pay"):
@@ -344,7 +350,9 @@ def between(room: Room) -> str:
     """Prune a stream between the beginning of a task and a call of it, and return the stream."""
     with (
         Enforcer.open(
-            room.path, clock=room.clock, ids=room.ids, durability=Durability(segments=Segments(compression="none"))
+            room.path,
+            sources=Sources(clock=room.clock, ids=room.ids),
+            durability=Durability(segments=Segments(compression="none")),
         ) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
     ):
@@ -380,7 +388,7 @@ def test_ac_101_grants_that_were_kept_do_not_go_unnoticed(room: Room) -> None:
     path.with_name("grants.jsonl").write_bytes(content * 100)  # No statement names this file.
     assert room.check().verdict == "verified"
     for name, choice in (("w.zip", EVERYTHING), ("e.zip", Choice(from_ns=0))):
-        report = check(room.bundle(name, choice), room.path / "trust.json")
+        report = Verifier(room.path / "trust.json").ledger(room.bundle(name, choice))
         assert (report.integrity, report.counts["chains_verified"]) == ("verified", 1)
 
 
@@ -405,7 +413,7 @@ def test_ac_101_grants_beside_a_statement_that_nobody_trusted_signed_are_not_rea
     assert "unknown_key" in codes(room.check())
     (room.path / "trust.json").unlink()
     room.statement(stream).write_bytes(note)
-    assert check(room.path).verdict == "cannot_tell"
+    assert Verifier().ledger(room.path).verdict == "cannot_tell"
     assert read == []
 
 
@@ -644,7 +652,7 @@ def test_a_statement_under_a_stolen_key_proves_nothing(room: Room) -> None:
             key["revoked_since"] = 1_864_000_000
     stolen = room.base / "stolen.json"
     stolen.write_text(json.dumps(trust))
-    report = check(room.path, stolen)
+    report = Verifier(stolen).ledger(room.path)
     assert report.verdict == "cannot_tell"
     assert any("statement" in p.message for p in report.findings if p.code == "key_revoked")
     assert any(problem.stream == stream for problem in report.findings)
@@ -655,7 +663,7 @@ def test_without_trusted_keys_a_statement_is_read_and_proves_nothing(room: Room)
     room.record()
     room.prune(1_764_000_003 * 10**9)
     (room.path / "trust.json").unlink()
-    report = check(room.path)
+    report = Verifier().ledger(room.path)
     assert report.verdict == "cannot_tell"
     assert report.counts["pruned"]
 
@@ -709,8 +717,8 @@ def test_a_bundle_verifies_like_its_directory(room: Room) -> None:
     path = room.bundle(readme=b"hello")
     trust = room.path / "trust.json"
     assert is_bundle(path)
-    assert check(path, trust).to_json() == room.check().to_json()
-    assert check(path).trust == "self-asserted"
+    assert Verifier(trust).ledger(path).to_json() == room.check().to_json()
+    assert Verifier().ledger(path).trust == "self-asserted"
     assert [told.task for told in story(path)] == [told.task for told in story(room.path)]
     names = zipfile.ZipFile(path).namelist()
     assert not any("keys" in member or member.endswith(".pem") for member in names)
@@ -724,7 +732,7 @@ def test_a_bundle_of_a_pruned_ledger_has_what_was_kept(room: Room, choice: Choic
     room.prune(1_764_000_003 * 10**9)
     assert room.check().verdict == "verified"
     path = room.bundle(choice=choice)
-    report = check(path, room.path / "trust.json")
+    report = Verifier(room.path / "trust.json").ledger(path)
     beside = room.path / "ledger" / stream
     (grants,) = beside.glob("grants-*.jsonl")
     with zipfile.ZipFile(path) as packed:
@@ -738,7 +746,7 @@ def test_a_bundle_of_a_pruned_ledger_has_what_was_kept(room: Room, choice: Choic
 
 def test_a_bundle_tells_of_keys_that_were_erased(room: Room) -> None:
     """As its directory does: what those calls got and returned cannot be proved any more."""
-    with Enforcer.open(room.path, clock=room.clock, ids=room.ids) as enforcer:
+    with Enforcer.open(room.path, sources=Sources(clock=room.clock, ids=room.ids)) as enforcer:
         for _ in range(2):
             with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")) as task:
                 pass
@@ -884,7 +892,7 @@ def test_an_excerpt_of_one_task_shows_nothing_else(room: Room) -> None:
     room.record()
     task = room.tasks[0]
     path = room.bundle("t.zip", Choice(task=task))
-    report = check(path, room.path / "trust.json")
+    report = Verifier(room.path / "trust.json").ledger(path)
     assert (report.verdict, report.exit_code) == ("incomplete", 3)
     assert report.integrity == "verified"
     assert codes(report) == {"excerpt"}
@@ -905,7 +913,7 @@ def test_spans_are_not_compared_with_an_excerpt(room: Room, tmp_path: Path) -> N
         packed.extractall(tmp_path / "unpacked")
     (evidence,) = (found.parent for found in (tmp_path / "unpacked").rglob("excerpt.json"))
     with pytest.raises(ConfigurationError, match="the ledger is an excerpt"):
-        check(io.BytesIO(), room.path / "trust.json", ledger=evidence)
+        Verifier(room.path / "trust.json").traces(io.BytesIO(), ledger=evidence)
 
 
 def test_an_excerpt_of_a_time_has_the_grants_that_it_needs(room: Room) -> None:
@@ -913,7 +921,7 @@ def test_an_excerpt_of_a_time_has_the_grants_that_it_needs(room: Room) -> None:
     room.record()
     begin = 1_764_000_002 * 10**9
     path = room.bundle("t.zip", Choice(from_ns=begin, until_ns=begin + 2 * 10**9))
-    report = check(path, room.path / "trust.json")
+    report = Verifier(room.path / "trust.json").ledger(path)
     assert (report.integrity, report.completeness) == ("verified", "incomplete")
     assert codes(report) == {"excerpt"}
     assert report.counts["chains_verified"] >= 2
@@ -922,7 +930,7 @@ def test_an_excerpt_of_a_time_has_the_grants_that_it_needs(room: Room) -> None:
 def test_an_excerpt_may_begin_inside_a_call(room: Room) -> None:
     """Where the intent is not in the excerpt, nothing is said about it; a missing grant is said to be missing."""
     with (
-        Enforcer.open(room.path, clock=room.clock, ids=room.ids) as enforcer,
+        Enforcer.open(room.path, sources=Sources(clock=room.clock, ids=room.ids)) as enforcer,
         enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
         enforcer.action("pay"),
     ):
@@ -940,7 +948,7 @@ def test_an_excerpt_may_begin_inside_a_call(room: Room) -> None:
     finally:
         Choice.takes = wanted
         bundle_module._spans = original
-    report = check(folder, room.path / "trust.json")
+    report = Verifier(room.path / "trust.json").ledger(folder)
     assert report.integrity == "verified"
     assert report.counts["intents_withheld"] == 1
     assert codes(report) == {"excerpt", "chain_not_checked"}
@@ -998,7 +1006,7 @@ def test_ac_97_an_excerpt_that_ends_at_no_head_proves_nothing(room: Room) -> Non
 def test_what_was_pruned_is_not_called_silence(room: Room, left: str) -> None:
     """Records were there in the period, and are gone: nothing is shown about it, whoever else was alive."""
     start_ns = room.clock.wall_ns()
-    with Enforcer.open(room.path, clock=room.clock, ids=room.ids) as alive:
+    with Enforcer.open(room.path, sources=Sources(clock=room.clock, ids=room.ids)) as alive:
         stream = room.record()
         stop_ns = room.clock.wall_ns()
         room.clock.advance(10)
@@ -1030,7 +1038,7 @@ def test_forged_hashes_in_an_excerpt_are_found(room: Room) -> None:
             else:
                 data = data.replace(*change)
             entries.write_bytes(data)
-            assert check(evidence, room.path / "trust.json").verdict == "contradicted"
+            assert Verifier(room.path / "trust.json").ledger(evidence).verdict == "contradicted"
 
 
 def members(*entries: tuple[str, bytes]) -> bytes:
@@ -1077,11 +1085,11 @@ def test_a_hostile_bundle_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "b.zip"
     path.write_bytes(data)
     with pytest.raises(ConfigurationError, match="bundle"):
-        check(path)
+        Verifier().ledger(path)
     assert [p.name for p in tmp_path.iterdir()] == ["b.zip"]
     assert not (tmp_path.parent / "escaped").exists()
     with pytest.raises(ConfigurationError, match="bundle"):
-        check(tmp_path / "none.zip")
+        Verifier().ledger(tmp_path / "none.zip")
 
 
 def test_a_bundle_that_was_packed_anew_is_read(room: Room, tmp_path: Path) -> None:
@@ -1091,8 +1099,8 @@ def test_a_bundle_that_was_packed_anew_is_read(room: Room, tmp_path: Path) -> No
         for number, name in enumerate(packed.namelist()):
             made.writestr(f"{'notes/' * 40}{number}", bytes(range(256)) * 1_200)
             made.writestr(zipfile.ZipInfo(name, (2026, 1, 2, 3, 4, 5)), packed.read(name))
-    again = check(tmp_path / "a.zip", room.path / "trust.json")
-    assert again == check(room.path, room.path / "trust.json")
+    again = Verifier(room.path / "trust.json").ledger(tmp_path / "a.zip")
+    assert again == Verifier(room.path / "trust.json").ledger(room.path)
 
 
 def test_a_bundle_of_countless_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1101,7 +1109,7 @@ def test_a_bundle_of_countless_files_is_refused(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "b.zip"
     path.write_bytes(members(*((f"{number}", b"") for number in range(3))))
     with pytest.raises(ConfigurationError, match="more than 2 files"):
-        check(path)
+        Verifier().ledger(path)
 
 
 def test_a_bundle_with_damaged_records_is_still_made(room: Room) -> None:
@@ -1110,7 +1118,7 @@ def test_a_bundle_with_damaged_records_is_still_made(room: Room) -> None:
     path = min((room.path / "ledger" / stream).glob("entries-*"))
     path.write_bytes(b"x\n" + path.read_bytes())
     (room.path / "trust.json").rename(room.base / "trust.json")
-    assert check(room.bundle(), room.base / "trust.json").verdict == "contradicted"
+    assert Verifier(room.base / "trust.json").ledger(room.bundle()).verdict == "contradicted"
     (room.path / "log" / "entries.jsonl").unlink()
     with pytest.raises(VerificationError):
         room.bundle("t.zip", Choice(task=room.tasks[0]))
@@ -1238,7 +1246,7 @@ def test_nothing_stands_before_the_start_of_an_excerpt(room: Room) -> None:
     for place in (1, 2):
         put = folder / "ledger" / stream / segment_name(place)
         shutil.copy(oldest, put)
-        report = check(folder, room.path / "trust.json")
+        report = Verifier(room.path / "trust.json").ledger(folder)
         assert (report.exit_code, codes(report)) == (1, {"excerpt", "records_before_start"})
         assert [line.record for line in LedgerReader(folder).entries(stream)] == before
         put.unlink()

@@ -6,11 +6,11 @@ import pytest
 from msgspec import structs
 
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record import schema
 from agent_identity._record.codec import decode
 from agent_identity._verify.ledger._flow_check import Resumptions
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity.canonical import encode_record
 
 SUSPENDED, RESUMED, RULING = (b64url_encode(bytes([n]) * 16) for n in (1, 2, 3))
 CALL: dict[str, Any] = {

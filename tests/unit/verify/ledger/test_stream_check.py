@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._ledger.excerpt_starts import Start
 from agent_identity._ledger.reader import Problem, RawLine
 from agent_identity._ledger.transparency.log import Head
@@ -20,7 +21,6 @@ from agent_identity._verify.ledger.log_check import Heads
 from agent_identity._verify.ledger.record_check import CheckedBlock, CheckedRecord, check_block
 from agent_identity._verify.ledger.stream_check import StreamCheck
 from agent_identity._verify.report.findings import Findings
-from agent_identity.canonical import decode_record, encode_record
 from agent_identity.records import AnyRecord, Registration, encode
 
 STREAM, OTHER = (f"AaIOQ0bYcV-ScJHDCbiHE{letter}" for letter in "AQ")

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity import Enforcer, Scope, records
+from agent_identity import Agent, Enforcer, Human, Scope, Verifier, records
 from agent_identity._directory.export._otlp_encoding import as_bytes, encode_request
 from agent_identity._directory.export.export_queue import StreamCopies, count_spans
 from agent_identity._ledger import segments as segments_module
@@ -24,17 +23,18 @@ from agent_identity._ledger.archiving import prune
 from agent_identity._ledger.follow import StreamTail
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
+from agent_identity._record.pseudonyms import Pseudonyms
 from agent_identity._reports.export.interop import FORMS
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.mac import load_ledger_key
 from agent_identity._storage.os_files import Files
 from agent_identity._verify.proofs.proving import find_record
-from agent_identity.audit import Verifier, disclose, export, prove, story
+from agent_identity.audit import disclose, export, prove, story
 from agent_identity.cli import main
 from agent_identity.constraints import OneOf, Range
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
-from agent_identity.identity import Agent, Human, RandomIds, SigningKey, TrustStore
-from agent_identity.options import Durability, Ledger, Privacy, Pseudonyms, Segments, Telemetry
+from agent_identity.identity import RandomIds, SigningKey, TrustStore
+from agent_identity.options import Durability, Ledger, Privacy, Segments, Sources, Telemetry
 from agent_identity.records import encode
 from agent_identity.testing import FixedClock, Records, SequentialIds
 
@@ -70,8 +70,8 @@ class History:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=self.text)))
         telemetry = Telemetry(tracer_provider=provider)
-        given = {"clock": self.clock, "ids": SequentialIds(), "telemetry": telemetry, **options}
-        return Enforcer.open(self.path, **given)
+        sources = Sources(clock=self.clock, ids=SequentialIds())
+        return Enforcer.open(self.path, **{"telemetry": telemetry, "sources": sources, **options})
 
     def tell(self) -> None:
         """Have everything happen that a small task has."""
@@ -155,7 +155,7 @@ KINDS = {
 
 def test_verification_counts_every_record(history: History) -> None:
     """Each is in its place, and nothing is found."""
-    report = check(history.path, history.trust)
+    report = Verifier(history.trust).ledger(history.path)
     assert (report.exit_code, report.findings) == (0, ())
     assert {kind: number for kind, number in report.kinds.items() if kind in KINDS} == KINDS
     assert report.counts["records"] == report.counts["verified"] == sum(report.kinds.values())
@@ -165,21 +165,21 @@ def test_verification_counts_every_record(history: History) -> None:
 def test_spans_verify_alone_and_beside_their_ledger(history: History) -> None:
     """What is in the ledger alone is said once to be unchecked."""
     spans = history.path / "spans.jsonl"
-    alone = check(spans, history.trust)
+    alone = Verifier(history.trust).traces(spans)
     assert (alone.exit_code, alone.counts["details_not_checked"]) == (0, 3)
     assert Counter(problem.code for problem in alone.findings) == {"detail_not_checked": 1}
     (row,) = alone.coverage
     assert (row.calls, row.attributed, row.human) == (6, 5, 5)
-    beside = check(spans, history.trust, ledger=history.path).raise_for_status()
+    beside = Verifier(history.trust).traces(spans, ledger=history.path).raise_for_status()
     assert (beside.exit_code, beside.findings) == (0, ())
     assert beside.counts["verified"] == alone.counts["verified"]
 
 
 def test_processes_find_the_same(history: History) -> None:
     """One process, or two."""
-    for source in (history.path, history.path / "spans.jsonl"):
-        one, two = (check(source, history.trust, processes=number) for number in (1, 2))
-        assert one == two
+    one, two = (Verifier(history.trust, processes=number) for number in (1, 2))
+    assert one.ledger(history.path) == two.ledger(history.path)
+    assert one.traces(history.path / "spans.jsonl") == two.traces(history.path / "spans.jsonl")
 
 
 def test_proofs_and_records_by_id(history: History) -> None:
@@ -212,7 +212,7 @@ def test_disclosures_of_calls_that_ran_and_of_refused_ones(history: History) -> 
     file = disclose(history.path, outcome.id, arguments, names=["to"])
     told = Verifier(history.trust).disclosure(file, spans=history.path / "spans.jsonl")
     assert (told.exit_code, dict(told.arguments)) == (0, {"to": "bob"})
-    report = check(history.path, history.trust, disclosures=files)
+    report = Verifier(history.trust).ledger(history.path, disclosures=files)
     # Intent and outcome; what was refused was within no grant.
     assert (report.exit_code, report.counts["arguments_within_grants"]) == (0, 2)
 
@@ -289,7 +289,7 @@ def test_records_are_read_as_types(history: History) -> None:
 def test_exports_have_every_record(history: History, form: Any) -> None:
     """One event for each, of a kind that its record has."""
     events = [json.loads(line) for line in export(history.path, form)]
-    assert len(events) == check(history.path, history.trust).counts["records"]
+    assert len(events) == Verifier(history.trust).ledger(history.path).counts["records"]
 
 
 def test_exports_name_their_version(history: History) -> None:
@@ -330,7 +330,7 @@ def test_spans_are_made_again_from_the_ledger(history: History) -> None:
     copies = [copied.span for copies in followed(history) for copied in copies.read()]
     assert None not in copies
     source = io.BytesIO(as_bytes(encode_request(copies, {}), "json"))
-    report = check(source, history.trust, ledger=history.path)
+    report = Verifier(history.trust).traces(source, ledger=history.path)
     layout = Layout.of(history.path)
     number = sum(count_spans(Files(), layout, stream, after=0, over=True) for stream in history.streams)
     assert (report.exit_code, report.counts["verified"]) == (0, number)
@@ -376,7 +376,7 @@ def test_a_process_that_died_is_recovered(history: History) -> None:
     (recovered,) = dead.of("recovered")
     (intent,) = [record.id for record in dead.of("intent") if record.stream.id == stream]
     assert recovered.recovered.open == (intent,)
-    report = check(dead.path, dead.trust)
+    report = Verifier(dead.trust).ledger(dead.path)
     assert (report.exit_code, report.counts["unknown"]) == (0, 1)
     assert {problem.code for problem in report.findings} == {"recovered", "unknown_outcome"}
 
@@ -401,7 +401,7 @@ def test_directories_are_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with Ledger.open(history.path, origin=history.trust.origin or "", **given) as ledger:
         removed = list(prune(str(history.path), ledger, signer=signer, clock=history.clock, before_ns=1 << 62))
     assert removed
-    report = check(history.path, history.trust)
+    report = Verifier(history.trust).ledger(history.path)
     assert (report.exit_code, report.completeness, report.counts["contradicted"]) == (0, "pruned", 0)
     assert {problem.code for problem in report.findings} == {"pruned"}
 
@@ -410,7 +410,7 @@ def test_keys_are_erased(history: History) -> None:
     """Of a task; the stories say so."""
     task = history.of("task_start")[0].task.id
     assert main(["erase", str(history.path), "--task", task]) == 0
-    assert check(history.path, history.trust).exit_code == 0
+    assert Verifier(history.trust).ledger(history.path).exit_code == 0
     assert [one.erased for one in story(history.path)] == [True, False]
     with pytest.raises(VerificationError):
         disclose(history.path, history.of("intent")[0].id, {"amount": 20, "to": "bob"})

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Verifier
 from agent_identity._ledger.excerpt_starts import Excerpt
 from agent_identity._ledger.prune_statement import unverified_pruned
 from agent_identity._ledger.transparency.checkpoint import LogProof, format_proof
@@ -21,7 +21,7 @@ from agent_identity._ledger.transparency.witness import WitnessState
 from agent_identity._record.disclosures import Disclosure
 from agent_identity._spans.envelope import Attestation
 from agent_identity._verify.proofs.bundle import Choice, collect, pack
-from agent_identity.audit import Verifier, prove, story
+from agent_identity.audit import prove, story
 from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
 from agent_identity.identity import TrustStore
 
@@ -186,7 +186,7 @@ def test_another_type_in_a_ledger_ends_in_a_verdict(
     evidence = shutil.copytree(EVIDENCE, room / "evidence")
     path, content, same = change
     (evidence / path).write_bytes(content)
-    assert same or check(evidence, TRUST).verdict != "verified"
+    assert same or Verifier(TRUST).ledger(evidence).verdict != "verified"
     choice = data.draw(st.sampled_from([Choice(), Choice(from_ns=0), Choice(task=TASK)]))
     with suppress(AgentIdentityError):
         list(story(evidence))
@@ -196,4 +196,4 @@ def test_another_type_in_a_ledger_ends_in_a_verdict(
     with suppress(AgentIdentityError):
         collect(evidence, room / "staged", choice)
         pack(room / "b.zip", room / "staged", {})
-        assert same or check(room / "b.zip", TRUST).verdict != "verified"
+        assert same or Verifier(TRUST).ledger(room / "b.zip").verdict != "verified"

@@ -10,21 +10,21 @@ from typing import Any
 
 import orjson
 import pytest
-from checking import check
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier
+from agent_identity._guard.approvals.service import Approvals
 from agent_identity._guard.calls.approval_request import Conditions
 from agent_identity._identity.common import ids
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
 from agent_identity._verify.grants import approvals_check
 from agent_identity._verify.grants.approvals_check import ApprovalsCheck
 from agent_identity._verify.report.findings import Findings, Place
-from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvals
-from agent_identity.canonical import encode_record
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers
 from agent_identity.errors import Denied
-from agent_identity.identity import Agent, Human, TrustedKey, TrustStore
-from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.identity import TrustedKey, TrustStore
+from agent_identity.options import Sources
 from agent_identity.records import Approval as ApprovalRecord
 from agent_identity.records import Intent, Outcome
 from agent_identity.testing import FixedClock, SequentialIds
@@ -42,9 +42,9 @@ def _yes(request: ApprovalRequest) -> Answer:
 
 
 def _run(directory: Path, ask: Callable[[ApprovalRequest], object] = _yes, calls: tuple[int, ...] = (1,)) -> None:
-    options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds(), "policy": POLICY}
-    routes = {"desk": Approval(ask=ask, ttl=timedelta(seconds=60))}
-    with Enforcer.open(directory, routes=routes, **options) as enforcer:
+    sources = Sources(clock=FixedClock(START * 10**9), ids=SequentialIds())
+    routes = {"desk": Approval(ask=ask, approvers=Approvers(ttl=timedelta(seconds=60)))}
+    with Enforcer.open(directory, policy=POLICY, routes=routes, sources=sources) as enforcer:
 
         @enforcer.tool
         def pay(amount: int) -> int:
@@ -56,13 +56,13 @@ def _run(directory: Path, ask: Callable[[ApprovalRequest], object] = _yes, calls
 
 
 def _codes(directory: Path) -> set[str]:
-    return {problem.code for problem in check(directory).findings}
+    return {problem.code for problem in Verifier().ledger(directory).findings}
 
 
 def test_sound_approvals_are_counted_and_say_nothing(tmp_path: Path) -> None:
     """Three approved calls, two of them alike, are three approvals and no finding."""
     _run(tmp_path / "e", calls=(1, 1, 2))
-    report = check(tmp_path / "e")
+    report = Verifier().ledger(tmp_path / "e")
     assert (report.verdict, report.counts["approvals"], report.kinds["approval"]) == ("verified", 3, 6)
 
 
@@ -89,7 +89,7 @@ def test_a_call_that_had_to_be_approved_and_names_no_approval_is_a_contradiction
 
     monkeypatch.setattr(Approvals, "take_up", forget)
     _run(tmp_path / "e", calls=(1, 1))
-    report = check(tmp_path / "e")
+    report = Verifier().ledger(tmp_path / "e")
     assert [problem.code for problem in report.findings] == ["approval_missing"] * 4
 
 
@@ -486,7 +486,7 @@ def test_a_refused_call_needs_no_approval(tmp_path: Path) -> None:
     """Rejected and pending ones name a request, and nothing is wrong with that."""
     with pytest.raises(Denied):
         _run(tmp_path / "e", lambda request: request.reject(by=BOB))
-    assert check(tmp_path / "e").verdict == "verified"
+    assert Verifier().ledger(tmp_path / "e").verdict == "verified"
 
 
 def test_many_calls_under_one_approval_are_not_compared_in_pairs(

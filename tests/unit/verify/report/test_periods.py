@@ -5,11 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checking import check
 from plain_records import append
 
-from agent_identity._verify.report.periods import SILENCE_NS, Life, judge_period, unknown_period
-from agent_identity.audit import Period
+from agent_identity import Verifier
+from agent_identity._verify.report.periods import SILENCE_NS, Life, Period, judge_period, unknown_period
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Ledger
@@ -53,7 +52,7 @@ class Room:
     def ask(self, start: float, stop: float, **options: object) -> Period:
         """Ask about the hours from the start of the ledger on."""
         period = (BEGIN + int(start * HOUR), BEGIN + int(stop * HOUR))
-        told = check(self.path, TRUST, period=period, **options).period
+        told = Verifier(TRUST).ledger(self.path, period=period, **options).period
         assert told is not None
         assert (told.start_ns, told.stop_ns) == period
         return told
@@ -152,7 +151,7 @@ def test_a_ledger_that_does_not_verify_says_nothing(room: Room, harm: Callable[[
 def test_an_empty_directory_says_nothing(tmp_path: Path) -> None:
     """Without records there is nobody who lived."""
     (tmp_path / "log").mkdir()
-    told = check(tmp_path, TRUST, period=(1, 2)).period
+    told = Verifier(TRUST).ledger(tmp_path, period=(1, 2)).period
     assert told == unknown_period(1, 2, "there are no records")
     assert judge_period(1, 2, [], None).why == "the ledger begins later"
 
@@ -241,16 +240,16 @@ def test_records_in_a_period_are_counted_over_all_streams() -> None:
 def test_a_period_needs_a_length_and_a_ledger(room: Room, tmp_path: Path) -> None:
     """Times in the wrong order, and periods of traces, are refused."""
     with pytest.raises(ConfigurationError, match="ends before it begins"):
-        check(room.path, TRUST, period=(2, 2))
+        Verifier(TRUST).ledger(room.path, period=(2, 2))
     (tmp_path / "spans").write_bytes(b"")
     with pytest.raises(TypeError, match="period"):
-        check(tmp_path / "spans", TRUST, period=(1, 2))
+        Verifier(TRUST).traces(tmp_path / "spans", period=(1, 2))
 
 
 def test_a_period_is_part_of_the_report_for_machines(room: Room) -> None:
     """Times are decimal strings; a report that was not asked says nothing about one."""
     room.live(2)
-    told = check(room.path, TRUST, period=(BEGIN + HOUR, BEGIN + 2 * HOUR)).to_json()["period"]
+    told = Verifier(TRUST).ledger(room.path, period=(BEGIN + HOUR, BEGIN + 2 * HOUR)).to_json()["period"]
     why = "nothing was recorded, and all the time a process of the ledger was alive, as what it signed later shows"
     assert told == {
         "start_ns": str(BEGIN + HOUR),
@@ -260,4 +259,4 @@ def test_a_period_is_part_of_the_report_for_machines(room: Room) -> None:
         "signs": 1,
         "why": why,
     }
-    assert "period" not in check(room.path, TRUST).to_json()
+    assert "period" not in Verifier(TRUST).ledger(room.path).to_json()

@@ -10,12 +10,12 @@ import pytest
 from agent_identity._identity.common import ids
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.ids import bytes_of_id
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._verify.ledger import index as ledger_index
 from agent_identity._verify.ledger.index import HALF, Amiss, LedgerIndex, Proofs, SpanRecord
 from agent_identity._verify.spans import spans_check
 from agent_identity._verify.spans.spans_check import Deduplicator
-from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
 from agent_identity.records import AnyRecord
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checking import check
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import Report, Verifier
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._spans import pasted_spans as pasted
 from agent_identity._spans.displayed_values import likeness
@@ -20,8 +21,6 @@ from agent_identity._spans.otlp_json import Malformed
 from agent_identity._spans.pasted_spans import MAX_PASTED, PastedSpan, read_pasted
 from agent_identity._spans.span_from_record import span_ids
 from agent_identity._verify.spans import spans_check
-from agent_identity.audit import Report
-from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
 
 VECTORS = Path(__file__).resolve().parents[3] / "vectors"
@@ -221,7 +220,7 @@ SHAPES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 def judge(value: object, **options: Any) -> Report:
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return check(io.BytesIO(data), TRUST, pasted=True, **options)
+    return Verifier(TRUST).pasted(io.BytesIO(data), **options)
 
 
 def codes(report: Report) -> set[str]:
@@ -278,7 +277,7 @@ def test_no_more_is_read_than_may_be_pasted() -> None:
             asked.append(-1 if size is None else size)
             return b" " * min(asked[-1], 100_000)
 
-    report = check(Endless(), TRUST, pasted=True)
+    report = Verifier(TRUST).pasted(Endless())
     taken = sum(min(size, 100_000) for size in asked)
     assert (report.exit_code, 0 < taken - MAX_PASTED <= 256 * 1024) == (2, True)
     assert all(0 < size <= MAX_PASTED + 1 for size in asked)
@@ -475,12 +474,12 @@ def test_names_that_are_put_together_are_not_of_any_length() -> None:
 def test_a_directory_is_no_pasted_span(tmp_path: Path) -> None:
     """It is what pasted spans may be compared with."""
     with pytest.raises(ConfigurationError, match="no file of spans"):
-        check(tmp_path, TRUST, pasted=True)
+        Verifier(TRUST).pasted(tmp_path)
 
 
 def test_without_trust_nothing_is_claimed() -> None:
     """No keys, no verdict."""
-    report = check(io.BytesIO(json.dumps(SPAN).encode()), pasted=True)
+    report = Verifier().pasted(io.BytesIO(json.dumps(SPAN).encode()))
     assert (report.verdict, report.trust, codes(report)) == ("cannot_tell", "none", {"no_trust"})
 
 
@@ -491,7 +490,7 @@ def test_a_text_that_cannot_be_read_to_its_end() -> None:
         def readline(self, limit: int, /) -> bytes:
             raise OSError
 
-    assert "unreadable" in codes(check(Broken(), TRUST, pasted=True))
+    assert "unreadable" in codes(Verifier(TRUST).pasted(Broken()))
 
 
 def test_a_record_of_no_span_belongs_to_the_one_that_is_made_of_it() -> None:

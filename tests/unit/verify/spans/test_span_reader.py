@@ -18,15 +18,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 sys.path.insert(0, str(Path(__file__).parent))
 
 import test_spans as spans
-from checking import check
 
-from agent_identity import Enforcer
+from agent_identity import Enforcer, Report, Verifier
 from agent_identity._spans.otlp_json import Document
 from agent_identity._verify.grants import chain_check
 from agent_identity._verify.ledger import index as ledger_index
 from agent_identity._verify.spans import _coverage as coverage
 from agent_identity._verify.spans import spans_check
-from agent_identity.audit import Report
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey
 from agent_identity.options import Telemetry
@@ -105,7 +103,7 @@ def test_what_cannot_be_read_stands_between_blocks(run: spans.Run, tmp_path: Pat
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines[:3], b'{"resourceSpans', *lines[3:5]]))
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines[5:6]))[:-4])
     (tmp_path / "c.jsonl").write_bytes(lines[6])
-    report = check([tmp_path / name for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl")], run.trust)
+    report = Verifier(run.trust).traces(*[tmp_path / name for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl")])
     assert spans.codes(report) >= {"malformed_document", "unreadable"}
     assert report.counts["verified"] == 6
 
@@ -158,8 +156,8 @@ def test_processes_give_the_same_report(run: spans.Run, tmp_path: Path, monkeypa
     size = sum(file.stat().st_size for file in files)
     monkeypatch.setattr(spans_check, "_BLOCK", 1)
     seen: list[tuple[int, int]] = []
-    report = check(files, run.trust, processes=2, progress=lambda done, total: seen.append((done, total)))
-    assert report == check(files, run.trust)
+    report = Verifier(run.trust, processes=2, progress=lambda done, total: seen.append((done, total))).traces(*files)
+    assert report == Verifier(run.trust).traces(*files)
     assert (report.exit_code, report.counts["duplicates"]) == (1, 7)
     assert seen == sorted(seen)
     assert seen[-1] == (size, size)
@@ -176,24 +174,24 @@ def test_blocks_of_any_size_give_the_same_report(
     whole = b"".join(map(spans.prefixed, [json.loads(line) for line in lines[4:]]))
     (tmp_path / "b.pb").write_bytes(whole + (500).to_bytes(4, "big") + whole[4:50])
     files = [tmp_path / "a.jsonl", tmp_path / "b.pb"]
-    expected = check(files, run.trust)
+    expected = Verifier(run.trust).traces(*files)
     assert (expected.exit_code, expected.counts["verified"], expected.counts["malformed"]) == (3, 7, 2)
-    alike = check(files[:1], run.trust)
+    alike = Verifier(run.trust).traces(*files[:1])
     seen: list[tuple[int, int]] = []
 
     def tell(done: int, total: int) -> None:
         seen.append((done, total))
 
     assert (
-        check(files[:1], run.trust, processes=2, progress=tell) == alike
+        Verifier(run.trust, processes=2, progress=tell).traces(*files[:1]) == alike
     )  # One block, for which no process is started.
     assert seen[-1] == (files[0].stat().st_size,) * 2
     monkeypatch.setattr(spans_check, "_BLOCK", size)
     del seen[:]
-    assert check(files, run.trust, processes=2, progress=tell) == expected
+    assert Verifier(run.trust, processes=2, progress=tell).traces(*files) == expected
     assert seen == sorted(seen)
     assert seen[-1] == (sum(file.stat().st_size for file in files),) * 2
-    assert check([*files, tmp_path / "a.jsonl"], run.trust, processes=2).counts["duplicates"] == 4
+    assert Verifier(run.trust, processes=2).traces(*files, tmp_path / "a.jsonl").counts["duplicates"] == 4
 
 
 def test_a_long_name_of_ours_is_found(run: spans.Run) -> None:
@@ -223,7 +221,7 @@ def test_a_block_has_as_many_documents_as_reach_its_size(
 def test_a_file_that_is_not_there_is_named_whoever_reads(run: spans.Run, tmp_path: Path) -> None:
     """An error is the same with several processes."""
     with pytest.raises(ConfigurationError, match="No such file"):
-        check([tmp_path / "absent"], run.trust, processes=2)
+        Verifier(run.trust, processes=2).traces(tmp_path / "absent")
 
 
 def test_what_the_ledger_proves_needs_no_signature(run: spans.Run) -> None:
@@ -306,7 +304,7 @@ def test_a_ledger_that_grows_meanwhile_is_read_again(tmp_path: Path) -> None:
                     self.data = io.BytesIO(text.getvalue().encode())
                 return self.data.readline(limit)
 
-        report = check(Live(), tmp_path / "trust.json", ledger=tmp_path)
+        report = Verifier(tmp_path / "trust.json").traces(Live(), ledger=tmp_path)
     assert report.counts["verified"] == 2
     assert spans.codes(report) <= {"ledger_not_verified"}
     assert "2 of 2 records are in the ledger" in report.steps[7].detail

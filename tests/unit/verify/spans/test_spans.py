@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from checking import check
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,19 +21,19 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity import Enforcer, Scope
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Service, Verifier, verify
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
+from agent_identity._identity.common.record_bytes import encode_record
 from agent_identity._record.codec import decode
 from agent_identity._spans.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record
 from agent_identity._spans.otlp_json import SpanData
 from agent_identity._spans.span_from_record import appearance_of
+from agent_identity._verify.report.report import Problem
 from agent_identity._verify.spans._coverage import CoverageTable, ToolCall
 from agent_identity._verify.spans.attestations import open_record
-from agent_identity.audit import Problem, Report, verify
-from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
-from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
-from agent_identity.options import Telemetry
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.options import Sources, Telemetry
 from agent_identity.testing import FixedClock, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -78,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
     clock = FixedClock()
     with Enforcer.open(
-        directory, telemetry=Telemetry(tracer_provider=provider), clock=clock, ids=SequentialIds()
+        directory, telemetry=Telemetry(tracer_provider=provider), sources=Sources(clock=clock, ids=SequentialIds())
     ) as enforcer:
 
         @enforcer.tool
@@ -98,9 +97,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(directory, memory.get_finished_spans(), text.getvalue().encode())
 
 
-def report_on(run: Run, document: object, **options: Any) -> Report:
+def report_on(run: Run, document: object, *, pasted: bool = False, **options: Any) -> Report:
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return check(io.BytesIO(data), run.trust, **options)
+    verifier = Verifier(run.trust)
+    return (verifier.pasted if pasted else verifier.traces)(io.BytesIO(data), **options)
 
 
 def codes(report: Report) -> set[str]:
@@ -671,7 +671,7 @@ def test_a_blocked_call_of_another_tool_is_no_use_of_the_grant(tmp_path: Path) -
         enforcer.action("delete_all"),
     ):
         pass
-    report = check(io.BytesIO(text.getvalue().encode()), tmp_path / "trust.json")
+    report = Verifier(tmp_path / "trust.json").traces(io.BytesIO(text.getvalue().encode()))
     assert (report.verdict, besides(report), report.counts["denied"]) == ("verified", (), 1)
 
 
@@ -959,7 +959,7 @@ def test_the_second_in_which_a_record_ends_decides_about_its_key(
     document = dated(run, 1_764_000_000 * 10**9, 1_764_000_010 * 10**9 + 999_999_999)
     issuer, recorder = run.trust.keys
     trust = TrustStore((issuer, TrustedKey(recorder.key, "recorder", **times)))
-    report = check(io.BytesIO(json.dumps(document).encode()), trust)
+    report = Verifier(trust).traces(io.BytesIO(json.dumps(document).encode()))
     assert codes(report) - {"copy_redacted", "chain_not_checked"} == found
     contradicted = int("signed_after_revocation" in found)
     assert (report.counts["contradicted"], report.counts["verified"]) == (contradicted, 1 - len(found))
@@ -977,7 +977,7 @@ def test_a_record_without_an_end_is_dated_by_its_start(run: Run) -> None:
     issuer, recorder = run.trust.keys
     for last, verified in ((int(start) // 10**9, 1), (int(start) // 10**9 - 1, 0)):
         trust = TrustStore((issuer, TrustedKey(recorder.key, "recorder", not_after=last)))
-        report = check(io.BytesIO(json.dumps(document).encode()), trust)
+        report = Verifier(trust).traces(io.BytesIO(json.dumps(document).encode()))
         assert (report.counts["verified"], report.exit_code) == (verified, 0 if verified else 2)
 
 
@@ -989,7 +989,7 @@ def test_a_key_counts_only_in_its_time_and_for_its_purpose(run: Run) -> None:
         (TrustStore((keys[0], TrustedKey(keys[1].key, "recorder", not_after=1_700_000_000))), "key_not_valid_then"),
         (TrustStore((keys[0], TrustedKey(keys[0].key, "recorder"))), "unknown_key"),
     ):
-        report = check(io.BytesIO(run.exported), trust)
+        report = Verifier(trust).traces(io.BytesIO(run.exported))
         assert (report.exit_code, codes(report)) == (2, {code})
         assert report.counts["unknown_key"] == 7
         assert report.counts["verified"] == 0
@@ -997,7 +997,7 @@ def test_a_key_counts_only_in_its_time_and_for_its_purpose(run: Run) -> None:
 
 def test_without_trust_nothing_is_claimed(run: Run) -> None:
     """Spans without trusted keys: cannot tell, and no step of substance is shown as passed."""
-    report = check(io.BytesIO(run.exported))
+    report = Verifier().traces(io.BytesIO(run.exported))
     assert (report.exit_code, report.trust, codes(report)) == (2, "none", {"no_trust"})
     (problem,) = report.findings
     assert problem.message == "there are no trusted keys; pass the trust file of the recorder"
@@ -1057,13 +1057,13 @@ def test_sources_of_every_kind(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     file.write_bytes(run.exported)
     trust = run.directory / "trust.json"
     expected = report_on(run, run.exported)
-    assert check(file, trust) == check([str(file)], trust) == expected
-    assert check((file, file), trust).counts["duplicates"] == 7
+    assert Verifier(trust).traces(file) == Verifier(trust).traces(str(file)) == expected
+    assert Verifier(trust).traces(file, file).counts["duplicates"] == 7
     with file.open("rb") as standard_input:
         monkeypatch.setattr("agent_identity._verify.inputs.sources._standard_input", lambda: standard_input)
-        assert check("-", trust) == expected
+        assert Verifier(trust).traces("-") == expected
     with pytest.raises(ConfigurationError, match="No such file"):
-        check(tmp_path / "absent", trust)
+        Verifier(trust).traces(tmp_path / "absent")
 
 
 def test_standard_input_is_read_as_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -1092,7 +1092,7 @@ def test_a_file_that_cannot_be_read_to_its_end(run: Run) -> None:
         def read1(self, size: int | None = -1, /) -> bytes:
             raise OSError
 
-    report = check(Broken(), run.trust)
+    report = Verifier(run.trust).traces(Broken())
     assert (report.exit_code, codes(report)) == (2, {"unreadable", "nothing_to_verify"})
     (problem,) = [found for found in report.findings if found.code == "unreadable"]
     assert report.steps[0].status != "passed"
@@ -1104,12 +1104,12 @@ def test_progress_of_files(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "traces.jsonl"
     file.write_bytes(run.exported * 40)
     seen: list[tuple[int, int]] = []
-    check([file, file], run.trust, progress=lambda done, total: seen.append((done, total)))
+    Verifier(run.trust, progress=lambda done, total: seen.append((done, total))).traces(file, file)
     assert seen == sorted(seen)
     assert seen[-1] == (2 * file.stat().st_size, 2 * file.stat().st_size)
     assert len(seen) > 3
     seen.clear()
-    check(io.BytesIO(run.exported), run.trust, progress=lambda done, total: seen.append((done, total)))
+    Verifier(run.trust, progress=lambda done, total: seen.append((done, total))).traces(io.BytesIO(run.exported))
     assert seen[-1] == (len(run.exported), 0)
 
 
@@ -1118,7 +1118,7 @@ def test_progress_of_files(run: Run, tmp_path: Path) -> None:
 
 def test_spans_are_complete_against_their_ledger(run: Run) -> None:
     """With the ledger beside them, spans are complete, and a lost span is found and named."""
-    report = check(io.BytesIO(run.exported), run.trust, ledger=run.directory).raise_for_status()
+    report = Verifier(run.trust).traces(io.BytesIO(run.exported), ledger=run.directory).raise_for_status()
     assert report.completeness == "complete"
     document = run.document()
     lost = tool_spans(document)[0]
@@ -1155,7 +1155,7 @@ def test_progress_beside_a_ledger(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "traces.jsonl"
     file.write_bytes(run.exported)
     seen: list[tuple[int, int]] = []
-    check(file, run.trust, ledger=run.directory, progress=lambda done, total: seen.append((done, total)))
+    Verifier(run.trust, progress=lambda done, total: seen.append((done, total))).traces(file, ledger=run.directory)
     lines = sum(path.stat().st_size for path in (run.directory / "ledger").rglob("*.jsonl"))
     done = [done for done, _ in seen]
     assert lines in done
@@ -1434,13 +1434,18 @@ def test_the_spans_of_a_receiver_carry_the_whole_chain(tmp_path: Path) -> None:
             child.accept(parent.current_task.export()),
         ):
             read_invoice(invoice_id="INV-42")
-    report = check(io.BytesIO(text.getvalue().encode()), tmp_path / "a" / "trust.json")
+    report = Verifier(tmp_path / "a" / "trust.json").traces(io.BytesIO(text.getvalue().encode()))
     assert (report.verdict, report.counts["chains_verified"], report.counts["chains_not_checked"]) == ("verified", 1, 0)
     cut = json.loads(text.getvalue().splitlines()[-1])
     for span in each_span(cut):
         if value_of(span, "agent_identity.delegation.grant"):
             set_value(span, "agent_identity.delegation.grant", "a~b~c")
-    assert check(io.BytesIO(json.dumps(cut).encode()), tmp_path / "a" / "trust.json").counts["chains_not_checked"] == 1
+    assert (
+        Verifier(tmp_path / "a" / "trust.json")
+        .traces(io.BytesIO(json.dumps(cut).encode()))
+        .counts["chains_not_checked"]
+        == 1
+    )
 
 
 DOUBLINGS: dict[str, Callable[[dict[str, Any]], object]] = {

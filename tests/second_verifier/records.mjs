@@ -219,7 +219,7 @@ function judgeApprovals(e, of) { // Rules 20 to 24
     const { r } = one, id = r.decision.approval;
     if (id === undefined && !passed(r.decision)) continue;
     if (r.kind === "outcome" && !r.intent && r.decision.enforced !== "allow") continue;
-    if (id === undefined || !r.task) e.report("approval_missing", one);
+    if (id === undefined || !r.task || (r.kind === "outcome" && !r.intent)) e.report("approval_missing", one);
     else if (r.kind === "intent") judgeUse(e, one, status(id, "approved"));
   }
   const users = group(of("intent").filter(({ r }) => r.task), (one) => one.r.decision.approval);

@@ -87,6 +87,8 @@ def _start(value: object) -> Start:
     if not _FACTS[0] <= facts.keys() <= _FACTS[1]:
         raise ValueError("a part does not state exactly the stream's state before it")
     size, end = count_of(facts["size"]), count_of(facts["end"])
+    if not end:
+        raise ValueError("a part ends before its first record")
     if bool(size) != ("last" in facts) or size > end:
         raise ValueError("the size of a part is beyond its end, or does not fit the hash of the record before it")
     last = hash_of(facts["last"]) if size else b""

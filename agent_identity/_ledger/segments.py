@@ -36,7 +36,8 @@ CODECS: Final[dict[Compression, str]] = {"none": "", "gzip": ".gz"}
 """Extensions of compressed files."""
 
 _OF_SUFFIX: Final[dict[str, Compression]] = {suffix: name for name, suffix in CODECS.items()}
-_CLOSED: Final = re.compile(r"entries-([0-9]{20})\.jsonl(\.gz|)")
+_CLOSED: Final = re.compile(r"entries-(?!0{20})([0-9]{20})\.jsonl(\.gz|)")
+_POSITION: Final = re.compile("[1-9][0-9]{0,18}")
 _ATTEMPTS: Final = 16
 _MIN_BYTES, _MAX_BYTES = 64 * 1024, 1024**3
 _MAX_SECONDS: Final = 31 * 86_400
@@ -166,17 +167,22 @@ def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: i
     """
     base = 0
     with _chosen(files, folders, active, start) as (paths, fd):
-        last = paths[-1] if paths and (fd is None or not files.status(fd).st_size) else None
-        for path in paths:
+        for number, path in enumerate(paths, 1):
             end = 0
             for block in _blocks_of(files, path):
                 end = block.end
-                if block.torn and path != last:
+                if block.torn and _have_bytes(files, paths[number:], fd):
                     block = Block(block.offset, end, [b""])  # noqa: PLW2901
                 yield block._replace(offset=base + block.offset, end=base + end)
             base += end
         for block in read_blocks(files, fd) if fd is not None else ():
             yield block._replace(offset=base + block.offset, end=base + block.end)
+
+
+def _have_bytes(files: Files, paths: Sequence[str], fd: int | None) -> bool:
+    """Return whether one of these files, closed or active, is not empty."""
+    segments = (_look_at(files, 0, path) for path in paths)
+    return (fd is not None and files.status(fd).st_size > 0) or any(one is None or one.bytes for one in segments)
 
 
 @contextlib.contextmanager
@@ -189,7 +195,8 @@ def _chosen(
             raise FileNotFoundError(active)
         ours = first_seq(files, fd) if fd is not None and (start > 1 or len(folders) > 1) else None
         # An archive may hold a copy of what is still here.
-        paths = [path for first, path in closed.items() if start <= first < (ours or first + 1)]
+        stop = ours if len(folders) > 1 else None
+        paths = [path for first, path in closed.items() if start <= first < (stop or first + 1)]
         yield paths, (fd if (ours or start) >= start else None)
 
 
@@ -210,7 +217,8 @@ def first_seq(files: Files, fd: int) -> int | None:
     if parts is None:
         return None
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        return int(orjson.loads(parts[0])["stream"]["seq"])
+        seq = orjson.loads(parts[0])["stream"]["seq"]
+        return int(seq) if _POSITION.fullmatch(seq) else None
     return None
 
 
@@ -226,7 +234,8 @@ def segments_of(files: Files, folders: Sequence[str], active: str) -> tuple[Segm
             size = files.status(fd).st_size
             first = first_seq(files, fd)
             if first is not None:
-                segments = [segment for segment in segments if segment.first < first]
+                if len(folders) > 1:
+                    segments = [segment for segment in segments if segment.first < first]
                 segments.append(Segment(active, first, "none", size, active=True))
     return tuple(segments)
 

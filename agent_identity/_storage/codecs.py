@@ -1,6 +1,7 @@
 """Bounded-memory decompression of gzip and zstd files; a truncated file is an error."""
 
 import zlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Final
 
@@ -40,10 +41,13 @@ def gunzip(read: Read, *, several: bool) -> Read:
     """
     engine, begun = zlib.decompressobj(GZIP), not several
     chunk, position, sip = memoryview(b""), 0, _SIP
+    spoiled: Iterator[bytes] | None = None
 
     def inflate(size: int) -> bytes:
-        nonlocal engine, begun, chunk, position, sip
+        nonlocal engine, begun, chunk, position, sip, spoiled
         while True:
+            if spoiled is not None:
+                return next(spoiled)
             # After the end of a member, the unconsumed input is the unused input.
             data: bytes | memoryview = b"" if engine.eof else engine.unconsumed_tail
             if not data:
@@ -58,16 +62,34 @@ def gunzip(read: Read, *, several: bool) -> Read:
                 _check_several(several=several)
                 engine = zlib.decompressobj(GZIP)
             begun = True
-            try:
-                taken = engine.decompress(data, size)
-            except zlib.error:
-                raise OSError("the bytes are not gzip, or are damaged") from None
+            taken, spoiled = _taken(engine, data, size)
             if engine.eof:
                 position, sip = position - len(engine.unused_data), _SIP
             if taken:
                 return taken
 
     return inflate
+
+
+def _taken(engine: "zlib._Decompress", data: bytes | memoryview, size: int) -> tuple[bytes, Iterator[bytes] | None]:
+    """Return what bytes give, at most so many; of damaged ones nothing, and what stands before the damage."""
+    before = engine.copy()
+    try:
+        return engine.decompress(data, size), None
+    except zlib.error:
+        return b"", _up_to_damage(before, bytes(data))
+
+
+def _up_to_damage(engine: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    """Yield what bytes of a damaged gzip file give, one after the other, up to the first that gives nothing."""
+    for at in range(len(data)):
+        try:
+            taken = engine.decompress(data[at : at + 1])
+        except zlib.error:
+            break
+        if taken:
+            yield taken
+    raise OSError("the bytes are not gzip, or are damaged")
 
 
 def unzstd(read: Read) -> Read:

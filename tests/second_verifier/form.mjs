@@ -152,8 +152,8 @@ kept count:count digest:digest
 state size:count root:digest
 pruned origin:text stream:id size:position last:digest peaks:digest[1..64] time:count grants:kept log:state
  open?:id[1..1024]
-whole end:count size:=0
-rest end:count size:position last:digest peaks:digest[1..64]
+whole end:position size:=0
+rest end:position size:position last:digest peaks:digest[1..64]
 ruling jti:id status:=approved|rejected task:identifier tool:identifier args?:args principal:principal agent:agent
  approver:principal iat:integer exp:integer iss:text reason?:identifier sources?:id[1..64]
 signedmark grant:digest call:text label:label seq:digits by:digest`;
@@ -196,6 +196,6 @@ const reader = (fits) => (bytes) => { // of canonical bytes of this form
 export const readRecord = reader((v) => isObject(v) && isKind(v.kind) && FORMS[v.kind](v) &&
   (v.stream.seq === "1") === (v.kind === "stream_start") && (v.stream.seq === "1") === !has(v.stream, "prev"));
 export const readDetail = reader(FORMS.detail), readEntry = reader(FORMS.entry);
-export const { id: isId, digest: isDigest, position: isPosition, agent: isAgent, principal: isPrincipal,
+export const { id: isId, jws: isJws, digest: isDigest, position: isPosition, agent: isAgent, principal: isPrincipal,
   integer: isInteger, line: isLine, pruned: isStatement, ruling: isRuling, signedmark: isSignedMark } = FORMS;
 export { isIdentifier };

@@ -36,9 +36,8 @@ function isUnder(grant, parent) { // whether a grant stands under its parent (st
 export function verifyChain(tokens, trust) {
   const bad = { code: "bad_grant" };
   if (tokens.length > 33 || tokens.reduce((n, t) => n + t.length, 0) > 256 * 1024) return bad;
-  const kid = readHeader(tokens[0])?.kid;
-  if (kid === undefined) return bad;
-  const x = trust.issuerKey(kid);
+  const header = readHeader(tokens[0]), kid = header?.kid, x = kid && trust.issuerKey(kid);
+  if (!header) return bad;
   if (x === undefined) return { code: "unknown_issuer" };
   const grants = tokens.map((t) => readJws(t, "aat+jwt")), root = grants[0];
   if (!root || !jwsSignedBy(root, x) || !areClaims(root.claims)) return bad;

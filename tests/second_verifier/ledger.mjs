@@ -2,7 +2,7 @@
 import { lstatSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { constants, crc32, inflateRawSync } from "node:zlib";
-import { MEMBER, has, isDigest, isExcerpt, isId, isObject, isStatement, readCanonical, readDetail, readEntry, readJson,
+import { MEMBER, has, isDigest, isExcerpt, isId, isJws, isObject, isPosition, isStatement, readCanonical, readDetail, readEntry, readJson,
   readRecord } from "./form.mjs";
 import { Range, b64u, cosigned, fromB64, fromB64u, leafHash, noteSigners, readNote, sha256 } from "./crypto.mjs";
 import { NS } from "./trust.mjs";
@@ -24,24 +24,32 @@ function attempt(f) { // undefined: there is none
 const list = (...path) => (attempt(() => readdirSync(join(...path))) ?? []).sort();
 /** The content of the first gzip member (RFC 1952) as { bytes, damaged }: damaged if it is not whole, or not alone. */
 function expand(raw) {
-  const flags = raw[3];
+  const flags = raw[3], nothing = { bytes: Buffer.alloc(0), damaged: true };
+  if (raw.readUIntBE(0, 3) !== 0x1f8b08 || flags & 0xe0) return nothing;
   let at = flags & 4 ? 12 + raw.readUInt16LE(10) : 10;
   for (const text of [8, 16]) if (flags & text) at = raw.indexOf(0, at) + 1; // name and comment
+  if (flags & 2 && raw.readUInt16LE(at) !== (crc32(raw.subarray(0, at)) & 0xffff)) return nothing;
   if (flags & 2) at += 2;
   const how = { info: true, maxOutputLength: 2 ** 32 - 1, finishFlush: constants.Z_SYNC_FLUSH };
-  const { buffer: bytes, engine } = inflateRawSync(raw.subarray(at), how), end = at + engine.bytesWritten;
+  const inflate = (to) => { try { return inflateRawSync(raw.subarray(at, to), how); } catch { return undefined; } };
+  let good = at, bad = raw.length + 1; // what the first `good` bytes give, of data that are damaged inside
+  while (bad - good > 1) { const to = bad > raw.length ? raw.length : (good + bad) >> 1;
+    if (inflate(to)) good = to; else bad = to; if (good === raw.length) break; }
+  const { buffer: bytes, engine } = inflate(good) ?? { buffer: Buffer.alloc(0), engine: {} };
+  const end = at + engine.bytesWritten;
   const whole = raw.length === end + 8 && raw.readUInt32LE(end) === crc32(bytes) &&
     raw.readUInt32LE(end + 4) === bytes.length;
-  return { bytes, damaged: !whole || raw.readUIntBE(0, 3) !== 0x1f8b08 };
+  return { bytes, damaged: !whole };
 }
 /** A file as { bytes, damaged }, as far as it can be read; undefined if there is none. */
 export function readFile(...path) {
-  const at = join(...path), found = attempt(() => lstatSync(at)), nothing = { bytes: Buffer.alloc(0), damaged: true };
+  const at = join(...path), found = attempt(() => lstatSync(at)), size = found?.size;
+  const nothing = { size, bytes: Buffer.alloc(0), damaged: true };
   if (!found) return undefined;
   if (!found.isFile()) return { ...nothing, irregular: true };
   try {
     const bytes = attempt(() => readFileSync(at));
-    return at.endsWith(".gz") ? expand(bytes) : { bytes, damaged: false };
+    return { size, ...(at.endsWith(".gz") ? expand(bytes) : { bytes, damaged: false }) };
   } catch (error) {
     if (isDenied(error)) throw error;
     return nothing;
@@ -115,6 +123,7 @@ export function readWitnesses(e) { // Ledger 6: cosignatures by witnesses, as st
       if (one.size >= e.checkpoint.size) { whole.add(w); e.seen.push(time); }
     }
   }
+  if (!e.proved) return;
   if (part.size < quorum) e.report("not_witnessed");
   else if (whole.size < quorum) e.report("tail_unwitnessed");
 }
@@ -175,27 +184,32 @@ export function readStreams(e) {
 }
 function readStream(e, stream) { // ledger.md, "Segments"
   const folder = join(e.folder, "ledger", stream.id), names = list(folder);
-  const isSegment = (n) => /^entries-[0-9]{20}\.jsonl(\.gz)?$/.test(n) &&
+  const isSegment = (n) => /^entries-(?!0{20})[0-9]{20}\.jsonl(\.gz)?$/.test(n) &&
     !(n.endsWith(".gz") && names.includes(n.slice(0, -3)));
   const files = [...names.filter(isSegment), ...names.filter((n) => n === "entries.jsonl")];
   stream.statement = readFile(folder, "pruned");
-  stream.damaged = !files.length && !stream.statement;
-  let rest = Buffer.alloc(0), before;
-  for (const name of files) {
+  stream.files = files.map((name) => {
+    const file = readFile(folder, name), { lines, torn } = split(file.bytes);
+    const parsed = lines.map((line) => frame(line, has(e.excerpt ?? {}, stream.id)));
+    const seq = parsed[0]?.record && readJson(parsed[0].record)?.stream?.seq; // a record or not
+    const first = /\d{20}/.exec(name)?.[0] ?? (isPosition(seq) ? seq : undefined);
+    return { ...file, name, torn, first: first && BigInt(first),
+      lines: parsed.map((parts) => ({ ...parts, r: parts.record && readRecord(parts.record) })) };
+  });
+  compose(stream, !files.length && !stream.statement);
+}
+function compose(stream, damaged) { // the lines of all its files, up to damage
+  Object.assign(stream, { lines: [], torn: 0, damaged });
+  const last = stream.files.findLastIndex((f) => f.size);
+  for (const [i, { lines, torn, damaged: spoiled }] of stream.files.entries()) {
     if (stream.damaged) break;
-    const file = readFile(folder, name);
-    stream.damaged = file.damaged;
-    if (!file.bytes.length) continue;
-    if (rest.length) stream.lines.push({ file: before }); // an earlier file was torn: a line without the form of one
-    const { lines, torn } = split(file.bytes);
-    for (const line of lines) {
-      const parts = frame(line, has(e.excerpt ?? {}, stream.id));
-      stream.lines.push({ ...parts, r: parts.record && readRecord(parts.record), file: name });
-    }
-    rest = torn; before = name;
+    for (const line of lines) stream.lines.push(line);
+    if (i >= last) stream.torn ||= torn.length;
+    else if (torn.length && !spoiled) stream.lines.push({}); // an earlier file was torn: a line without the form of one
+    stream.damaged = spoiled;
   }
-  stream.begun = stream.lines.length > 0 || rest.length > 0;
-  stream.torn = stream.damaged ? 0 : rest.length;
+  if (stream.damaged) stream.torn = 0;
+  stream.begun = stream.lines.length > 0;
 }
 /** Ledger 12 and 13: the statement about pruned records, if it says where the stream begins. */
 function judgeStatement(e, stream) {
@@ -214,21 +228,19 @@ function judgeStatement(e, stream) {
   else {
     if (sound.every((k) => k.certified)) e.report("valid_by_own_clock", at);
     const kept = readFile(e.folder, "ledger", stream.id, `grants-${s.grants.digest}.jsonl`)?.bytes ?? Buffer.alloc(0);
-    const tokens = kept.toString("latin1").split("\n").slice(0, -1), count = Number(s.grants.count);
+    const { lines, torn } = split(kept), count = Number(s.grants.count);
+    const tokens = [...lines, ...(torn.length ? [torn] : [])].map((line) => line.toString("latin1"));
+    const fewer = tokens.every(isJws) && tokens.length < count;
     if (b64u(sha256(kept)) === s.grants.digest && tokens.length === count) {
       e.keptGrants.push(...tokens); e.keptLacks--;
-    }
-    else e.report(tokens.length < count ? "kept_grants_missing" : "kept_grants_changed", at);
+    } else e.report(fewer ? "kept_grants_missing" : "kept_grants_changed", at);
   }
   return s;
 }
 /** Where the records of a stream begin; files that lie before it are set aside (ledger 12 and 15). */
 function beginning(e, stream) {
-  const first = new Map(stream.lines.map((l) => [l.file, l]).reverse()); // the first line of each file
-  const begins = (name) => /\d{20}/.exec(name)?.[0] ?? first.get(name).r?.stream.seq;
-  const files = [...first.keys()].reverse(), one = files.length ? begins(files[0]) : undefined;
   let start = e.excerpt?.[stream.id];
-  if (!start && stream.statement && !(one !== undefined && BigInt(one) === 1n)) {
+  if (!start && stream.statement && stream.files[0]?.first !== 1n) {
     start = judgeStatement(e, stream);
     if (start) {
       e.report("pruned", { stream: stream.id }); stream.pruned = e.partial = true;
@@ -236,22 +248,27 @@ function beginning(e, stream) {
     }
   }
   if (!start || start.size === "0") return { size: 0n, peaks: [] };
-  const size = BigInt(start.size), before = files.filter((name) => BigInt(begins(name) ?? size + 1n) <= size);
-  const early = stream.lines.filter((l) => before.includes(l.file)), from = size - BigInt(early.length);
-  const linked = early.every(({ r }, i) => r?.stream.id === stream.id &&
-    BigInt(r.stream.seq) === from + BigInt(i + 1) &&
-    (i === 0 || r.stream.prev === b64u(early[i - 1].leaf)));
-  if (early.length && !(stream.pruned && linked &&
-    b64u(early.at(-1).leaf) === start.last)) e.report("records_before_start", { stream: stream.id });
-  stream.lines = stream.lines.filter((l) => !before.includes(l.file));
+  const size = BigInt(start.size), isBefore = (f) => f.first <= size, before = stream.files.filter(isBefore);
+  let place = before[0]?.first, leaf, left = Boolean(stream.pruned);
+  for (const f of before) { // whether they hold the last pruned records
+    left &&= f.first === place && !f.damaged && !f.torn.length;
+    for (const line of f.lines) {
+      left &&= Boolean(line.record) && (!leaf || readJson(line.record)?.stream?.prev === b64u(leaf));
+      place++; leaf = line.leaf;
+    }
+  }
+  if (before.length && !(left && place === size + 1n && leaf && b64u(leaf) === start.last)) {
+    e.report("records_before_start", { stream: stream.id });
+  }
+  if (before.length) { stream.files = stream.files.filter((f) => !isBefore(f)); compose(stream, false); }
   return { size, last: start.last, peaks: start.peaks.map(fromB64u) };
 }
 export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
   const at = { stream: stream.id }, part = e.excerpt?.[stream.id], known = e.heads.get(stream.id) ?? [];
   const end = part && BigInt(part.end), heads = known.filter((h) => !part || h.size <= end);
-  const lastHead = heads.at(-1)?.size ?? 0n;
-  if (stream.damaged && (known.length || stream.begun)) e.report("unreadable", at);
-  const start = beginning(e, stream), tree = new Range(start.size, start.peaks);
+  const lastHead = heads.at(-1)?.size ?? 0n, start = beginning(e, stream);
+  if (stream.damaged && (heads.length || stream.begun)) e.report("unreadable", at);
+  const tree = new Range(start.size, start.peaks);
   const wanted = new Map(heads.map((h) => [h.size, h.root])), foreign = [];
   let led = 0n, broken = false, mismatch = false, place = start.size, count = start.size, before = start.last, placed,
     ended = false;
@@ -291,9 +308,9 @@ export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
   }
   if (count < lastHead) e.report("records_cut", at); // ledger 7
   else if (part && !(wanted.has(led) && led === end)) e.report("bad_excerpt", at); // ledger 14
-  if (!known.length && stream.lines.length) e.report("stream_unknown", at); // ledger 8
-  else if (count > (end ?? lastHead)) e.report("tail_unsealed", at); // what `end` is worth, rule 14 says
-  Object.assign(stream, { ended, headed: known.length > 0 });
+  if (!heads.length && stream.lines.length) e.report("stream_unknown", at); // ledger 8
+  else if (heads.length && stream.lines.length && count > lastHead) e.report("tail_unsealed", at);
+  Object.assign(stream, { ended, headed: heads.length > 0 });
 }
 function judgeDetail(e, r, bytes, at) { // record 3
   const committed = r.kind === "outcome" ? r.detail : undefined, detail = bytes && readDetail(bytes);
@@ -317,8 +334,8 @@ export function judgeEnds(e) { // Ledger 7 and 8 to 11: missing and recovered st
     const by = named.get(stream.id), at = { stream: stream.id };
     const told = by && (by.torn_bytes === String(stream.torn) || by.rejected_bytes !== "0");
     if (!stream.lines.length && !stream.headed && (!stream.torn || told)) { e.report("stream_empty", at); continue; }
-    if (stream.torn && !told) e.report("torn_tail", at); // ledger 9
+    if (stream.torn && !told && !(stream.pruned && !stream.lines.length)) e.report("torn_tail", at); // ledger 9
     // ledger 10
-    if (!stream.ended && !by && !e.excerpt && !(stream.pruned && !stream.lines.length)) e.report("no_end", at);
+    if (!stream.ended && !by && !has(e.excerpt ?? {}, stream.id) && !(stream.pruned && !stream.lines.length)) e.report("no_end", at);
   }
 }

@@ -49,7 +49,8 @@ function pairCalls(e) { // rule 10: which outcome takes which intent
     for (const one of all) {
       const intent = waiting.get(one.stream);
       if (one.r.kind === "intent") waiting.set(one.stream, replace(intent, one));
-      else if (intent) { pair(intent, one); waiting.delete(one.stream); } else left.push(one);
+      else if (intent) { pair(intent, one); waiting.delete(one.stream); }
+      else if (!e.open.has(one.r.intent)) left.push(one);
     }
     const last = [...waiting.values()].reduce(replace, undefined);
     if (last && left.length) pair(last, left[0]);
@@ -66,7 +67,7 @@ function judgeCalls(e, of) { // Rules 9 to 12
     }
     const wrong = r.outcome === "success" && handedOver(r.decision); // record 12
     if (r.outcome !== "denied" && (wrong || !letsRun(r.decision))) e.report("blocked_but_ran", one);
-    const intent = e.intentOf.get(one), hidden = e.excerpt || e.denied || e.open.has(r.intent);
+    const intent = e.intentOf.get(one), hidden = e.excerpted || e.denied || e.open.has(r.intent);
     if (!intent) { if (!hidden) e.report("intent_missing", one); }
     else if (intent.stream === one.stream && intent.place > one.place) e.report("outcome_before_intent", one);
     else if (!isPair(intent.r, r)) e.report("intent_mismatch", one);
@@ -199,7 +200,7 @@ function judgeOuter(e, tasks) { // rule 19: outer tasks; `tasks` are the opening
     if (!one) continue;
     outer.set(id, one.r.task.outer);
     if (named.some(({ r }) => r.task.outer !== outer.get(id))) e.report("outer_task_differs", one);
-    const there = tasks.get(outer.get(id))?.[0], who = ({ r }) => pick(r.principal, "id", "kind");
+    const above = tasks.get(outer.get(id)), there = above?.find((o) => has(o.r.task, "outer")) ?? above?.[0], who = ({ r }) => pick(r.principal, "id", "kind");
     if (!there) { if (!e.partial) e.report("outer_task_missing", one); }
     else if (!same(who(one), who(there))) e.report("outer_principal_differs", one);
   }
@@ -218,7 +219,7 @@ function judgeApprovals(e, of) { // Rules 20 to 24
     const { r } = one, id = r.decision.approval;
     if (id === undefined && !passed(r.decision)) continue;
     if (r.kind === "outcome" && !r.intent && r.decision.enforced !== "allow") continue;
-    if (id === undefined || !r.task) e.report("approval_missing", one);
+    if (id === undefined || !r.task || (r.kind === "outcome" && !r.intent)) e.report("approval_missing", one);
     else if (r.kind === "intent") judgeUse(e, one, status(id, "approved"));
   }
   const users = group(of("intent").filter(({ r }) => r.task), (one) => one.r.decision.approval);

@@ -80,6 +80,8 @@ def test_the_two_agree_on_surgeries_of_the_second_author(base: str, cases: dict[
 
 
 def test_it_is_no_longer_than_a_reader_can_hold() -> None:
-    """All its rules stand in a thousand lines or so."""
-    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in HERE.glob("*.mjs"))
-    assert lines < 2_000
+    """Its nine parts, without the surgeries and the program of this test, have less than 1,600 lines."""
+    parts = {path.name: path for path in HERE.glob("*.mjs")}
+    del parts["surgeries.mjs"], parts["many.mjs"]
+    assert len(parts) == 9
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in parts.values()) < 1_600

@@ -83,12 +83,13 @@ function judgeKeys(e) { // keys under the checkpoint, at the times of the record
 }
 function judgeExtent(e) { // Ledger 1: whether there is anything to verify
   const lines = [...e.streams.values()].some((s) => s.lines.length || s.denied);
-  for (const id of e.excerpt ? [] : e.heads.keys()) {
+  for (const id of e.excerpted ? [] : e.heads.keys()) {
     if (e.streams.has(id)) continue;
     e.report("stream_missing", { stream: id });
     e.missing = true;
   }
-  if (!lines || (e.proved && !e.heads.size)) e.report("nothing_to_verify");
+  const headed = [...e.streams.values()].some((s) => s.headed);
+  if (!lines || (e.proved && !e.missing && !headed)) e.report("nothing_to_verify");
 }
 /** Verifies a directory: { exit, verdict, findings: [{ code, severity, stream, seq, record }] }. */
 export function verify(folder, trustPath) {

@@ -764,6 +764,8 @@ def _partial(cases: Cases, small: Case) -> None:
         excerpted({"end": "6"}, (2, 3, 4, 5)),
         "excerpt",
         "bad_excerpt",
+        "stream_unknown",
+        "nothing_to_verify",
         base=one,
     )
     cases.outside(

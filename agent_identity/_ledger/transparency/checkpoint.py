@@ -210,6 +210,21 @@ def _split_note(data: bytes) -> tuple[str, list[str]]:
     return text + "\n", signatures[:-1].split("\n")
 
 
+def unverified_text(note: bytes) -> str:
+    """Return the text of a note of which no signature is verified.
+
+    Raises:
+        VerificationError: It is malformed, in one of its signature lines perhaps (``bad_checkpoint``).
+    """
+    try:
+        text, lines = _split_note(note)
+        for line in lines:
+            _signature(line)
+    except VerificationError as error:
+        raise VerificationError(str(error), code="bad_checkpoint") from None
+    return text
+
+
 def _signature(line: str) -> tuple[str, bytes]:
     """Return the key name, and the key id with the signature."""
     name, _, encoded = line.removeprefix(_SIGNATURE_LINE).partition(" ")

@@ -18,7 +18,7 @@ from agent_identity._identity.common.encoding import b64url_decode, b64url_encod
 from agent_identity._identity.common.ids import DIGEST_FORM
 from agent_identity._identity.common.record_bytes import decode_record, encode_record
 from agent_identity._identity.keys.keys import Signer
-from agent_identity._ledger.transparency.checkpoint import MAX_NOTE, Checkpoint, sign_note
+from agent_identity._ledger.transparency.checkpoint import MAX_NOTE, Checkpoint, sign_note, unverified_text
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
 from agent_identity._storage.layout import Layout, is_stream_id
 from agent_identity._storage.lines import Line, log_line, log_parts, read_lines
@@ -435,8 +435,7 @@ def unverified_checkpoint(note: bytes) -> Checkpoint:
     Raises:
         VerificationError: The bytes are no checkpoint.
     """
-    text, blank, _ = note.decode(errors="replace").rpartition("\n\n")
-    return Checkpoint.from_text(text + blank[:1])
+    return Checkpoint.from_text(unverified_text(note))
 
 
 def _logger() -> "Logger":

@@ -112,10 +112,10 @@ class ApprovalsCheck:
         if not is_approved(decision):
             return
         said, intent = _said(record), record.intent if isinstance(record, Outcome) else record.id
-        if said is not None and decision.approval is not None:
+        if intent is not None and said is not None and decision.approval is not None:
             if isinstance(record, Intent):
                 self._keep(self._case(decision.approval).calls, _Used(said, place, whole), place)
-            elif intent is not None and record.outcome == "suspended":
+            elif record.outcome == "suspended":
                 self._suspended.put(intent.encode(), 1)
         elif intent is not None or decision.enforced == "allow":
             message = "a call that needed an approval names none"

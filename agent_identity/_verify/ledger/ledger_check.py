@@ -386,13 +386,13 @@ class LedgerCheck:
         if not stream.lines and not stream.committed and not torn:
             findings.add(_ALL, "stream_empty", "a stream that was begun holds no record", place)
             return
-        if stream.pruned and not stream.lines:
+        if stream.pruned and not stream.lines and stream.end is None:
             return  # Pruned to its last record, the end or a recovery included.
         unsealed = stream.size - stream.committed
         if stream.lines and not stream.committed:
             message = f"the log does not commit to the stream; nothing proves its {counted(stream.lines, 'record')}"
             findings.add(_ALL, "stream_unknown", message, place)
-        elif unsealed > 0:
+        elif stream.lines and unsealed > 0:
             message = f"{counted(unsealed, 'record')} after the last seal; nothing proves them"
             findings.add(_ALL, "tail_unsealed", message, place)
         if torn:
@@ -441,9 +441,8 @@ def _showing(
     """Return a callback for each record of a stream that passes the sealed ones to ``doubts`` and ``visit``."""
     if doubts is None and visit is None:
         return None
-    sealed = 0 if heads is None else heads.last_size
-    if start is not None and start.end is not None:  # An excerpt proves nothing after its own end.
-        sealed = min(sealed, start.end)
+    # An excerpt proves nothing after its own end.
+    sealed = 0 if heads is None else heads.size_up_to(None if start is None else start.end)
 
     def show(record: AnyRecord, leaf: bytes, detail: Detail | None) -> None:
         if record.stream.number > sealed:

@@ -65,6 +65,10 @@ class Heads:
             self._packed += _HEAD.pack(head.size, head.root)
             self.last_size, self.last_root = head.size, head.root
 
+    def size_up_to(self, end: int | None) -> int:
+        """Return the size of the last head that is no larger than ``end``; of the very last for ``None``."""
+        return self.last_size if end is None else max((size for size, _ in self if size <= end), default=0)
+
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         return iter(_HEAD.iter_unpack(bytes(self._packed)))
 

@@ -78,16 +78,16 @@ class StreamCheck:
         self.pruned = 0 if start is None else start.size
         self.end = None if start is None else start.end
         self.lines = self.withheld = 0
-        committed = heads.last_size if heads else 0
-        # In an excerpt, records after its end are not checked.
-        self.committed = calls.committed = committed if self.end is None else min(self.end, committed)
+        # In an excerpt, heads beyond its end do not count.
+        self.committed = calls.committed = 0 if heads is None else heads.size_up_to(self.end)
         self.torn = 0
         self.ended = False
         self._findings = findings
         self._calls = calls
         self._visit, self._index = visit, index
         self._kinds: Counter[type[AnyRecord]] = Counter()
-        self._growth = Growth(heads, start, period)
+        counting = heads if self.end is None else [head for head in heads or () if head[0] <= self.end]
+        self._growth = Growth(counting, start, period)
         self._derivable = True
         self._unknown: list[tuple[str, str, Place]] = []
         if index is not None:
@@ -259,6 +259,7 @@ class StreamCheck:
             self._take_withheld(b64url_decode(line.mac or ""))
             return
         if line.problem == "unreadable":
+            self.torn = 0  # What a file before it ends with is no end of the stream.
             if line.offset or self.committed:
                 self._findings.add(
                     _RECORDS,

@@ -154,7 +154,7 @@ def test_a_log_without_its_checkpoint_commits_to_nothing() -> None:
 def test_a_checkpoint_that_is_none_is_a_contradiction() -> None:
     """It says what is wrong with which checkpoint, and nothing is compared with it."""
     told = found(Reader(note=b"junk"))
-    form = "malformed checkpoint: it does not begin with the lines origin, size and root, each ended by a newline"
+    form = "malformed note: it is not text, a blank line and signature lines, each ended by a newline"
     assert told.problems[0][:2] == ("bad_checkpoint", f"the checkpoint of the ledger: {form}")
     assert (told.log.proved, [status for status, _ in told.steps]) == (False, ["failed", "not_checked"])
     assert found(Reader(), checkpoint=b"").problems[0][:2] == (
@@ -178,7 +178,8 @@ def test_a_checkpoint_of_another_key_proves_nothing() -> None:
     assert (told.log.proved, told.steps[0]) == (False, ("failed", ""))
     told = found(Reader(note=signed.rstrip(b"\n")))
     form = "malformed note: it is not text, a blank line and signature lines, each ended by a newline"
-    assert told.problems == [("bad_checkpoint", f"the checkpoint of the ledger: {form}", None, None)]
+    unsealed = ("log_unsealed", UNSEALED, None, None)
+    assert told.problems == [("bad_checkpoint", f"the checkpoint of the ledger: {form}", None, None), unsealed]
     assert (told.log.proved, told.steps[0]) == (False, ("failed", ""))
 
 

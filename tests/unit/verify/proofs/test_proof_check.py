@@ -406,7 +406,7 @@ RECORD = (
 OPEN = ("not_checked", "")
 KNOWN_KEY = "no known key signed the note; add the key of the log to the trust file"
 NO_TRUST = "there are no trusted keys; pass the trust file of the recorder"
-NO_NOTE = "malformed checkpoint: it does not begin with the lines origin, size and root, each ended by a newline"
+NO_NOTE = "malformed note: it is not text, a blank line and signature lines, each ended by a newline"
 ANOTHER_ROOT = "the proof leads to another root; the entry, its place or the tree was changed"
 
 

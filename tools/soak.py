@@ -99,7 +99,7 @@ def work(directory: str, calls: int, *, spans: bool) -> None:
     tenths = [Times() for _ in range(TENTHS)]
     done, hundredth = 0, max(1, calls // 100)
     with Enforcer.open(directory, telemetry=Telemetry(tracer_provider=provider)) as enforcer:
-        waiting = enforcer._enforcement.ledger.sealing._queue  # noqa: SLF001  What must not grow.
+        waiting = enforcer._enforcement.ledger.sealing.queue  # noqa: SLF001  What must not grow.
 
         @enforcer.tool
         def pay(number: int) -> str:

@@ -16,7 +16,7 @@ from agent_identity.audit import prove, story
 from agent_identity.cli import main, program
 from agent_identity.cli.terminal import signing
 from agent_identity.errors import ConfigurationError
-from agent_identity.options import Telemetry
+from agent_identity.options import Sources, Telemetry
 
 OPEN = Scope("tool")
 NOBODY = 65_534
@@ -58,7 +58,9 @@ def evidence(world: Any, place: Path) -> Path:
         for number in range(3):
             tool(number)
     world.enforcer.close()
-    other = world.enforcer.open(world.directory, clock=world.clock, telemetry=Telemetry(tracer_provider=world.provider))
+    other = world.enforcer.open(
+        world.directory, sources=Sources(clock=world.clock), telemetry=Telemetry(tracer_provider=world.provider)
+    )
     other.close()
     copy = place / "evidence"
     shutil.copytree(world.directory, copy)

@@ -616,6 +616,6 @@ def test_without_langchain_core_the_error_names_the_extra(without_langchain: pyt
 
 def test_another_missing_module_is_not_blamed_on_the_extra(without_langchain: pytest.MonkeyPatch) -> None:
     """A broken installation shows its own error."""
-    without_langchain.setitem(sys.modules, "agent_identity._guard.calls.call", None)  # type: ignore[arg-type]
-    with pytest.raises(ModuleNotFoundError, match=r"agent_identity\._guard\.calls\.call"):
+    without_langchain.setitem(sys.modules, "agent_identity.adapters", None)  # type: ignore[arg-type]
+    with pytest.raises(ModuleNotFoundError, match=r"agent_identity\.adapters"):
         importlib.import_module("agent_identity.integrations.langchain")

@@ -276,7 +276,7 @@ def resumed(captured: Context) -> Generator[None]:
     Args:
         captured: The context, as ``opentelemetry.context.get_current`` returned it.
     """
-    around = Attachment(marked_as_here(captured))
+    around = Attachment(marked_as_here(captured)).attach()
     try:
         yield
     finally:

@@ -22,8 +22,10 @@ class SystemClock:
 
     __slots__ = ()
 
-    wall_ns = staticmethod(time.time_ns)
-    """Return nanoseconds since the Unix epoch."""
+    def wall_ns(self) -> int:
+        """Return nanoseconds since the Unix epoch."""
+        return time.time_ns()
 
-    monotonic_ns = staticmethod(time.monotonic_ns)
-    """Return nanoseconds of the monotonic clock."""
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds of the monotonic clock."""
+        return time.monotonic_ns()

@@ -345,7 +345,7 @@ def test_a_key_must_have_been_valid_when_the_latest_record_was_made() -> None:
 
 def test_what_the_log_proves_of_a_record() -> None:
     """Up to the last head to which its stream leads, under a proved log, unless a revoked key leaves it in doubt."""
-    streams: Any = {ONE: stream_of(sealed=3)}
+    streams = {ONE: stream_of(sealed=3)}
     proved = ledger_check._proof(log_of(one=4), streams)
     assert [proved(Place(stream=ONE, seq=seq)) for seq in (1, 3, 4)] == [True, True, False]
     assert [proved(Place(stream=TWO, seq=1)), proved(Place(seq=1))] == [False, False]

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +12,7 @@ from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._directory.agents_file import registry_path
 from agent_identity._directory.open import check_keys
 from agent_identity._directory.options import Telemetry, Transparency
+from agent_identity._guard.calls.approval_request import Approval
 from agent_identity._guard.common.followed_trust import FollowedTrust
 from agent_identity._guard.common.recorded_decisions import Mode, policy_state
 from agent_identity._guard.judging.context import EnforcementContext
@@ -73,15 +74,23 @@ def check_mode(mode: str) -> None:
         raise ConfigurationError("unknown mode; use mode='enforce' or mode='monitor'")
 
 
+def check_routes(routes: Mapping[str, Callable[..., object] | Approval] | None) -> None:
+    """Check the handlers of routed calls: none is found missing when the first call needs it.
+
+    Raises:
+        TypeError: A name is no text, or a handler can neither be called nor ask a person.
+    """
+    for name, handler in (routes or {}).items():
+        if type(name) is not str or not (isinstance(handler, Approval) or callable(handler)):
+            raise TypeError(f"routes[{name!r}] is {type(handler).__name__}; give a name, and a function or an Approval")
+
+
 def check_agents(agents: str | None) -> None:
     """Check the choice of agents.
 
     Raises:
         ConfigurationError: It is none of the words.
     """
-    renamed = {"optional": "any", "required": "registered"}.get(agents or "")
-    if renamed is not None:
-        raise ConfigurationError(f"agents={agents!r} has another name now; use agents={renamed!r}")
     if agents not in ("any", "registered", None):
         raise ConfigurationError("unknown agents; use agents='any', agents='registered' or agents=None")
 

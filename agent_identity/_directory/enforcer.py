@@ -147,6 +147,7 @@ class Enforcer:
         sources: Sources = Sources(),
     ) -> None:
         permits = permits_of(nested)
+        parts.check_routes(routes)
         issuer, recorder = signers_of(keys)
         time, shared = sources.clock or SystemClock(), MemoryState() if state is None else state
         ids, task_context = sources.ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
@@ -271,6 +272,7 @@ class Enforcer:
         judge = parts.judge_of(policy)
         prepare(inspectors)
         parts.check_mode(mode)
+        parts.check_routes(routes)
         parts.check_agents(agents)
         permits_of(nested)
         publishers = parts.publishers_for(directory, transparency)

@@ -112,7 +112,7 @@ def _why(request: Request, flow: FlowFacts, claimed: Iterable[str]) -> str:
     values = {name: values_at(request.arguments, name) for name in weak}
     empty = [name for name in weak if name in flow.destinations and any(map(is_empty, values[name]))]
     short = [name for name in weak if origins[name] == "unknown" and any(map(is_short, values[name]))]
-    why = f"{read}, and nobody trusted gave {', '.join(weak)[:128]}"
+    why = f"{read}, and no one trusted gave {', '.join(weak)[:128]}"
     if empty:
         return f"{why}; empty: {', '.join(empty)[:48]}"
     return f"{why}; too short to recognize: {', '.join(short)[:40]}" if short else why

@@ -113,7 +113,16 @@ _ENTRIES: Final[Mapping[object, type[_Entry]]] = {
 
 def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | bytes) -> Store:
     """Return the store that a trust file describes; see :meth:`TrustStore.load`."""
-    content = _parse(_document(source), f" at {os.fspath(source)!r}" if isinstance(source, str | os.PathLike) else "")
+    if not isinstance(source, str | os.PathLike):
+        return _read_content(kind, _parse(_document(source), ""))
+    content = _parse(_document(source), f" at {os.fspath(source)!r}")
+    try:
+        return _read_content(kind, content)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{os.fspath(source)}: {error}", code=error.code) from None
+
+
+def _read_content(kind: type[Store], content: dict[str, JSON]) -> Store:
     _refuse_private_keys(content)
     try:
         if content.get("version", TRUST_FILE_VERSION) != TRUST_FILE_VERSION:

@@ -10,7 +10,7 @@ from agent_identity._reports.pages._markup import Content, Markup, joined
 from agent_identity._reports.pages.words import percent
 from agent_identity._verify.report.plurals import counted
 
-_PARTS = ("verified human", "asserted human", "service", "nobody")
+_PARTS = ("verified human", "asserted human", "service", "no one")
 _HEAD = ("Calls", "Attributed", "To a human", "To a verified human", "Refused")
 _OTHERS = ("Tool", "Why", "By", "Service", "For, or traced by", "Calls", "Refused", "Seen", "Example")
 _TONES = {"traced without a record": "bad", "outside any task": "bad"}
@@ -37,7 +37,7 @@ def coverage_body(found: CoverageReport) -> Body:
             ("tool calls", total.calls),
             ("to a human", human),
             ("to a verified human", verified),
-            ("to nobody", total.calls - total.attributed),
+            ("to no one", total.calls - total.attributed),
             ("weight", proof_badge(found.proof)),
         ],
         sections=[*sections, Section("others", "No verified human answers for", others)],
@@ -83,6 +83,6 @@ def _group(group: Group) -> Sequence[Content]:
 
 def _other(one: OtherCalls) -> Sequence[Content]:
     why = badge(one.why, _TONES.get(one.why, "warn"))
-    parties = (one.agent or "unknown", one.service or "unknown", one.party or "nobody")
+    parties = (one.agent or "unknown", one.service or "unknown", one.party or "no one")
     seen = seen_cell(one.first_ns, one.last_ns)
     return (one.tool, why, *parties, one.calls, one.refused, seen, code(one.example))

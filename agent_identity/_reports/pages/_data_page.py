@@ -77,21 +77,21 @@ def _sections(found: DataReport) -> Iterator[Section]:
 def _paths(found: DataReport) -> Iterator[tuple[str, str, str, str]]:
     for row in found.rows:
         if row.calls:
-            for principal in row.principals or ("nobody",):
+            for principal in row.principals or ("no one",):
                 for tool in row.tools or ("unknown",):
-                    yield principal, row.agent or "nobody", tool, f"{row.access} {row.name} ({row.system})"
+                    yield principal, row.agent or "no agent", tool, f"{row.access} {row.name} ({row.system})"
 
 
 def _row(row: DataRow) -> Sequence[Content]:
     return (
-        row.agent or "nobody",
+        row.agent or "no agent",
         badge(row.access, "note" if row.access == "read" else "warn"),
         stacked(row.name, row.system),
         names(row.labels) or "none",
         row.calls,
         row.refused,
         f"{row.resources:,}" if row.resources else "not known",
-        names(row.principals) or "nobody",
+        names(row.principals) or "no one",
         names(row.tools),
         seen_cell(row.first_ns, row.last_ns),
         code(row.record),
@@ -100,7 +100,7 @@ def _row(row: DataRow) -> Sequence[Content]:
 
 
 def _touched(one: TouchedBy) -> Sequence[Content]:
-    parties = (one.agent or "nobody", one.principal or "nobody", one.tool, one.access, one.outcome)
+    parties = (one.agent or "no agent", one.principal or "no one", one.tool, one.access, one.outcome)
     where = f"{one.system} {one.name}"
     return (time_cell(moment(one.at_ns)), *parties, where, code(one.record), proof_badge(one.proof))
 

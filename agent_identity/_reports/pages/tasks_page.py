@@ -114,7 +114,7 @@ class _Summary:
         self.undrawn += task.omitted
 
     def _draw(self, task: TaskTimeline, action: Action) -> None:
-        path = (task.principal or "nobody", *(action.agents or ("nobody",)))
+        path = (task.principal or "no one", *(action.agents or ("no agent",)))
         if len(self.marks) >= _MARKS or (path not in self.paths and len(self.paths) >= _MAX_PATHS):
             self.undrawn += 1
             return
@@ -196,7 +196,7 @@ def _by_tool(calls: Counter[tuple[str, str]], *, refused: bool) -> dict[str, str
 
 def _task(task: TaskTimeline, room: int, *, opened: bool) -> Markup:
     if task.task is None:
-        title, who = "Outside any task", "nobody"
+        title, who = "Outside any task", "no one"
     else:
         title, who = task.purpose or "Task", f"{task.principal or 'unknown'} → {task.agent or 'unknown'}"
     calls = len(task.actions) + task.omitted
@@ -242,7 +242,7 @@ def _action(action: Action) -> Sequence[Content]:
         time_cell(clock(action.at_ns)),
         badge(action.effect, _TONES.get(action.effect, "note")),
         action.tool,
-        " → ".join(action.agents) or "nobody",
+        " → ".join(action.agents) or "no agent",
         outcome + error,
         joined((text(line) for line in _why(action)), "<br>"),
         record_code(action.record),

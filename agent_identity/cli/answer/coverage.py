@@ -44,7 +44,7 @@ def _text(found: CoverageReport, style: Style, room: int | None) -> Iterator[str
 
 def _others(found: CoverageReport) -> Iterator[Sequence[str]]:
     for one in found.others:
-        parties = (one.tool, one.agent or "unknown", one.service or "unknown", one.party or "nobody")
+        parties = (one.tool, one.agent or "unknown", one.service or "unknown", one.party or "no one")
         numbers = (f"{one.calls:,}", f"{one.refused:,}", span_of(one.first_ns, one.last_ns))
         yield (one.why, *map(clean, parties), *numbers, clean(one.example))
 

@@ -58,7 +58,7 @@ def _text(found: DataReport, style: Style, room: int | None) -> Iterator[str]:
 
 
 def _row(row: DataRow) -> Sequence[str]:
-    named = (row.agent or "nobody", row.access, row.system, row.name)
+    named = (row.agent or "no agent", row.access, row.system, row.name)
     numbers = (f"{row.calls:,}", f"{row.refused:,}", f"{row.resources:,}" if row.resources else "not known")
     seen = span_of(row.first_ns, row.last_ns) or "never"
     parties = (cut(row.principals), cut(row.tools))
@@ -66,5 +66,5 @@ def _row(row: DataRow) -> Sequence[str]:
 
 
 def _touched(one: TouchedBy) -> Sequence[str]:
-    parties = (moment(one.at_ns), one.agent or "nobody", one.principal or "nobody", one.tool, one.access, one.outcome)
+    parties = (moment(one.at_ns), one.agent or "no agent", one.principal or "no one", one.tool, one.access, one.outcome)
     return (*map(clean, parties), clean(f"{one.system} {one.name}"), one.record)

@@ -112,7 +112,8 @@ def _tables(found: IncidentReport) -> Iterator[tuple[str, list[Sequence[str]], i
     ]
     yield "reached", [_REACHED, *reached], _HOPS
     opened = [
-        (moment(one.at_ns), one.task or "none", one.agent or "nobody", one.tool, one.record) for one in found.open_calls
+        (moment(one.at_ns), one.task or "none", one.agent or "no agent", one.tool, one.record)
+        for one in found.open_calls
     ]
     yield "without an outcome", [("BEGUN", "TASK", "BY", "TOOL", "RECORD"), *opened], _HOPS
     yield "changed tool definitions", [_CHANGED, *map(_changed, found.definitions)], _HOPS

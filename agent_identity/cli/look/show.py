@@ -265,7 +265,7 @@ def _registered(task: TaskTimeline) -> Iterator[str]:
 
 def _row(action: Action) -> tuple[str, ...]:
     clock = f"{moment(action.at_ns)[11:19]}.{action.at_ns // 1_000_000 % 1_000:03d}"
-    return (clock, action.effect, clean(action.tool), clean(" → ".join(action.agents) or "nobody"), _ending(action))
+    return (clock, action.effect, clean(action.tool), clean(" → ".join(action.agents) or "no agent"), _ending(action))
 
 
 def _led(action: Action, told: TaskTimeline) -> Iterator[str]:
@@ -276,7 +276,7 @@ def _led(action: Action, told: TaskTimeline) -> Iterator[str]:
             yield f"    {clean(of.argument)}: from {principal}"
             continue
         at = "" if of.source_ns is None else f" at {moment(int(of.source_ns))[11:19]}"
-        nobody = "the tool's own default" if of.provenance == "trusted" else "from nobody on record"
+        nobody = "the tool's own default" if of.provenance == "trusted" else "from no one on record"
         source = f"from {clean(of.source)}{at}" if of.source else nobody
         yield f"    {clean(of.argument)}: {source} ({of.provenance}), not from {principal}"
 

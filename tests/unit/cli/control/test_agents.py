@@ -282,7 +282,7 @@ def test_show_tells_the_registration_and_what_was_refused(run: Run, home: Path) 
     _, out, _ = run("show", home)
     assert "  clerk is registered for: pay invoices" in out.splitlines()
     (line,) = [line.split() for line in out.splitlines() if "invoke_agent" in line]
-    assert line[1:] == ["block", "invoke_agent", "rogue", "nobody", "denied:", "agent_not_registered"]
+    assert line[1:] == ["block", "invoke_agent", "rogue", "no", "agent", "denied:", "agent_not_registered"]
 
 
 # ---------------------------------------------------------------------------------------------- doctor

@@ -43,7 +43,8 @@ def test_a_ledger_is_told_task_by_task(run: Run, evidence: Path) -> None:
     assert (code, err) == (0, "")
     assert out.startswith(TOLD + "\nnightly check  AZq2l-")
     assert (
-        "\noutside any task\n  16:00:01.000  block  read_invoice  nobody  denied: no_task\n  1 of 1 call refused" in out
+        "\noutside any task\n  16:00:01.000  block  read_invoice  no agent  denied: no_task\n  1 of 1 call refused"
+        in out
     )
     assert out.endswith("\nThis is what the evidence says; run 'agent-identity verify' to check it.\n")
 

@@ -204,7 +204,7 @@ def test_a_malformed_trust_file_is_told(run: Run, tmp_path: Path) -> None:
     (tmp_path / "trust.json").write_bytes(b"{}")
     code, out, err = run("keys", "list", tmp_path)
     assert (code, out) == (2, "")
-    assert err.startswith("agent-identity: bad trust file at 'version'")
+    assert "trust.json: bad trust file at 'version'" in err
 
 
 # keys rotate

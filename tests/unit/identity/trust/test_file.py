@@ -193,6 +193,14 @@ def test_another_version_is_refused_in_one_sentence(version: object) -> None:
     )
 
 
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    """Several trust files may be at hand."""
+    (tmp_path / "trust.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        TrustStore.load(tmp_path / "trust.json")
+    assert str(caught.value).startswith(f"{tmp_path / 'trust.json'}: bad trust file at 'version'")
+
+
 def test_an_error_repeats_no_value() -> None:
     """A file that was mistaken for a trust file may hold anything."""
     for file in (entry("issuer", purpose="hunter2"), entry("witness", vkey="hunter2"), content(hunter2="hunter2")):

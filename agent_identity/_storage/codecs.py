@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from types import ModuleType
 from typing import Final
 
@@ -82,13 +83,8 @@ def _taken(engine: "zlib._Decompress", data: bytes | memoryview, size: int) -> t
 
 def _up_to_damage(engine: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
     """Yield what bytes of a damaged gzip file give, one after the other, up to the first that gives nothing."""
-    for at in range(len(data)):
-        try:
-            taken = engine.decompress(data[at : at + 1])
-        except zlib.error:
-            break
-        if taken:
-            yield taken
+    with suppress(zlib.error):
+        yield from filter(None, map(engine.decompress, map(bytes, zip(data))))
     raise OSError("the bytes are not gzip, or are damaged")
 
 

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from types import ModuleType
-from typing import Final
+from typing import Final, Protocol, Self
 
 from agent_identity._storage.byte_reader import Read
 from agent_identity.errors import ConfigurationError
@@ -15,6 +15,14 @@ GZIP: Final = 31
 _CHUNK: Final = 256 * 1024
 _MAX_WINDOW: Final = 128 * 1024 * 1024
 _SIP: Final = 1024  # Bytes; those of zstd become 32 MiB at most.
+
+
+class _Inflating(Protocol):
+    """What ``zlib.decompressobj`` returns, which has no public name."""
+
+    def decompress(self, data: bytes | memoryview, max_length: int = 0, /) -> bytes: ...
+
+    def copy(self) -> Self: ...
 
 
 def zstandard_module() -> ModuleType:
@@ -72,7 +80,7 @@ def gunzip(read: Read, *, several: bool) -> Read:
     return inflate
 
 
-def _taken(engine: "zlib._Decompress", data: bytes | memoryview, size: int) -> tuple[bytes, Iterator[bytes] | None]:
+def _taken(engine: _Inflating, data: bytes | memoryview, size: int) -> tuple[bytes, Iterator[bytes] | None]:
     """Return what bytes give, at most so many; of damaged ones nothing, and what stands before the damage."""
     before = engine.copy()
     try:
@@ -81,7 +89,7 @@ def _taken(engine: "zlib._Decompress", data: bytes | memoryview, size: int) -> t
         return b"", _up_to_damage(before, bytes(data))
 
 
-def _up_to_damage(engine: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+def _up_to_damage(engine: _Inflating, data: bytes) -> Iterator[bytes]:
     """Yield what bytes of a damaged gzip file give, one after the other, up to the first that gives nothing."""
     with suppress(zlib.error):
         yield from filter(None, map(engine.decompress, map(bytes, zip(data))))

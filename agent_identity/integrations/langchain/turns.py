@@ -30,11 +30,12 @@ def thread_of(settings: object) -> str | None:
 
 
 class _Watches(BaseCallbackHandler):
-    """Ignores all events except those that a subclass enables."""
+    """Ignores all events except those that a subclass enables; plain values where LangChain computes each time."""
 
-    ignore_agent = ignore_chain = ignore_chat_model = True  # pyright: ignore[reportIncompatibleMethodOverride]
-    ignore_custom_event = ignore_llm = True  # pyright: ignore[reportIncompatibleMethodOverride]
-    ignore_retriever = ignore_retry = True  # pyright: ignore[reportIncompatibleMethodOverride]
+    ignore_agent = ignore_chain = True  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
+    ignore_chat_model = ignore_llm = True  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
+    ignore_custom_event = True  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
+    ignore_retriever = ignore_retry = True  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
 
 
 class TurnsSeen(_Watches):

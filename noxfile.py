@@ -88,6 +88,7 @@ nox.options.sessions = [
     "gate",
     "newest",
     "oldest",
+    "frameworks_newest",
 ]
 NIGHTLY = (
     *(f"tests-{version}" for version in OTHERS),
@@ -298,9 +299,9 @@ def frameworks(session: nox.Session, lock: str) -> None:
         session.run("python", "-m", "mypy", "--follow-imports=silent", "agent_identity/integrations/frameworks")
 
 
-@nox.session(python=OLDEST)
+@nox.session(python=OLDEST, tags=["tests"])
 def frameworks_newest(session: nox.Session) -> None:
-    """Five tests of each agent framework in its newest version; before a change of an adapter (a minute, 840 MB)."""
+    """Five tests of each agent framework in its newest version; the night runs them all."""
     session.install("-r", "requirements/frameworks.lock")
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     env = {**SAFE, **FEWEST, "AGENT_IDENTITY_FRAMEWORKS": "frameworks"}  # Here none of the lock may be missing.

@@ -60,15 +60,15 @@ def documents(source: ByteReader) -> Iterator[Document | Malformed]:
     """
     head = source.peek(_HEAD)
     if not is_compressed(head):
-        yield from _documents(source)
+        yield from _split(source)
         return
     inflating = Inflating(head, source)
-    for document in _documents(inflating.reader):
+    for document in _split(inflating.reader):
         inflating.take_document()
         yield document
 
 
-def _documents(source: ByteReader) -> Iterator[Document | Malformed]:
+def _split(source: ByteReader) -> Iterator[Document | Malformed]:
     form = _form(source.peek(_HEAD))
     if form == "json":
         yield from json_documents(source)

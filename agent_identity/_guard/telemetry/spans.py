@@ -206,7 +206,7 @@ class Spans:
             return False
 
     @staticmethod
-    def abandon(span: CallSpan) -> None:
+    def end_unsigned(span: CallSpan) -> None:
         """End a span whose record could not be written."""
         try:
             if type(span) is not AdoptedSpan:

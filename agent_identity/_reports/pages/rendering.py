@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pkgutil import get_data
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, assert_never, final
 
 from agent_identity._reports.answers.coverage_report import CoverageReport
 from agent_identity._reports.answers.data_report import DataReport
@@ -225,7 +225,11 @@ def _body(answer: Answer) -> Body:
         return data_body(answer)
     if isinstance(answer, ControlsReport):
         return controls_body(answer)
-    return incident_body(answer) if isinstance(answer, IncidentReport) else coverage_body(answer)
+    if isinstance(answer, IncidentReport):
+        return incident_body(answer)
+    if isinstance(answer, CoverageReport):
+        return coverage_body(answer)
+    assert_never(answer)
 
 
 def _page(body: Body, made_ns: int | None, home: str | None, rows: Rows | None = None) -> Page:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, ParamSpec, Self, TypeVar, final, overload
 
@@ -20,6 +21,7 @@ from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._directory import _assembly as parts
+from agent_identity._directory._endings import GRACE, at_worker_end, each_in_order, flush_spans
 from agent_identity._directory._warnings import Warnings
 from agent_identity._directory.inventory.server_inventory import Inventory
 from agent_identity._directory.open import open_directory, pseudonyms_of, signers_of
@@ -211,6 +213,7 @@ class Enforcer:
         self._inbound = Inbound(self._tasks, followed, RecordedGrants())
         self._enforcement.spans.examine()
         _ENFORCERS.add(self)
+        at_worker_end(_end_all)
         ledger.observe(*telemetry.observers)
         parts.record_policy(ledger, policy, time)
         if self._exporter is not None:
@@ -799,8 +802,14 @@ class Enforcer:
         """
         return self._enforcement.task_context.bind(function)
 
-    def close(self) -> None:
-        """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
+    def close(self, *, flush: float | None = None) -> None:
+        """End all tasks, drop their tokens, seal the ledger and close it; idempotent.
+
+        Args:
+            flush: Wait at most so many seconds for the tracer provider to export the spans that ended with the seal.
+                Give it where the process ends without ``atexit``, as under Uvicorn; by default a provider exports
+                them when the interpreter exits.
+        """
         self._closed = True
         self._tasks.end_all()
         self._tasks.drop_tokens()
@@ -812,6 +821,8 @@ class Enforcer:
                 self._exporter.close()
             if self._own_state is not None:
                 self._own_state.close()
+            if flush is not None:
+                flush_spans(self._enforcement.spans.provider, flush)
 
     def __enter__(self) -> Self:
         return self
@@ -880,3 +891,8 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _end_all() -> None:
+    """Close the enforcers of a process that is about to leave without ``atexit``."""
+    each_in_order(partial(enforcer.close, flush=GRACE) for enforcer in list(_ENFORCERS))

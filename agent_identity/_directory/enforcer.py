@@ -23,6 +23,7 @@ from agent_identity._common.typed_calls import typed_calls
 from agent_identity._directory import _assembly as parts
 from agent_identity._directory._endings import GRACE, at_worker_end, each_in_order, flush_spans
 from agent_identity._directory._warnings import Warnings
+from agent_identity._directory.conditions import STOPS
 from agent_identity._directory.inventory.server_inventory import Inventory
 from agent_identity._directory.open import open_directory, pseudonyms_of, signers_of
 from agent_identity._directory.options import Durability, Privacy, Sources, Telemetry, Transparency
@@ -794,6 +795,11 @@ class Enforcer:
         if self._exporter is not None and self._exporter.fault is not None:
             found["export"] = self._exporter.fault
         return found if self._closed else {**found, **self._warnings.current(asks="state" not in found)}
+
+    def probe(self) -> tuple[bool, Mapping[str, str]]:
+        """Return whether calls can run and be sealed, and what :attr:`degraded` says, for a probe."""
+        found = self.degraded
+        return STOPS.isdisjoint(found), found
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the current task, for threads, executors and callbacks.

@@ -17,8 +17,17 @@ from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._common.narrowing import is_array, is_mapping, is_object, is_plain_array
 from agent_identity._constraints.combinators import AllOf, AnyOf
-from agent_identity._constraints.literals import Constraint, Contains, Exact, NotOneOf, OneOf, Range, Subset, Wildcard
-from agent_identity._constraints.locations import EmailDomain, PathWithin, Prefix, UrlWithin
+from agent_identity._constraints.literals import (
+    LITERAL_KINDS,
+    Constraint,
+    Contains,
+    Exact,
+    NotOneOf,
+    OneOf,
+    Subset,
+    Wildcard,
+)
+from agent_identity._constraints.locations import LOCATION_KINDS, EmailDomain, PathWithin, Prefix, UrlWithin
 from agent_identity._constraints.registry import range_of
 from agent_identity._policy.decision.decision import check_spelling
 from agent_identity._policy.decision.patterns import has_wildcard
@@ -55,19 +64,7 @@ _TEXTS: Final[Mapping[str, Callable[[str], Constraint]]] = {
     "url_within": UrlWithin,
 }
 _WORDS: Final = frozenset({*_LISTS, *_TEXTS, "all", "any", "exact", "exists", "range", "wildcard"})
-_ATOMS: Final = (
-    Contains,
-    EmailDomain,
-    Exact,
-    NotOneOf,
-    OneOf,
-    PathWithin,
-    Prefix,
-    Range,
-    Subset,
-    UrlWithin,
-    Wildcard,
-)
+_ATOMS: Final = (*LITERAL_KINDS, *LOCATION_KINDS)
 _BOUNDS: Final = ("max", "max_inclusive", "min", "min_inclusive")
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 

@@ -8,11 +8,9 @@ from typing import Final, Literal, TypeAlias, cast, final
 import msgspec
 
 from agent_identity._common.narrowing import is_array, is_mapping
+from agent_identity._verify.fleet.places import PlaceKind
 from agent_identity._verify.report.report import EXIT_CODES, Report, TrustBasis
 from agent_identity.version import VERSION
-
-SourceKind: TypeAlias = Literal["ledger", "bundle", "traces"]
-"""The form of a source: an evidence directory, a bundle of one, or files of spans."""
 
 Proof: TypeAlias = Literal["proved", "recorded", "hint"]
 """The weight of a statement.
@@ -50,7 +48,7 @@ class SourceFrame:
     """
 
     place: str
-    kind: SourceKind
+    kind: PlaceKind
     report: Report | None
     keys: Mapping[str, tuple[str, ...]]
     keys_from: str | None
@@ -64,6 +62,11 @@ class SourceFrame:
     def verdict(self) -> str:
         """The verdict of its verification; ``unverified`` without one."""
         return UNVERIFIED if self.report is None else self.report.verdict
+
+    @property
+    def weighs(self) -> str:
+        """The verdict that it adds to that of several sources: what a newer copy of the same log has is not missing."""
+        return UNVERIFIED if self.report is None else self.report.weighs
 
     @property
     def proved(self) -> bool:
@@ -143,7 +146,7 @@ class Frame:
 
         Without verification it is ``unverified``; with spans of other libraries alone, ``cannot_tell``.
         """
-        verdicts = {source.verdict for source in self.sources if not source.only_hints}
+        verdicts = {source.weighs for source in self.sources if not source.only_hints}
         return next((verdict for verdict in _RANK if verdict in verdicts), "cannot_tell")
 
     @property

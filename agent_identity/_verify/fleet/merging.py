@@ -116,7 +116,14 @@ def _trust(hosts: Sequence[Report]) -> TrustBasis:
 
 
 def _problems(hosts: Sequence[Report]) -> Mapping[Severity, int]:
-    return MappingProxyType({severity: sum(host.problems[severity] for host in hosts) for severity in _SEVERITIES})
+    counts = {severity: sum(host.problems[severity] for host in hosts) for severity in _SEVERITIES}
+    counts["incomplete"] -= sum(host.problems["incomplete"] for host in hosts if _forgiven(host))
+    return MappingProxyType(counts)
+
+
+def _forgiven(host: Report) -> bool:
+    """Return whether what a host lacks does not matter: a newer copy of it has that."""
+    return host.weighs != host.verdict
 
 
 def _until(hosts: Sequence[Report]) -> int | None:
@@ -135,7 +142,12 @@ def _completeness(hosts: Sequence[Report], own: Sequence[Report]) -> Completenes
 
 def _findings(hosts: Sequence[Report]) -> tuple[Problem, ...]:
     """Return the problems of all hosts, worst first; each says of which host it is."""
-    every = [(_SEVERITIES.index(found.severity), host, found) for host in hosts for found in host.findings]
+    every = [
+        (_SEVERITIES.index(found.severity), host, found)
+        for host in hosts
+        for found in host.findings
+        if not (found.severity == "incomplete" and _forgiven(host))
+    ]
     every.sort(key=lambda entry: entry[0])
     return tuple(replace(found, message=f"{host.place}: {found.message}") for _, host, found in every[:MAX_KEPT])
 
@@ -152,7 +164,7 @@ def _coverage(hosts: Sequence[Report]) -> tuple[Coverage, ...]:
 
 def _steps(hosts: Sequence[Report]) -> tuple[Step, ...]:
     """Return the steps of a ledger over all hosts that have them, each with its worst result."""
-    ledgers = [host.steps for host in hosts if host.source == "ledger"]
+    ledgers = [host.steps for host in hosts if host.source == "ledger" and not _forgiven(host)]
     steps: list[Step] = []
     for number, name in enumerate(LEDGER_STEPS, 1):
         states = [steps_of[number - 1].status for steps_of in ledgers]

@@ -1,8 +1,9 @@
 """The report of a verification: two verdicts, counts, findings and steps."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final, Literal, Self, TypeAlias, final
 
 from agent_identity._verify.report.periods import Period
@@ -157,6 +158,11 @@ class Report:
     place: str | None = None
     copy_of: str | None = None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return what other processes make it from; views of mappings do not travel."""
+        values = (getattr(self, member.name) for member in fields(self))
+        return _restored, tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in values)
+
     @property
     def completeness_words(self) -> str:
         """Whether the evidence is complete, up to when, and what this does not show."""
@@ -222,3 +228,9 @@ class Report:
             **({} if self.place is None else {"place": self.place, "copy_of": self.copy_of}),
             **({"hosts": [host.to_json() for host in self.hosts]} if self.source == "fleet" else {}),
         }
+
+
+def _restored(*values: object) -> Report:
+    """Return a report that came from another process."""
+    parts = (MappingProxyType(value) if isinstance(value, dict) else value for value in values)
+    return Report(*parts)  # type: ignore[arg-type]  As it was taken apart.

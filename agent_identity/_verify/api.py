@@ -172,7 +172,7 @@ class Verifier:
     def traces(
         self,
         *paths: PathLike | ByteLines,
-        ledger: PathLike | None = None,
+        ledger: PathLike | Sequence[PathLike] | None = None,
         redacted: Collection[str] = (),
         disclosures: Sequence[bytes | PathLike] = (),
     ) -> Report:
@@ -180,9 +180,10 @@ class Verifier:
 
         Args:
             paths: Files in JSON or Protocol Buffers, ``"-"`` for standard input, or files open in binary mode.
-            ledger: The evidence directory that the spans are a copy of. Only with it can the report say whether spans
-                are missing. It is verified first, and proves records without a look at the signatures on their spans;
-                the report counts these as ``proved_by_ledger``.
+            ledger: The evidence directory that the spans are a copy of, or several of them, or a folder with several
+                below it. Only with all of them can the report say whether spans are missing. They are verified first,
+                and prove records without a look at the signatures on their spans; the report counts these as
+                ``proved_by_ledger``.
             redacted: Attributes of ours that a collector is known to rewrite.
             disclosures: See :meth:`ledger`.
 
@@ -194,7 +195,7 @@ class Verifier:
     def pasted(
         self,
         *shown: str | bytes | os.PathLike[str] | ByteLines,
-        ledger: PathLike | None = None,
+        ledger: PathLike | Sequence[PathLike] | None = None,
         redacted: Collection[str] = (),
         disclosures: Sequence[bytes | PathLike] = (),
     ) -> Report:
@@ -268,7 +269,7 @@ class Verifier:
     def _spans(
         self,
         sources: Sequence[PathLike | ByteLines],
-        ledger: PathLike | None,
+        ledger: PathLike | Sequence[PathLike] | None,
         redacted: Collection[str],
         disclosures: Sequence[bytes | PathLike],
         *,
@@ -287,7 +288,7 @@ class Verifier:
         return _check_spans(
             sources,
             to_trust(self.trust),
-            ledger=ledger,
+            ledgers=[ledger] if isinstance(ledger, str | os.PathLike) else ledger or (),
             redacted=redacted,
             progress=self.progress,
             disclosures=disclosures,
@@ -410,7 +411,7 @@ def _check_spans(
     sources: Sequence[PathLike | ByteLines],
     keys: TrustStore | None,
     *,
-    ledger: PathLike | None = None,
+    ledgers: Sequence[PathLike] = (),
     redacted: Collection[str] = (),
     progress: Progress | None,
     disclosures: Sequence[bytes | PathLike] = (),
@@ -426,7 +427,7 @@ def _check_spans(
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
     total = size_of_files(sources)
-    comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
+    comparison = Comparison(ledgers, keys, findings) if ledgers and keys is not None else None
     if comparison is not None:
         keys = with_certificates(keys, comparison.certificates(), findings)
     beside = 0 if comparison is None else comparison.size

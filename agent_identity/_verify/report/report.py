@@ -1,10 +1,10 @@
 """The report of a verification: two verdicts, counts, findings and steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final, Literal, Self, TypeAlias, final
+from typing import Final, Literal, Self, TypeAlias, cast, final
 
 from agent_identity._verify.report.periods import Period
 from agent_identity.errors import VerificationError
@@ -233,4 +233,4 @@ class Report:
 def _restored(*values: object) -> Report:
     """Return a report that came from another process."""
     parts = (MappingProxyType(value) if isinstance(value, dict) else value for value in values)
-    return Report(*parts)  # type: ignore[arg-type]  As it was taken apart.
+    return cast("Callable[..., Report]", Report)(*parts)

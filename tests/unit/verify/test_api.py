@@ -103,17 +103,19 @@ def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[An
 def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     """One source, or several, with the ledger, the attributes and the disclosures."""
     one, two = io.BytesIO(), io.BytesIO()
-    given = {"ledger": "l", "redacted": ["r"], "disclosures": ["d"]}
-    for sources in ((one,), (one, two)):
-        assert Verifier(TRUST, progress=tell).traces(*sources, **given) == "_check_spans"
+    given = {"ledgers": ["l"], "redacted": ["r"], "disclosures": ["d"]}
+    for sources, ledger in (((one,), "l"), ((one, two), ["l"])):
+        asking = {**given, "ledger": ledger}
+        del asking["ledgers"]
+        assert Verifier(TRUST, progress=tell).traces(*sources, **asking) == "_check_spans"
         got, named = asked.pop()
         assert got == (sources, TRUST)
         assert {name: named[name] for name in (*given, "progress")} == {**given, "progress": tell}
     assert Verifier().traces(one) == "_check_spans"
     got, named = asked.pop()
-    assert (got, named["ledger"], named["redacted"], named["progress"], named["disclosures"]) == (
+    assert (got, named["ledgers"], named["redacted"], named["progress"], named["disclosures"]) == (
         ((one,), None),
-        *(None, (), None, ()),
+        *((), (), None, ()),
     )
     assert Verifier(TRUST).pasted(one, redacted=["r"]) == "_check_spans"
     got, named = asked.pop()
@@ -399,13 +401,13 @@ def test_spans_are_compared_with_their_ledger_under_trusted_keys(
     """Without a ledger or keys there is nothing to compare with."""
     compared: list[object] = []
 
-    def comparing(ledger: Any, keys: TrustStore, findings: Findings) -> Comparison:
-        compared.append((ledger, keys))
-        return Comparison(ledger, keys, findings)
+    def comparing(ledgers: Any, keys: TrustStore, findings: Findings) -> Comparison:
+        compared.append((ledgers, keys))
+        return Comparison(ledgers, keys, findings)
 
     monkeypatch.setattr(comparison, "Comparison", comparing)
     report = Verifier(TRUST).traces(io.BytesIO(b"{}"), ledger=directory)
-    assert compared == [(directory, TRUST)]
+    assert compared == [([directory], TRUST)]
     assert "proved_by_ledger" in report.counts
     assert "proved_by_ledger" not in Verifier(TRUST).traces(io.BytesIO(b"{}")).counts
     assert len(compared) == 1

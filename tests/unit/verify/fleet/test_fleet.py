@@ -1,6 +1,7 @@
 """Many hosts in one verdict: the worst counts, nothing counts twice, and no order or grouping changes anything."""
 
 import dataclasses
+import io
 import json
 import pickle
 import random
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
 from agent_identity._guard.tasks.exported_grants import RecordedGrants
@@ -23,14 +26,19 @@ from agent_identity.delegation import Grants
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.identity import merged as merged_trust
+from agent_identity.options import Telemetry
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
 Make = Callable[..., Path]
 
 
-def work(directory: Path, *, calls: int = 1) -> Path:
+def work(directory: Path, *, calls: int = 1, **options: Any) -> Path:
     """Let a host work once."""
-    with Enforcer.open(directory) as enforcer, enforcer.task("work", principal=ALICE, agent=CLERK, scope=Scope("read")):
+    directory.parent.mkdir(exist_ok=True)
+    with (
+        Enforcer.open(directory, **options) as enforcer,
+        enforcer.task("work", principal=ALICE, agent=CLERK, scope=Scope("read")),
+    ):
         for _ in range(calls):
             with enforcer.action("read"):
                 pass
@@ -331,3 +339,66 @@ def test_a_period_is_judged_for_each_host(worlds: Path, capsys: pytest.CaptureFi
     assert [host["period"]["state"] for host in found["hosts"]] == ["recorded", "recorded"]
     with pytest.raises(ConfigurationError, match="ends before"):
         Verifier().fleet(worlds, period=(2, 1))
+
+
+# Traces of a fleet with the ledgers of its hosts.
+
+
+@pytest.fixture
+def traced(tmp_path: Path) -> Path:
+    """Two hosts, and the spans of both in one file, as a collector has them."""
+    text = io.StringIO()
+    provider = TracerProvider()
+    exporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter(stream=text)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    for name in ("one", "two"):
+        work(tmp_path / "hosts" / name, calls=2, telemetry=Telemetry(tracer_provider=provider))
+    (tmp_path / "spans.jsonl").write_text(text.getvalue())
+    return tmp_path
+
+
+def test_the_traces_of_a_fleet_are_complete_with_all_its_ledgers(traced: Path) -> None:
+    """In any order, from a folder, or with an older copy beside them; with one ledger of two they are not."""
+    one, two, spans = traced / "hosts" / "one", traced / "hosts" / "two", traced / "spans.jsonl"
+    verifier = Verifier(trust_of(one, two))
+    older = Path(shutil.copytree(one, traced / "older"))
+    for ledgers in ((one, two), (two, one), traced / "hosts", (older, one, two)):
+        report = verifier.traces(spans, ledger=ledgers)
+        assert (report.verdict, report.completeness) == ("verified", "complete")
+        assert report.counts["proved_by_ledger"] == report.counts["records"] == 6
+        assert report.complete_until is not None
+    alone = verifier.traces(spans, ledger=one)
+    assert (alone.verdict, codes(alone)) == ("incomplete", {"other_ledger"})
+
+
+def test_a_span_that_one_host_misses_is_named(traced: Path) -> None:
+    """By the record that no span has."""
+    lines = (traced / "spans.jsonl").read_text().splitlines(keepends=True)
+    (traced / "spans.jsonl").write_text("".join(lines[1:]))
+    one, two = traced / "hosts" / "one", traced / "hosts" / "two"
+    report = Verifier(trust_of(one, two)).traces(traced / "spans.jsonl", ledger=[one, two])
+    assert (report.verdict, codes(report), report.counts["spans_missing"]) == ("incomplete", {"span_missing"}, 1)
+
+
+def test_a_ledger_that_was_changed_or_is_gone_proves_nothing_and_spoils_no_other(traced: Path) -> None:
+    """It is named; the spans of the other host are proved by its ledger all the same."""
+    one, two, spans = traced / "hosts" / "one", traced / "hosts" / "two", traced / "spans.jsonl"
+    verifier = Verifier(trust_of(one, two))
+    gone = verifier.traces(spans, ledger=[one, traced / "gone"])
+    assert (gone.verdict, gone.counts["proved_by_ledger"]) == ("cannot_tell", 3)
+    assert str(traced / "gone") in gone.findings[0].message
+    tampered(two)
+    report = verifier.traces(spans, ledger=[one, two])
+    assert (report.verdict, report.counts["proved_by_ledger"]) == ("contradicted", 3)
+    assert any(f"the ledger {two} does not verify" in found.message for found in report.findings)
+
+
+def test_the_command_takes_several_ledgers(traced: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One option for each."""
+    one, two = traced / "hosts" / "one", traced / "hosts" / "two"
+    trust_of(one, two).save(traced / "fleet.json")
+    ledgers = ["--ledger", str(one), "--ledger", str(two), "--trust", str(traced / "fleet.json")]
+    assert main(["verify", str(traced / "spans.jsonl"), *ledgers]) == 0
+    assert "6 of 6 records are in the ledgers as well" in capsys.readouterr().out
+    assert main(["verify", "--ledger", str(traced / "gone"), str(traced / "spans.jsonl"), *ledgers[4:]]) == 2
+    assert "is not an evidence directory" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """The frame of every report: the sources, the verdicts, the keys, the period, and what is not shown."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, cast, final
@@ -148,6 +148,13 @@ class Frame:
         """
         verdicts = {source.weighs for source in self.sources if not source.only_hints}
         return next((verdict for verdict in _RANK if verdict in verdicts), "cannot_tell")
+
+    @property
+    def worst_first(self) -> Sequence[SourceFrame]:
+        """The sources for people who may see only the first of many."""
+        return sorted(
+            self.sources, key=lambda source: _RANK.index(source.weighs) if not source.only_hints else len(_RANK)
+        )
 
     @property
     def exit_code(self) -> int:

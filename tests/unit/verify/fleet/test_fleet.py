@@ -48,7 +48,10 @@ def work(directory: Path, *, calls: int = 1, **options: Any) -> Path:
 def tampered(directory: Path) -> Path:
     """Change a record of a host."""
     path = next((directory / "ledger").glob("*/entries.jsonl"))
-    path.write_bytes(path.read_bytes().replace(b"finance@example.com", b"finance@example.org", 1))
+    before, after = (b"finance@example.com", b"finance@example.org")
+    if before not in path.read_bytes():
+        before, after = b'"seq":"2"', b'"seq":"3"'
+    path.write_bytes(path.read_bytes().replace(before, after, 1))
     return directory
 
 
@@ -402,3 +405,15 @@ def test_the_command_takes_several_ledgers(traced: Path, capsys: pytest.CaptureF
     assert "6 of 6 records are in the ledgers as well" in capsys.readouterr().out
     assert main(["verify", "--ledger", str(traced / "gone"), str(traced / "spans.jsonl"), *ledgers[4:]]) == 2
     assert "is not an evidence directory" in capsys.readouterr().err
+
+
+def test_a_report_over_many_hosts_names_the_worst_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However many hosts verify before it in the order of their names."""
+    for number in range(22):
+        with Enforcer.open(tmp_path / f"host-{number:02d}"):
+            pass
+    tampered(tmp_path / "host-21")
+    assert main(["report", "coverage", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert out.index("host-21  NOT VERIFIED: contradicted") < out.index("host-00  VERIFIED")
+    assert "… and 2 more sources; --json lists all" in out

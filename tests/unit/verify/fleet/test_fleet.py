@@ -340,6 +340,8 @@ def test_a_period_is_judged_for_each_host(worlds: Path, capsys: pytest.CaptureFi
     found = json.loads(capsys.readouterr().out)
     assert "period" not in found
     assert [host["period"]["state"] for host in found["hosts"]] == ["recorded", "recorded"]
+    main(["verify", str(worlds / "sound-1"), str(worlds / "sound-2"), *times])
+    assert capsys.readouterr().out.count("in the period recorded: ") == 2
     with pytest.raises(ConfigurationError, match="ends before"):
         Verifier().fleet(worlds, period=(2, 1))
 

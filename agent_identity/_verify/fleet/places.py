@@ -1,7 +1,6 @@
 """Finds the places of evidence: evidence directories, trees of them, bundles, and files of spans."""
 
 import os
-import re
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._identity.trust.store import TrustStore
+from agent_identity._spans.otlp_reader import TRACE_FILE
 from agent_identity._storage.layout import Layout
 from agent_identity._verify.inputs.sources import STANDARD_INPUT, PathLike, directory_of, is_bundle
 from agent_identity.errors import ConfigurationError
@@ -18,7 +18,6 @@ PlaceKind: TypeAlias = Literal["ledger", "bundle", "traces"]
 """The form of a place: an evidence directory, a bundle of one, or files of spans."""
 
 _PARTS: Final = ("ledger", "log", "keys", "trust.json")
-_TRACES: Final = re.compile(r"\.(?:json|jsonl|ndjson|pb|bin|otlp)(?:\.(?:gz|zst))?\Z")
 _MAX_PLACES: Final = 100_000
 
 
@@ -129,7 +128,7 @@ def _below(root: str) -> Iterator[Place]:
             yield Place("ledger", (str(here / name),))
         for name in sorted(names):
             path = here / name
-            if _TRACES.search(name) and not path.is_symlink() and path.is_file():
+            if TRACE_FILE.search(name) and not path.is_symlink() and path.is_file():
                 yield Place("traces", (str(path),))
     yield from closed
 

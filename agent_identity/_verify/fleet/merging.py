@@ -175,7 +175,7 @@ def _steps(hosts: Sequence[Report]) -> tuple[Step, ...]:
     steps: list[Step] = []
     for number, name in enumerate(LEDGER_STEPS, 1):
         states: list[StepStatus] = [steps_of[number - 1].status for steps_of in ledgers]
-        status = _worst(_STATUS, states, "not_checked")
+        status: StepStatus = _worst(_STATUS, states, "not_checked")
         detail = f"passed for {states.count('passed'):,} of {counted(len(states), 'host')}"
         steps.append(Step(number, name, status, detail))
     return tuple(steps)

@@ -10,10 +10,10 @@ from typing import Final, cast, final
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._ledger.prune_statement import PruneStatement, unverified_pruned
 from agent_identity._ledger.segments import closed_segments, first_place, read_stream
+from agent_identity._ledger.settled import note_settled, settled_size
 from agent_identity._ledger.transparency.bootstrap import stream_names
 from agent_identity._ledger.transparency.log import DirectoryLog, Head, read_checkpoint
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
-from agent_identity._ledger.writer import note_settled, settled_size
 from agent_identity._record.codec import plain_members
 from agent_identity._record.parts import RecoveredStream
 from agent_identity._storage.layout import Layout

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_key_folder, add_keys, placed
 
 _EFFECTS: Final = ("allow", "warn", "block", "route")
 
@@ -39,6 +39,7 @@ def _tasks(parser: ArgumentParser) -> None:
 def _who(parser: ArgumentParser) -> None:
     add_directory(parser)
     parser.add_argument("pseudonym", metavar="PSEUDONYM", help="the pseudonym, as the records name the principal")
+    add_key_folder(parser)
     add_json(parser)
 
 

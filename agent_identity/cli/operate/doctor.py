@@ -31,7 +31,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if chosen.module:
         _import_application(chosen.module)
-    sections = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
+    sections = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy, keys=chosen.keys)
     if chosen.hooks is not None:
         from agent_identity.cli.operate.doctor_hooks import examine_hooks
 
@@ -50,6 +50,7 @@ def diagnose(
     *,
     imported: bool = True,
     policy: str | os.PathLike[str] | None = None,
+    keys: str | os.PathLike[str] | None = None,
 ) -> list[Section]:
     """Check this process and an evidence directory, as the command does with ``--import``, from within.
 
@@ -57,6 +58,7 @@ def diagnose(
         directory: The directory of the enforcer.
         imported: Whether this is the process of the application.
         policy: A policy file to check against the guarded tools, in place of the policy in force.
+        keys: The folder of the keys, if it is outside the directory.
 
     Returns:
         The checks by section, without empty sections.
@@ -73,7 +75,7 @@ def diagnose(
         ("frameworks", examine_frameworks()),
         ("tools", examine_tools()),
         ("policy", [*examine_policies(candidate), *examine_flow(flow_rows(candidate))]),
-        ("directory", [] if directory is None else examine_directory(Path(directory))),
+        ("directory", [] if directory is None else examine_directory(Path(directory), keys)),
     ]
     return [section for section in sections if section[1]]
 

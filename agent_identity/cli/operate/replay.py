@@ -12,12 +12,14 @@ from agent_identity._directory.export.export_queue import Wanted
 from agent_identity._directory.export.ledger_exporter import LedgerExport
 from agent_identity._directory.export.receivers import Settings
 from agent_identity._directory.export.sender import Pace, Shipped
-from agent_identity._identity.keys.keys import Signer, SigningKey
+from agent_identity._directory.key_folders import socket_of
+from agent_identity._identity.keys.keys import Signer
 from agent_identity._identity.trust.socket_signer import SocketSigner
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._record.schema import AnyRecord, Intent, OfTask, Outcome
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.parsing import moment_ns
+from agent_identity.cli.terminal.signing import recorder_of, secrets_of
 from agent_identity.cli.terminal.style import Progress, Style
 from agent_identity.errors import ConfigurationError
 
@@ -35,11 +37,12 @@ def run(chosen: argparse.Namespace) -> int:
     export = LedgerExport(
         root,
         chosen.otlp,
-        signer=_signer(root, chosen.keys),
+        signer=_signer(chosen),
         trust=TrustStore.load(root / "trust.json"),
         settings=Settings.from_environment(chosen.protocol),
         selection=selection,
         wanted=wanted,
+        keys=secrets_of(chosen),
     )
     with export.cursors.alone() as alone:
         if not alone:
@@ -97,10 +100,9 @@ def _size(root: Path) -> int:
     return sum(sizes) // 2
 
 
-def _signer(root: Path, keys: str | None) -> Signer:
-    if keys is not None and keys.startswith("unix:"):
-        return SocketSigner(keys.removeprefix("unix:"), "recorder")
-    return SigningKey.load((root if keys is None else Path(keys)) / "keys" / "recorder.pem")
+def _signer(chosen: argparse.Namespace) -> Signer:
+    socket = socket_of(chosen.keys)
+    return recorder_of(chosen) if socket is None else SocketSigner(socket, "recorder")
 
 
 def _selection(chosen: argparse.Namespace) -> tuple[str, Wanted]:

@@ -3,7 +3,14 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, placed
+from agent_identity.cli.terminal.command import (
+    Command,
+    add_directory,
+    add_json,
+    add_key_folder,
+    add_key_place,
+    placed,
+)
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The formats of ``export --as``."""
@@ -82,6 +89,7 @@ def _make_disclosure(parser: ArgumentParser) -> None:
         "digests of the task to guessing"
     )
     parser.add_argument("--with-task-key", action="store_true", help=text)
+    add_key_folder(parser)
     parser.add_argument("--output", "-o", metavar="FILE", help="a new file; by default it is printed")
 
 
@@ -120,7 +128,7 @@ def _export(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="the output file; by default standard output")
     text = "otel-audit: sign each with the recorder key, after a verification"
     parser.add_argument("--sign", action="store_true", help=text)
-    parser.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys, for --sign")
+    add_key_place(parser)
     text = "--parquet: verify first, write only records under the log, and print the verdict; exit codes as for verify"
     parser.add_argument("--verify", action="store_true", help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")

@@ -8,12 +8,14 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
+from agent_identity._directory.key_folders import socket_of
 from agent_identity._directory.open import connect
-from agent_identity._identity.keys.keys import Signer, SigningKey
+from agent_identity._identity.keys.keys import Signer
 from agent_identity._reports.export.interop import export
 from agent_identity._reports.export.tables import export_tables
 from agent_identity._verify.api import check_shown
 from agent_identity.cli.terminal.parsing import moment_ns
+from agent_identity.cli.terminal.signing import recorder_of
 from agent_identity.cli.terminal.sources import directory_named
 from agent_identity.errors import ConfigurationError, VerificationError
 
@@ -35,8 +37,8 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _table(chosen: argparse.Namespace, since_ns: int) -> int:
     """Write a table, and print its summary."""
-    if chosen.output is not None or chosen.sign or chosen.signer is not None:
-        raise ConfigurationError("--output, --sign and --signer go with --as only; leave them out")
+    if chosen.output is not None or chosen.sign or chosen.keys is not None:
+        raise ConfigurationError("--output, --sign and --keys go with --as only; leave them out")
     written = export_tables(
         chosen.directory,
         chosen.parquet,
@@ -73,9 +75,9 @@ def _signing(chosen: argparse.Namespace) -> tuple[Signer, Callable[[bytes], bool
         raise VerificationError(
             f"the evidence does not verify ({report.verdict}), so it is not signed again; run 'agent-identity verify'"
         )
-    if chosen.signer is not None:
-        return connect(chosen.directory, chosen.signer)[1], is_verified
-    return SigningKey.load(Path(chosen.directory) / "keys" / "recorder.pem"), is_verified
+    if socket_of(chosen.keys) is not None:
+        return connect(chosen.directory, chosen.keys)[1], is_verified
+    return recorder_of(chosen), is_verified
 
 
 @contextlib.contextmanager

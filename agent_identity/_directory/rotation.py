@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, Self, final
+from typing import Final, NamedTuple, Self, cast, final
 
 from agent_identity._directory.key_folders import key_folder
 from agent_identity._guard.common.followed_trust import announce
@@ -132,7 +132,8 @@ def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
         EvidenceError: The rotation could not be recorded.
     """
     for one in done:
-        fact = KeyTrust(key=one.new.key.thumbprint, purpose=one.new.purpose, status="trusted")
+        purpose = cast("Purpose", one.new.purpose)
+        fact = KeyTrust(key=one.new.key.thumbprint, purpose=purpose, status="trusted")
         ledger.append(partial(Trust, time=Time.at(ledger.clock.wall_ns()), trust=fact))
 
 

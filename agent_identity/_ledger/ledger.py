@@ -448,6 +448,10 @@ class Ledger:
     def _look(self) -> None:
         """Check that what is written is where others look for it; a few times a second, as a look costs some time."""
         self._check_in_place()
+        stream = self._stream
+        if stream is not None and stream.usable and stream.was_closed():
+            _logger.warning("stream %s was closed by others, who took this process for dead; another begins", stream.id)
+            stream.usable = False
         self._look_at_ns = time.monotonic_ns() + _LOOK_NS
 
     def _check_in_place(self) -> None:

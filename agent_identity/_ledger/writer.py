@@ -249,6 +249,14 @@ class StreamWriter:
         """
         check_in_place(self._files, self._path, self._file, self.offset - self._base)
 
+    def was_closed(self) -> bool:
+        """Return whether a closer took the process for dead, as on a volume without locks; nothing may follow then."""
+        try:
+            self._files.look(self._layout.closure(self.id))
+        except OSError:
+            return False
+        return True
+
     def _detail(self, tell: partial[Detail]) -> bytes | None:
         """Return the bytes of a detail, or nothing if no ledger can hold it: the outcome is not lost with it."""
         try:

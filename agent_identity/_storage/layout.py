@@ -129,6 +129,10 @@ class Layout:
         """The signed statement of the pruned part of one stream."""
         return f"{self.root}/ledger/{stream}/pruned"
 
+    def closure(self, stream: str) -> str:
+        """The signed word of a closer about one stream whose process died."""
+        return f"{self.root}/ledger/{stream}/closure"
+
     def grants(self, stream: str, digest: str) -> str:
         """The kept grants of the pruned part of one stream, by the digest of the file."""
         return f"{self.root}/ledger/{stream}/grants-{digest}.jsonl"

@@ -53,6 +53,14 @@ def _replay(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
+def _seal(parser: ArgumentParser) -> None:
+    add_directory(parser, "the evidence directory")
+    text = "a key of the purpose 'closer', made by 'keys new', where the keys of the directory are not at hand"
+    parser.add_argument("--closer", metavar="FILE", help=text)
+    add_keys(parser)
+    add_json(parser)
+
+
 def _archive(parser: ArgumentParser) -> None:
     add_directory(parser, "the evidence directory")
     parser.add_argument("--to", metavar="OUT", required=True, help="the archive; created if missing")
@@ -178,6 +186,18 @@ OPERATE: Final = placed(
             "the same ids, times, attributes and signatures. It continues where it stopped. Headers, time limits and "
             "certificates come from OTEL_EXPORTER_OTLP_* in the environment. Exit codes: 0 all acknowledged, 1 some "
             "records cannot be sent, 2 it stopped before the end."
+        ),
+    ),
+    Command(
+        "seal",
+        "close the streams of processes that died, without an enforcer",
+        "agent-identity seal evidence",
+        _seal,
+        description=(
+            "Recover the streams of dead processes as the next start would: seal what they wrote, and record that. "
+            "With --closer, without the keys of the directory, write beside each such stream which record was seen as "
+            "its last one; 'verify' then tells its tail from what the recorder sealed. A stream that a process writes "
+            "is left alone. Exit code 1 if a stream could not be sealed."
         ),
     ),
     Command(

@@ -11,7 +11,7 @@ import getpass
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -23,6 +23,7 @@ from agent_identity._identity.common.ids import RandomIds
 from agent_identity._identity.keys.keys import Signer, SigningKey
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.ledger import Ledger
+from agent_identity._ledger.sealer import OnRecord
 from agent_identity.errors import ConfigurationError
 
 _File: TypeAlias = tuple[int, int]
@@ -161,7 +162,13 @@ def trust_at(path: Path) -> TrustStore:
     return TrustStore.load(path)
 
 
-def opened_ledger(directory: str, recorder: Signer, trust: TrustStore, keys: Path | None = None) -> Ledger:
+def opened_ledger(
+    directory: str,
+    recorder: Signer,
+    trust: TrustStore,
+    keys: Path | None = None,
+    observers: Sequence[OnRecord] = (),
+) -> Ledger:
     """Return the ledger of a directory, opened to write into.
 
     Args:
@@ -169,9 +176,17 @@ def opened_ledger(directory: str, recorder: Signer, trust: TrustStore, keys: Pat
         recorder: The recorder key.
         trust: Its trust file.
         keys: The folder of its secret files; by default in it.
+        observers: Are shown each record, from the first on.
     """
-    origin = trust.origin or ""
-    return Ledger.open(directory, signer=recorder, origin=origin, clock=SystemClock(), ids=RandomIds(), keys=keys)
+    return Ledger.open(
+        directory,
+        signer=recorder,
+        origin=trust.origin or "",
+        clock=SystemClock(),
+        ids=RandomIds(),
+        keys=keys,
+        observers=observers,
+    )
 
 
 def _two_keys(directory: Path, folder: Path) -> tuple[Signer, Signer]:

@@ -58,7 +58,8 @@ def add_directory(parser: argparse.ArgumentParser, text: str = "the directory of
 
 def add_keys(parser: argparse.ArgumentParser) -> None:
     """Add the options that name the keys which sign."""
-    add_key_place(parser)
+    text = "the keys, if they are not in DIR: their folder, a directory with it, or unix:PATH of a signer"
+    parser.add_argument("--keys", metavar="WHERE", help=text)
     text = "the PKCS #11 library of the token with the keys; its PIN is in AGENT_IDENTITY_PIN, or asked for"
     parser.add_argument("--pkcs11", metavar="LIBRARY", help=text)
     parser.add_argument("--token", metavar="LABEL", default="evidence", help="the label of the token (%(default)s)")
@@ -66,15 +67,16 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="LABELS", default="issuer,recorder", help=text)
 
 
-def add_key_place(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names where the keys of the directory are."""
-    text = "the keys, if they are not in DIR: their folder, a directory with it, or unix:PATH of a signer"
-    parser.add_argument("--keys", metavar="WHERE", help=text)
-
-
 def add_key_folder(parser: argparse.ArgumentParser, text: str = "the folder of the keys, if it is outside DIR") -> None:
     """Add the option that names the folder of the keys, for commands that need the files themselves."""
     parser.add_argument("--keys", metavar="FOLDER", help=text)
+
+
+def add_state(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the store which several machines share."""
+    text = "the store that several machines share: redis://…, rediss://…, postgresql://… or the path of a SQLite file"
+    parser.add_argument("--state", metavar="URL", help=text)
+    parser.add_argument("--prefix", metavar="NAME", help="the prefix= that the enforcers give to that store")
 
 
 def add_json(parser: argparse.ArgumentParser, *, stream: str = "", page: str = "") -> None:

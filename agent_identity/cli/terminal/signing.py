@@ -21,6 +21,7 @@ from agent_identity._guard.common.followed_trust import announce, announced
 from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.ids import RandomIds
 from agent_identity._identity.keys.keys import Signer, SigningKey
+from agent_identity._identity.trust.socket_signer import SocketSigner
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.ledger import Ledger
 from agent_identity._ledger.sealer import OnRecord
@@ -108,16 +109,6 @@ def secrets_of(chosen: argparse.Namespace) -> Path:
     return Path(chosen.directory) / "keys" if folder is None or not _is_whole(chosen, folder) else folder
 
 
-def recorder_of(chosen: argparse.Namespace) -> SigningKey:
-    """Return the recorder key in the folder that ``--keys`` names, or in the directory.
-
-    Raises:
-        ConfigurationError: It cannot be read.
-    """
-    folder = None if chosen.keys is None else _folder(chosen)
-    return SigningKey.load((folder or Path(chosen.directory) / "keys") / "recorder.pem")
-
-
 @contextlib.contextmanager
 def keys_of(chosen: argparse.Namespace) -> Generator[Keys]:
     """Return the keys that the options name, as ``Enforcer.open`` takes them; ``None`` for those of the directory.
@@ -137,6 +128,24 @@ def keys_of(chosen: argparse.Namespace) -> Generator[Keys]:
             yield folder
         else:
             yield _two_keys(Path(chosen.directory), folder)
+
+
+@contextlib.contextmanager
+def recorder_of(chosen: argparse.Namespace) -> Generator[Signer]:
+    """Yield the recorder key alone that the options name; none is created, and the issuer key is not needed.
+
+    Raises:
+        ConfigurationError: The key cannot be used, or two places are named.
+    """
+    if chosen.pkcs11 is not None:
+        with contextlib.closing(_token(chosen)) as token:
+            issuer, _, recorder = chosen.labels.partition(",")
+            yield token.signer(recorder or issuer)
+    elif (socket := socket_of(chosen.keys)) is not None:
+        yield SocketSigner(socket, "recorder")
+    else:
+        folder = None if chosen.keys is None else _folder(chosen)
+        yield SigningKey.load((folder or Path(chosen.directory) / "keys") / "recorder.pem")
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ def exporter_of(ledger: Ledger, otlp: str | None, recorder: Signer, trust: Trust
         return None
     from agent_identity._directory.export.ledger_exporter import LedgerExport, LedgerExporter  # noqa: PLC0415  Loads HTTP and TLS.
 
-    return LedgerExporter(LedgerExport(ledger.directory, otlp, signer=recorder, trust=trust))
+    return LedgerExporter(LedgerExport(ledger.directory, otlp, signer=recorder, trust=trust, keys=ledger.keys))
 
 
 def admission_of(

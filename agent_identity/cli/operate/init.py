@@ -11,7 +11,7 @@ from agent_identity.cli.terminal.style import clean
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
-    issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds())
+    issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds(), chosen.keys)
     facts = {
         "directory": str(chosen.directory),
         "issuer": trust.issuer or "",

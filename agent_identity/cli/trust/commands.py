@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_key_folder, placed
 
 PURPOSES: Final = ("issuer", "recorder")
 """Purposes of the keys of a directory."""
@@ -33,6 +33,7 @@ def _rotate(parser: ArgumentParser) -> None:
     text = "validity of the old keys from now on, as 30m, 24h or 7d (default)"
     parser.add_argument("--overlap", metavar="TIME", default="7d", help=text)
     parser.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys are in another one")
+    add_key_folder(parser)
     _add_root(parser)
     add_json(parser)
 
@@ -44,6 +45,7 @@ def _revoke(parser: ArgumentParser) -> None:
     text = "the time of the revocation, as 2026-11-24T09:30:00Z or in Unix seconds"
     parser.add_argument("--since", metavar="TIME", required=True, help=text)
     parser.add_argument("--reason", metavar="TEXT", help="the reason, for people")
+    add_key_folder(parser)
     _add_root(parser)
     add_json(parser)
 

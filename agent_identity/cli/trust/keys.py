@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from agent_identity._directory.key_folders import outer_folder
 from agent_identity._directory.open import prepare
 from agent_identity._directory.rotation import Rotated, record_rotation, revoke, rotate
 from agent_identity._identity.common.clock import SystemClock
@@ -103,7 +104,15 @@ def run_rotate(chosen: argparse.Namespace) -> int:
         raise ConfigurationError("the path of --evidence is not a directory; name the one with the log")
     now, overlap = int(time.time()), _duration(chosen.overlap)
     root = None if chosen.root is None else SigningKey.load(chosen.root)
-    done = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence, root_key=root)
+    done = rotate(
+        chosen.path,
+        chosen.purposes,
+        now=now,
+        overlap=overlap,
+        evidence=chosen.evidence,
+        root_key=root,
+        keys=chosen.keys,
+    )
     _record(chosen, done)
     if chosen.json:
         print(json.dumps({"keys": [{"new": _facts(one.new), "old": _facts(one.old)} for one in done]}))
@@ -131,9 +140,10 @@ def _tell_unsigned(chosen: argparse.Namespace) -> None:
 
 def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
     """Record a rotation under the new keys."""
-    _, recorder, trust = prepare(chosen.path, SystemClock(), RandomIds())
-    directory = chosen.path if chosen.evidence is None else chosen.evidence
-    with opened_ledger(directory, recorder, trust) as ledger:
+    _, recorder, trust = prepare(chosen.path, SystemClock(), RandomIds(), chosen.keys)
+    own = chosen.evidence is None
+    directory = chosen.path if own else chosen.evidence
+    with opened_ledger(directory, recorder, trust, outer_folder(directory, chosen.keys) if own else None) as ledger:
         record_rotation(ledger, done)
 
 
@@ -143,7 +153,7 @@ def run_revoke(chosen: argparse.Namespace) -> int:
     if since > time.time():
         raise ConfigurationError("the time is in the future; give the earliest that you suspect")
     root = None if chosen.root is None else SigningKey.load(chosen.root)
-    revoked = revoke(chosen.path, chosen.key, since=since, reason=chosen.reason, root_key=root)
+    revoked = revoke(chosen.path, chosen.key, since=since, reason=chosen.reason, root_key=root, keys=chosen.keys)
     if chosen.json:
         print(json.dumps({"keys": [_facts(entry) for entry in revoked]}))
         return 0

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_key_folder, add_keys, placed
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The formats of ``export --as``."""
@@ -85,6 +85,7 @@ def _make_disclosure(parser: ArgumentParser) -> None:
         "digests of the task to guessing"
     )
     parser.add_argument("--with-task-key", action="store_true", help=text)
+    add_key_folder(parser)
     parser.add_argument("--output", "-o", metavar="FILE", help="a new file; by default it is printed")
 
 

@@ -8,7 +8,7 @@ import functools
 import inspect
 import sys
 from abc import ABCMeta
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity import Enforcer
-from agent_identity.adapters import GuardedCall, guard_of
+from agent_identity.adapters import GuardedCall, claims_from, guard_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.invocation import (
     InterceptedMethod,
@@ -27,10 +27,11 @@ from agent_identity.integrations.langchain.invocation import (
     guarded_entry,
     intercepted,
 )
-from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
 from agent_identity.integrations.langchain.turns import thread_of, watch_turns
+from agent_identity.integrations.narrowing import is_mapping
 from agent_identity.options import ToolOptions
+from agent_identity.policy import Claims
 
 __all__ = [
     "FUNCTIONS",
@@ -113,7 +114,7 @@ class Protection:
         """Return a new guard of a tool."""
         make = partial(
             enforcer.guard,
-            claims=claims_of(tool),
+            claims=_claims_of(tool),
             suspends=suspends,
             returns=returns,
             place=place,
@@ -137,12 +138,12 @@ class Protection:
 def _arguments_of(tool: BaseTool) -> tuple[Mapping[str, object] | None, Mapping[str, object] | None]:
     """Return what is known of the arguments of a tool: their JSON Schema, or their annotations."""
     schema: object = tool.args_schema
-    if isinstance(schema, Mapping):
-        return cast("Mapping[str, object]", schema), None
+    if is_mapping(schema):
+        return schema, None
     fields: object = getattr(schema, "model_fields", None)
-    if not isinstance(fields, Mapping):
+    if not is_mapping(fields):
         return None, None
-    known = cast("Mapping[str, object]", fields)
+    known = fields
     return None, {name: getattr(field, "annotation", None) for name, field in known.items()}
 
 
@@ -344,7 +345,7 @@ def _runner(protection: Protection, base: type[BaseTool], name: str) -> _Body:
     if body is not None:
         return intercepted(body, lambda args: protection.method(name, cast("BaseTool", args[0])))
     slot = FUNCTIONS[METHODS.index(name)]
-    stock = cast("_Body", getattr(base, name))
+    stock: _Body = getattr(base, name)
     if slot not in base.model_fields:
         return stock  # LangChain knows BaseTool._arun by its identity.
     later = cast("_AsyncBody", stock)
@@ -496,3 +497,23 @@ def _closed(base: type[BaseTool], state: dict[object, object]) -> BaseTool:
     tool.__setstate__(state)
     wrap_tool(tool, None)
     return tool
+
+
+_METADATA_KEY: Final = "agent_identity"
+"""The ``metadata`` key of a mapping with ``labels`` and ``data``."""
+
+
+def _claims_of(tool: BaseTool) -> Claims | None:
+    """Return the labels that a tool claims: its tags, ``metadata["agent_identity"]``, and its MCP annotations."""
+    metadata = _mapping(tool.metadata)
+    own = _mapping(metadata.get(_METADATA_KEY))
+    labels = (*_items(tool.tags), *_items(own.get("labels")))
+    return claims_from(labels, _items(own.get("data")), annotations=metadata)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if is_mapping(value) else {}
+
+
+def _items(value: object) -> Iterable[object]:
+    return cast("Iterable[object]", value) if isinstance(value, list | tuple | set | frozenset) else ()

@@ -41,6 +41,7 @@ from agent_identity.integrations.frameworks.agent_framework.tools import (
     runs_here,
 )
 from agent_identity.integrations.method_patch import Installed, MethodPatch
+from agent_identity.integrations.narrowing import is_mapping
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 __all__ = ["AgentIdentityMiddleware", "instrument"]
@@ -418,6 +419,6 @@ def _has_helpers(agent: Any) -> bool:  # noqa: ANN401  An agent of any class.
 
 def _name(tool: object) -> str:
     """Return the name of a tool, which is an object, or a mapping for the provider."""
-    described = cast("Mapping[str, object]", tool) if isinstance(tool, Mapping) else {}
+    described = tool if is_mapping(tool) else {}
     names = (described.get("name"), getattr(tool, "name", None), described.get("type"), getattr(tool, "type", None))
     return next((name for name in names if isinstance(name, str) and name), type(tool).__name__)

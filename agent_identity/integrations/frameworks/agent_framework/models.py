@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter
 from agent_identity.adapters import Call, CallRequest, Part, Prompt, Shown, ToolCall, guard_failed, refusal
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.agent_framework.tools import RunFacts, runs_here
+from agent_identity.integrations.narrowing import is_array
 from agent_identity.records import Model
 
 __all__ = ["GuardedModel", "instruction_texts"]
@@ -94,7 +95,7 @@ class _Request:
 
     def _is_provided(self) -> bool:
         tools: object = (self._context.options or {}).get("tools") or ()
-        listed = cast("list[object]", tools) if isinstance(tools, list | tuple) else [tools]
+        listed = tools if is_array(tools) else [tools]
         return any(not runs_here(tool) for tool in listed)
 
     def _parts(self) -> Generator[Part]:
@@ -139,7 +140,7 @@ def instruction_texts(*instructions: object) -> tuple[str, ...]:
     """
     texts = list[str]()
     for one in filter(None, instructions):
-        blocks = cast("Sequence[object]", one) if isinstance(one, list | tuple) else [one]
+        blocks = one if is_array(one) else [one]
         texts += [block if isinstance(block, str) else repr(block) for block in blocks]
     return tuple(texts)
 

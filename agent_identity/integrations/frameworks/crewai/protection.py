@@ -10,6 +10,7 @@ from functools import partial, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast, final
 
 from crewai import Crew
+from crewai.agents.tools_handler import ToolsHandler
 from crewai.hooks import (
     ToolCallHookContext,
     get_after_tool_call_hooks,
@@ -20,14 +21,20 @@ from crewai.hooks import (
     unregister_before_tool_call_hook,
 )
 from crewai.tools import BaseTool
+from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
 from crewai.tools.base_tool import Tool
+from crewai.tools.mcp_native_tool import MCPNativeTool
+from crewai.tools.mcp_tool_wrapper import MCPToolWrapper
 from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolFailure
+from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic import computed_field
+from pydantic.fields import FieldInfo
 
 from agent_identity import Enforcer
 from agent_identity.adapters import (
     Acting,
+    Binder,
     Call,
     CallRequest,
     Declared,
@@ -38,13 +45,19 @@ from agent_identity.adapters import (
     refusal,
     safe_message,
     shown,
+    tool_name,
 )
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
-from agent_identity.integrations.frameworks.crewai.listed_tools import forget_results, listed_tools
 from agent_identity.integrations.frameworks.crewai.models import guard_model, members_of, models_of
-from agent_identity.integrations.frameworks.crewai.streams import bound_crews, running_crew
-from agent_identity.integrations.frameworks.crewai.tool_facts import ToolFacts, facts_of, schema_of, wanted_call
-from agent_identity.integrations.frameworks.crewai.turns import forget_turns, turn_of, watch_turns
+from agent_identity.integrations.frameworks.crewai.runs import (
+    bound_crews,
+    forget_turns,
+    running_crew,
+    turn_of,
+    watch_turns,
+)
+from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.narrowing import is_array
 
 __all__ = ["instrument", "never_cached", "protect"]
 
@@ -144,7 +157,7 @@ def _protect_crew(crew: Crew, guard: "_Protection") -> None:
         for tool in tools or ():
             guard.claim(tool)
     for member in members:
-        forget_results(member)
+        _forget_results(member)
         _HOOKS.by_agent[member.key] = guard
     _HOOKS.for_managers[crew.key] = guard
     _HOOKS.by_crew[crew.id] = guard
@@ -219,7 +232,7 @@ class _Protection:
         owner = _owner(tool)
         if owner is not None and owner.guards.enforcer is not self.guards.enforcer:
             raise ConfigurationError(f"the tool {tool.name!r} is guarded by another enforcer; make another tool")
-        facts = facts_of(tool)
+        facts = _facts_of(tool)
         if owner is not None and owner is not self:
             self._share(tool, owner, facts.name)
         function = _known(tool.func) if isinstance(tool, Tool) else None
@@ -227,7 +240,7 @@ class _Protection:
             facts.name,
             kind=facts.kind,
             server=facts.server,
-            schema=schema_of(facts),
+            schema=_schema_of(facts),
             function=None if function is None else function[1],
             description=facts.description,
         )
@@ -266,7 +279,7 @@ class _Protection:
                     "override _run instead"
                 )
             if isinstance(tool, Tool):
-                tool.func = self._function(tool.func, partial(facts_of, tool))
+                tool.func = self._function(tool.func, partial(_facts_of, tool))
             else:
                 object.__setattr__(tool, "__class__", self._class(type(tool)))
             tool.cache_function = never_cached
@@ -297,7 +310,7 @@ class _Protection:
         else:
             owner, function = _known(tool.func) or (None, tool.func)
             if owner is None or self._replaces(owner):
-                tool.func = self._function(function, partial(facts_of, tool))
+                tool.func = self._function(function, partial(_facts_of, tool))
         tool.cache_function = never_cached
 
     def _replaces(self, owner: "_Protection") -> bool:
@@ -327,13 +340,13 @@ class _Protection:
         return False
 
     def run(
-        self, facts: ToolFacts, body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
+        self, facts: "_ToolFacts", body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Run a tool under guard, and return its result or the refusal."""
         own: list[BaseException] = []
         caller = _taken()
         guards = self._of_caller(caller.guard, facts.name)
-        wanted, spread = wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
+        wanted, spread = _wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
 
         def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -345,13 +358,13 @@ class _Protection:
             return _failure(error, own)
 
     async def run_async(
-        self, facts: ToolFacts, body: Callable[..., Any], args: tuple[object, ...], named: Mapping[str, object]
+        self, facts: "_ToolFacts", body: Callable[..., Any], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
         own: list[BaseException] = []
         caller = _taken()
         guards = self._of_caller(caller.guard, facts.name)
-        wanted, spread = wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
+        wanted, spread = _wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
 
         async def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -366,7 +379,7 @@ class _Protection:
         except AgentIdentityError as error:
             return _failure(error, own)
 
-    def _function(self, function: Callable[..., Any], facts: Callable[[], ToolFacts]) -> Callable[..., Any]:
+    def _function(self, function: Callable[..., Any], facts: Callable[[], "_ToolFacts"]) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)
@@ -398,7 +411,7 @@ class _Protection:
         return self._classes[kind]
 
     def _refusing(self, kind: type[BaseTool], name: str) -> Callable[..., Any]:
-        original = cast("Callable[..., Any]", getattr(kind, name))
+        original: Callable[..., Any] = getattr(kind, name)
 
         def run(tool: BaseTool, /, *args: object, **named: object) -> object:
             return _refuse() if self.active else original(tool, *args, **named)
@@ -409,20 +422,65 @@ class _Protection:
         return wraps(original)(run_async if inspect.iscoroutinefunction(original) else run)
 
     def _method(self, kind: type[BaseTool], name: str) -> Callable[..., Any]:
-        original = cast("Callable[..., Any]", getattr(kind, name))
+        original: Callable[..., Any] = getattr(kind, name)
         if inspect.iscoroutinefunction(original):
 
             @wraps(original)
             async def method_async(tool: BaseTool, /, *args: object, **named: object) -> object:
-                return await self.run_async(facts_of(tool), partial(original, tool), args, named)
+                return await self.run_async(_facts_of(tool), partial(original, tool), args, named)
 
             return method_async
 
         @wraps(original)
         def method(tool: BaseTool, /, *args: object, **named: object) -> object:
-            return self.run(facts_of(tool), partial(original, tool), args, named)
+            return self.run(_facts_of(tool), partial(original, tool), args, named)
 
         return method
+
+
+def _forget_results(agent: object) -> None:
+    """Turn off the cache of an agent: a cached answer would bypass the tool and its guard.
+
+    Args:
+        agent: The agent.
+    """
+    handler = getattr(agent, "tools_handler", None)
+    if isinstance(handler, ToolsHandler):
+        handler.cache = None
+
+
+def _listed_tools(guard: Callable[[BaseTool | CrewStructuredTool], None]) -> tuple[MethodPatch, ...]:
+    """Return what guards each tool before CrewAI lists it for an agent or runs it.
+
+    Args:
+        guard: Guards a tool in place; it raises nothing.
+    """
+
+    def guarded_first(original: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(original):
+
+            @wraps(original)
+            async def run_async(tool: BaseTool, /, *args: object, **named: object) -> object:
+                guard(tool)
+                return cast("object", await original(tool, *args, **named))
+
+            return run_async
+
+        @wraps(original)
+        def run(tool: BaseTool, /, *args: object, **named: object) -> object:
+            guard(tool)
+            return cast("object", original(tool, *args, **named))
+
+        return run
+
+    return tuple(
+        MethodPatch(kind, dict.fromkeys(names, guarded_first))
+        for kind, names in (
+            (BaseTool, ("run", "arun", "to_structured_tool")),
+            (Tool, ("run", "arun")),
+            (CrewStructuredTool, ("invoke", "ainvoke")),
+        )
+    )
 
 
 @final
@@ -445,7 +503,7 @@ class _Hooks:
         self.for_managers: dict[str, _Protection] = {}
         self.default: _Protection | None = None
         self._is_kept = False
-        self._patches = (bound_crews(self._renew), *listed_tools(self._listed))
+        self._patches = (bound_crews(self._renew), *_listed_tools(self._listed))
 
     def keep(self) -> None:
         """Register the hooks for good: tools were guarded whose agents are not known."""
@@ -498,7 +556,7 @@ class _Hooks:
         try:
             guard = self._of(context)
             if guard is not None or getattr(context.tool, "cache_function", None) is never_cached:
-                forget_results(context.agent)
+                _forget_results(context.agent)
             if guard is None:
                 _ACTING.set(_Caller(turn=turn_of(context.agent)))
                 return None
@@ -575,7 +633,7 @@ def _taken() -> _Caller:
 
 
 def _tools(target: object) -> Iterable[BaseTool]:
-    tools = cast("Iterable[object]", target) if isinstance(target, list | tuple) else [target]
+    tools = target if is_array(target) else [target]
     for tool in tools:
         if not isinstance(tool, BaseTool):
             raise TypeError(f"{type(tool).__name__} is no tool of CrewAI; pass a Crew, a BaseTool, or a list of them")
@@ -605,3 +663,76 @@ def _failure(error: AgentIdentityError, own: list[BaseException]) -> ToolFailure
         raise error
     _LOG.error("a call could not be recorded: %s", safe_message(error))
     return ToolFailure(message=f"refused: {error.code}: the call could not be recorded")
+
+
+_ADAPTED: Final = "CrewAIMCPTool"
+"""The class of tools of MCP servers that the adapters outside the core of CrewAI make; it names no server."""
+
+
+class _ToolFacts(NamedTuple):
+    """What the record says of a tool. Frozen."""
+
+    name: str
+    kind: str
+    server: str | None
+    schema: Any
+    description: str | None = None
+
+
+def _facts_of(tool: BaseTool | CrewStructuredTool) -> "_ToolFacts":
+    """Return what the record says of a tool."""
+    server = tool.server_name if isinstance(tool, MCPNativeTool | MCPToolWrapper) else None
+    is_served = server is not None or any(one.__name__ == _ADAPTED for one in type(tool).__mro__)
+    kind = "agent" if isinstance(tool, BaseAgentTool) else "mcp" if is_served else "function"
+    name = tool_name(server, sanitize_tool_name(tool.name))
+    return _ToolFacts(name, kind, server, tool.args_schema, tool.description)
+
+
+def _wanted_call(
+    facts: "_ToolFacts",
+    body: Callable[..., object],
+    args: tuple[object, ...],
+    named: Mapping[str, object],
+    acting: str | None,
+    *,
+    turn: str | None,
+) -> tuple[ToolCall, Callable[[Call], tuple[tuple[object, ...], Mapping[str, object]]]]:
+    """Return the call, and what gives the body the arguments that were judged.
+
+    CrewAI has merged the defaults of the schema: what equals them nobody need have given.
+    """
+
+    def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
+        return (), {name: call.arguments[name] for name in named}
+
+    values: Mapping[str, object] = named
+    if args:
+        binder = Binder(body)
+        values, _ = binder.bind(args, named)
+
+        def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
+            return binder.spread(call.arguments, args)
+
+    fields = getattr(facts.schema, "model_fields", {})
+    supplied = [name for name, value in values.items() if name not in fields or not _is_default(fields[name], value)]
+    request = CallRequest(values, supplied, turn=turn)
+    call = ToolCall(
+        facts.name,
+        request,
+        acting,
+        facts.kind,
+        facts.server,
+        _schema_of(facts),
+        function=body,
+        description=facts.description,
+    )
+    return call, spread
+
+
+def _schema_of(facts: "_ToolFacts") -> Mapping[str, object]:
+    """Return the names of the arguments of a tool as a schema."""
+    return {"properties": getattr(facts.schema, "model_fields", None)}
+
+
+def _is_default(field: FieldInfo, value: object) -> bool:
+    return not field.is_required() and type(field.default) is type(value) and field.default == value

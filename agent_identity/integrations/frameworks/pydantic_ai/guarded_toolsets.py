@@ -21,6 +21,7 @@ from agent_identity import Task
 from agent_identity.adapters import Call, CallRequest, Shown, ToolCall, ToolGuards, refusal, resumed, tool_name
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.pydantic_ai.calls import agent_name, guarded, is_of_run, is_spliced, running
+from agent_identity.integrations.narrowing import is_list
 
 __all__ = ["Guarding"]
 
@@ -181,7 +182,7 @@ def _is_default(value: object, schema: object) -> bool:
 
 def _source(toolset: AbstractToolset[object]) -> tuple[str, str | None]:
     """Return the kind of the tools of a toolset, and the name that the application gave to their server."""
-    kind = cast("object", getattr(sys.modules.get("pydantic_ai.mcp"), "MCPToolset", None))
+    kind: object = getattr(sys.modules.get("pydantic_ai.mcp"), "MCPToolset", None)
     if not isinstance(kind, type) or not isinstance(toolset, kind):
         return "function", None
     return "mcp", cast("Any", toolset).id
@@ -192,7 +193,7 @@ def _result_contents(result: object) -> Iterable[object]:
     if not isinstance(result, ToolReturn):
         return (result,)
     content = cast("object", result.content)
-    return (result.return_value, *(cast("list[object]", content) if isinstance(content, list) else (content,)))
+    return (result.return_value, *(content if is_list(content) else (content,)))
 
 
 def _shown(result: object) -> object:

@@ -13,7 +13,7 @@ from agent_identity._ledger.segments import closed_segments, first_place, read_s
 from agent_identity._ledger.transparency.bootstrap import stream_names
 from agent_identity._ledger.transparency.log import DirectoryLog, Head, read_checkpoint
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
-from agent_identity._ledger.writer import settle, settled_size
+from agent_identity._ledger.writer import note_settled, settled_size
 from agent_identity._record.codec import plain_members
 from agent_identity._record.parts import RecoveredStream
 from agent_identity._storage.layout import Layout
@@ -74,7 +74,7 @@ def recover(
             for stream in held:
                 if not stream.clean():
                     report(stream.summary())
-                settle(files, stream.lock_fd, stream.bytes)
+                note_settled(files, stream.lock_fd, stream.bytes)
     return None
 
 

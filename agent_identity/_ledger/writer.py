@@ -363,7 +363,7 @@ class StreamWriter:
         """
         with self._sync_lock:
             if settled:
-                settle(self._files, self._lock_fd, self.offset - self._base)
+                note_settled(self._files, self._lock_fd, self.offset - self._base)
             self.drop()
 
     def drop(self) -> None:
@@ -423,7 +423,7 @@ def _entry(make: Make, record_id: str, place: Stream, detail: bytes | None = Non
     return Entry(record, data, leaf_hash(data), detail)
 
 
-def settle(files: Files, lock_fd: int, size: int) -> None:
+def note_settled(files: Files, lock_fd: int, size: int) -> None:
     """Write into the lock file that the first ``size`` bytes, all of the stream, need no recovery.
 
     This is a hint that saves time and nothing relies on it: if it cannot be written, the next start reads
@@ -436,7 +436,7 @@ def settle(files: Files, lock_fd: int, size: int) -> None:
 
 
 def settled_size(files: Files, lock_fd: int) -> int | None:
-    """Return the size written by :func:`settle`, or ``None`` without a readable note.
+    """Return the size written by :func:`note_settled`, or ``None`` without a readable note.
 
     Raises:
         OSError: The lock file cannot be read.

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 import msgspec
 import orjson
 
-from agent_identity._storage.byte_reader import ByteLines, ByteReader
+from agent_identity._storage.byte_reader import ByteReader
 from agent_identity.canonical import JSON
 
 MAX_LINE: Final = 64 * 1024 * 1024
@@ -128,24 +128,6 @@ class Document(NamedTuple):
     form: Literal["json", "message", "group"] = "json"
 
 
-def read_json(source: ByteLines) -> Iterator[SpanData | Malformed]:
-    """Yield each span of a file of OTLP/JSON, and an item for each part that is malformed.
-
-    Memory holds one line at a time, or one document of at most :data:`MAX_LINE` bytes.
-
-    Args:
-        source: The file, open in binary mode.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    for document in json_documents(ByteReader.of(source)):
-        if isinstance(document, Malformed):
-            yield document
-        else:
-            yield from read_document(document.data, document.line)
-
-
 def json_documents(source: ByteReader) -> Iterator[Document | Malformed]:
     """Yield the unparsed documents of a file of OTLP/JSON, and an item for each line that is too long.
 
@@ -200,7 +182,7 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
     elif _repeats(data, parsed[0]):
         yield Malformed(line, _TWICE, OURS.encode() in data)
     else:
-        yield from _documents(parsed[0], line)
+        yield from _spans_in(parsed[0], line)
 
 
 def _buffered(head: bytes, source: ByteReader) -> bytes:
@@ -270,7 +252,7 @@ def _members(value: JSON) -> int:
     return number
 
 
-def _documents(value: JSON, line: int) -> _Spans:
+def _spans_in(value: JSON, line: int) -> _Spans:
     for document in value if isinstance(value, list) else (value,):
         try:
             groups = _resource_groups(document)

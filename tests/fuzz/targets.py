@@ -34,7 +34,7 @@ from agent_identity._identity.keys.jws import parse_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE, trusted_certificate
 from agent_identity._spans.displayed_values import likeness
 from agent_identity._spans.envelope import Attestation, sign_record
-from agent_identity._spans.otlp_json import Malformed, read_json
+from agent_identity._spans.otlp_json import Malformed
 from agent_identity._spans.otlp_reader import read_spans
 from agent_identity._spans.pasted_spans import PastedSpan, read_pasted
 from agent_identity._spans.span_attributes import mirrored_attributes
@@ -253,7 +253,7 @@ def registry(data: bytes) -> None:
 @target
 def otlp_json(data: bytes) -> None:
     """A file of OTLP/JSON as anybody may write it: each part is a span or is named."""
-    for item in read_json(io.BytesIO(data)):
+    for item in read_spans(io.BytesIO(data)):
         assert isinstance(item, Malformed) or (len(item.trace_id), len(item.span_id)) == (32, 16)
 
 

@@ -29,6 +29,114 @@ from agent_identity._spans.span_from_record import SCHEMA_URL
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
+_NO_TOOLS: Final = frozenset({"model", "streamed_model", "prompt", "agent", "handoff"})
+"""Kinds of guarded calls that are no tools."""
+
+_MAX_OPEN: Final = 16_384
+_TOOL_SECONDS: Final = tuple(0.01 * 2**step for step in range(14))
+_AGENT_SECONDS: Final = tuple(0.1 * 2**step for step in range(13))
+_CALLS: Final = tuple(2**step for step in range(8))
+
+
+class Operations(NamedTuple):
+    """The histograms of one meter, with the boundaries that the conventions name."""
+
+    tools: "_Record"
+    agents: "_Record"
+    calls: "_Record"
+
+    @classmethod
+    def of(cls, meter: Meter) -> "Operations":
+        """Return the histograms of a meter."""
+        tools = meter.create_histogram(
+            "gen_ai.execute_tool.duration",
+            "s",
+            "Duration of one execution of a tool.",
+            explicit_bucket_boundaries_advisory=_TOOL_SECONDS,
+        )
+        agents = meter.create_histogram(
+            "gen_ai.invoke_agent.duration",
+            "s",
+            "Duration of one invocation of an agent.",
+            explicit_bucket_boundaries_advisory=_AGENT_SECONDS,
+        )
+        calls = meter.create_histogram(
+            "gen_ai.invoke_agent.tool_calls",
+            "{tool_call}",
+            "Calls of tools in one invocation of an agent.",
+            explicit_bucket_boundaries_advisory=_CALLS,
+        )
+        return cls(tools.record, agents.record, calls.record)
+
+
+_Record = Callable[[float, dict[str, str], Context], None]
+
+
+@final
+class Invocations:
+    """Counts the operations of one enforcer; called where records are sealed, by one thread.
+
+    Args:
+        operations: Where they are reported.
+        tool: Returns the name of a tool as metrics show it.
+        agent: Returns the name of an agent as metrics show it, or nothing.
+        known: Returns the class of an error as metrics show it.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        *,
+        tool: Callable[[str], str],
+        agent: Callable[[str], str],
+        known: Callable[[str], str],
+    ) -> None:
+        self._operations = operations
+        self._tool, self._agent, self._known = tool, agent, known
+        self._open: dict[str, int] = {}
+
+    def count(self, record: AnyRecord) -> None:
+        """Count a record."""
+        if isinstance(record, Outcome):
+            self._executed(record)
+        elif isinstance(record, Intent | TaskStart | TaskEnd) and record.chain is not None:
+            self._invoked(record, record.chain[-1].grant)
+
+    def _executed(self, record: Outcome) -> None:
+        if record.intent is None or record.action.kind in _NO_TOOLS:  # A refused call executes nothing.
+            return
+        attributes = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": self._tool(record.action.tool),
+            **({"gen_ai.tool.type": "function"} if record.action.kind == "function" else {}),
+        }
+        self._operations.tools(_seconds(record.time), self._with_error(record, attributes), Context())
+
+    def _invoked(self, record: Intent | TaskStart | TaskEnd, hop: str) -> None:
+        if isinstance(record, Intent):
+            if hop in self._open and record.action.kind not in _NO_TOOLS:
+                self._open[hop] += 1
+        elif isinstance(record, TaskStart):
+            if len(self._open) < _MAX_OPEN:  # Of the others, the calls are not known.
+                self._open[hop] = 0
+        else:
+            name = self._agent(record.agent.id)
+            attributes = {"gen_ai.agent.name": name} if name else {}
+            calls = self._open.pop(hop, None)
+            if calls is not None:
+                self._operations.calls(calls, attributes, Context())
+            attributes = {"gen_ai.operation.name": "invoke_agent", **attributes}
+            self._operations.agents(_seconds(record.time), self._with_error(record, attributes), Context())
+
+    def _with_error(self, record: AnyRecord, attributes: dict[str, str]) -> dict[str, str]:
+        error = error_of(record)
+        return attributes if error is None else {**attributes, "error.type": self._known(error)}
+
+
+def _seconds(time: Time) -> float:
+    return max(0, (time.end_ns or time.start_ns) - time.start_ns) / _NS
+
+
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 _OTHER: Final = "_OTHER"  # As the semantic conventions spell what is in no list.
@@ -119,7 +227,7 @@ class _Measured:
         self._tools = tools
         self._instruments = instruments
         self._waiting: deque[_Added] = deque(maxlen=_MAX_WAITING)
-        self._invocations = _Invocations(
+        self._invocations = Invocations(
             instruments.operations,
             tool=lambda name: self._tool(name) or _OTHER,
             agent=lambda name: _shown(name, agents),
@@ -224,7 +332,7 @@ class _Instruments:
         meter.create_observable_counter(
             "agent_identity.ledger.errors", [self._all_errors], "{error}", "Errors of the ledger, by operation."
         )
-        self.operations: Final = _Operations.of(meter)
+        self.operations: Final = Operations.of(meter)
         for name, unit, description, read, combine in _GAUGES:
             observe = partial(self._observe, name, read, combine)
             meter.create_observable_gauge(name, [observe], unit, description)
@@ -354,13 +462,16 @@ def _backlog(measured: _Measured) -> Iterator[tuple[float, Mapping[str, str]]]:
         yield max(0, last - parts.exporter.acknowledged(stream)) if last else 0, {}
 
 
+_COMPONENTS: Final = ("ledger", "state", "revocations", "tasks", "on_record", "export", "disk", "keys", "limits")
+
+
 def _degraded(measured: _Measured) -> Iterator[tuple[float, Mapping[str, str]]]:
     """Yield 1 for each degraded component and 0 for the others; names of witnesses come from the configuration."""
-    parts = measured.parts()
-    if parts is not None and not parts.closed:
-        faults = parts.enforcement.faults()
+    parts, enforcer = measured.parts(), measured.enforcer()
+    if parts is not None and enforcer is not None and not parts.closed:
+        faults = enforcer.degraded
         publishers = (publisher.name for publisher in parts.enforcement.ledger.publishers)
-        for component in dict.fromkeys(("ledger", "state", "revocations", "tasks", "on_record", *publishers, *faults)):
+        for component in dict.fromkeys((*_COMPONENTS, *publishers, *faults)):
             yield int(component in faults), {"agent_identity.component": component}
 
 
@@ -395,7 +506,20 @@ _GAUGES: Final[tuple[tuple[str, str, str, _Read, _Combine], ...]] = (
         _backlog,
         sum,
     ),
-    ("agent_identity.component.degraded", "{component}", "Components that do not work.", _degraded, sum),
+    (
+        "agent_identity.limit.nearly_spent",
+        "{limit}",
+        "Limits of open tasks that are spent by more than nine tenths.",
+        _open(lambda parts: parts.warnings.nearly_spent()),
+        sum,
+    ),
+    (
+        "agent_identity.component.degraded",
+        "{component}",
+        "Components that do not work, or warn.",
+        _degraded,
+        sum,
+    ),
     ("agent_identity.revocation.age", "s", "Age of the revocation list in force.", _open(_list_age), max),
     (
         "agent_identity.revocation.source_age",
@@ -426,111 +550,3 @@ def _instruments_of(provider: MeterProvider | None) -> _Instruments:
         made = _Instruments(provider.get_meter(SCOPE, VERSION, SCHEMA_URL))
         _KNOWN.append((weakref.ref(provider), made))
         return made
-
-
-_NO_TOOLS: Final = frozenset({"model", "streamed_model", "prompt", "agent", "handoff"})
-"""Kinds of guarded calls that are no tools."""
-
-_MAX_OPEN: Final = 16_384
-_TOOL_SECONDS: Final = tuple(0.01 * 2**step for step in range(14))
-_AGENT_SECONDS: Final = tuple(0.1 * 2**step for step in range(13))
-_CALLS: Final = tuple(2**step for step in range(8))
-
-
-class _Operations(NamedTuple):
-    """The histograms of one meter, with the boundaries that the conventions name."""
-
-    tools: "_Record"
-    agents: "_Record"
-    calls: "_Record"
-
-    @classmethod
-    def of(cls, meter: Meter) -> "_Operations":
-        """Return the histograms of a meter."""
-        tools = meter.create_histogram(
-            "gen_ai.execute_tool.duration",
-            "s",
-            "Duration of one execution of a tool.",
-            explicit_bucket_boundaries_advisory=_TOOL_SECONDS,
-        )
-        agents = meter.create_histogram(
-            "gen_ai.invoke_agent.duration",
-            "s",
-            "Duration of one invocation of an agent.",
-            explicit_bucket_boundaries_advisory=_AGENT_SECONDS,
-        )
-        calls = meter.create_histogram(
-            "gen_ai.invoke_agent.tool_calls",
-            "{tool_call}",
-            "Calls of tools in one invocation of an agent.",
-            explicit_bucket_boundaries_advisory=_CALLS,
-        )
-        return cls(tools.record, agents.record, calls.record)
-
-
-_Record = Callable[[float, dict[str, str], Context], None]
-
-
-@final
-class _Invocations:
-    """Counts the operations of one enforcer; called where records are sealed, by one thread.
-
-    Args:
-        operations: Where they are reported.
-        tool: Returns the name of a tool as metrics show it.
-        agent: Returns the name of an agent as metrics show it, or nothing.
-        known: Returns the class of an error as metrics show it.
-    """
-
-    def __init__(
-        self,
-        operations: _Operations,
-        *,
-        tool: Callable[[str], str],
-        agent: Callable[[str], str],
-        known: Callable[[str], str],
-    ) -> None:
-        self._operations = operations
-        self._tool, self._agent, self._known = tool, agent, known
-        self._open: dict[str, int] = {}
-
-    def count(self, record: AnyRecord) -> None:
-        """Count a record."""
-        if isinstance(record, Outcome):
-            self._executed(record)
-        elif isinstance(record, Intent | TaskStart | TaskEnd) and record.chain is not None:
-            self._invoked(record, record.chain[-1].grant)
-
-    def _executed(self, record: Outcome) -> None:
-        if record.intent is None or record.action.kind in _NO_TOOLS:  # A refused call executes nothing.
-            return
-        attributes = {
-            "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": self._tool(record.action.tool),
-            **({"gen_ai.tool.type": "function"} if record.action.kind == "function" else {}),
-        }
-        self._operations.tools(_seconds(record.time), self._with_error(record, attributes), Context())
-
-    def _invoked(self, record: Intent | TaskStart | TaskEnd, hop: str) -> None:
-        if isinstance(record, Intent):
-            if hop in self._open and record.action.kind not in _NO_TOOLS:
-                self._open[hop] += 1
-        elif isinstance(record, TaskStart):
-            if len(self._open) < _MAX_OPEN:  # Of the others, the calls are not known.
-                self._open[hop] = 0
-        else:
-            name = self._agent(record.agent.id)
-            attributes = {"gen_ai.agent.name": name} if name else {}
-            calls = self._open.pop(hop, None)
-            if calls is not None:
-                self._operations.calls(calls, attributes, Context())
-            attributes = {"gen_ai.operation.name": "invoke_agent", **attributes}
-            self._operations.agents(_seconds(record.time), self._with_error(record, attributes), Context())
-
-    def _with_error(self, record: AnyRecord, attributes: dict[str, str]) -> dict[str, str]:
-        error = error_of(record)
-        return attributes if error is None else {**attributes, "error.type": self._known(error)}
-
-
-def _seconds(time: Time) -> float:
-    return max(0, (time.end_ns or time.start_ns) - time.start_ns) / _NS

@@ -139,7 +139,8 @@ class Guard:
             self.slow = True  # Its pseudonym is in a file, which is read each time.
         self._suspends = check_leaving(suspends, "suspends")
         self._returns = check_leaving(returns, "returns")
-        self._limits = Limits(enforcement.state, enforcement.clock, tool.name, resumable=bool(suspends), place=place)
+        state, clock, spent = enforcement.state, enforcement.clock, enforcement.spent
+        self._limits = Limits(state, clock, tool.name, resumable=bool(suspends), place=place, spent=spent)
         self._resumed = ResumedCalls(enforcement, tool.name, thread, resumable=bool(suspends))
         # Without a policy that asks about it, nothing of information flow is computed.
         self._flow = None if enforcement.flows is None else ToolFlow(tool, enforcement.policy, self.declared)
@@ -190,7 +191,7 @@ class Guard:
                 if call.watch is not None:
                     call.watch.stop()
                 return call
-            refusal = self._refuse(call, denial)
+            refusal = self._record_refusal(call, denial)
         except AgentIdentityError:
             raise
         except Exception as error:  # noqa: BLE001 - As in _decide: whatever our own defect is, the body does not run.
@@ -219,7 +220,7 @@ class Guard:
                 call.judge_again()
             self._give_up(call)
         except BaseException:
-            enforcement.spans.abandon(run.span)
+            enforcement.spans.end_unsigned(run.span)
             call.release()
             raise
         return call
@@ -235,7 +236,7 @@ class Guard:
             self._records.describe(call)
             enforcement.look_again(call)
         except Denied as denied:
-            self._deny(call, denied)
+            self._set_denial(call, denied)
         except Exception as error:  # As in _decide: a call that cannot be described does not run.
             if enforcement.mode == "enforce" and isinstance(error, EvidenceError):
                 raise
@@ -250,14 +251,14 @@ class Guard:
         try:
             return self._intend(call)
         except Denied as denied:  # The task ended after it was looked at.
-            self._deny(call, denied)
+            self._set_denial(call, denied)
             call.release()
             return True
 
     def _give_up(self, call: Call) -> None:
         """Refuse a call under whose judgements the mark moved again and again."""
         message = f"{self.tool.name}: the inputs of the task change faster than a call can be judged; call again"
-        self._deny(call, Denied(message, code="mark_moved"))
+        self._set_denial(call, Denied(message, code="mark_moved"))
         if self.enforcement.mode == "monitor":
             call.let_run()
             self._intend(call)
@@ -301,7 +302,7 @@ class Guard:
         if not call.done:
             code = "call_cancelled" if call.channel is None and call.approval is None else "approval_cancelled"
             call.release()
-            self._deny(call, Denied(f"{self.tool.name}: cancelled while it waited", code=code))
+            self._set_denial(call, Denied(f"{self.tool.name}: cancelled while it waited", code=code))
             self._finish(call, "denied", code)
 
     @contextmanager
@@ -312,7 +313,7 @@ class Guard:
         except Denied as denied:
             answer = denied
         except EvidenceError:
-            self.enforcement.spans.abandon(call.execution.span)
+            self.enforcement.spans.end_unsigned(call.execution.span)
             call.release()
             raise
         except BaseException as error:
@@ -320,8 +321,7 @@ class Guard:
             if call.channel is not None and isinstance(error, call.channel.suspends):
                 unkept = self._resumed.keep(call)
                 if unkept is None:
-                    call.conclude()
-                    self._conclude(call, "suspended", None)
+                    self._record_suspended(call)
                     raise
                 answer = unkept
             elif isinstance(error, Exception):
@@ -334,8 +334,16 @@ class Guard:
             return
         call.release()
         answer.decision = refusal_of(call.judgement.decision, answer)
-        self._deny(call, answer)
-        raise self._refuse(call, answer) from None
+        self._set_denial(call, answer)
+        raise self._record_refusal(call, answer) from None
+
+    def _record_suspended(self, call: Call) -> None:
+        call.conclude()
+        try:
+            self._record_outcome(call, "suspended", None)
+        except BaseException:
+            self.enforcement.spans.end_unsigned(call.execution.span)
+            raise
 
     def _go_on(self, call: Call, channel: Approval, held: Held) -> None:
         """Judge again what took time to be approved, use the approval, and record the intent (threats AC-63)."""
@@ -384,12 +392,12 @@ class Guard:
         try:
             with suppress(BadArgumentsError):
                 call.snapshot = capture(arguments, arguments.keys())
-            self._deny(call, denied)
+            self._set_denial(call, denied)
             self._records.describe(call)
         except BaseException:
-            self.enforcement.spans.abandon(run.span)
+            self.enforcement.spans.end_unsigned(run.span)
             raise
-        return self._refuse(call, denied)
+        return self._record_refusal(call, denied)
 
     def _decide(self, call: Call) -> None:
         """Reach a decision; leave the refusal, if any, in the judgement of the call."""
@@ -415,9 +423,9 @@ class Guard:
             if self.slow or task.limits or not task.lease.live:
                 self._reserve(call, task, arguments)
         except Denied as denied:
-            self._deny(call, denied)
+            self._set_denial(call, denied)
         except BadArgumentsError as error:
-            self._deny(call, Denied(f"{self.tool.name}: {error}", code="bad_arguments"), error.argument)
+            self._set_denial(call, Denied(f"{self.tool.name}: {error}", code="bad_arguments"), error.argument)
         except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours refuses the call.
             self._deny_failed(call, error)
 
@@ -452,7 +460,7 @@ class Guard:
             scope = task.chain.grants[-1].scope
             call.clauses = scope.check(self.tool.name, changed.view, changed.supplied)
 
-    def _deny(self, call: Call, denied: Denied, argument: str | None = None) -> None:
+    def _set_denial(self, call: Call, denied: Denied, argument: str | None = None) -> None:
         if not isinstance(denied.decision, Decision):
             denied.decision = Decision(effect=Effect.BLOCK, reason=denied.code)
         if isinstance(denied, OutOfScope):
@@ -463,7 +471,7 @@ class Guard:
 
     def _deny_failed(self, call: Call, error: Exception) -> None:
         _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, safe_message(error))
-        self._deny(call, Denied(f"{self.tool.name}: {failure('the guard', error)}", code="guard_failed"))
+        self._set_denial(call, Denied(f"{self.tool.name}: {failure('the guard', error)}", code="guard_failed"))
 
     def _intend(self, call: Call) -> bool:
         """Write the intent, unless the mark at which the call was judged has moved; return whether it was written."""
@@ -496,14 +504,14 @@ class Guard:
             self._flow.begins(call)
         return True
 
-    def _refuse(self, call: Call, denied: Denied) -> Denied:
+    def _record_refusal(self, call: Call, denied: Denied) -> Denied:
         """Record a refusal and return it for raising."""
         call.conclude()
         routed = isinstance(denied, Routed) and denied.code == Routed.default_code
         try:
-            entry = self._conclude(call, "routed" if routed else "denied", None if routed else denied.code)
+            entry = self._record_outcome(call, "routed" if routed else "denied", None if routed else denied.code)
         except BaseException:
-            self.enforcement.spans.abandon(call.execution.span)
+            self.enforcement.spans.end_unsigned(call.execution.span)
             raise
         if entry is not None:
             denied.reference = entry.id
@@ -547,8 +555,8 @@ class Guard:
         """End a call by a refusal and return it for raising; a call that is over keeps the end that it had."""
         if not call.conclude():
             return denied
-        self._deny(call, denied)
-        return self._refuse(call, denied)
+        self._set_denial(call, denied)
+        return self._record_refusal(call, denied)
 
     def succeed(
         self, call: Call, result: object = None, *, fixed: bool = False, rebuild: Rebuild | None = None
@@ -678,7 +686,7 @@ class Guard:
         if delivery.blocked is not None:
             if self.enforcement.mode == "enforce":
                 raise self._end_by(call, delivery.blocked) from None  # The error of a body is not shown with it.
-            self._deny(call, delivery.blocked)
+            self._set_denial(call, delivery.blocked)
         call.judged(call.judgement._replace(enforced="audit"))
 
     def fail(self, call: Call, error: BaseException, code: str | None = None, *, judged: bool = False) -> None:
@@ -748,25 +756,25 @@ class Guard:
         """
         if call.conclude():
             try:
-                self._conclude(call, outcome, error, shown)
+                self._record_outcome(call, outcome, error, shown)
             except ContentBlocked as blocked:
-                self._deny(call, blocked)
+                self._set_denial(call, blocked)
                 if blocked.reference is None:
                     if call.inspected is not None:
                         call.inspected.transforms = call.inspected.before
-                    raise self._refuse(call, blocked) from None
-                self.enforcement.spans.abandon(call.execution.span)  # What may not be on the disk is not signed.
+                    raise self._record_refusal(call, blocked) from None
+                self.enforcement.spans.end_unsigned(call.execution.span)  # What may not be on the disk is not signed.
                 raise
             except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
-                self.enforcement.spans.abandon(call.execution.span)
+                self.enforcement.spans.end_unsigned(call.execution.span)
                 # One line without a trace, because a trace shows the texts of the exceptions before this one.
                 _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, safe_message(failure))
         unmarked = None if self._flow is None else self._flow.catch_up(call)
         if unmarked is not None:
-            self._deny(call, unmarked)
+            self._set_denial(call, unmarked)
             raise unmarked
 
-    def _conclude(self, call: Call, outcome: Ending, error: str | None, shown: object = None) -> Entry | None:
+    def _record_outcome(self, call: Call, outcome: Ending, error: str | None, shown: object = None) -> Entry | None:
         """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""
         run = call.execution
         if run.home is not Process.here and call.intent is not None:

@@ -38,8 +38,8 @@ from agent_identity._policy.decision.decision import Decision, Effect
 from agent_identity._policy.decision.patterns import check_patterns
 from agent_identity._policy.decision.places import Problem
 from agent_identity._policy.decision.request import FlowFacts, Policy, Tool
-from agent_identity._policy.language.flow_facts import StatedFlow
 from agent_identity._policy.language.labels import flows_about
+from agent_identity._policy.language.stated_flow import StatedFlow
 from agent_identity._record.parts import ArgumentOrigin, MarkAfter, MarkCause
 from agent_identity._record.schema import Outcome
 from agent_identity.errors import ConfigurationError, ContentBlocked, EvidenceError, StateError

@@ -285,7 +285,7 @@ def record_denied(
         )
         denied.reference = ended.id
     except BaseException:
-        enforcement.spans.abandon(span)
+        enforcement.spans.end_unsigned(span)
         raise
     if parent is not None:
         parent.tally.refused(monitored=monitored)

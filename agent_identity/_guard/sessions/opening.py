@@ -111,7 +111,7 @@ class Opening:
             self._begin(task)
         except BaseException as error:
             task.lease.end()
-            self._enforcement.spans.abandon(self._span)
+            self._enforcement.spans.end_unsigned(self._span)
             if isinstance(error, Exception) and not isinstance(error, AgentIdentityError):
                 why = f"the task is not recorded, and therefore not open: {failure('its opening', error)}"
                 raise EvidenceError(why, code="guard_failed") from None
@@ -262,7 +262,7 @@ class Opening:
         try:
             self._record_end(task, error)
         except Exception as failure:
-            self._enforcement.spans.abandon(self._span)
+            self._enforcement.spans.end_unsigned(self._span)
             if error is None:
                 raise
             # The block's own error matters more; the missing record shows in the ledger. Only the class is

@@ -205,7 +205,7 @@ class Outbound:
 
     def _address(self, task: Task, peer: Peer) -> AudienceGrant:
         with self.tasks.attenuating(task, task.agent, self.tasks.enforcement.clock.wall_ns()):
-            scope = task.scope if peer.tools is None else _restricted(task.scope, peer.tools)
+            scope = task.scope if peer.tools is None else _tools_of_peer(task.scope, peer.tools)
         holder = self.tasks.new_key()
         leaf = self._derive(
             task, task.agent, holder.public_key, scope, ttl=ADDRESSED_TTL, audience=peer.audience, final=True
@@ -300,7 +300,7 @@ def _as_long_as(task: Task, addressed: AudienceGrant) -> bool:
     return addressed.chain.leaf.expires_at >= task.expires_at
 
 
-def _restricted(scope: Scope, tools: Iterable[str]) -> Scope:
+def _tools_of_peer(scope: Scope, tools: Iterable[str]) -> Scope:
     kept = {name: scope.tools[name] for name in sorted(tools) if name in scope.tools}
     if not kept:
         raise AttenuationError(

@@ -17,8 +17,17 @@ from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._common.narrowing import is_array, is_mapping, is_object, is_plain_array
 from agent_identity._constraints.combinators import AllOf, AnyOf
-from agent_identity._constraints.literals import Constraint, Contains, Exact, NotOneOf, OneOf, Range, Subset, Wildcard
-from agent_identity._constraints.locations import EmailDomain, PathWithin, Prefix, UrlWithin
+from agent_identity._constraints.literals import (
+    LITERAL_KINDS,
+    Constraint,
+    Contains,
+    Exact,
+    NotOneOf,
+    OneOf,
+    Subset,
+    Wildcard,
+)
+from agent_identity._constraints.locations import LOCATION_KINDS, EmailDomain, PathWithin, Prefix, UrlWithin
 from agent_identity._constraints.registry import range_of
 from agent_identity._policy.decision.decision import check_spelling
 from agent_identity._policy.decision.patterns import has_wildcard
@@ -26,7 +35,7 @@ from agent_identity._policy.decision.places import MAX_DEPTH, Path, Problem, eac
 from agent_identity._policy.decision.request import Request
 from agent_identity._policy.language._elements import inside
 from agent_identity._policy.language.attributes import ATTRIBUTES, LIST, TEXT, Attribute, attribute
-from agent_identity._policy.language.checks import Combination, Leaf, Presence, Spec, Verdict, combined
+from agent_identity._policy.language.checks import ELEMENTS, Combination, Leaf, Presence, Spec, Verdict, combined
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
@@ -34,8 +43,6 @@ _NAMESPACES: Final = sorted({"args", *(name.partition(".")[0] for name in ATTRIB
 _NAMES: Final = ("findings.categories", "findings.inspectors")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _TEMPLATE: Final = re.compile(rf"\$\{{\s*(?:{'|'.join(_NAMESPACES)})\s*\.")
-_LISTED: Final[Mapping[str, str]] = {"contains": "required", "subset": "allowed"}
-"""The constraints on the elements of a list, with the member of their claims that names the elements."""
 
 Predicate: TypeAlias = Callable[[Request], Verdict]
 """A compiled condition."""
@@ -55,19 +62,7 @@ _TEXTS: Final[Mapping[str, Callable[[str], Constraint]]] = {
     "url_within": UrlWithin,
 }
 _WORDS: Final = frozenset({*_LISTS, *_TEXTS, "all", "any", "exact", "exists", "range", "wildcard"})
-_ATOMS: Final = (
-    Contains,
-    EmailDomain,
-    Exact,
-    NotOneOf,
-    OneOf,
-    PathWithin,
-    Prefix,
-    Range,
-    Subset,
-    UrlWithin,
-    Wildcard,
-)
+_ATOMS: Final = (*LITERAL_KINDS, *LOCATION_KINDS)
 _BOUNDS: Final = ("max", "max_inclusive", "min", "min_inclusive")
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
@@ -191,7 +186,7 @@ def _leaves(spec: Spec) -> Iterator[Leaf]:
 def _elements(leaf: Leaf) -> Iterable[object]:
     """Return the elements of lists that a constraint names."""
     claim = leaf.constraint.to_claim()
-    member = _LISTED.get(leaf.constraint.kind)
+    member = ELEMENTS.get(leaf.constraint.kind)
     if member is not None:
         return inside(claim[member])
     return [item for constant in leaf.constants() if is_array(constant) for item in constant]

@@ -15,7 +15,7 @@ from agent_identity._policy.decision.decision import check_labels
 from agent_identity._policy.decision.patterns import check_patterns, matches
 from agent_identity._policy.decision.places import Path, Problem, each, quoted, words
 from agent_identity._policy.decision.request import Claims, Request, Tool
-from agent_identity._policy.language.flow_facts import FLOW_KEYS, StatedFlow, parse_flow
+from agent_identity._policy.language.stated_flow import FLOW_KEYS, StatedFlow, parse_flow
 from agent_identity.errors import ConfigurationError
 
 _KEYS: Final = ("data", "destination", "labels", "raise", "returns", "server")

@@ -505,7 +505,7 @@ class _Conclusion:
         else:
             targets += [("agent", name) for kind, name in sorted(reach) if kind == "agent"]
         targets += [("task", task) for task in open_tasks if ("task", task) not in targets]
-        directories = [place.paths[0] for place in self._reading.places if place.kind == "ledger"]
+        directories = [place.paths[0] for place in self._reading.places if place.kind == "ledger" and not place.problem]
         for directory in directories:
             for kind, name in targets:
                 reason = f"incident {seed}"[:_MAX_REASON]
@@ -538,7 +538,7 @@ def _bins(groups: Iterable[CallGroup], first_ns: int, last_ns: int) -> Iterator[
 def _in_force(changes: Sequence[Revoked]) -> Iterator[tuple[Revoked, int | None]]:
     """Yield each revocation and suspension, with the time when it was lifted."""
     waiting: dict[tuple[str, str], Revoked] = {}
-    for change in sorted(changes, key=lambda one: one.at_ns):
+    for change in sorted(changes, key=lambda one: (one.at_ns, id_order(one.where.stream), one.where.seq)):
         key = (change.kind, change.name)
         if change.status != "reinstated":
             waiting.setdefault(key, change)

@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from agent_identity._reports.answers.data_report import DataHint, DataReport, DataRow, SilentTool, TouchedBy
+from agent_identity._reports.answers.data_report import (
+    STATE_IT,
+    DataHint,
+    DataReport,
+    DataRow,
+    SilentTool,
+    TouchedBy,
+)
 from agent_identity._reports.pages._layout import (
     Body,
     Section,
@@ -23,7 +30,6 @@ from agent_identity._reports.pages.words import moment, percent
 _HEADS = ("on behalf of", "agent", "tool", "resource")
 _COLUMNS = (
     "Agent",
-    "Access",
     "Resource",
     "Labels",
     "Calls",
@@ -31,8 +37,7 @@ _COLUMNS = (
     "Different",
     "On behalf of",
     "Tools",
-    "Seen",
-    "First record",
+    "Seen, first record",
     "Basis",
 )
 _SILENT = ("Tool", "Calls that say nothing")
@@ -69,7 +74,7 @@ def _sections(found: DataReport) -> Iterator[Section]:
     ]
     yield Section("rows", "Data touched", joined(content))
     silent = table("Tools that do not say what they touch", _SILENT, found.silent, _silent)
-    yield Section("silent", "Not declared", silent)
+    yield Section("silent", "Not declared", joined([silent, element("p", STATE_IT)]) if found.silent else silent)
     if found.hints:
         yield Section("hints", "In spans of other libraries", table("Unsigned hints", _HINTS, found.hints, _hint))
 
@@ -83,20 +88,25 @@ def _paths(found: DataReport) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _row(row: DataRow) -> Sequence[Content]:
+    access = badge(row.access, "note" if row.access == "read" else "warn")
     return (
         row.agent or "no agent",
-        badge(row.access, "note" if row.access == "read" else "warn"),
-        stacked(row.name, row.system),
+        stacked(spaced([access, row.name]), row.system),
         names(row.labels) or "none",
         row.calls,
         row.refused,
-        f"{row.resources:,}" if row.resources else "not known",
+        row.resources or "not known",
         names(row.principals) or "no one",
         names(row.tools),
-        seen_cell(row.first_ns, row.last_ns),
-        code(row.record),
+        _seen(row),
         spaced([row.basis, proof_badge(row.proof)]),
     )
+
+
+def _seen(row: DataRow) -> Markup:
+    """Return when the data was touched first and last, and the record of the first time."""
+    first = element("code", row.record, class_="sub t") if row.record else Markup()
+    return joined([seen_cell(row.first_ns, row.last_ns), first])
 
 
 def _touched(one: TouchedBy) -> Sequence[Content]:

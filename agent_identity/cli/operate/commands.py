@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, add_state, placed
 
 PROTOCOLS: Final = ("http/protobuf", "http/json", "grpc")
 """The OTLP protocols of ``replay``."""
@@ -22,6 +22,13 @@ def _doctor(parser: ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="FILE", help=text)
     text = "try the hooks of a coding agent, in its settings or in a file; what answers them records the tries"
     parser.add_argument("--hooks", metavar="FILE", nargs="?", const="", help=text)
+    add_state(parser)
+    add_json(parser)
+
+
+def _health(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_state(parser)
     add_json(parser)
 
 
@@ -39,8 +46,7 @@ def _replay(parser: ArgumentParser) -> None:
     parser.add_argument("--skip-refused", action="store_true", help=text)
     text = "give up after this time without an acknowledgement; by default %(default).0f"
     parser.add_argument("--patience", metavar="SECONDS", type=float, default=300.0, help=text)
-    text = "the directory with keys/recorder.pem, or unix:PATH of a signer, if the keys are elsewhere"
-    parser.add_argument("--keys", metavar="WHERE", help=text)
+    add_keys(parser)
     add_json(parser)
 
 
@@ -64,10 +70,6 @@ def _prune(parser: ArgumentParser) -> None:
         help="allow an age below 184 days, although the law may require more",
     )
     add_json(parser)
-
-
-def _add_signer(parser: ArgumentParser) -> None:
-    parser.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys")
 
 
 def _erase(parser: ArgumentParser) -> None:
@@ -136,7 +138,8 @@ def _hooks_serve(parser: ArgumentParser) -> None:
     text = "end the authority of a session after this time; by default %(default).0f"
     parser.add_argument("--hours", metavar="HOURS", type=float, default=8.0, help=text)
     parser.add_argument("--monitor", action="store_true", help="refuse nothing, and record what would be refused")
-    _add_signer(parser)
+    add_keys(parser)
+    add_state(parser)
     parser.add_argument("--socket", metavar="PATH", help="the socket to listen on; by default DIR/hooks.sock")
 
 
@@ -161,6 +164,17 @@ OPERATE: Final = placed(
             "Check packages, keys, shared state, ledger, telemetry and tools, and print a cure for each finding. "
             "With --import, a module of the application is imported first, so that its tracer provider, its enforcers "
             "and the tools of its agent frameworks are checked."
+        ),
+    ),
+    Command(
+        "health",
+        "tell whether a directory can record and its state answers, for probes",
+        "agent-identity health evidence --json",
+        _health,
+        description=(
+            "Look at the ends of the ledger, the disk, the shared state, the ends of keys, and the receivers of "
+            "copies. It verifies nothing and writes nothing. Exit codes: 0 healthy, perhaps with warnings; 1 calls "
+            "are refused, or their records are not sealed; 2 that cannot be told."
         ),
     ),
     Command(

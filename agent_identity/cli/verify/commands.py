@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The formats of ``export --as``."""
@@ -11,16 +11,19 @@ FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 
 def _verify(parser: ArgumentParser) -> None:
     text = (
-        "an evidence directory or a bundle of one, or trace files, also compressed by gzip or zstd, patterns and "
-        "folders of them; - for stdin"
+        "evidence directories, folders of them and bundles, judged together; or trace files, also compressed by gzip "
+        "or zstd, patterns and folders of them; - for stdin"
     )
     parser.add_argument("source", metavar="SOURCE", nargs="*", help=text)
     parser.add_argument("--files-from", metavar="LIST", help="a file that lists trace files, one a line; - for stdin")
     text = "number of worker processes for a ledger or traces (default: as fits)"
     parser.add_argument("--processes", metavar="N", type=int, default=0, help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
-    text = "for traces and spans: compare with this ledger, which proves their records, and find what is missing"
-    parser.add_argument("--ledger", metavar="DIR", help=text)
+    text = (
+        "for traces and spans: compare with this ledger, or those below this folder, which prove their records, and "
+        "find what is missing; repeatable"
+    )
+    parser.add_argument("--ledger", metavar="DIR", action="append", help=text)
     _add_outside(parser)
     text = "an attribute that a collector rewrites; repeatable"
     parser.add_argument("--redacted", metavar="ATTRIBUTE", action="append", default=[], help=text)
@@ -120,7 +123,7 @@ def _export(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="the output file; by default standard output")
     text = "otel-audit: sign each with the recorder key, after a verification"
     parser.add_argument("--sign", action="store_true", help=text)
-    parser.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys, for --sign")
+    add_keys(parser)
     text = "--parquet: verify first, write only records under the log, and print the verdict; exit codes as for verify"
     parser.add_argument("--verify", action="store_true", help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")
@@ -194,8 +197,9 @@ VERIFY: Final = placed(
         "agent-identity verify evidence --trust kept/trust.json",
         _verify,
         description=(
-            "Verify an evidence directory, or OTLP traces in JSON or Protocol Buffers, offline and with public keys "
-            "only. Exit codes: 0 verified, 1 contradicted or tampered, 2 cannot tell, 3 verified but incomplete."
+            "Verify evidence directories, or OTLP traces in JSON or Protocol Buffers, offline and with public keys "
+            "only. Of several hosts the worst verdict counts, and one that cannot be read hides no other. Exit codes: "
+            "0 verified, 1 contradicted or tampered, 2 cannot tell, 3 verified but incomplete."
         ),
     ),
     _PROOF,

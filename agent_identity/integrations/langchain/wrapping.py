@@ -33,6 +33,26 @@ from agent_identity.integrations.narrowing import is_mapping
 from agent_identity.options import ToolOptions
 from agent_identity.policy import Claims
 
+METADATA_KEY: Final = "agent_identity"
+"""The ``metadata`` key of a mapping with ``labels`` and ``data``."""
+
+
+def claims_of(tool: BaseTool) -> Claims | None:
+    """Return the labels that a tool claims: its tags, ``metadata["agent_identity"]``, and its MCP annotations."""
+    metadata = _mapping(tool.metadata)
+    own = _mapping(metadata.get(METADATA_KEY))
+    labels = (*_items(tool.tags), *_items(own.get("labels")))
+    return claims_from(labels, _items(own.get("data")), annotations=metadata)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if is_mapping(value) else {}
+
+
+def _items(value: object) -> Iterable[object]:
+    return cast("Iterable[object]", value) if isinstance(value, list | tuple | set | frozenset) else ()
+
+
 __all__ = [
     "FUNCTIONS",
     "METHODS",
@@ -114,7 +134,7 @@ class Protection:
         """Return a new guard of a tool."""
         make = partial(
             enforcer.guard,
-            claims=_claims_of(tool),
+            claims=claims_of(tool),
             suspends=suspends,
             returns=returns,
             place=place,
@@ -497,23 +517,3 @@ def _closed(base: type[BaseTool], state: dict[object, object]) -> BaseTool:
     tool.__setstate__(state)
     wrap_tool(tool, None)
     return tool
-
-
-_METADATA_KEY: Final = "agent_identity"
-"""The ``metadata`` key of a mapping with ``labels`` and ``data``."""
-
-
-def _claims_of(tool: BaseTool) -> Claims | None:
-    """Return the labels that a tool claims: its tags, ``metadata["agent_identity"]``, and its MCP annotations."""
-    metadata = _mapping(tool.metadata)
-    own = _mapping(metadata.get(_METADATA_KEY))
-    labels = (*_items(tool.tags), *_items(own.get("labels")))
-    return claims_from(labels, _items(own.get("data")), annotations=metadata)
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if is_mapping(value) else {}
-
-
-def _items(value: object) -> Iterable[object]:
-    return cast("Iterable[object]", value) if isinstance(value, list | tuple | set | frozenset) else ()

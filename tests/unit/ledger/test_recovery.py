@@ -15,7 +15,7 @@ from agent_identity._ledger import _recovery as recovery_module
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import prune
 from agent_identity._ledger.transparency.log import DirectoryLog
-from agent_identity._ledger.writer import settle, settled_size
+from agent_identity._ledger.writer import note_settled, settled_size
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import stream_line, stream_parts
 from agent_identity._storage.mac import load_ledger_key
@@ -453,8 +453,8 @@ def test_only_a_whole_note_settles(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "lock").write_bytes(text)
     fd = files.open(str(tmp_path / "lock"), EDIT)
     assert settled_size(files, fd) is None
-    settle(files, fd, 123)
-    settle(files, fd, 5)
+    note_settled(files, fd, 123)
+    note_settled(files, fd, 5)
     assert settled_size(files, fd) == 5
     assert (tmp_path / "lock").read_bytes() == b"settled 5\n"
     files.close(fd)

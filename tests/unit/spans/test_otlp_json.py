@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity._spans import otlp_json as otlp
-from agent_identity._spans.otlp_json import MAX_NESTING, Malformed, SpanData, _repeats, read_json
+from agent_identity._spans.otlp_json import MAX_NESTING, Malformed, SpanData, _repeats
+from agent_identity._spans.otlp_reader import read_spans
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "00f067aa0ba902b7"
@@ -57,7 +58,7 @@ def document(*spans: object, **resource: Any) -> dict[str, Any]:
 
 def read(data: bytes | str) -> list[SpanData | Malformed]:
     """All items of a file."""
-    return list(read_json(io.BytesIO(data.encode() if isinstance(data, str) else data)))
+    return list(read_spans(io.BytesIO(data.encode() if isinstance(data, str) else data)))
 
 
 def only_span(value: dict[str, Any]) -> SpanData:
@@ -161,7 +162,7 @@ def test_the_official_exporter_is_read(tmp_path: Path) -> None:
             inner.end(7)
         provider.shutdown()
     with path.open("rb") as stream_back:
-        first, second = read_json(stream_back)
+        first, second = read_spans(stream_back)
     assert isinstance(first, SpanData)
     assert isinstance(second, SpanData)
     assert second.span_id == first.parent_id == f"{outer.get_span_context().span_id:016x}"
@@ -523,7 +524,7 @@ def test_lines_are_read_one_at_a_time() -> None:
             taken += 1
             yield line
 
-    items = read_json(_Endless(lines()))
+    items = read_spans(_Endless(lines()))
     for number in range(1, 1000):
         item = next(items)
         assert item.line == number
@@ -549,7 +550,7 @@ def test_long_lines_are_skipped(small: int) -> None:
         (b"\n".join([one, b" " * small, two]), []),  # White space is passed over, however much of it there is.
     ):
         source = _Endless(iter(text.splitlines(keepends=True)))
-        items = list(read_json(source))
+        items = list(read_spans(source))
         assert [item.line for item in items if isinstance(item, Malformed)] == problems
         assert [item.name for item in items if isinstance(item, SpanData)] == ["one", "two"]
         assert source.largest <= CHUNK
@@ -647,7 +648,7 @@ TWICE = [
 def test_a_member_named_twice_is_reported(document: bytes, *, lines: bool) -> None:
     """Readers differ in which of two members counts, so a document with such a pair is not read at all."""
     data = document.replace(b",", b",\n", 1) if not lines else document + b"\n" + document
-    found = list(read_json(io.BytesIO(data)))
+    found = list(read_spans(io.BytesIO(data)))
     assert [type(item) for item in found] == [Malformed] * (1 + lines)
     assert all("the same member several times" in item.message for item in found)
 

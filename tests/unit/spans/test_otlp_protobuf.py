@@ -19,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from agent_identity._spans import _otlp_protobuf as otlp_protobuf
 from agent_identity._spans import otlp_reader as traces
-from agent_identity._spans.otlp_json import Malformed, SpanData, read_json
+from agent_identity._spans.otlp_json import Malformed, SpanData
 from agent_identity._spans.otlp_reader import read_spans
 from agent_identity.errors import ConfigurationError
 
@@ -166,7 +166,7 @@ def test_json_is_never_taken_for_a_message(start: str, indent: int | str | None)
     document = {"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": TRACE.hex(), "spanId": SPAN.hex()}]}]}]}
     for value in (document, [document], {"x": [], **document}):
         data = (start + json.dumps(value, indent=indent)).encode()
-        assert read(data) == list(read_json(io.BytesIO(data)))
+        assert read(data) == list(read_spans(io.BytesIO(data)))
         assert [type(item) for item in read(data)] == [SpanData]
 
 

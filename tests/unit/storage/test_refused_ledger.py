@@ -12,7 +12,7 @@ from plain_records import append, plain
 
 from agent_identity._ledger import sealer as sealing_module
 from agent_identity._ledger.transparency.log import DirectoryLog, Head
-from agent_identity._ledger.writer import StreamWriter, settle, settled_size
+from agent_identity._ledger.writer import StreamWriter, note_settled, settled_size
 from agent_identity._record import digests as digests_module
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.mac import LedgerKey
@@ -172,7 +172,7 @@ def test_a_note_of_settlement_has_one_form(tmp_path: Path, note: bytes, size: in
     try:
         assert settled_size(files, fd) == size
         path.write_bytes(b"settled 123456\n and more")
-        settle(files, fd, 7)
+        note_settled(files, fd, 7)
         assert path.read_bytes() == b"settled 7\n"
     finally:
         os.close(fd)

@@ -1,63 +1,170 @@
 """Guards the tools of a crew of CrewAI in place, and those that CrewAI makes for a run."""
 
 import inspect
+import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast, final
 
 from crewai import Crew
+from crewai.agents.agent_builder.base_agent import BaseAgent
 from crewai.agents.tools_handler import ToolsHandler
 from crewai.hooks import (
+    LLMCallHookContext,
     ToolCallHookContext,
     get_after_tool_call_hooks,
+    get_before_llm_call_hooks,
     get_before_tool_call_hooks,
     register_after_tool_call_hook,
+    register_before_llm_call_hook,
     register_before_tool_call_hook,
     unregister_after_tool_call_hook,
+    unregister_before_llm_call_hook,
     unregister_before_tool_call_hook,
 )
 from crewai.tools import BaseTool
-from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
 from crewai.tools.base_tool import Tool
-from crewai.tools.mcp_native_tool import MCPNativeTool
-from crewai.tools.mcp_tool_wrapper import MCPToolWrapper
 from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolFailure
-from crewai.utilities.string_utils import sanitize_tool_name
 from pydantic import computed_field
-from pydantic.fields import FieldInfo
 
 from agent_identity import Enforcer
 from agent_identity.adapters import (
     Acting,
-    Binder,
     Call,
     CallRequest,
     Declared,
+    Part,
     Shown,
     ToolCall,
     ToolGuards,
     guard_failed,
     refusal,
+    resume_run,
     safe_message,
+    saw_calls,
     shown,
-    tool_name,
 )
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
-from agent_identity.integrations.frameworks.crewai.models import guard_model, members_of, models_of
-from agent_identity.integrations.frameworks.crewai.runs import (
-    bound_crews,
-    forget_turns,
-    running_crew,
-    turn_of,
-    watch_turns,
-)
+from agent_identity.integrations.frameworks.crewai.models import contents_of, guard_model, members_of, models_of
+from agent_identity.integrations.frameworks.crewai.streams import bound_crews, running_crew
+from agent_identity.integrations.frameworks.crewai.tool_facts import ToolFacts, facts_of, schema_of, wanted_call
 from agent_identity.integrations.method_patch import MethodPatch
-from agent_identity.integrations.narrowing import is_array
+from agent_identity.integrations.narrowing import is_array, is_mapping
+
+_ANSWERS: Final = ("assistant", "tool", "function")
+"""The roles of messages that a run has brought about."""
+
+_RUNS: Final = weakref.WeakKeyDictionary[Any, str]()
+"""Ids of runs that began without a history, by their executors."""
+
+_NUMBERS: Final = itertools.count()
+
+
+def turn_of(agent: object) -> str:
+    """Return what tells that a run of an agent began in a task; CrewAI tells no ids of calls.
+
+    Args:
+        agent: The agent.
+    """
+    return f"crewai/{getattr(agent, 'id', '')}"
+
+
+def watch_turns(members: Iterable[BaseAgent] = ()) -> None:
+    """Have CrewAI tell when agents of this process ask their models.
+
+    Args:
+        members: Agents that may have run before, and then do not notice new hooks by themselves.
+    """
+    if _note not in get_before_llm_call_hooks():
+        register_before_llm_call_hook(_note)
+    for member in members:
+        hooks = getattr(getattr(member, "agent_executor", None), "before_llm_call_hooks", None)
+        if isinstance(hooks, list) and _note not in hooks:
+            hooks.append(_note)
+
+
+def forget_turns() -> None:
+    """Undo :func:`watch_turns`, for agents that have not run yet."""
+    unregister_before_llm_call_hook(_note)
+
+
+def _note(context: LLMCallHookContext) -> None:
+    """Note a run in the open tasks if the model has not answered in it yet; called by CrewAI.
+
+    A run that is resumed, or that begins with a history, has messages of a model or of tools. Unless it began in the
+    task, their origin is unknown: the mark falls before the model reads them.
+    """
+    executor = context.executor if isinstance(context.executor, Hashable) else None
+    answers = [message for message in context.messages if _role(message) in _ANSWERS]
+    if not answers and not context.iterations:
+        run = f"crewai/run/{next(_NUMBERS)}"
+        if executor is not None:
+            _RUNS[executor] = run
+        saw_calls((turn_of(context.agent), run))
+    elif executor is not None:
+        resume_run(_RUNS.get(executor, ""), lambda: _parts(answers or context.messages))
+
+
+def _parts(messages: Iterable[object]) -> Iterator[Part]:
+    """Yield the parts of messages of unknown origin."""
+    for message in messages:
+        contents = contents_of(message) if is_mapping(message) else (message,)
+        yield from (Part("other", content) for content in contents)
+
+
+def _role(message: object) -> object:
+    return message.get("role") if is_mapping(message) else _ANSWERS[0]
+
+
+def forget_results(agent: object) -> None:
+    """Turn off the cache of an agent: a cached answer would bypass the tool and its guard.
+
+    Args:
+        agent: The agent.
+    """
+    handler = getattr(agent, "tools_handler", None)
+    if isinstance(handler, ToolsHandler):
+        handler.cache = None
+
+
+def listed_tools(guard: Callable[[BaseTool | CrewStructuredTool], None]) -> tuple[MethodPatch, ...]:
+    """Return what guards each tool before CrewAI lists it for an agent or runs it.
+
+    Args:
+        guard: Guards a tool in place; it raises nothing.
+    """
+
+    def guarded_first(original: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(original):
+
+            @wraps(original)
+            async def run_async(tool: BaseTool, /, *args: object, **named: object) -> object:
+                guard(tool)
+                return cast("object", await original(tool, *args, **named))
+
+            return run_async
+
+        @wraps(original)
+        def run(tool: BaseTool, /, *args: object, **named: object) -> object:
+            guard(tool)
+            return cast("object", original(tool, *args, **named))
+
+        return run
+
+    return tuple(
+        MethodPatch(kind, dict.fromkeys(names, guarded_first))
+        for kind, names in (
+            (BaseTool, ("run", "arun", "to_structured_tool")),
+            (Tool, ("run", "arun")),
+            (CrewStructuredTool, ("invoke", "ainvoke")),
+        )
+    )
+
 
 __all__ = ["instrument", "never_cached", "protect"]
 
@@ -157,7 +264,7 @@ def _protect_crew(crew: Crew, guard: "_Protection") -> None:
         for tool in tools or ():
             guard.claim(tool)
     for member in members:
-        _forget_results(member)
+        forget_results(member)
         _HOOKS.by_agent[member.key] = guard
     _HOOKS.for_managers[crew.key] = guard
     _HOOKS.by_crew[crew.id] = guard
@@ -232,7 +339,7 @@ class _Protection:
         owner = _owner(tool)
         if owner is not None and owner.guards.enforcer is not self.guards.enforcer:
             raise ConfigurationError(f"the tool {tool.name!r} is guarded by another enforcer; make another tool")
-        facts = _facts_of(tool)
+        facts = facts_of(tool)
         if owner is not None and owner is not self:
             self._share(tool, owner, facts.name)
         function = _known(tool.func) if isinstance(tool, Tool) else None
@@ -240,7 +347,7 @@ class _Protection:
             facts.name,
             kind=facts.kind,
             server=facts.server,
-            schema=_schema_of(facts),
+            schema=schema_of(facts),
             function=None if function is None else function[1],
             description=facts.description,
         )
@@ -279,7 +386,7 @@ class _Protection:
                     "override _run instead"
                 )
             if isinstance(tool, Tool):
-                tool.func = self._function(tool.func, partial(_facts_of, tool))
+                tool.func = self._function(tool.func, partial(facts_of, tool))
             else:
                 object.__setattr__(tool, "__class__", self._class(type(tool)))
             tool.cache_function = never_cached
@@ -310,7 +417,7 @@ class _Protection:
         else:
             owner, function = _known(tool.func) or (None, tool.func)
             if owner is None or self._replaces(owner):
-                tool.func = self._function(function, partial(_facts_of, tool))
+                tool.func = self._function(function, partial(facts_of, tool))
         tool.cache_function = never_cached
 
     def _replaces(self, owner: "_Protection") -> bool:
@@ -340,13 +447,13 @@ class _Protection:
         return False
 
     def run(
-        self, facts: "_ToolFacts", body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
+        self, facts: ToolFacts, body: Callable[..., object], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Run a tool under guard, and return its result or the refusal."""
         own: list[BaseException] = []
         caller = _taken()
         guards = self._of_caller(caller.guard, facts.name)
-        wanted, spread = _wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
+        wanted, spread = wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
 
         def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -358,13 +465,13 @@ class _Protection:
             return _failure(error, own)
 
     async def run_async(
-        self, facts: "_ToolFacts", body: Callable[..., Any], args: tuple[object, ...], named: Mapping[str, object]
+        self, facts: ToolFacts, body: Callable[..., Any], args: tuple[object, ...], named: Mapping[str, object]
     ) -> object:
         """Do what :meth:`run` does without blocking the event loop."""
         own: list[BaseException] = []
         caller = _taken()
         guards = self._of_caller(caller.guard, facts.name)
-        wanted, spread = _wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
+        wanted, spread = wanted_call(facts, body, args, named, caller.role, turn=caller.turn)
 
         async def run(call: Call) -> object:
             positional, keywords = spread(call)
@@ -379,7 +486,7 @@ class _Protection:
         except AgentIdentityError as error:
             return _failure(error, own)
 
-    def _function(self, function: Callable[..., Any], facts: Callable[[], "_ToolFacts"]) -> Callable[..., Any]:
+    def _function(self, function: Callable[..., Any], facts: Callable[[], ToolFacts]) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)
@@ -427,60 +534,15 @@ class _Protection:
 
             @wraps(original)
             async def method_async(tool: BaseTool, /, *args: object, **named: object) -> object:
-                return await self.run_async(_facts_of(tool), partial(original, tool), args, named)
+                return await self.run_async(facts_of(tool), partial(original, tool), args, named)
 
             return method_async
 
         @wraps(original)
         def method(tool: BaseTool, /, *args: object, **named: object) -> object:
-            return self.run(_facts_of(tool), partial(original, tool), args, named)
+            return self.run(facts_of(tool), partial(original, tool), args, named)
 
         return method
-
-
-def _forget_results(agent: object) -> None:
-    """Turn off the cache of an agent: a cached answer would bypass the tool and its guard.
-
-    Args:
-        agent: The agent.
-    """
-    handler = getattr(agent, "tools_handler", None)
-    if isinstance(handler, ToolsHandler):
-        handler.cache = None
-
-
-def _listed_tools(guard: Callable[[BaseTool | CrewStructuredTool], None]) -> tuple[MethodPatch, ...]:
-    """Return what guards each tool before CrewAI lists it for an agent or runs it.
-
-    Args:
-        guard: Guards a tool in place; it raises nothing.
-    """
-
-    def guarded_first(original: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(original):
-
-            @wraps(original)
-            async def run_async(tool: BaseTool, /, *args: object, **named: object) -> object:
-                guard(tool)
-                return cast("object", await original(tool, *args, **named))
-
-            return run_async
-
-        @wraps(original)
-        def run(tool: BaseTool, /, *args: object, **named: object) -> object:
-            guard(tool)
-            return cast("object", original(tool, *args, **named))
-
-        return run
-
-    return tuple(
-        MethodPatch(kind, dict.fromkeys(names, guarded_first))
-        for kind, names in (
-            (BaseTool, ("run", "arun", "to_structured_tool")),
-            (Tool, ("run", "arun")),
-            (CrewStructuredTool, ("invoke", "ainvoke")),
-        )
-    )
 
 
 @final
@@ -503,7 +565,7 @@ class _Hooks:
         self.for_managers: dict[str, _Protection] = {}
         self.default: _Protection | None = None
         self._is_kept = False
-        self._patches = (bound_crews(self._renew), *_listed_tools(self._listed))
+        self._patches = (bound_crews(self._renew), *listed_tools(self._listed))
 
     def keep(self) -> None:
         """Register the hooks for good: tools were guarded whose agents are not known."""
@@ -556,7 +618,7 @@ class _Hooks:
         try:
             guard = self._of(context)
             if guard is not None or getattr(context.tool, "cache_function", None) is never_cached:
-                _forget_results(context.agent)
+                forget_results(context.agent)
             if guard is None:
                 _ACTING.set(_Caller(turn=turn_of(context.agent)))
                 return None
@@ -663,76 +725,3 @@ def _failure(error: AgentIdentityError, own: list[BaseException]) -> ToolFailure
         raise error
     _LOG.error("a call could not be recorded: %s", safe_message(error))
     return ToolFailure(message=f"refused: {error.code}: the call could not be recorded")
-
-
-_ADAPTED: Final = "CrewAIMCPTool"
-"""The class of tools of MCP servers that the adapters outside the core of CrewAI make; it names no server."""
-
-
-class _ToolFacts(NamedTuple):
-    """What the record says of a tool. Frozen."""
-
-    name: str
-    kind: str
-    server: str | None
-    schema: Any
-    description: str | None = None
-
-
-def _facts_of(tool: BaseTool | CrewStructuredTool) -> "_ToolFacts":
-    """Return what the record says of a tool."""
-    server = tool.server_name if isinstance(tool, MCPNativeTool | MCPToolWrapper) else None
-    is_served = server is not None or any(one.__name__ == _ADAPTED for one in type(tool).__mro__)
-    kind = "agent" if isinstance(tool, BaseAgentTool) else "mcp" if is_served else "function"
-    name = tool_name(server, sanitize_tool_name(tool.name))
-    return _ToolFacts(name, kind, server, tool.args_schema, tool.description)
-
-
-def _wanted_call(
-    facts: "_ToolFacts",
-    body: Callable[..., object],
-    args: tuple[object, ...],
-    named: Mapping[str, object],
-    acting: str | None,
-    *,
-    turn: str | None,
-) -> tuple[ToolCall, Callable[[Call], tuple[tuple[object, ...], Mapping[str, object]]]]:
-    """Return the call, and what gives the body the arguments that were judged.
-
-    CrewAI has merged the defaults of the schema: what equals them nobody need have given.
-    """
-
-    def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
-        return (), {name: call.arguments[name] for name in named}
-
-    values: Mapping[str, object] = named
-    if args:
-        binder = Binder(body)
-        values, _ = binder.bind(args, named)
-
-        def spread(call: Call) -> tuple[tuple[object, ...], Mapping[str, object]]:
-            return binder.spread(call.arguments, args)
-
-    fields = getattr(facts.schema, "model_fields", {})
-    supplied = [name for name, value in values.items() if name not in fields or not _is_default(fields[name], value)]
-    request = CallRequest(values, supplied, turn=turn)
-    call = ToolCall(
-        facts.name,
-        request,
-        acting,
-        facts.kind,
-        facts.server,
-        _schema_of(facts),
-        function=body,
-        description=facts.description,
-    )
-    return call, spread
-
-
-def _schema_of(facts: "_ToolFacts") -> Mapping[str, object]:
-    """Return the names of the arguments of a tool as a schema."""
-    return {"properties": getattr(facts.schema, "model_fields", None)}
-
-
-def _is_default(field: FieldInfo, value: object) -> bool:
-    return not field.is_required() and type(field.default) is type(value) and field.default == value

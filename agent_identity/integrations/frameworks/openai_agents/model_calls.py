@@ -38,13 +38,231 @@ from agent_identity.integrations.frameworks.openai_agents.sessions import thread
 from agent_identity.integrations.narrowing import is_list, is_mapping
 from agent_identity.records import Model as ModelFacts
 
-__all__ = ["protect_model"]
-
-_Request: TypeAlias = "Mapping[str, Any]"
+Request: TypeAlias = "Mapping[str, Any]"
 """The arguments of ``get_response`` or ``stream_response`` by name."""
 
-_Items: TypeAlias = "list[Any]"
+Items: TypeAlias = "list[Any]"
 """Items of an answer, or events of a stream: of many classes of the library ``openai``."""
+
+_ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
+_SENT: Final = frozenset({"content", "output", "summary"})
+"""Members of items in a prompt that obligations may change: the calls in it were made before."""
+
+_TEXTS: Final = ("system_instructions", "input")
+_AROUND: Final = ("previous_response_id", "conversation_id", "prompt")
+
+
+def request_json(request: Request) -> dict[str, object]:
+    """Return the arguments of a model call as JSON: instructions, input, tools, handoffs, settings.
+
+    Args:
+        request: The arguments of ``get_response`` by name.
+
+    Raises:
+        ValueError: A part cannot be written as JSON; then nothing may be sent.
+    """
+    facts: dict[str, object] = {name: _json(request.get(name)) for name in (*_TEXTS, *_AROUND) if request.get(name)}
+    tools, handoffs = cast("Sequence[Tool]", request["tools"]), cast("Sequence[Handoff[Any, Any]]", request["handoffs"])
+    described = [*map(_described, tools), *map(_handed, handoffs)]
+    schema = request.get("output_schema")
+    if schema is not None and not schema.is_plain_text():
+        facts["output_schema"] = _json(schema.json_schema())
+    settings = {name: value for name, value in vars(request["model_settings"]).items() if value is not None}
+    settings.pop("extra_headers", None)  # They may hold a token.
+    return facts | ({"tools": described} if described else {}) | ({"settings": _json(settings)} if settings else {})
+
+
+def revised_request(request: Request, changed: Mapping[str, object]) -> Request:
+    """Return the arguments of a model call with texts as obligations changed them.
+
+    Args:
+        request: The arguments by name.
+        changed: What :func:`request_json` returned, changed.
+
+    Raises:
+        ValueError: Something else than texts was changed.
+    """
+    before = request_json(request)
+    if any(changed.get(name) != value for name, value in before.items() if name not in _TEXTS):
+        raise ValueError("the tools or settings of a request cannot be changed")
+    old, new = before.get("input"), changed.get("input")
+    if not isinstance(old, str) and new != old:
+        _check_items(old, new)
+    return {**request, **{name: changed[name] for name in _TEXTS if name in before}}
+
+
+def output_json(output: Sequence[object]) -> list[object]:
+    """Return the items of an answer.
+
+    Args:
+        output: The output of a response.
+
+    Raises:
+        ValueError: A part cannot be written as JSON.
+    """
+    return [_json(item) for item in output]
+
+
+def revised_output(output: Items, changed: object) -> Items:
+    """Return the items of an answer with the texts of messages as obligations changed them.
+
+    Args:
+        output: The output of a response.
+        changed: What :func:`output_json` returned, changed.
+
+    Raises:
+        ValueError: Something else than the text of messages was changed.
+    """
+    before = output_json(output)
+    if not isinstance(changed, list) or len(cast("list[object]", changed)) != len(before):
+        raise ValueError("an item of an answer was dropped")
+    items: Items = []
+    for item, old, new in zip(output, before, cast("list[object]", changed), strict=True):
+        if old != new and not isinstance(item, ResponseOutputMessage):
+            raise ValueError("only the text of messages of an answer can be changed")
+        items.append(item if old == new else _revised_message(new))
+    return items
+
+
+def refused_response(text: str) -> ModelResponse:
+    """Return an answer that says why there is none.
+
+    Args:
+        text: The refusal.
+    """
+    part = ResponseOutputText(text=text, type="output_text", annotations=[], logprobs=[])
+    message = ResponseOutputMessage(id="refused", type="message", role="assistant", status="completed", content=[part])
+    return ModelResponse(output=[message], usage=Usage(), response_id=None)
+
+
+def events_of(output: Items, response: Response | None) -> Items:
+    """Return an answer as a stream: each text as one delta, and the response.
+
+    Args:
+        output: The items of the answer as it is delivered.
+        response: The response of the model; ``None`` for a refusal.
+    """
+    if response is None:
+        response = Response(
+            id="refused",
+            created_at=0,
+            model="refused",
+            object="response",
+            output=[],
+            tool_choice="none",
+            tools=[],
+            parallel_tool_calls=False,
+            status="completed",
+        )
+    events: Items = []
+    for place, item in enumerate(output):
+        parts = cast("list[object]", item.content) if isinstance(item, ResponseOutputMessage) else []
+        for number, part in enumerate(parts):
+            if isinstance(part, ResponseOutputText):
+                events.append(
+                    ResponseTextDeltaEvent(
+                        type="response.output_text.delta",
+                        content_index=number,
+                        delta=part.text,
+                        item_id=item.id,
+                        logprobs=[],
+                        output_index=place,
+                        sequence_number=len(events),
+                    )
+                )
+    whole = response.model_copy(update={"output": list(output)})
+    last = ResponseCompletedEvent(type="response.completed", response=whole, sequence_number=len(events))
+    return [*events, last]
+
+
+def parts_of(request: Request) -> Generator[Part]:
+    """Yield the parts of a prompt, including the earlier turns that the provider stores, for information flow.
+
+    Args:
+        request: The arguments of a model call by name.
+    """
+    given = _json(request.get("input"))
+    for item in given if is_list(given) else [{"role": "user", "content": given}]:
+        role = cast("Mapping[str, object]", item).get("role")
+        if role not in ("system", "developer"):
+            yield from (Part("person" if role == "user" else "other", one) for one in _contents(item))
+    yield from (Part("other", kept) for name in _AROUND if (kept := request.get(name)))
+
+
+def answer_contents(answer: object) -> Generator[object]:
+    """Yield the contents of an answer, in their form in later prompts.
+
+    Args:
+        answer: A response, or the events of one.
+    """
+    for event in answer if is_list(answer) else [answer]:
+        response = getattr(event, "response", event)
+        output: object = getattr(response, "output", None)
+        for item in output if is_list(output) else []:
+            yield from _contents(_json(item))
+        yield getattr(response, "response_id", getattr(response, "id", None))
+
+
+def _contents(item: object) -> Generator[object]:
+    """Yield the contents of an item of a prompt or answer."""
+    one = cast("Mapping[str, Any]", item)
+    content = one.get("output") if str(one.get("type")).endswith("call_output") else one.get("content")
+    if one.get("type") == "function_call":
+        yield [one.get("name"), one.get("arguments")]
+        yield from _texts(one.get("arguments"))
+    elif is_list(content):
+        for part in content:
+            yield part.get("text", part) if is_mapping(part) else part
+    elif content is not None:
+        yield content
+    else:
+        yield {name: value for name, value in one.items() if name not in ("id", "status") and value is not None}
+
+
+def _texts(arguments: object) -> list[str]:
+    """Return the texts among arguments that a model wrote; another agent may get one of them as its prompt."""
+    try:
+        parsed: object = json.loads(str(arguments))
+    except ValueError:
+        return []
+    values = parsed.values() if is_mapping(parsed) else ()
+    return [value for value in values if isinstance(value, str)]
+
+
+def _revised_message(changed: object) -> ResponseOutputMessage:
+    """Return a message without its tokens, which have the text once more."""
+    message = ResponseOutputMessage.model_validate(changed)
+    for part in message.content:
+        if isinstance(part, ResponseOutputText):
+            part.logprobs = None
+    return message
+
+
+def _check_items(old: object, new: object) -> None:
+    before, after = cast("list[dict[str, object]]", old), cast("list[dict[str, object]]", new)
+    if not isinstance(new, list) or len(before) != len(after):
+        raise ValueError("an item of a prompt was dropped")
+    for one, other in zip(before, after, strict=True):
+        if any(one.get(name) != other.get(name) for name in one.keys() | other.keys() if name not in _SENT):
+            raise ValueError("only the texts of a prompt can be changed")
+
+
+def _described(tool: Tool) -> dict[str, object]:
+    if isinstance(tool, FunctionTool):
+        return {"name": tool.name, "description": tool.description, "parameters": _json(tool.params_json_schema)}
+    return {"name": tool.name, "type": type(tool).__name__}
+
+
+def _handed(handoff: Handoff[Any, Any]) -> dict[str, object]:
+    schema = _json(handoff.input_json_schema)
+    return {"name": handoff.tool_name, "description": handoff.tool_description, "parameters": schema}
+
+
+def _json(value: object) -> object:
+    return _ANYTHING.dump_python(value, mode="json", fallback=repr, exclude_none=True)
+
+
+__all__ = ["protect_model"]
 
 _Stream: TypeAlias = Callable[..., AsyncIterator[Any]]
 ModelT = TypeVar("ModelT", bound=Model | ModelProvider)
@@ -145,7 +363,7 @@ class _GuardedModel(Model):
         try:
             return cast("ModelResponse", await guards.tools.run_async(guards.asked(model_call), body))
         except AgentIdentityError as error:
-            return _refused_response(_refusal(error))
+            return refused_response(_refusal(error))
 
     def stream_response(self, *args: object, **kwargs: object) -> AsyncIterator[Any]:  # type: ignore[override]
         guards, model_call = _guards_of(self), _ModelCall(self, args, kwargs)
@@ -166,7 +384,7 @@ class _ModelCall:
 
     def __init__(self, model: Model, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         bound = inspect.signature(Model.get_response).bind_partial(model, *args)
-        self.arguments: _Request = {**dict(list(bound.arguments.items())[1:]), **kwargs}
+        self.arguments: Request = {**dict(list(bound.arguments.items())[1:]), **kwargs}
         self._model = model
 
     def asked(self) -> CallRequest:
@@ -174,7 +392,7 @@ class _ModelCall:
         named = getattr(self._model, "model", None)
         facts = ModelFacts(name=named) if isinstance(named, str) and named else None
         try:
-            request = _request_json(self.arguments)
+            request = request_json(self.arguments)
         except (ValueError, TypeError, RecursionError):
             unread = Denied("the request cannot be written as JSON, so nobody can inspect it", code="bad_arguments")
             return CallRequest({}, can_route=False, model=facts, refusal=unread)
@@ -182,7 +400,7 @@ class _ModelCall:
 
     def prompt(self) -> Prompt:
         """Return the prompt and the contents of its answer, for information flow."""
-        return Prompt(lambda: _parts_of(self.arguments), _answer_contents, self._is_provided)
+        return Prompt(lambda: parts_of(self.arguments), answer_contents, self._is_provided)
 
     def _is_provided(self) -> bool:
         tools = cast("list[Tool]", self.arguments["tools"])
@@ -193,9 +411,9 @@ class _ModelCall:
         response = await call_model(**self.arguments)
 
         def rebuild(changed: object) -> ModelResponse:
-            return replace(response, output=_revised_output(response.output, changed))
+            return replace(response, output=revised_output(response.output, changed))
 
-        return Shown(response, _output_json(response.output), rebuild=rebuild)
+        return Shown(response, output_json(response.output), rebuild=rebuild)
 
     async def hold(self, call_model: _Stream, mode: str, call: Call) -> Shown:
         """Call the model, and return its answer as the events of a stream; in monitor mode as the model made them."""
@@ -207,17 +425,17 @@ class _ModelCall:
         response = next(filter(None, map(_response_of, reversed(events))), None)
         if response is None:  # It failed, or is cut off: what says so has all texts as a whole, and is not rebuilt.
             last = [event for event in events if event.type in _LAST]
-            return Shown(events if mode == "monitor" else last, _output_json(last))
+            return Shown(events if mode == "monitor" else last, output_json(last))
         call.model = ModelFacts(name=response.model) if response.model else None
 
-        def rebuild(changed: object) -> _Items:
-            return _events_of(_revised_output(response.output, changed), response)
+        def rebuild(changed: object) -> Items:
+            return events_of(revised_output(response.output, changed), response)
 
-        made = events if mode == "monitor" else _events_of(response.output, response)
-        return Shown(made, _output_json(response.output), rebuild=rebuild)
+        made = events if mode == "monitor" else events_of(response.output, response)
+        return Shown(made, output_json(response.output), rebuild=rebuild)
 
     def _revise(self, changed: Mapping[str, object]) -> None:
-        self.arguments = _revised_request(self.arguments, changed)
+        self.arguments = revised_request(self.arguments, changed)
 
 
 async def _held(guards: _ModelGuards, model_call: _ModelCall, call_model: _Stream) -> AsyncIterator[Any]:
@@ -258,7 +476,7 @@ async def _through(guards: _ModelGuards, model_call: _ModelCall, call_model: _St
     finally:
         await _close(stream)
     if failed is None:
-        await guard.succeed_async(call, Shown(None, None if response is None else _output_json(response.output)))
+        await guard.succeed_async(call, Shown(None, None if response is None else output_json(response.output)))
         return
     for event in _refused_events(cast("Denied", failed)):
         yield event
@@ -268,7 +486,7 @@ def _account_for(call: Call, event: object) -> Response | None:
     """Return the response of an event, if it has one, and register its contents for later prompts."""
     response = _response_of(event)
     if response is not None:
-        account(call.task, _answer_contents(response))
+        account(call.task, answer_contents(response))
     return response
 
 
@@ -289,223 +507,5 @@ def _refusal(error: AgentIdentityError) -> str:
     return refusal(denied)
 
 
-def _refused_events(error: AgentIdentityError) -> _Items:
-    return _events_of(_refused_response(_refusal(error)).output, None)
-
-
-_ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
-_SENT: Final = frozenset({"content", "output", "summary"})
-"""Members of items in a prompt that obligations may change: the calls in it were made before."""
-
-_TEXTS: Final = ("system_instructions", "input")
-_AROUND: Final = ("previous_response_id", "conversation_id", "prompt")
-
-
-def _request_json(request: _Request) -> dict[str, object]:
-    """Return the arguments of a model call as JSON: instructions, input, tools, handoffs, settings.
-
-    Args:
-        request: The arguments of ``get_response`` by name.
-
-    Raises:
-        ValueError: A part cannot be written as JSON; then nothing may be sent.
-    """
-    facts: dict[str, object] = {name: _json(request.get(name)) for name in (*_TEXTS, *_AROUND) if request.get(name)}
-    tools, handoffs = cast("Sequence[Tool]", request["tools"]), cast("Sequence[Handoff[Any, Any]]", request["handoffs"])
-    described = [*map(_described, tools), *map(_handed, handoffs)]
-    schema = request.get("output_schema")
-    if schema is not None and not schema.is_plain_text():
-        facts["output_schema"] = _json(schema.json_schema())
-    settings = {name: value for name, value in vars(request["model_settings"]).items() if value is not None}
-    settings.pop("extra_headers", None)  # They may hold a token.
-    return facts | ({"tools": described} if described else {}) | ({"settings": _json(settings)} if settings else {})
-
-
-def _revised_request(request: _Request, changed: Mapping[str, object]) -> _Request:
-    """Return the arguments of a model call with texts as obligations changed them.
-
-    Args:
-        request: The arguments by name.
-        changed: What :func:`_request_json` returned, changed.
-
-    Raises:
-        ValueError: Something else than texts was changed.
-    """
-    before = _request_json(request)
-    if any(changed.get(name) != value for name, value in before.items() if name not in _TEXTS):
-        raise ValueError("the tools or settings of a request cannot be changed")
-    old, new = before.get("input"), changed.get("input")
-    if not isinstance(old, str) and new != old:
-        _check_items(old, new)
-    return {**request, **{name: changed[name] for name in _TEXTS if name in before}}
-
-
-def _output_json(output: Sequence[object]) -> list[object]:
-    """Return the items of an answer.
-
-    Args:
-        output: The output of a response.
-
-    Raises:
-        ValueError: A part cannot be written as JSON.
-    """
-    return [_json(item) for item in output]
-
-
-def _revised_output(output: _Items, changed: object) -> _Items:
-    """Return the items of an answer with the texts of messages as obligations changed them.
-
-    Args:
-        output: The output of a response.
-        changed: What :func:`_output_json` returned, changed.
-
-    Raises:
-        ValueError: Something else than the text of messages was changed.
-    """
-    before = _output_json(output)
-    if not isinstance(changed, list) or len(cast("list[object]", changed)) != len(before):
-        raise ValueError("an item of an answer was dropped")
-    items: _Items = []
-    for item, old, new in zip(output, before, cast("list[object]", changed), strict=True):
-        if old != new and not isinstance(item, ResponseOutputMessage):
-            raise ValueError("only the text of messages of an answer can be changed")
-        items.append(item if old == new else _revised_message(new))
-    return items
-
-
-def _refused_response(text: str) -> ModelResponse:
-    """Return an answer that says why there is none.
-
-    Args:
-        text: The refusal.
-    """
-    part = ResponseOutputText(text=text, type="output_text", annotations=[], logprobs=[])
-    message = ResponseOutputMessage(id="refused", type="message", role="assistant", status="completed", content=[part])
-    return ModelResponse(output=[message], usage=Usage(), response_id=None)
-
-
-def _events_of(output: _Items, response: Response | None) -> _Items:
-    """Return an answer as a stream: each text as one delta, and the response.
-
-    Args:
-        output: The items of the answer as it is delivered.
-        response: The response of the model; ``None`` for a refusal.
-    """
-    if response is None:
-        response = Response(
-            id="refused",
-            created_at=0,
-            model="refused",
-            object="response",
-            output=[],
-            tool_choice="none",
-            tools=[],
-            parallel_tool_calls=False,
-            status="completed",
-        )
-    events: _Items = []
-    for place, item in enumerate(output):
-        parts = cast("list[object]", item.content) if isinstance(item, ResponseOutputMessage) else []
-        for number, part in enumerate(parts):
-            if isinstance(part, ResponseOutputText):
-                events.append(
-                    ResponseTextDeltaEvent(
-                        type="response.output_text.delta",
-                        content_index=number,
-                        delta=part.text,
-                        item_id=item.id,
-                        logprobs=[],
-                        output_index=place,
-                        sequence_number=len(events),
-                    )
-                )
-    whole = response.model_copy(update={"output": list(output)})
-    last = ResponseCompletedEvent(type="response.completed", response=whole, sequence_number=len(events))
-    return [*events, last]
-
-
-def _parts_of(request: _Request) -> Generator[Part]:
-    """Yield the parts of a prompt, including the earlier turns that the provider stores, for information flow.
-
-    Args:
-        request: The arguments of a model call by name.
-    """
-    given = _json(request.get("input"))
-    for item in given if is_list(given) else [{"role": "user", "content": given}]:
-        role = cast("Mapping[str, object]", item).get("role")
-        if role not in ("system", "developer"):
-            yield from (Part("person" if role == "user" else "other", one) for one in _contents(item))
-    yield from (Part("other", kept) for name in _AROUND if (kept := request.get(name)))
-
-
-def _answer_contents(answer: object) -> Generator[object]:
-    """Yield the contents of an answer, in their form in later prompts.
-
-    Args:
-        answer: A response, or the events of one.
-    """
-    for event in answer if is_list(answer) else [answer]:
-        response = getattr(event, "response", event)
-        output: object = getattr(response, "output", None)
-        for item in output if is_list(output) else []:
-            yield from _contents(_json(item))
-        yield getattr(response, "response_id", getattr(response, "id", None))
-
-
-def _contents(item: object) -> Generator[object]:
-    """Yield the contents of an item of a prompt or answer."""
-    one = cast("Mapping[str, Any]", item)
-    content = one.get("output") if str(one.get("type")).endswith("call_output") else one.get("content")
-    if one.get("type") == "function_call":
-        yield [one.get("name"), one.get("arguments")]
-        yield from _texts(one.get("arguments"))
-    elif is_list(content):
-        for part in content:
-            yield part.get("text", part) if is_mapping(part) else part
-    elif content is not None:
-        yield content
-    else:
-        yield {name: value for name, value in one.items() if name not in ("id", "status") and value is not None}
-
-
-def _texts(arguments: object) -> list[str]:
-    """Return the texts among arguments that a model wrote; another agent may get one of them as its prompt."""
-    try:
-        parsed: object = json.loads(str(arguments))
-    except ValueError:
-        return []
-    values = parsed.values() if is_mapping(parsed) else ()
-    return [value for value in values if isinstance(value, str)]
-
-
-def _revised_message(changed: object) -> ResponseOutputMessage:
-    """Return a message without its tokens, which have the text once more."""
-    message = ResponseOutputMessage.model_validate(changed)
-    for part in message.content:
-        if isinstance(part, ResponseOutputText):
-            part.logprobs = None
-    return message
-
-
-def _check_items(old: object, new: object) -> None:
-    before, after = cast("list[dict[str, object]]", old), cast("list[dict[str, object]]", new)
-    if not isinstance(new, list) or len(before) != len(after):
-        raise ValueError("an item of a prompt was dropped")
-    for one, other in zip(before, after, strict=True):
-        if any(one.get(name) != other.get(name) for name in one.keys() | other.keys() if name not in _SENT):
-            raise ValueError("only the texts of a prompt can be changed")
-
-
-def _described(tool: Tool) -> dict[str, object]:
-    if isinstance(tool, FunctionTool):
-        return {"name": tool.name, "description": tool.description, "parameters": _json(tool.params_json_schema)}
-    return {"name": tool.name, "type": type(tool).__name__}
-
-
-def _handed(handoff: Handoff[Any, Any]) -> dict[str, object]:
-    schema = _json(handoff.input_json_schema)
-    return {"name": handoff.tool_name, "description": handoff.tool_description, "parameters": schema}
-
-
-def _json(value: object) -> object:
-    return _ANYTHING.dump_python(value, mode="json", fallback=repr, exclude_none=True)
+def _refused_events(error: AgentIdentityError) -> Items:
+    return events_of(refused_response(_refusal(error)).output, None)

@@ -20,6 +20,7 @@ from agent_identity._guard.common.recorded_decisions import decision_fact
 from agent_identity._guard.judging.guard import Guard
 from agent_identity._identity.common.ids import is_digest
 from agent_identity.adapters import CallRequest
+from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import Contains, Range
 from agent_identity.errors import (
     ConfigurationError,
@@ -549,6 +550,27 @@ def test_a_refusal_that_cannot_be_recorded_is_an_evidence_error(world: Any, monk
         tool()
     assert ran == []
     assert len(world.spans()) == 1
+
+
+def test_a_wait_that_cannot_be_recorded_is_an_evidence_error(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The framework is not told to wait for what is on no record; the body does not run, and the span ends bare."""
+
+    class Interrupted(Exception):
+        pass
+
+    def ask(_: ApprovalRequest) -> object:
+        raise Interrupted
+
+    route = Rule(Effect.ROUTE, tools="tool", to="desk", reason="money moves", id="money")
+    world = opened(policy=RuleSet(route), routes={"desk": Approval(ask=ask, suspends=(Interrupted,))})
+    flaky = Flaky(world, monkeypatch)
+    guard = world.enforcer.guard("tool", suspends=(Interrupted,))
+    with world.task(OPEN):
+        flaky.failing = {"outcome"}
+        with pytest.raises(EvidenceError):
+            guard.run(CallRequest({}, call_id="call-1"), lambda _: pytest.fail("the body ran"))
+    (span,) = world.spans()
+    assert not [name for name in span.attributes if name.startswith("agent_identity.attestation.")]
 
 
 def test_a_real_full_disk_refuses_and_recovers(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,8 @@ from agent_identity._ledger.transparency.merkle import (
     verify_inclusion,
 )
 from agent_identity._spans.envelope import MAX_PAYLOAD, PAYLOAD_TYPE, Attestation, pae, sign_record, signed_attributes
-from agent_identity._spans.otlp_json import Malformed, read_json
+from agent_identity._spans.otlp_json import Malformed
+from agent_identity._spans.otlp_reader import read_spans
 from agent_identity._storage.lines import stream_line, stream_parts
 from agent_identity._storage.mac import LedgerKey, load_ledger_key
 from agent_identity._storage.os_files import Files
@@ -782,13 +783,13 @@ SPANS: dict[str, tuple[object, str]] = {
 def test_what_a_malformed_span_says(document: object, message: str) -> None:
     """Each malformed part is reported with its line and what was expected."""
     line = json.dumps(document).encode()
-    assert list(read_json(io.BytesIO(b"\n" + line))) == [Malformed(2, message)]
+    assert list(read_spans(io.BytesIO(b"\n" + line))) == [Malformed(2, message)]
 
 
 def test_what_a_damaged_line_says() -> None:
     """A line that is no JSON is reported with its number."""
     good = json.dumps(span()).encode()
-    items = list(read_json(io.BytesIO(good + b"\n{\n" + good)))
+    items = list(read_spans(io.BytesIO(good + b"\n{\n" + good)))
     assert items[1] == Malformed(2, "the line is damaged: neither it nor the whole file is one JSON document")
 
 
@@ -806,16 +807,16 @@ def deep(depth: int, *, maps: bool) -> dict[str, object]:
 @pytest.mark.parametrize("maps", [False, True])
 def test_values_of_spans_at_their_bounds(maps: bool) -> None:
     """A value inside 64 arrays or maps is read, one more is not; so are the first and the last of each number."""
-    (fits,) = read_json(io.BytesIO(json.dumps(deep(64, maps=maps)).encode()))
+    (fits,) = read_spans(io.BytesIO(json.dumps(deep(64, maps=maps)).encode()))
     assert not isinstance(fits, Malformed)
-    assert list(read_json(io.BytesIO(json.dumps(deep(65, maps=maps)).encode()))) == [
+    assert list(read_spans(io.BytesIO(json.dumps(deep(65, maps=maps)).encode()))) == [
         Malformed(1, "an attribute has more than 64 nested arrays and maps")
     ]
     for number in (2**63 - 1, -(2**63)):
-        (read,) = read_json(io.BytesIO(json.dumps(valued({"intValue": str(number)})).encode()))
+        (read,) = read_spans(io.BytesIO(json.dumps(valued({"intValue": str(number)})).encode()))
         assert not isinstance(read, Malformed)
         assert read.attributes["k"] == number
-    (timed,) = read_json(io.BytesIO(json.dumps(span(startTimeUnixNano="0", endTimeUnixNano=2**64 - 1)).encode()))
+    (timed,) = read_spans(io.BytesIO(json.dumps(span(startTimeUnixNano="0", endTimeUnixNano=2**64 - 1)).encode()))
     assert not isinstance(timed, Malformed)
     assert (timed.start, timed.end) == (0, 2**64 - 1)
 
@@ -825,6 +826,6 @@ def test_attributes_of_a_resource_are_read_like_those_of_a_span() -> None:
     export = span()
     values = {"values": [{"intValue": "1"}, {"arrayValue": {"values": [{"stringValue": "x"}]}}]}
     export["resourceSpans"][0]["resource"] = {"attributes": [{"key": "k", "value": {"arrayValue": values}}]}
-    (read,) = read_json(io.BytesIO(json.dumps(export).encode()))
+    (read,) = read_spans(io.BytesIO(json.dumps(export).encode()))
     assert not isinstance(read, Malformed)
     assert dict(read.resource) == {"k": [1, ["x"]]}

@@ -193,11 +193,8 @@ def run_serve(chosen: argparse.Namespace) -> int:
         server = HookServer(sessions, where)
         server.listen()
 
-        def stop(_number: int, _frame: object) -> None:
-            server.stop()
-
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+            signal.signal(number, lambda _number, _frame: server.stop())
         try:
             print(f"{mode}: answering hooks at {clean(where)}", flush=True)
             server.serve()

@@ -17,7 +17,6 @@ from agent_identity.identity import Registration, TrustStore, register_agents
 from agent_identity.options import Privacy
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="ops@example.com")
-NOW = int(time.time())
 
 
 def work(directory: Path, keys: object, **options: object) -> str:
@@ -143,12 +142,13 @@ def test_keys_are_rotated_and_revoked_where_they_are(tmp_path: Path) -> None:
     directory, folder = tmp_path / "evidence", tmp_path / "keys"
     work(directory, folder)
     before = (folder / "recorder.pem").read_bytes()
-    done = rotate(directory, ("issuer", "recorder"), now=NOW, overlap=60, keys=folder)
+    now = int(time.time())  # Processes with the system's clock follow.
+    done = rotate(directory, ("issuer", "recorder"), now=now, overlap=60, keys=folder)
     assert (folder / "recorder.pem").read_bytes() != before
     assert not (directory / "keys").exists()
     work(directory, folder)
     assert Verifier().ledger(directory).integrity == "verified"
-    (gone,) = revoke(directory, done[0].old.key.thumbprint, since=NOW, keys=folder)
+    (gone,) = revoke(directory, done[0].old.key.thumbprint, since=now, keys=folder)
     assert TrustStore.load(directory / "trust.json").get(gone.key.thumbprint, "issuer") == gone
     assert (directory / "trust.successors").read_bytes().count(b"\n") == 2  # Running processes follow both.
 
@@ -156,7 +156,7 @@ def test_keys_are_rotated_and_revoked_where_they_are(tmp_path: Path) -> None:
 def test_agents_are_registered_with_keys_outside(tmp_path: Path) -> None:
     """The registry stands beside the evidence, signed by the issuer key of the folder."""
     directory, folder = tmp_path / "evidence", tmp_path / "keys"
-    registration = Registration(CLERK, purpose="pay", maximum=Scope("pay"), expires_at=NOW * 2)
+    registration = Registration(CLERK, purpose="pay", maximum=Scope("pay"), expires_at=4_000_000_000)
     register_agents(directory, registration, keys=folder)
     assert (directory / "agents.jsonl").exists()
     work(directory, folder, agents="registered")

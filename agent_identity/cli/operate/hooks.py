@@ -176,11 +176,11 @@ def run_serve(chosen: argparse.Namespace) -> int:
     who = _who(chosen)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"
-    given = {"policy": chosen.policy, "routes": {name: Approval(wait=_WAIT) for name in chosen.approval}}
+    routes, policy = {name: Approval(wait=_WAIT) for name in chosen.approval}, chosen.policy
     with (
         open_store(chosen) as state,
         keys_of(chosen) as keys,
-        Enforcer.open(chosen.directory, mode=mode, keys=keys, state=state, **given) as enforcer,
+        Enforcer.open(chosen.directory, policy=policy, mode=mode, routes=routes, keys=keys, state=state) as enforcer,
     ):
         sessions = HookSessions(
             enforcer,

@@ -11,8 +11,9 @@ import pytest
 from plain_records import append, plain
 
 from agent_identity._ledger import sealer as sealing_module
+from agent_identity._ledger.settled import note_settled, settled_size
 from agent_identity._ledger.transparency.log import DirectoryLog, Head
-from agent_identity._ledger.writer import StreamWriter, note_settled, settled_size
+from agent_identity._ledger.writer import StreamWriter
 from agent_identity._record import digests as digests_module
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.mac import LedgerKey
@@ -154,12 +155,12 @@ def test_a_stream_is_not_begun_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("note", "size"),
     [
-        (b"settled 12\n", 12),
-        (b"settled 0\n", 0),
-        (b"settled 12", None),
-        (b"settled \n", None),
-        (b"settled -1\n", None),
-        (b"unsettled 12\n", None),
+        (b"settled 12 in 5\n", 12),
+        (b"settled 0 in 5\n", 0),
+        (b"settled 12 in 5", None),
+        (b"settled  in 5\n", None),
+        (b"settled -1 in 5\n", None),
+        (b"unsettled 12 in 5\n", None),
         (b"", None),
     ],
 )
@@ -173,7 +174,7 @@ def test_a_note_of_settlement_has_one_form(tmp_path: Path, note: bytes, size: in
         assert settled_size(files, fd) == size
         path.write_bytes(b"settled 123456\n and more")
         note_settled(files, fd, 7)
-        assert path.read_bytes() == b"settled 7\n"
+        assert path.read_bytes() == b"settled 7 in %d\n" % path.stat().st_ino
     finally:
         os.close(fd)
 

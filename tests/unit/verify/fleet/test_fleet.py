@@ -3,10 +3,11 @@
 import dataclasses
 import io
 import json
+import os
 import pickle
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier, verify
 from agent_identity._guard.tasks.exported_grants import RecordedGrants
-from agent_identity._verify.fleet import hosts_check
+from agent_identity._verify.fleet import hosts_check, places
 from agent_identity._verify.fleet.merging import fleet_report, merged
+from agent_identity._verify.fleet.places import Place
 from agent_identity.answers import Evidence, coverage
 from agent_identity.cli import main
 from agent_identity.delegation import Grants
@@ -427,3 +429,97 @@ def test_a_report_over_many_hosts_names_the_worst_first(tmp_path: Path, capsys: 
     out = capsys.readouterr().out
     assert out.index("host-21  NOT VERIFIED: contradicted") < out.index("host-00  VERIFIED")
     assert "… and 2 more sources; --json lists all" in out
+
+
+# What copies of a directory, keys included, go on to.
+
+
+def test_two_histories_of_one_host_contradict_each_other(tmp_path: Path) -> None:
+    """Each alone verifies; together neither does, in any order."""
+    work(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    for name, calls in (("one", 1), ("other", 2)):
+        assert Verifier().ledger(work(tmp_path / name, calls=calls)).verdict == "verified"
+    for order in (("one", "other"), ("other", "one")):
+        report = Verifier().fleet(*(tmp_path / name for name in order))
+        assert [host.verdict for host in report.hosts] == ["contradicted", "contradicted"]
+        assert codes(report) == {"two_histories"}
+        assert report.counts["copies"] == 0
+
+
+def test_a_directory_that_was_begun_anew_with_the_same_keys_is_told(tmp_path: Path) -> None:
+    """Two logs of one host without a common stream are no contradiction, and both count."""
+    assert main(["init", str(tmp_path / "one")]) == 0
+    shutil.copytree(tmp_path / "one", tmp_path / "anew")
+    for name in ("one", "anew"):
+        work(tmp_path / name)
+    report = Verifier().fleet(tmp_path)
+    assert (report.verdict, codes(report), report.counts["hosts"]) == ("verified", {"two_births"}, 2)
+
+
+def test_streams_of_one_log_in_another_are_two_histories(tmp_path: Path) -> None:
+    """A stream that was moved under another log of the same keys is contradicted in both."""
+    assert main(["init", str(tmp_path / "one")]) == 0
+    shutil.copytree(tmp_path / "one", tmp_path / "anew")
+    for name in ("one", "anew"):
+        work(tmp_path / name)
+    (stream,) = (tmp_path / "one" / "ledger").iterdir()
+    shutil.copytree(stream, tmp_path / "anew" / "ledger" / stream.name)
+    assert "two_histories" in codes(Verifier().fleet(tmp_path))
+
+
+def test_what_cannot_be_read_answers_nothing(two_enforcers: Path, tmp_path: Path) -> None:
+    """A broken bundle is asked in vain, and the others answer all the same."""
+    (tmp_path / "broken.zip").write_bytes(b"no bundle")
+    report = Verifier().fleet(two_enforcers / "one", two_enforcers / "two", tmp_path / "broken.zip")
+    assert (report.verdict, codes(report)) == ("cannot_tell", {"unreadable", "found_elsewhere"})
+
+
+def test_a_host_whose_size_is_not_known_is_read_all_the_same(worlds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is all that the size is for."""
+    with monkeypatch.context() as patch:
+        patch.setattr(hosts_check, "open_ledger", lambda _: (_ for _ in ()).throw(OSError("gone")))
+        assert hosts_check.size_of_place(Place("ledger", (str(worlds / "live"),))) == 0
+        assert Verifier().fleet(worlds / "live", worlds / "sound-1").verdict == "verified"
+
+
+def test_spans_beside_hosts_are_a_host_with_their_coverage(traced: Path) -> None:
+    """Their calls are counted by library; the completeness of spans alone is not checked."""
+    one, two = traced / "hosts" / "one", traced / "hosts" / "two"
+    report = Verifier(trust_of(one, two)).fleet(traced / "hosts", traced / "spans.jsonl")
+    assert (report.verdict, report.completeness, report.counts["hosts"]) == ("verified", "not_checked", 3)
+    assert sum(scope.calls for scope in report.coverage) == 4
+    (traced / "spans.jsonl").unlink()
+    (traced / "spans.jsonl").symlink_to(traced / "nowhere")
+    gone = Verifier(trust_of(one, two)).fleet(traced / "hosts", traced / "spans.jsonl")
+    assert (gone.verdict, codes(gone)) == ("cannot_tell", {"unreadable"})
+
+
+def test_a_folder_that_cannot_be_listed_hides_no_host(worlds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, since evidence may be in it."""
+    walk = os.walk
+
+    def walked(top: str, **options: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        options["onerror"](PermissionError(13, "Permission denied", f"{top}/closed"))
+        return walk(top, **options)
+
+    monkeypatch.setattr(os, "walk", walked)
+    report = Verifier().fleet(worlds / "sound-1", worlds)
+    assert any("cannot list" in found.message for found in report.findings)
+    assert report.counts["hosts"] == 6
+
+
+def test_a_ledger_that_is_a_bundle_is_refused_for_spans(traced: Path) -> None:
+    """And so are more places than can be held."""
+    assert main(["bundle", str(traced / "hosts" / "one"), "-o", str(traced / "one.zip")]) == 0
+    verifier = Verifier(trust_of(traced / "hosts" / "one"))
+    with pytest.raises(ConfigurationError, match="is a bundle"):
+        verifier.traces(traced / "spans.jsonl", ledger=[traced / "hosts" / "one", traced / "one.zip"])
+
+
+def test_places_are_bounded(worlds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree without an end is refused."""
+    monkeypatch.setattr(places, "_MAX_PLACES", 2)
+    with pytest.raises(ConfigurationError, match="more than 2 sources"):
+        places.find_places(worlds)
+    assert places.find_places("-") == [Place("traces", ("-",))]

@@ -6,7 +6,7 @@ replaces the old one. The next process to open the directory completes an interr
 
 import contextlib
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -105,25 +105,24 @@ def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
 
 def _settle(root: Path, trust: TrustStore, done: Sequence[Rotated], root_key: Signer | None) -> None:
     if done:
-        replace_trust(root, _announced(trust, done), root_key)
+        following = _announced(trust, done)
+        replace_trust(root, following if root_key is None else signed_trust(following, root_key))
     for one in done:
         put_in_place(_next(root, one.new.purpose), _current(root, one.new.purpose))
 
 
-def replace_trust(root: Path, trust: TrustStore, root_key: Signer | None = None) -> None:
+def replace_trust(root: Path, trust: TrustStore) -> None:
     """Announce the next trust file to running processes, signed by the issuer key in use, and then write it.
 
     Args:
         root: The directory with the keys.
         trust: The next trust file.
-        root_key: The root that signs it as well.
 
     Raises:
-        ConfigurationError: A file is unusable, or the key is no root of the trust file.
+        ConfigurationError: A file is unusable.
     """
-    following = trust if root_key is None else signed_trust(trust, root_key)
-    announce(root, [signed_successor(following, SigningKey.load(_current(root, "issuer")))])
-    following.save(root / "trust.json")
+    announce(root, [signed_successor(trust, SigningKey.load(_current(root, "issuer")))])
+    trust.save(root / "trust.json")
 
 
 def _new_key(root: Path, purpose: Purpose, now: int, log: Takeover | None) -> TrustedKey:
@@ -226,14 +225,13 @@ def revoke(
         ConfigurationError: The file is unusable, does not have the key, or knows an earlier time; or the key is no
             root of the file.
     """
-    root = Path(path)
-    file = root / "trust.json" if root.is_dir() else root
-    with _alone(root) if (root / "keys").is_dir() else contextlib.nullcontext():
-        trust = TrustStore.load(file)
+    revoked: list[TrustedKey] = []
+
+    def change(trust: TrustStore) -> TrustStore:
         entries = [entry for entry in trust.keys if entry.key.thumbprint == thumbprint]
         if not entries:
             raise ConfigurationError(
-                "the trust file has no key with this thumbprint; 'agent-identity keys list' shows its keys"
+                "the trust file has no key with this thumbprint; 'agent-identity trust list' shows its keys"
             )
         if any(entry.revoked_since is not None and entry.revoked_since < since for entry in entries):
             raise ConfigurationError(
@@ -244,17 +242,37 @@ def revoke(
             changed = {entry: replace(entry, revoked_since=since, reason=reason or entry.reason) for entry in entries}
         except ValueError as error:
             raise ConfigurationError(f"bad revocation: {error}") from None
-        following = trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys))
-        _write(root, file, following, root_key)
-        return tuple(changed.values())
+        revoked.extend(changed.values())
+        return trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys))
+
+    change_trust(path, change, root_key)
+    return tuple(revoked)
 
 
-def _write(root: Path, file: Path, following: TrustStore, root_key: Signer | None) -> None:
-    """Write a trust file, and announce it to running processes where the key in use can."""
-    if _may_announce(root, following):
-        replace_trust(root, following, root_key)
-    else:
-        (following if root_key is None else signed_trust(following, root_key)).save(file)
+def change_trust(
+    path: str | os.PathLike[str], change: Callable[[TrustStore], TrustStore], root_key: Signer | None = None
+) -> TrustStore:
+    """Replace a trust file by what follows it, and return that; running processes of its directory are told.
+
+    Args:
+        path: A directory of an enforcer, or a trust file.
+        change: Returns the next content.
+        root_key: A root of the trust file, which signs the next one.
+
+    Raises:
+        ConfigurationError: The file is unusable, or the key is no root of the next one; nothing changes.
+    """
+    root = Path(path)
+    file = root / "trust.json" if root.is_dir() else root
+    with _alone(root) if (root / "keys").is_dir() else contextlib.nullcontext():
+        following = change(TrustStore.load(file))
+        if root_key is not None:
+            following = signed_trust(following, root_key)
+        if _may_announce(root, following):
+            replace_trust(root, following)
+        else:
+            following.save(file)
+        return following
 
 
 def _may_announce(root: Path, trust: TrustStore) -> bool:

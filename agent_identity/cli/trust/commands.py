@@ -1,9 +1,10 @@
-"""The commands for keys and for parties that vouch for a log: ``keys``, ``signer``, ``witness``, ``anchor``."""
+"""The commands for keys, trust files and parties that vouch for a log, such as ``keys``, ``trust`` and ``witness``."""
 
 from argparse import ArgumentParser
 from typing import Final
 
 from agent_identity.cli.terminal.command import Command, add_directory, add_json, placed
+from agent_identity.cli.trust.trust_commands import TRUST_FILES
 
 PURPOSES: Final = ("issuer", "recorder")
 """Purposes of the keys of a directory."""
@@ -11,11 +12,6 @@ PURPOSES: Final = ("issuer", "recorder")
 
 def _new(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="FILE", help="the key file to create")
-    add_json(parser)
-
-
-def _list(parser: ArgumentParser) -> None:
-    parser.add_argument("path", metavar="DIR_OR_FILE", help="the directory of the enforcer, or a trust file")
     add_json(parser)
 
 
@@ -39,7 +35,7 @@ def _rotate(parser: ArgumentParser) -> None:
 
 def _revoke(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="DIR_OR_FILE", help="the directory of the enforcer, or a trust file")
-    text = "the key, as 'keys list' shows it; after -- if it begins with a dash"
+    text = "the key, as 'trust list' shows it; after -- if it begins with a dash"
     parser.add_argument("key", metavar="THUMBPRINT", help=text)
     text = "the time of the revocation, as 2026-11-24T09:30:00Z or in Unix seconds"
     parser.add_argument("--since", metavar="TIME", required=True, help=text)
@@ -49,8 +45,8 @@ def _revoke(parser: ArgumentParser) -> None:
 
 
 def _add_root(parser: ArgumentParser) -> None:
-    text = "the private key of a root of trust.json, which signs the next one"
-    parser.add_argument("--root", metavar="FILE", help=text)
+    text = "the private key of a root of trust.json, which signs the next one: a key file, or the URI of a token's key"
+    parser.add_argument("--root", metavar="KEY", help=text)
 
 
 def _signer(parser: ArgumentParser) -> None:
@@ -95,19 +91,13 @@ TRUST: Final = placed(
     "trust",
     Command(
         "keys",
-        "create, list, rotate and revoke keys",
+        "create, rotate and revoke keys",
         actions=(
             Command(
                 "new",
                 "create a private key file (mode 0600); never overwrites one",
                 "agent-identity keys new witness.pem",
                 _new,
-            ),
-            Command(
-                "list",
-                "list the public keys of a trust file",
-                "agent-identity keys list evidence",
-                _list,
             ),
             Command(
                 "public",
@@ -140,6 +130,7 @@ TRUST: Final = placed(
             ),
         ),
     ),
+    TRUST_FILES,
     Command(
         "signer",
         "hold the keys, and sign for other processes",

@@ -17,10 +17,10 @@ from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.ids import Ids, uuid_of
 from agent_identity._identity.common.private_files import check_path, hide_from_git
 from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
+from agent_identity._identity.trust.document import check_root
 from agent_identity._identity.trust.entries import FileVersion, Purpose, TrustedKey
 from agent_identity._identity.trust.socket_signer import SocketSigner
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._identity.trust.successors import check_root
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.ledger import Ledger
 from agent_identity._ledger.sealer import OnRecord

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
+from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.keys.keys import PublicKey, Signer
@@ -19,6 +20,7 @@ TRUST_FILE_TYPE: Final = "agent-trust+jwt"
 TRUST_FILE_VERSION: Final = "1"
 """The ``version`` of the trust file."""
 
+_NS: Final = 1_000_000_000
 _MAX_SIGNATURE: Final = 2 << 20  # Characters with the content of the file, which the signature itself leaves out.
 
 
@@ -63,6 +65,54 @@ def check_signature(signature: str, document: dict[str, JSON], trust: TrustEntri
     except TokenError as error:
         raise bad_signature(f"the root did not sign this content ({error.code})") from None
     return listed.key.thumbprint
+
+
+def check_root(given: TrustEntries, by: TrustEntries | PublicKey, *, at: int) -> None:
+    """Check that a root signed a trust file: the pinned one, or one of the file so far if a root signed that.
+
+    Args:
+        given: The file.
+        by: The pinned root, or the file so far.
+        at: The time now, in seconds since the Unix epoch.
+
+    Raises:
+        ConfigurationError: No such root did (``bad_trust_signature``).
+    """
+    kept = None if isinstance(by, PublicKey) else by
+    if kept is not None and kept.file.signature is None:
+        return
+    if given.file.signature is None:
+        raise bad_signature("no root signed the trust file")
+    name = check_signature(given.file.signature, document_of(given), given if kept is None else kept)
+    trusted = (given if kept is None else kept).get(name, "root")
+    if trusted is None or not trusted.in_time(at) or (isinstance(by, PublicKey) and trusted.key != by):
+        raise bad_signature("the root that signed the trust file is not the pinned one, or does not count now")
+
+
+def check_pin(given: TrustEntries, root: PublicKey | str | None, revision: int) -> None:
+    """Check that a trust file is what its reader pinned.
+
+    Args:
+        given: The file.
+        root: The root that must have signed it, or the thumbprint of that root; ``None`` for any file.
+        revision: Its lowest revision.
+
+    Raises:
+        ConfigurationError: The root did not sign it, or does not count now (``bad_trust_signature``), or its revision
+            is lower (``trust_rolled_back``).
+    """
+    if isinstance(root, str):
+        listed = given.get(root, "root")
+        if listed is None:
+            raise bad_signature("it does not list the pinned root; take the file that this root signed")
+        root = listed.key
+    if root is not None:
+        check_root(given, root, at=SystemClock().wall_ns() // _NS)
+    if given.file.revision < revision:
+        raise ConfigurationError(
+            f"the trust file has revision {given.file.revision}, older than {revision}; take the one in force",
+            code="trust_rolled_back",
+        )
 
 
 def bad_signature(message: str) -> ConfigurationError:

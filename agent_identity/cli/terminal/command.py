@@ -67,6 +67,16 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="LABELS", default="issuer,recorder", help=text)
 
 
+def add_pin(parser: argparse.ArgumentParser) -> None:
+    """Add the options that pin the trust file to a root."""
+    text = (
+        "the root that must have signed the trust file of --trust: its thumbprint, or a file with its public key (JWK)"
+    )
+    parser.add_argument("--root", metavar="KEY", help=text)
+    text = "with --root: refuse an older revision of the trust file than this, which may lack a revocation"
+    parser.add_argument("--revision", metavar="N", type=int, help=text)
+
+
 def add_json(parser: argparse.ArgumentParser, *, stream: str = "", page: str = "") -> None:
     """Add the options for machine-readable output: one JSON object everywhere, and JSON lines for long lists.
 

@@ -1,34 +1,21 @@
 """Keys that commands are given: public keys in files, pinned roots, and private keys of roots wherever they are."""
 
+import argparse
 import contextlib
 import re
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Final
+from typing import Final, cast
 from urllib.parse import parse_qs, unquote
 
 from agent_identity._identity.common.private_files import read_trusted_file
 from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import parse
-from agent_identity.cli.terminal.signing import pin_of
 from agent_identity.errors import ConfigurationError, TokenError
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser
 
 _MAX_KEY: Final = 16_384
 _THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _PKCS11: Final = "pkcs11:"
-
-
-def add_pin(parser: "ArgumentParser") -> None:
-    """Add the options that pin the trust file to a root."""
-    text = (
-        "the root that must have signed the trust file of --trust: its thumbprint, or a file with its public key (JWK)"
-    )
-    parser.add_argument("--root", metavar="KEY", help=text)
-    text = "with --root: refuse an older revision of the trust file than this, which may lack a revocation"
-    parser.add_argument("--revision", metavar="N", type=int, help=text)
 
 
 def public_key_at(path: str) -> PublicKey:
@@ -49,26 +36,32 @@ def public_key_at(path: str) -> PublicKey:
         ) from None
 
 
-def pinned_root(text: str, trust: TrustStore) -> PublicKey:
-    """Return the public key of a pinned root.
+def pin_at(text: str | None) -> PublicKey | str | None:
+    """Return a pinned root as :meth:`TrustStore.load` takes it.
 
     Args:
         text: Its thumbprint, or a file with its public key. Text that has the form of a thumbprint is one, so that no
             file of that name can take its place.
-        trust: The trust file, which lists the key of a thumbprint.
 
     Raises:
-        ConfigurationError: The file is unusable, or the trust file does not list the root.
+        ConfigurationError: The file is unusable.
     """
-    if not _THUMBPRINT.fullmatch(text):
-        return public_key_at(text)
-    listed = trust.get(text, "root")
-    if listed is None:
+    return text if text is None or _THUMBPRINT.fullmatch(text) else public_key_at(text)
+
+
+def kept_trust(chosen: argparse.Namespace) -> TrustStore | str | None:
+    """Return the trusted keys of ``--trust``: loaded where ``--root`` or ``--revision`` pins them, else the path.
+
+    Raises:
+        ConfigurationError: The file is not the pinned one, or there is none.
+    """
+    if chosen.root is None and chosen.revision is None:
+        return cast("str | None", chosen.trust)
+    if chosen.trust is None or chosen.root is None:
         raise ConfigurationError(
-            "the trust file does not list the pinned root; take the trust file that this root signed",
-            code="bad_trust_signature",
+            "--root and --revision are about the file of --trust, which that root signed; give --trust and --root"
         )
-    return listed.key
+    return TrustStore.load(chosen.trust, root=pin_at(chosen.root), revision=chosen.revision or 1)
 
 
 @contextlib.contextmanager
@@ -85,6 +78,7 @@ def root_signer(text: str) -> Generator[Signer]:
     if not text.startswith(_PKCS11):
         yield SigningKey.load(text)
         return
+    from agent_identity.cli.terminal.signing import pin_of  # Loads what writes evidence.
     from agent_identity.integrations.keys.pkcs11 import Pkcs11Token  # An extra.
 
     token, key, module = _parts(text)

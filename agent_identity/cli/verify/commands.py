@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_pin, placed
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The formats of ``export --as``."""
@@ -19,6 +19,7 @@ def _verify(parser: ArgumentParser) -> None:
     text = "number of worker processes for a ledger or traces (default: as fits)"
     parser.add_argument("--processes", metavar="N", type=int, default=0, help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
+    add_pin(parser)
     text = "for traces and spans: compare with this ledger, which proves their records, and find what is missing"
     parser.add_argument("--ledger", metavar="DIR", help=text)
     _add_outside(parser)
@@ -64,6 +65,7 @@ def _check_proof(parser: ArgumentParser) -> None:
 
 def _add_kept_trust(parser: ArgumentParser) -> None:
     parser.add_argument("--trust", metavar="FILE", required=True, help="trust.json, kept elsewhere")
+    add_pin(parser)
 
 
 def _make_disclosure(parser: ArgumentParser) -> None:

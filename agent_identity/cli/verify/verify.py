@@ -18,6 +18,7 @@ from agent_identity._verify.report.periods import Period
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Coverage, Problem, Report, Step
 from agent_identity.cli.terminal.parsing import moment_ns
+from agent_identity.cli.terminal.roots import kept_trust
 from agent_identity.cli.terminal.sources import gathered, is_directory, named
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
 from agent_identity.errors import ConfigurationError
@@ -88,7 +89,7 @@ def _report(chosen: argparse.Namespace, period: tuple[int, int] | None, progress
         ConfigurationError: A file cannot be read, or an option does not fit the sources.
     """
     verifier = Verifier(
-        chosen.trust,
+        kept_trust(chosen),
         processes=chosen.processes,
         witnesses=chosen.witness,
         require=chosen.require,

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent_identity._identity.trust.successors import check_root, followed, signed_successor
+from agent_identity._identity.trust.document import check_root
+from agent_identity._identity.trust.successors import followed, signed_successor
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import FileVersion, SigningKey, TrustedKey, TrustStore, signed_trust
 
@@ -128,3 +129,17 @@ def test_ac_17_a_spoiled_successor_is_refused(spoil: Callable[[str], str]) -> No
     """The signature is over every byte."""
     with pytest.raises(TokenError):
         followed(KEPT, spoil(signed_successor(AFTER, ISSUER)), at=NOW)
+
+
+def test_a_pin_names_the_root_and_the_lowest_revision() -> None:
+    """By key or thumbprint; a file of a lower revision, or of another root, is refused as it is read."""
+    data, other = ROOTED.to_json(), OTHER.public_key
+    for pin in (None, ROOT.public_key, ROOT.public_key.thumbprint):
+        assert TrustStore.load(data, root=pin, revision=1) == ROOTED
+        with pytest.raises(ConfigurationError, match="has revision 1, older than 2; take the one in force") as caught:
+            TrustStore.load(data, root=pin, revision=2)
+        assert caught.value.code == "trust_rolled_back"
+    for pin, message in ((other, "is not the pinned one"), (other.thumbprint, "does not list the pinned root")):
+        with pytest.raises(ConfigurationError, match=message) as caught:
+            TrustStore.load(data, root=pin)
+        assert caught.value.code == "bad_trust_signature"

@@ -11,11 +11,10 @@ from pathlib import Path
 from agent_identity._directory.rotation import change_trust
 from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.keys.keys import Signer
-from agent_identity._identity.trust.document import document_of, signed_trust
+from agent_identity._identity.trust.document import check_root, document_of, signed_trust
 from agent_identity._identity.trust.entries import FileVersion, TrustedKey, Witnesses
 from agent_identity._identity.trust.merge import check_successor, merged, trust_conflicts
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._identity.trust.successors import check_root
 from agent_identity.canonical import JSON, encode
 from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.roots import optional_root, public_key_at, root_signer

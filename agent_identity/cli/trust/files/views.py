@@ -10,11 +10,11 @@ from typing import Final, Literal, final
 
 from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._identity.trust.approvers import Approver
+from agent_identity._identity.trust.document import check_pin
 from agent_identity._identity.trust.entries import FileVersion, TrustedKey
 from agent_identity._identity.trust.merge import merged, trust_conflicts
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._identity.trust.successors import check_root
-from agent_identity.cli.terminal.roots import pinned_root
+from agent_identity.cli.terminal.roots import pin_at
 from agent_identity.cli.terminal.signing import trust_at, trust_file
 from agent_identity.cli.terminal.style import Style, clean, columns, hanging, table, time_shown
 from agent_identity.errors import ConfigurationError
@@ -138,7 +138,7 @@ _Said = tuple[Literal["problem", "notice"], str, str]
 
 def _of_file(trust: TrustStore, root: str | None, now: int) -> Iterator[_Said]:
     """Yield what one trust file shows."""
-    yield from _of_signature(trust, root, now)
+    yield from _of_signature(trust, root)
     for conflict in trust_conflicts(trust):
         yield "problem", "roots_overlap", str(conflict)
     for entry in trust.keys:
@@ -151,11 +151,11 @@ def _of_file(trust: TrustStore, root: str | None, now: int) -> Iterator[_Said]:
         yield from _of_time(f"a credential of {approver.person!a}", approver.not_after, now)
 
 
-def _of_signature(trust: TrustStore, root: str | None, now: int) -> Iterator[_Said]:
+def _of_signature(trust: TrustStore, root: str | None) -> Iterator[_Said]:
     file = trust.file
     if root is not None:
         try:
-            check_root(trust, pinned_root(root, trust), at=now)
+            check_pin(trust, pin_at(root), 1)
         except ConfigurationError as error:
             yield "problem", error.code, str(error)
     elif file.merged_from:

@@ -23,7 +23,6 @@ from agent_identity._reports.pages.words import moment, percent
 _HEADS = ("on behalf of", "agent", "tool", "resource")
 _COLUMNS = (
     "Agent",
-    "Access",
     "Resource",
     "Labels",
     "Calls",
@@ -31,8 +30,7 @@ _COLUMNS = (
     "Different",
     "On behalf of",
     "Tools",
-    "Seen",
-    "First record",
+    "Seen, first record",
     "Basis",
 )
 _SILENT = ("Tool", "Calls that say nothing")
@@ -83,20 +81,25 @@ def _paths(found: DataReport) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _row(row: DataRow) -> Sequence[Content]:
+    access = badge(row.access, "note" if row.access == "read" else "warn")
     return (
         row.agent or "no agent",
-        badge(row.access, "note" if row.access == "read" else "warn"),
-        stacked(row.name, row.system),
+        stacked(spaced([access, row.name]), row.system),
         names(row.labels) or "none",
         row.calls,
         row.refused,
-        f"{row.resources:,}" if row.resources else "not known",
+        row.resources or "not known",
         names(row.principals) or "no one",
         names(row.tools),
-        seen_cell(row.first_ns, row.last_ns),
-        code(row.record),
+        _seen(row),
         spaced([row.basis, proof_badge(row.proof)]),
     )
+
+
+def _seen(row: DataRow) -> Markup:
+    """Return when the data was touched first and last, and the record of the first time."""
+    first = element("code", row.record, class_="sub t") if row.record else Markup()
+    return joined([seen_cell(row.first_ns, row.last_ns), first])
 
 
 def _touched(one: TouchedBy) -> Sequence[Content]:

@@ -107,7 +107,7 @@ def seen_cell(first_ns: int, last_ns: int) -> Markup:
     return time_cell(first) + (Markup("<br>") + time_cell(f"to {last}") if last else Markup())
 
 
-def stacked(value: str, below: str) -> Markup:
+def stacked(value: Content, below: str) -> Markup:
     """Return a name, and another text below it."""
     return joined([value, element("span", below, class_="sub")])
 

@@ -242,6 +242,7 @@ def _item_row(item: Item, codes: dict[tuple[str, str | None, str], list[str]]) -
 
 def _item_details(item: Item) -> Iterator[Markup]:
     if item.versions:
-        yield joined([f"{counted(len(item.versions), 'version')}: ", names(item.versions)])
+        yield joined(["version: " if len(item.versions) == 1 else "versions: ", names(item.versions)])
     for name, values in item.details.items():
-        yield joined([f"{name}: ", names(values)])
+        if (name, *values) != ("registration", "registered"):  # The status says so.
+            yield joined([f"{name}: ", names(values)])

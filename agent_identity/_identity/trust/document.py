@@ -35,8 +35,8 @@ def signed_trust(trust: Store, root: Signer) -> Store:
         ConfigurationError: The key is no such root (code ``bad_trust_signature``).
     """
     listed = trust.get(root.public_key.thumbprint, "root")
-    if listed is None or not listed.sound:
-        raise bad_signature("the key is not that of a root that the file lists and that is not revoked")
+    if listed is None or not listed.signs_trust:
+        raise bad_signature("the key is not that of a root that the file lists, not revoked and not for recorders only")
     version = FileVersion(trust.file.id, trust.file.revision)
     unsigned = replace(trust, file=version)
     header = {"kid": root.public_key.thumbprint, "typ": TRUST_FILE_TYPE}
@@ -59,8 +59,8 @@ def check_signature(signature: str, document: dict[str, JSON], trust: TrustEntri
     try:
         parts = parse_compact(f"{header}.{b64url_encode(encode(document))}.{rest}", most=_MAX_SIGNATURE)
         listed = None if parts.kid is None else trust.get(parts.kid, "root")
-        if listed is None or not listed.sound:
-            raise bad_signature("the signature is not that of a root that is listed and not revoked")
+        if listed is None or not listed.signs_trust:
+            raise bad_signature("the signature is not that of a root that is listed, not revoked and signs trust files")
         parts.verify(listed.key, TRUST_FILE_TYPE)
     except TokenError as error:
         raise bad_signature(f"the root did not sign this content ({error.code})") from None
@@ -173,6 +173,7 @@ def _entry(trusted: TrustedKey) -> dict[str, JSON]:
                 "reason": trusted.reason,
                 "takes_over": None if log is None else _log(log),
                 "origin": trusted.origin,
+                "recorders_only": trusted.recorders_only or None,
             }
         ),
     }

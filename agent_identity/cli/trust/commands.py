@@ -127,6 +127,8 @@ def _trust_add(parser: ArgumentParser) -> None:
     text = "its signatures count from this time on, as 2026-11-24 or 2026-11-24T12:00:00Z"
     parser.add_argument("--from", dest="start", metavar="TIME", help=text)
     parser.add_argument("--until", dest="stop", metavar="TIME", help="and until this time")
+    text = "root: it certifies recorders and signs no trust file, as that of a certifier"
+    parser.add_argument("--recorders-only", action="store_true", help=text)
     _add_change(parser)
 
 

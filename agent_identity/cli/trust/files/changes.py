@@ -59,6 +59,7 @@ def run_add(chosen: argparse.Namespace) -> int:
                 not_after=_seconds(chosen.stop),
                 issuer=chosen.issuer,
                 origin=chosen.origin,
+                recorders_only=chosen.recorders_only,
             )
 
     return _change(chosen, add)
@@ -216,6 +217,6 @@ def _entries(trust: TrustStore) -> dict[bytes, str]:
 
 def _entry(entry: dict[str, JSON]) -> str:
     name = entry.get("kid") or entry.get("vkey") or entry.get("person")
-    facts = ("origin", "issuer", "not_before", "not_after", "revoked_since")
+    facts = ("origin", "issuer", "not_before", "not_after", "revoked_since", "recorders_only")
     known = (f"{fact}={entry[fact]}" for fact in facts if fact in entry)
     return clean(" ".join([f"{entry['purpose']} {name}", *known]))

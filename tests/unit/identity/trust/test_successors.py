@@ -1,5 +1,6 @@
 """Signed successors of a trust file: who may sign one, and what it can change."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -143,3 +144,28 @@ def test_a_pin_names_the_root_and_the_lowest_revision() -> None:
         with pytest.raises(ConfigurationError, match=message) as caught:
             TrustStore.load(data, root=pin)
         assert caught.value.code == "bad_trust_signature"
+
+
+def test_ac_17_a_root_for_recorders_signs_no_trust_file() -> None:
+    """Neither the library, nor a reader, nor a follower, nor a pin lets it, though it certifies recorders."""
+    entry = TrustedKey(ROOT.public_key, "root", origin="example/", recorders_only=True)
+    given = replace(store(entry), file=FileVersion("file", 2))
+    with pytest.raises(ConfigurationError, match="not for recorders only"):
+        signed_trust(given, ROOT)
+    free = signed_trust(replace(given, keys=(*given.keys[:-1], replace(entry, recorders_only=False))), ROOT)
+    forged = replace(given, file=free.file)
+    assert forged.to_json() == given.to_json()  # No signature is written that would not be read.
+    assert code(ROOTED, given, ISSUER) == "bad_trust_signature"
+    assert TrustStore.load(given.to_json()) == given
+    document = json.loads(given.to_json())
+    document["signature"] = free.file.signature
+    with pytest.raises(ConfigurationError, match="is not that of a root that is listed, not revoked and signs"):
+        TrustStore.load(document)
+
+
+def test_only_a_root_is_for_recorders_only() -> None:
+    """The mark is true or absent."""
+    with pytest.raises(ValueError, match="its purpose is not root"):
+        TrustedKey(ROOT.public_key, "issuer", recorders_only=True)
+    with pytest.raises(TypeError, match="recorders_only is not a bool"):
+        TrustedKey(ROOT.public_key, "root", origin="a/", recorders_only=1)  # type: ignore[arg-type]

@@ -257,7 +257,7 @@ class Enforcer:
             durability: What a record survives.
             privacy: What records show.
             telemetry: Where copies of records go.
-            transparency: Who else sees the checkpoints of the log.
+            transparency: Who else sees the checkpoints of the log, and who certifies its recorder key.
             tokens: See :class:`Enforcer`.
             sources: See :class:`Enforcer`.
 
@@ -287,6 +287,7 @@ class Enforcer:
             publishers=publishers,
             pseudonyms=privacy.pseudonyms,
             observers=telemetry.observers,
+            transparency=transparency,
         )
         with found.closed_on_failure():
             opened = cls(
@@ -311,7 +312,7 @@ class Enforcer:
         opened._trust.use(directory, trust_root)
         opened._enforcement.use(directory, found.state, shared=state is not None)
         opened._inventory.use(directory, found.state)
-        opened._enforcement.renewals.use(found.certificate)
+        opened._enforcement.renewals.use(found.certificate, found.certification.renew)
         return opened
 
     def task(

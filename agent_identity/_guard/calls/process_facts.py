@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, final
@@ -170,15 +170,21 @@ class CertificateFile:
 class Renewals:
     """Records renewed certificates of the recorder key, in each stream that lacks the record."""
 
-    __slots__ = ("_file", "_said")
+    __slots__ = ("_file", "_renew", "_said")
 
     def __init__(self) -> None:
         self._file: CertificateFile | None = None
+        self._renew: Callable[[], object] = lambda: None
         self._said: tuple[str, str | None] | None = None
 
-    def use(self, file: CertificateFile | None) -> None:
-        """Watch a certificate file from now on; without one, :meth:`record` does nothing."""
-        self._file = file
+    def use(self, file: CertificateFile | None, renew: Callable[[], object] = lambda: None) -> None:
+        """Watch a certificate file from now on; without one, :meth:`record` does nothing.
+
+        Args:
+            file: The file.
+            renew: Has the next certificate put there if it is time to; called when a task opens, and does not wait.
+        """
+        self._file, self._renew = file, renew
 
     def record(self, ledger: Ledger) -> None:
         """Record the current certificate; called when a task opens.
@@ -194,6 +200,7 @@ class Renewals:
         file = self._file
         if file is None:
             return
+        self._renew()
         try:
             file.look()
         except ConfigurationError as error:

@@ -228,3 +228,15 @@ def duration(text: str) -> int:
     if not match:
         raise ConfigurationError(f"{text!r} is not a duration; write one such as 30m, 24h or 7d")
     return int(match[1]) * _SECONDS[match[2]]
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of a text such as ``127.0.0.1:8765``.
+
+    Raises:
+        ConfigurationError: The text is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigurationError(f"{text!r} is not an address; write one such as 127.0.0.1:8765")
+    return host, int(port)

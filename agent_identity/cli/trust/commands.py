@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_pin, placed
 
 _VIEWS: Final = "agent_identity.cli.trust.files.views"
 _CHANGES: Final = "agent_identity.cli.trust.files.changes"
@@ -82,6 +82,22 @@ def _witness(parser: ArgumentParser) -> None:
     parser.add_argument("--new", action="store_true", help="create the state: only for a key that never cosigned")
     text = "the address to listen on (default: %(default)s)"
     parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8765", help=text)
+
+
+def _certifier(parser: ArgumentParser) -> None:
+    parser.add_argument("rules", metavar="RULES", help="the platforms and rules, in TOML")
+    parser.add_argument("--trust", metavar="FILE", required=True, help="the trust file that lists its key as a root")
+    add_pin(parser)
+    text = "its private key: a key file, or pkcs11:token=LABEL;object=KEY?module-path=LIBRARY"
+    parser.add_argument("--key", metavar="KEY", required=True, help=text)
+    text = "its log, an evidence directory of its own; created if missing"
+    parser.add_argument("--log", metavar="DIR", required=True, help=text)
+    parser.add_argument("--socket", metavar="PATH", help="a Unix socket to listen on; a stale one is replaced")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="an address to listen on, with TLS")
+    parser.add_argument("--tls-certificate", metavar="FILE", help="the certificates of TLS (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the private key of TLS (PEM)")
+    text = "certificates for one workload in a minute, at most (%(default)s)"
+    parser.add_argument("--rate", metavar="N", type=int, default=60, help=text)
 
 
 def _anchor(parser: ArgumentParser) -> None:
@@ -345,6 +361,17 @@ TRUST: Final = placed(
             "of its log that it cosigned, so two histories of one log never get a cosignature. Run it on a machine "
             "that the operators of the logs do not control. It speaks plain HTTP: put a TLS proxy in front of it for "
             "remote clients."
+        ),
+    ),
+    Command(
+        "certifier",
+        "certify the recorders of workloads by the tokens of their platform",
+        "agent-identity certifier rules.toml --trust fleet.json --key certifier.pem --log issued --socket /run/c.sock",
+        _certifier,
+        description=(
+            "Serve until it is stopped. A workload shows a token of its platform (a SPIFFE JWT-SVID, or a token of an "
+            "OpenID provider) whose audience names its recorder key, and gets a certificate for that key and for its "
+            "own log. Each certificate is in the log before it is handed out; tokens are kept nowhere."
         ),
     ),
     Command(

@@ -418,10 +418,12 @@ def thorough(session: nox.Session) -> None:
 
 @here
 def surgery(session: nox.Session) -> None:
-    """Every kind of surgery at every record, and 100,000 clean ledgers without an alarm (weekly: half an hour)."""
+    """Every kind of surgery at every record, random ones, and 100,000 clean ledgers (weekly: an hour)."""
     env = {"PYTHONPATH": str(ROOT / "tests")}  # As pytest has it: they share modules with the tests.
     session.run("python", "tests/adversarial/surgeries.py", "--rounds", "5", env=env)
     session.run("python", "tests/adversarial/clean_ledgers.py", *(session.posargs or ("--count", "100000")), env=env)
+    more = {"AGENT_IDENTITY_SURGERIES": "50000"}
+    session.run("python", "-m", "pytest", *WORKERS, "-k", "random", "tests/second_verifier", env=more)
 
 
 @here

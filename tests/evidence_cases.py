@@ -33,6 +33,11 @@ def content_of(case: dict[str, Any]) -> dict[str, bytes]:
 
 def write_case(case: dict[str, Any], folder: Path) -> None:
     """Write the files of a case into a folder."""
-    for name, data in content_of(case).items():
+    write_files(content_of(case), folder)
+
+
+def write_files(files: dict[str, bytes], folder: Path) -> None:
+    """Write files into a folder."""
+    for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)

@@ -20,7 +20,7 @@ DOCUMENTED = frozenset({"_asdict", "_exit", "_field_defaults", "_fields", "_make
 DATA = frozenset({"_meta", "_ns", "_salt", "_type", "_typeshed", "_value"})
 """Members of JSON: of our records, of MCP, of in-toto statements, and how names of values end in OTLP."""
 
-DOCTOR = ("cli/operate/doctor_process.py", "_guard/telemetry/diagnosis.py")
+DOCTOR = ("cli/operate/doctor.py", "_guard/telemetry/diagnosis.py")
 """What advises people about their own process looks where it can, and decides nothing."""
 
 ALLOWED: dict[str, dict[str, str]] = {

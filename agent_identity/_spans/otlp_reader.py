@@ -6,6 +6,7 @@ and messages each after its length in four bytes, as the collector's ``file`` ex
 https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, TypeAlias
 
@@ -13,6 +14,9 @@ from agent_identity._spans.otlp_json import MAX_LINE, Document, Malformed, SpanD
 from agent_identity._storage.byte_reader import ByteLines, ByteReader
 from agent_identity._storage.decompress import Inflating, is_compressed
 from agent_identity.errors import ConfigurationError
+
+TRACE_FILE: Final = re.compile(r"\.(?:json|jsonl|ndjson|pb|bin|otlp)(?:\.(?:gz|zst))?\Z")
+"""Names that files of traces have in folders, where not every file is one."""
 
 _Documents: TypeAlias = "Iterator[Document | Malformed]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"

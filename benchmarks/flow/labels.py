@@ -55,7 +55,7 @@ TABLE: Mapping[str, Sequence[Labels]] = {
             (),
             "untrusted",
             (),
-            "anybody writes mail, and answers quote it",
+            "anyone writes mail, and answers quote it",
         ),
         Labels(
             "search_contacts_by_name search_contacts_by_email",
@@ -94,7 +94,7 @@ TABLE: Mapping[str, Sequence[Labels]] = {
         Labels("create_file", ("persists",), "trusted", ("filename",), "writes a file; returns what was written"),
         Labels("append_to_file", ("persists",), "untrusted", ("file_id",), "writes into a file, and returns all of it"),
         Labels("delete_file", ("destructive",), "untrusted", ("file_id",), "deletes a file, and returns it"),
-        Labels("share_file", ("egress",), "untrusted", ("email",), "shows a file to somebody, and returns it"),
+        Labels("share_file", ("egress",), "untrusted", ("email",), "shows a file to someone, and returns it"),
     ),
     "travel": (
         Labels("get_user_information", (), "trusted", (), "the user's own account"),
@@ -114,7 +114,7 @@ TABLE: Mapping[str, Sequence[Labels]] = {
             (),
             "untrusted",
             (),
-            "anybody writes a review",
+            "anyone writes a review",
         ),
         _EVENTS,
         _MAIL,
@@ -148,19 +148,19 @@ TABLE: Mapping[str, Sequence[Labels]] = {
     "slack": (
         Labels("get_users_in_channel", (), "trusted", (), "a list that members administer"),
         Labels("get_channels", (), "untrusted", (), "whoever opens a channel names it, guests too"),
-        Labels("read_channel_messages read_inbox", (), "untrusted", (), "anybody writes a message"),
+        Labels("read_channel_messages read_inbox", (), "untrusted", (), "anyone writes a message"),
         Labels("get_webpage", ("egress",), "untrusted", ("url",), "a request to any address, and what it returns"),
         Labels("post_webpage", ("egress",), "trusted", ("url",), "publishes"),
         Labels("send_direct_message", ("egress",), "trusted", ("recipient",), "sends"),
         Labels("send_channel_message", ("egress",), "trusted", ("channel",), "sends"),
-        Labels("add_user_to_channel", ("egress",), "trusted", ("user", "channel"), "shows a channel to somebody"),
+        Labels("add_user_to_channel", ("egress",), "trusted", ("user", "channel"), "shows a channel to someone"),
         Labels(
-            "invite_user_to_slack", ("egress",), "trusted", ("user", "user_email"), "shows the workspace to somebody"
+            "invite_user_to_slack", ("egress",), "trusted", ("user", "user_email"), "shows the workspace to someone"
         ),
         Labels("remove_user_from_slack", ("destructive",), "trusted", ("user",), "removes an account"),
     ),
     "tiny": (
-        Labels("read_mail", (), "untrusted", (), "anybody writes mail"),
+        Labels("read_mail", (), "untrusted", (), "anyone writes mail"),
         Labels("list_vendors", (), "trusted", (), "written by the user's own staff"),
         Labels("pay", ("payment",), "trusted", ("vendor",), "pays"),
         Labels("note", ("egress",), "trusted", ("share_with?",), "a note, and a copy for each name"),

@@ -63,7 +63,7 @@ def labels_of(suite: Suite) -> dict[str, Labels]:
 
 
 def check_labels(suite: Suite) -> None:
-    """Stop if a tool that the table calls trusted returns what somebody outside wrote."""
+    """Stop if a tool that the table calls trusted returns what someone outside wrote."""
     labels = labels_of(suite)
     for case in suite.planted():
         for step in case.steps:

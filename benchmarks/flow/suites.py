@@ -54,7 +54,7 @@ class Suite:
         run: Calls a tool in a world; the result is plain data.
         honest: Makes all honest tasks anew.
         attacked: Makes all pairs of a task and an attack anew.
-        planted: Makes all honest tasks anew, with :data:`PLANTED` wherever somebody outside can write.
+        planted: Makes all honest tasks anew, with :data:`PLANTED` wherever someone outside can write.
     """
 
     name: str

@@ -12,7 +12,8 @@ from mark_changes import marks_among
 
 from agent_identity import Effect, Rule, RuleSet, Scope, records
 from agent_identity._storage.os_files import Files
-from agent_identity.errors import ContentBlocked, Routed
+from agent_identity.adapters import CallRequest
+from agent_identity.errors import ContentBlocked, PolicyBlocked, Routed
 from agent_identity.inspection import PersonalData
 from agent_identity.policy import All, Flow, Obligation
 
@@ -269,3 +270,20 @@ def test_what_a_generator_returns_when_it_is_closed_is_redacted_and_marked(opene
         assert stopped.value.value == GONE
         refuses_to_pay(office, pay, EVIL)
     assert flow.verified(office).verdict == "verified"
+
+
+def test_a_changed_prompt_is_judged_with_the_mark_that_the_prompt_was_judged_at(open_world: Callable[..., Any]) -> None:
+    """A rule about the mark decides on the redacted prompt as on the first one, and does not block for not knowing."""
+    redact = Rule(Effect.ALLOW, when={"tool.kind": "model"}, obligations=[Obligation("redact")], id="clean")
+    blocks = Rule(Effect.BLOCK, when={"tool.kind": "model", "flow.integrity": "untrusted"}, id="no-lies")
+    office = flow.open_office(
+        open_world, policy=All(Flow(), RuleSet(redact, blocks)), inspectors=[PersonalData("iban")]
+    )
+    asked, guard = list[object](), office.enforcer.guard("chat", kind="model")
+    prompt = CallRequest({"messages": [f"pay {EVIL}"]}, revise=lambda changed: asked.append(dict(changed)))
+    with office.task(Scope("chat"), request=REQUEST):
+        guard.run(prompt, lambda call: "done")
+        office.enforcer.current_task.received("a text of others")
+        with pytest.raises(PolicyBlocked):
+            guard.run(prompt, lambda call: pytest.fail("the model was asked"))
+    assert asked == [{"messages": [f"pay {GONE}"]}]

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIRST = (ROOT / "README.md", *(ROOT / "docs" / "tutorial").glob("*.md"))
 """What everyone reads first; the other pages run in the night."""
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "tests" / "vectors" / "README.md", *(ROOT / "docs").rglob("*.md")])
 WITH_EXAMPLES = [page for page in PAGES if page.exists() and "```python" in page.read_text(encoding="utf-8")]
 
 

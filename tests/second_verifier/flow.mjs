@@ -1,6 +1,7 @@
 // Marks of tasks: information flow (record.md, rules 25 to 37). Each stream is judged by itself, in its order.
 import { isSignedMark, parseLabel } from "./form.mjs";
-import { jwsSignedBy, readJws } from "./crypto.mjs";
+import { areClaims } from "./grants.mjs";
+import { jwsSignedBy, readJws, tokenHash } from "./crypto.mjs";
 import { hopOf } from "./records.mjs";
 function meet(a, b) { // the meet of two labels: the lower integrity, and the readers of both
   const [x, y] = [parseLabel(a), parseLabel(b)];
@@ -38,7 +39,7 @@ class Flow {
   record(one) {
     const { r } = one, hop = hopOf(r);
     if (r.kind === "policy") this.rules.add(r.policy.flow);
-    else if (r.kind === "grant") this.grants.add(hop);
+    else if (r.kind === "grant" && tokenHash(r.grant.token) === hop) this.grants.add(hop);
     else if (r.kind === "mark") this.mark(one);
     else if (r.kind === "approval" && r.approval.status === "approved" &&
       this.changed) this.approved.set(r.approval.id, r.approval);
@@ -86,9 +87,10 @@ class Flow {
   answer(one, joined, wrong) { // rule 31
     const { token, origin } = one.r.mark, jws = readJws(token, "agent-identity-mark+jwt"), c = jws?.claims;
     if (!isSignedMark(c)) return wrong(true);
-    const [by, to] = [c.by, origin].map((hash) => this.grants.has(hash) && readJws(this.e.token(hash), "aat+jwt"));
-    if (!by || !to) return this.unchecked(one);
-    if (c.grant !== origin || !under(joined, c.label)) return wrong(true);
+    if (![c.by, origin].every((hash) => this.grants.has(hash))) return this.unchecked(one);
+    const [by, to] = [c.by, origin].map((hash) => readJws(this.e.token(hash), "aat+jwt"));
+    const formed = [by, to].every((grant) => areClaims(grant?.claims));
+    if (!formed || c.grant !== origin || !under(joined, c.label)) return wrong(true);
     const parent = by.claims.par_hash, together = c.by === origin ||
       (parent !== undefined && parent === to.claims.par_hash);
     wrong(!together || !jwsSignedBy(jws, by.claims.cnf?.jwk?.x));

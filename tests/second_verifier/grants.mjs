@@ -20,14 +20,15 @@ const haveForm = closed({
   del_max_depth: isInteger, txn: isIdentifier, principal: isPrincipal, sub: isIdentifier, agent: isAgent, act: isObject,
   authorization_details: (v) => Array.isArray(v) && v.length === 1 && isEntry(v[0]),
 }, { aud: isIdentifier, limits: areLimits, par_hash: isDigest });
-const areClaims = (c) => haveForm(c) && c.sub === c.principal.id && c.exp > c.iat && c.exp - c.iat <= 90 * DAY &&
+export const areClaims = (c) => haveForm(c) && c.sub === c.principal.id && c.exp > c.iat && // step 3
   c.del_depth <= c.del_max_depth && c.del_max_depth <= 32;
+const isBrief = ({ claims: c }) => c.exp - c.iat <= 90 * DAY;
 const history = (grants) => grants.reduce((act, g) => ({ ...(act && { act }), sub: g.claims.agent.id }), undefined);
 const toolsOf = (claims) => claims.authorization_details[0].tools;
 function isUnder(grant, parent) { // whether a grant stands under its parent (steps 6 to 8)
   const c = grant.claims, p = parent.claims, holder = p.cnf.jwk.x, kid = thumbprint(holder);
-  return (grant.header.kid ?? kid) === kid && jwsSignedBy(grant, holder) && areClaims(c) && c.iss === URI + kid &&
-    c.par_hash === parent.hash && c.del_depth === p.del_depth + 1 && c.del_depth <= p.del_max_depth &&
+  return (grant.header.kid ?? kid) === kid && jwsSignedBy(grant, holder) && areClaims(c) && isBrief(grant) &&
+    c.iss === URI + kid && c.par_hash === parent.hash && c.del_depth === p.del_depth + 1 && c.del_depth <= p.del_max_depth &&
     c.del_max_depth <= p.del_max_depth && c.iat >= p.iat && c.exp <= p.exp && c.txn === p.txn &&
     same(c.principal, p.principal) && same(c.limits, p.limits) &&
     scopeInside(toolsOf(p), toolsOf(c));
@@ -40,7 +41,7 @@ export function verifyChain(tokens, trust) {
   if (!header) return bad;
   if (x === undefined) return { code: "unknown_issuer" };
   const grants = tokens.map((t) => readJws(t, "aat+jwt")), root = grants[0];
-  if (!root || !jwsSignedBy(root, x) || !areClaims(root.claims)) return bad;
+  if (!root || !jwsSignedBy(root, x) || !areClaims(root.claims) || !isBrief(root)) return bad;
   if (root.claims.del_depth !== 0 || has(root.claims, "par_hash")) return bad;
   for (const [i, grant] of grants.entries()) {
     if (!grant || (i > 0 && !isUnder(grant, grants[i - 1]))) return bad;

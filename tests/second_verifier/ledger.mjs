@@ -92,6 +92,8 @@ function parseCheckpoint(bytes) { // a checkpoint { note, origin, size, root }, 
   if (!origin || !/^(0|[1-9][0-9]{0,18})$/.test(size) || fromB64(root)?.length !== 32 || more.includes("")) return null;
   return { note, origin, size: BigInt(size), root: b64u(fromB64(root)) };
 }
+/** Whether a certified key has a certificate that surely comes from its root. */
+export const isSound = (key) => !key.certified?.every((c) => c.doubtful);
 export function readCheckpoint(e) { // ledger 2
   const file = readFile(e.folder, "log", "checkpoint"), used = e.log.length || e.tornLog || e.streams.size;
   if (!file) return e.report(used || list(e.folder, "keys").includes("ledger.key") ? "log_missing" : "no_checkpoint");
@@ -100,7 +102,7 @@ export function readCheckpoint(e) { // ledger 2
   if (!e.checkpoint) return e.report("bad_checkpoint");
   if (!e.trust) return;
   const { note, origin } = e.checkpoint, { good, bad } = noteSigners(note, origin, e.trust.recorders());
-  e.checkpoint.keys = good; e.proved = good.length > 0 && !bad;
+  e.checkpoint.keys = good; e.proved = good.some(isSound) && !bad;
   if (bad) e.report("bad_signature");
   else if (!good.length) e.report("unknown_key");
   if (good.length && !good.some((k) => e.trust.signsFor(k, origin))) e.report("wrong_origin");
@@ -112,7 +114,7 @@ export function readWitnesses(e) { // Ledger 6: cosignatures by witnesses, as st
     const names = list(folder).filter((name) => /^[0-9a-f]{16}\.checkpoint$/.test(name));
     notes.push(...names.map((name) => parseCheckpoint(readFile(folder, name).bytes)));
   });
-  if (!e.checkpoint || !all) return; // e.seen: seconds in which witnesses saw the whole log
+  if (!e.checkpoint || !all) return; // e.seen: how much of the log witnesses saw, and in which second
   const quorum = e.trust.file.quorum ?? all, whole = new Set(), part = new Set();
   for (const one of notes.filter((n) => n?.origin === e.checkpoint.origin)) {
     for (const w of witnesses.filter((k) => !e.checkpoint.keys.some((r) => r.x === k.x))) {
@@ -120,7 +122,8 @@ export function readWitnesses(e) { // Ledger 6: cosignatures by witnesses, as st
       if (time === undefined || !e.trust.valid(w, time * NS)) continue;
       e.states.push(one);
       if (one.size > 0n || e.checkpoint.size === 0n) part.add(w);
-      if (one.size >= e.checkpoint.size) { whole.add(w); e.seen.push(time); }
+      e.seen.push({ size: one.size, time });
+      if (one.size >= e.checkpoint.size) whole.add(w);
     }
   }
   if (!e.proved) return;
@@ -144,7 +147,7 @@ export function judgeLog(e) { // ledger 3 to 5
     tree.push(line.leaf);
     if (whole) roots.set(tree.size, tree.root());
     const of = e.heads.get(entry?.stream) ?? [], last = of.at(-1);
-    const head = entry?.stream && { size: BigInt(entry.size), root: entry.root };
+    const head = entry?.stream && { size: BigInt(entry.size), root: entry.root, at: tree.size };
     if (!covered) {
       unsealed = true; ahead ||= Boolean(e.checkpoint && head && !(head.size <= last?.size));
     } else if (!entry) e.report("log_malformed");
@@ -301,7 +304,7 @@ export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
     if (r.kind === "stream_end" && BigInt(r.end.size) !== place) e.report("missing_records", placed);
     ended ||= r.kind === "stream_end";
   }
-  for (const one of stream.records) one.sealed = one.place <= led;
+  for (const one of stream.records) Object.assign(one, { sealed: one.place <= led, covered: one.place <= lastHead });
   for (const { place: seq, record } of foreign) { // record 1
     const v = readJson(record)?.v, later = typeof v === "string" && v !== "1" && !(seq <= lastHead && seq > led);
     e.report(later ? "unknown_record" : "malformed_record", { ...at, seq });

@@ -101,7 +101,7 @@ function judgeChains(e, of) { // Rules 15 to 18: what records say of their grant
       const result = verifyChain(chain, e.trust);
       grants = result.grants;
       if (result.code) e.report(result.code, first);
-      else judgeIssuer(e, result.issuer, grants[0].claims.iat, first, true);
+      else if (!judgeIssuer(e, result.issuer, grants[0].claims.iat, first, true)) grants = undefined;
     }
     let model = first.r;
     for (const one of all) { // record 15
@@ -123,12 +123,14 @@ function mayBeElsewhere(e, all) {
   return e.partial && !all.some(({ r }) => r.kind === "intent" && isAllowed(r) &&
     r.chain.some((c) => e.token(c.grant) === undefined));
 }
-/** A key that signed at `iat`: revoked, or certified (record 16 and 22). */
+/** A key that signed at `iat`: revoked, or certified (record 16 and 22). Returns whether its signature counts. */
 function judgeIssuer(e, issuer, iat, one, first) {
-  const start = BigInt(one.r.time.start), older = e.proves(one) && start < BigInt(issuer.revoked ?? 0) * NS;
-  if (iat >= issuer.revoked) e.report("signed_after_revocation", one);
-  else if (issuer.doubtful || (issuer.revoked !== undefined && !older)) e.report("key_revoked", one);
-  if (first && !e.trust.covering(issuer, start)) e.report("valid_by_own_clock", one);
+  const { time } = one.r, date = BigInt((first && time.end) ?? time.start), limit = BigInt(issuer.revoked ?? 0) * NS;
+  const late = iat >= issuer.revoked, older = e.proves(one) && date < limit;
+  const counts = !late && !issuer.doubtful && (issuer.revoked === undefined || older);
+  if (!counts) e.report(late ? "signed_after_revocation" : "key_revoked", one);
+  else if (first && !e.trust.covering(issuer, date)) e.report("valid_by_own_clock", one);
+  return counts;
 }
 function agree(a, b) { // records under one grant
   const short = a.kind === "outcome" || b.kind === "outcome", who = (p) => (short ? without(p, "roles") : p);
@@ -155,13 +157,13 @@ function judgeUses(e, outcomes) { // record 18
     const { decision, chain, intent, outcome, action } = one.r;
     if (!chain || !intent || !RAN.includes(outcome) ||
       !(["allow", "warn"].includes(decision.effect) || passed(decision))) continue;
-    for (const limit of usesOf(e.token(hopOf(one.r)))) {
-      if (limit.tool !== "*" && limit.tool !== action.tool) continue;
-      const key = `${chain[0].grant} ${limit.tool}`, used = (uses.get(key) ?? 0) + 1;
-      uses.set(key, used);
-      if (used === limit.max + 1) e.report("limit_exceeded", one);
+    for (const { tool, max } of usesOf(e.token(hopOf(one.r)))) {
+      const key = `${chain[0].grant} ${tool}`, { used = 0, least = max } = uses.get(key) ?? {};
+      const spent = tool === "*" || tool === action.tool;
+      uses.set(key, { used: used + spent, least: Math.min(least, max), one });
     }
   }
+  for (const { used, least, one } of uses.values()) if (used > least) e.report("limit_exceeded", one);
 }
 function judgeHop(e, all) { // Rules 13 and 14: numbers and order of a hop
   const sum = { intents: 0, outcomes: 0 }, most = { intents: 0, outcomes: 0 };

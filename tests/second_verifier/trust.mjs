@@ -51,7 +51,8 @@ export function readTrust(bytes) { // the trust file of these bytes; throws on a
   const file = bytes.length <= 1024 * 1024 ? parseOnce(utf8(bytes)) : null;
   if (!isFile(file) || (file.merged_from && file.signature)) throw new Error("form");
   const seen = file.keys.map((k) => `${k.purpose} ${k.kid ?? k.vkey ?? k.credential}`), trust = new Trust(file);
-  if (new Set(seen).size !== seen.length || trust.of("witness").length > 64) throw new Error("keys");
+  const most = trust.of("witness").length;
+  if (new Set(seen).size !== seen.length || most > 64 || file.quorum > most) throw new Error("keys");
   if (file.signature && !isSigned(file, trust)) throw new Error("signature");
   return trust;
 }

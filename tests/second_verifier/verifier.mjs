@@ -9,7 +9,7 @@ import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { has } from "./form.mjs";
 import { NS, readTrust } from "./trust.mjs";
-import { judgeEnds, judgeLog, mayRead, readCheckpoint, readExcerpt, readLog, readStreams, readWitnesses,
+import { isSound, judgeEnds, judgeLog, mayRead, readCheckpoint, readExcerpt, readLog, readStreams, readWitnesses,
   walkStream } from "./ledger.mjs";
 import { fromB64u } from "./crypto.mjs";
 import { judgeRecords } from "./records.mjs";
@@ -38,8 +38,8 @@ class Evidence {
     const finding = { code, severity: severityOf(code), stream, seq: seq?.toString(), record };
     this.findings.push(Object.fromEntries(Object.entries(finding).filter(([, v]) => v !== undefined)));
   }
-  /** Whether a sound recorder key proves that the record is as old as it says. */
-  proves(one) { return one.sealed && this.sound; }
+  /** Whether the log, and more than a revoked key, proves that the record is as old as it says. */
+  proves(one) { return one.sealed && this.proved && !one.doubted; }
 }
 function loadTrust(e, path) { // ledger 1
   const at = path ?? join(e.folder, "trust.json");
@@ -62,24 +62,50 @@ function loadCertificates(e) { // trust.md, "How a verifier checks it"
     e.report("certificate_not_counted", { stream: stream.id, record: r.id });
   }
 }
+function recordersOf(e) { // the recorder keys of the log; of any, where none may sign for it
+  const all = e.trust?.recorders() ?? [], own = all.filter((k) => e.trust.signsFor(k, e.checkpoint?.origin));
+  return own.length ? own : all;
+}
+/** Records that only a revoked recorder key proves (ledger 16): what shows them to be older, and what replaced it. */
+function judgeRevoked(e, keys) {
+  const own = recordersOf(e).filter((k) => !k.certified), revoked = own.filter((k) => has(k, "revoked_since"));
+  if (!revoked.length) return;
+  const since = Math.min(...revoked.map((k) => k.revoked_since)), begin = (k) => k.not_before ?? -1;
+  const isPin = (k) => k.takes_over && (k.origin ?? e.trust.origin) === e.checkpoint?.origin;
+  const pins = own.filter(isPin), size = (k) => BigInt(k.takes_over.size);
+  const after = pins.filter((k) => revoked.every((r) => begin(k) > begin(r)));
+  const least = (sizes) => sizes.reduce((a, b) => (a < b ? a : b));
+  const most = (sizes) => sizes.reduce((a, b) => (a > b ? a : b), 0n);
+  const replaced = after.some((k) => keys.includes(k)) ? least(after.map(size)) : undefined;
+  const shown = most([...pins.filter((k) => begin(k) < since).map(size),
+    ...e.seen.filter(({ time }) => time < since).map((s) => s.size)]);
+  const headed = (n, one) => (e.heads.get(one.stream.id) ?? []).filter((h) => h.at <= n).map((h) => h.size);
+  const under = (n, one) => one.place <= most(headed(n, one));
+  const doubted = e.records.filter((one) => one.covered && (replaced === undefined || under(replaced, one)));
+  const isLate = ({ r }) => BigInt(r.time.end ?? r.time.start) >= BigInt(since) * NS;
+  const none = doubted.some((one) => isLate(one) && under(shown, one)), codes = new Set(none ? ["key_revoked"] : []);
+  for (const one of doubted.filter((d) => none || !under(shown, d))) {
+    one.doubted = true;
+    codes.add(isLate(one) ? "signed_after_revocation" : "key_revoked");
+  }
+  for (const code of codes) e.report(code);
+}
 function judgeKeys(e) { // keys under the checkpoint, at the times of the records that it covers (ledger 2)
   const { keys = [] } = e.checkpoint ?? {}, sealed = e.records.filter((one) => one.sealed);
   const starts = sealed.map((one) => BigInt(one.r.time.start) / NS * NS); // in whole seconds
-  const seenBefore = (second) => e.seen.some((time) => time < BigInt(second));
-  const sound = keys.filter((k) => (k.certified ? !k.certified.every((c) => c.doubtful) : !has(k, "revoked_since")));
-  e.sound = e.proved && sound.length > 0;
+  const doubted = keys.length > 0 && !keys.some(isSound);
+  judgeRevoked(e, keys);
+  if (doubted) e.report("key_revoked");
   if (!keys.length || !e.records.length) return;
   const zero = starts[0] ?? 0n, latest = starts.reduce((a, b) => (a > b ? a : b), zero);
-  const first = starts.reduce((a, b) => (a < b ? a : b), zero);
-  const late = (k) => has(k, "revoked_since") && latest >= BigInt(k.revoked_since) * NS;
-  const certified = keys.every((k) => k.certified);
-  const older = keys.some((k) => has(k, "revoked_since") && !late(k) && seenBefore(k.revoked_since));
-  const doubted = !sound.length && !older && starts.length > 0;
-  if (doubted) e.report(keys.every(late) ? "signed_after_revocation" : "key_revoked");
-  if (older) e.sound = e.proved;
+  const first = starts.reduce((a, b) => (a < b ? a : b), zero), certified = keys.every((k) => k.certified);
   const valid = (ks, ns) => ks.some((k) => e.trust.valid(k, ns));
-  if (starts.length && !(valid(keys, latest) && (!certified || valid(e.trust.recorders(), first)))) e.report("key_not_valid_then");
-  if (certified && !doubted && !e.seen.some((time) => valid(keys, time * NS))) e.report("valid_by_own_clock");
+  const sure = recordersOf(e).filter((k) => !has(k, "revoked_since")) // neither revoked nor in doubt
+    .map((k) => (k.certified ? { ...k, certified: k.certified.filter((c) => !c.doubtful) } : k));
+  const then = valid(keys, latest) && (!certified || valid(sure, first));
+  if (starts.length && !doubted && !then) e.report("key_not_valid_then");
+  const seen = e.seen.filter((s) => s.size >= e.checkpoint.size);
+  if (certified && !doubted && !seen.some((s) => valid(keys, s.time * NS))) e.report("valid_by_own_clock");
 }
 function judgeExtent(e) { // Ledger 1: whether there is anything to verify
   const lines = [...e.streams.values()].some((s) => s.lines.length || s.denied);

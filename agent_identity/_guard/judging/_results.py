@@ -18,7 +18,7 @@ from agent_identity._inspection.held_streams import HeldStream, ReadyItems
 from agent_identity._inspection.transform import QUARANTINES, Edits, Tokenize, UnmetError, edits_of, transformed
 from agent_identity._policy.decision.decision import Decision, Effect
 from agent_identity._policy.decision.obligations import Obligation
-from agent_identity._policy.decision.request import Finding
+from agent_identity._policy.decision.request import Finding, FlowFacts
 from agent_identity.errors import ContentBlocked, PolicyBlocked
 
 _T = TypeVar("_T")
@@ -199,7 +199,7 @@ class Results:
             value = cast("dict[str, object]", transformed(value, edits, self._tokens(call)))
             findings = self._ask.inspect("input", value)
             again = self._ask.decide(
-                self._ask.request(value, call.task, findings, "call", touched=call.touched),
+                self._ask.request(value, call.task, findings, "call", _flow_of(call), touched=call.touched),
                 self._records.known.decision,
             )
             if again.effect not in _RUNS:
@@ -224,9 +224,7 @@ class Results:
 
     def _decide(self, call: Call, findings: tuple[Finding, ...]) -> Decision:
         view = NOTHING if call.snapshot is None else call.snapshot.view
-        judged = None if call.flow is None else call.flow.judged
-        facts = None if judged is None else facts_of(judged)
-        request = self._ask.request(view, call.task, findings, "result", facts, touched=call.touched)
+        request = self._ask.request(view, call.task, findings, "result", _flow_of(call), touched=call.touched)
         return self._ask.decide(request, self._records.known.decision)
 
     def _change(self, call: Call, result: object, edits: Edits, decision: Decision, *, fixed: bool) -> Delivery:
@@ -294,6 +292,12 @@ class Results:
     def _withheld(self, result: object, decision: Decision) -> Delivery:
         blocked = ContentBlocked(blocked_by(decision, self._name), code="content_blocked", decision=decision)
         return Delivery(result, blocked)
+
+
+def _flow_of(call: Call) -> FlowFacts | None:
+    """Return what is known of the information flow into a call, as it was judged."""
+    judged = None if call.flow is None else call.flow.judged
+    return None if judged is None else facts_of(judged)
 
 
 def _fit(rebuild: Callable[[_T], object], changed: _T) -> None:

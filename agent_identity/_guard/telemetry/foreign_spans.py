@@ -18,27 +18,17 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
+from agent_identity._spans.tool_spans import calls_tool, named_tool
+
 SCOPE: Final = "agent_identity"
 """The instrumentation scope of our spans."""
 
 _OURS: Final = "agent_identity."
 _PAYLOAD: Final = "agent_identity.attestation.payload"
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
-_TOOL_CALLS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "gen_ai.operation.name": "execute_tool",  # OpenTelemetry's own, and OpenLLMetry.
-        "mcp.method.name": "tools/call",
-        "traceloop.span.kind": "tool",
-        "openinference.span.kind": "TOOL",
-        "langfuse.observation.type": "tool",
-    }
-)
-"""Attributes with which libraries mark a span as a tool call."""
-
 _NAMED_ONLY: Final = frozenset({"gcp.vertex.agent"})
 """Scopes of libraries that mark the span of a tool call only when the tool has returned; until then its name tells."""
 
-_TOOL_NAMES: Final = ("gen_ai.tool.name", "traceloop.entity.name", "tool.name")
 _OPENINFERENCE: Final = "openinference.instrumentation.langchain"
 _MOST: Final = 8_192  # Recent spans known to carry a record; the attributes of older ones tell.
 
@@ -167,9 +157,9 @@ def _is_call_of(span: Span, tool: str) -> bool:
     attributes = _attributes(span)
     if _scope(span) in _NAMED_ONLY:
         return _name(span) == f"execute_tool {tool}"
-    if not any(attributes.get(name) == value for name, value in _TOOL_CALLS.items()):
+    if not calls_tool(attributes):
         return False
-    stated = next((attributes[name] for name in _TOOL_NAMES if name in attributes), None)
+    stated = named_tool(attributes)
     return stated == tool if stated is not None else _name(span) in (tool, f"execute_tool {tool}", f"tools/call {tool}")
 
 

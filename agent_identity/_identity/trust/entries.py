@@ -383,17 +383,19 @@ class TrustEntries:
     def of_log(self, origin: str) -> Self:
         """Return this store with no other recorder keys than those of a log, and with its origin.
 
-        Certified issuers stay as far as a root certified them that may certify for the log.
-        The store itself if no key has an origin of its own, or none may sign for the log.
+        Certified issuers stay as far as a root certified them that may certify for the log. If no key has an origin
+        of its own, or none may sign for the log, all keys stay, and the origin of the store.
+
+        What a key took over counts if it is said to be this log: by the key, or else by the store.
         """
+        keys, named = self.keys, self.origin
         recorders = self.recorders(origin)
-        if not recorders or all(key.origin is None and not key.certificates for key in self.keys):
-            return self
-        if self.origin is None:  # Which log a key took over that may sign for any is not said.
-            recorders = tuple(replace(key, takes_over=key.takes_over if key.origin else None) for key in recorders)
-        others = (key.of_log(origin, self.origin) for key in self.keys if key.purpose != "recorder")
-        keys = (*(key for key in others if key is not None), *recorders)
-        return replace(self, keys=keys, origin=origin)
+        if recorders and any(key.origin is not None or key.certificates for key in keys):
+            others = (key.of_log(origin, self.origin) for key in keys if key.purpose != "recorder")
+            keys, named = (*(key for key in others if key is not None), *recorders), origin
+        if self.origin != origin:
+            keys = tuple(replace(key, takes_over=None) if key.takes_over and not key.origin else key for key in keys)
+        return self if keys == self.keys and named == self.origin else replace(self, keys=keys, origin=named)
 
     def get(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
         """Return the entry of a listed key for a purpose, at any time, or ``None``."""

@@ -41,16 +41,15 @@ _seen: Final = Wildcard().permits
 _EQUALITY: Final[Mapping[str, str]] = {"exact": "value", "one_of": "values", "not_one_of": "excluded"}
 """The constraints that compare for equality, with the member of their claims that holds the compared value."""
 
-_LISTS: Final[Mapping[str, str]] = {"contains": "required", "subset": "allowed"}
+ELEMENTS: Final[Mapping[str, str]] = {"contains": "required", "subset": "allowed"}
 """The constraints that compare elements for equality, with the member of their claims that holds these values."""
 
 _TYPES: Final[Mapping[str, Types]] = {
-    "contains": LIST,
+    **dict.fromkeys(ELEMENTS, LIST),
     "email_domain": TEXT,
     "path_within": TEXT,
     "prefix": TEXT,
     "range": _NUMBER,
-    "subset": LIST,
     "url_within": TEXT,
     "wildcard": ANY_JSON,
 }
@@ -152,8 +151,8 @@ class Leaf:
     def _readable(self) -> Callable[[object], bool] | None:
         """Return the predicate that a value has one meaning, besides the named constants; ``None`` if all have."""
         kind = self.constraint.kind
-        if kind in _LISTS:
-            return comparable(inside(self.constraint.to_claim()[_LISTS[kind]]))
+        if kind in ELEMENTS:
+            return comparable(inside(self.constraint.to_claim()[ELEMENTS[kind]]))
         if kind in _EQUALITY:
             # Each item of a constant, without the constant itself: its type was compared before.
             return comparable(item for constant in self.constants() for item in inside(constant))

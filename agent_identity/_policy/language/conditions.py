@@ -35,7 +35,7 @@ from agent_identity._policy.decision.places import MAX_DEPTH, Path, Problem, eac
 from agent_identity._policy.decision.request import Request
 from agent_identity._policy.language._elements import inside
 from agent_identity._policy.language.attributes import ATTRIBUTES, LIST, TEXT, Attribute, attribute
-from agent_identity._policy.language.checks import Combination, Leaf, Presence, Spec, Verdict, combined
+from agent_identity._policy.language.checks import ELEMENTS, Combination, Leaf, Presence, Spec, Verdict, combined
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
 
@@ -43,8 +43,6 @@ _NAMESPACES: Final = sorted({"args", *(name.partition(".")[0] for name in ATTRIB
 _NAMES: Final = ("findings.categories", "findings.inspectors")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _TEMPLATE: Final = re.compile(rf"\$\{{\s*(?:{'|'.join(_NAMESPACES)})\s*\.")
-_LISTED: Final[Mapping[str, str]] = {"contains": "required", "subset": "allowed"}
-"""The constraints on the elements of a list, with the member of their claims that names the elements."""
 
 Predicate: TypeAlias = Callable[[Request], Verdict]
 """A compiled condition."""
@@ -188,7 +186,7 @@ def _leaves(spec: Spec) -> Iterator[Leaf]:
 def _elements(leaf: Leaf) -> Iterable[object]:
     """Return the elements of lists that a constraint names."""
     claim = leaf.constraint.to_claim()
-    member = _LISTED.get(leaf.constraint.kind)
+    member = ELEMENTS.get(leaf.constraint.kind)
     if member is not None:
         return inside(claim[member])
     return [item for constant in leaf.constants() if is_array(constant) for item in constant]

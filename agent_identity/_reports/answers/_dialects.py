@@ -15,7 +15,7 @@ from agent_identity._common.narrowing import is_dict, is_list
 from agent_identity._reports.answers.facts import SpanFact
 from agent_identity._reports.answers.hosts import Hosts
 from agent_identity._spans.otlp_json import SpanData
-from agent_identity._verify.spans.tool_spans import calls_tool, named_tool
+from agent_identity._spans.tool_spans import calls_tool, named_tool
 
 _Kind: TypeAlias = Literal["agent", "tool", "model", "server", "host", "data", "principal"]
 _Said: TypeAlias = Mapping[str, object]

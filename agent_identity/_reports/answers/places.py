@@ -1,7 +1,6 @@
 """Finds the sources of a report: evidence directories, trees of them, bundles, and files of spans."""
 
 import os
-import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Final, final
 
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._reports.answers.report_frame import SourceKind
+from agent_identity._spans.otlp_reader import TRACE_FILE
 from agent_identity._storage.layout import Layout
 from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle
 from agent_identity.errors import ConfigurationError
@@ -19,7 +19,6 @@ STANDARD_INPUT: Final = "-"
 """The word for traces on standard input."""
 
 _PARTS: Final = ("ledger", "log", "keys", "trust.json")
-_TRACES: Final = re.compile(r"\.(?:json|jsonl|ndjson|pb|bin|otlp)(?:\.(?:gz|zst))?\Z")
 _MAX_PLACES: Final = 100_000
 
 
@@ -117,7 +116,7 @@ def _below(root: str) -> Iterator[tuple[SourceKind, str]]:
             yield "ledger", str(here / name)
         for name in sorted(names):
             path = here / name
-            if _TRACES.search(name) and not path.is_symlink() and path.is_file():
+            if TRACE_FILE.search(name) and not path.is_symlink() and path.is_file():
                 yield "traces", str(path)
 
 

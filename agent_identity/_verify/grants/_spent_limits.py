@@ -1,9 +1,8 @@
 """Counts calls against the limits of their task: uses from the records, sums from disclosed amounts."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Final, TypeAlias, final
+from typing import Final, NamedTuple, TypeAlias, final
 
 from agent_identity._authority.grants.limits import Limit, amount_of, limits_from_claim
 from agent_identity._identity.keys.jws import parse_compact
@@ -14,6 +13,14 @@ from agent_identity.errors import TokenError
 
 _MAX_TASKS: Final = 100_000  # Tasks with limits in memory, of some 600 bytes each.
 _Add: TypeAlias = Callable[[str, str, Place], None]
+
+
+class _Spent(NamedTuple):
+    """What was used of a limit, and the place of the last call."""
+
+    most: int
+    used: int
+    place: Place
 
 
 @final
@@ -33,7 +40,7 @@ class SpentLimits:
 
     def __init__(self, add: _Add) -> None:
         self._add = add
-        self._tasks: dict[str, tuple[tuple[Limit, ...], Counter[str], list[Place]]] = {}
+        self._tasks: dict[str, dict[str, _Spent]] = {}
         self.not_counted = 0
 
     def take(self, use: GrantUsage, leaf: str) -> None:
@@ -41,7 +48,8 @@ class SpentLimits:
 
         Args:
             use: The usage.
-            leaf: The grant; limits are equal along its chain, which is judged elsewhere.
+            leaf: The grant. Limits are equal along its chain, which is judged elsewhere; where they are not, the least
+                counts for all.
         """
         limits = _limits_of(leaf) if use.ended else ()
         if not limits:
@@ -50,19 +58,20 @@ class SpentLimits:
         if root not in self._tasks and len(self._tasks) >= _MAX_TASKS:
             self.not_counted += 1
             return
-        _, counts, place = self._tasks.setdefault(root, (limits, Counter(), [use.place]))
-        counts.update(use.ended)
-        place[0] = use.last.place()
+        spent = self._tasks.setdefault(root, {})
+        for limit in limits:
+            if limit.kind == "uses":
+                before = spent.get(limit.tool, _Spent(limit.most, 0, use.place))
+                used = before.used + (sum(use.ended.values()) if limit.tool == "*" else use.ended.get(limit.tool, 0))
+                spent[limit.tool] = _Spent(min(limit.most, before.most), used, use.last.place())
 
     def settle(self) -> None:
         """Report every limit on uses that was exceeded."""
-        for limits, counts, (place,) in self._tasks.values():
-            for limit in limits:
-                if limit.kind == "uses":
-                    spent = sum(counts.values()) if limit.tool == "*" else counts[limit.tool]
-                    if spent > limit.most:
-                        message = f"the task allows {limit.most} uses of {limit.tool!a}, and {spent} ran"
-                        self._add("limit_exceeded", message, place)
+        for task in self._tasks.values():
+            for tool, spent in task.items():
+                if spent.used > spent.most:
+                    message = f"the task allows {spent.most} uses of {tool!a}, and {spent.used} ran"
+                    self._add("limit_exceeded", message, spent.place)
 
 
 def _limits_of(token: str) -> tuple[Limit, ...]:

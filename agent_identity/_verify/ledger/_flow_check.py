@@ -2,8 +2,8 @@
 
 from typing import Final, NamedTuple, final
 
+from agent_identity._authority.grants.grants import GRANT_TYPE, grant_of
 from agent_identity._authority.grants.grants import Grant as HeldGrant
-from agent_identity._authority.grants.grants import grant_of
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED, Label
 from agent_identity._flow.rules import FLOW_RULES, MODEL_KINDS, is_gated
 from agent_identity._identity.keys.jws import parse_compact, token_hash
@@ -23,7 +23,6 @@ from agent_identity._record.schema import (
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.store.spill_store import spilled
-from agent_identity.canonical import decode
 from agent_identity.errors import TokenError
 
 _GRANTS: Final = 6
@@ -107,7 +106,7 @@ class Resumptions:
         if record.resumes is not None and record.decision.mode == "enforce":
             ruled = record.decision.approval is not None
             self._resumed.put(
-                record.id.encode(),
+                f"{place.stream} {place.seq}".encode(),
                 _Resumed(record.resumes, _call(record), label, ruled, record.id, place.stream, place.seq),
             )
 
@@ -149,8 +148,9 @@ class AnsweredMarks:
         self._tokens = spilled(str, near=_NEAR_TOKENS)
 
     def take(self, record: Grant) -> None:
-        """Keep a grant."""
-        self._tokens.put(record.chain[-1].grant.encode(), record.grant.token)
+        """Keep a grant, unless it is not the one that its record names."""
+        if token_hash(record.grant.token) == record.chain[-1].grant:
+            self._tokens.put(record.chain[-1].grant.encode(), record.grant.token)
 
     def holds(self, record: Mark) -> bool | None:
         """Return whether the mark of an answer says no more than its signed one.
@@ -165,10 +165,11 @@ class AnsweredMarks:
 
         change = record.mark
         try:
-            by = self._grant(signer_of_mark(change.token or ""))
-            handed = self._grant(change.origin or "")
-            if by is None or handed is None:
+            names = signer_of_mark(change.token or ""), change.origin or ""
+            tokens = [self._tokens.get(name.encode()) for name in names]
+            if None in tokens:
                 return None
+            by, handed = (_held(token or "") for token in tokens)
             mark = verify_mark(change.token or "", by.holder)
             joined = TRUSTED if change.joined is None else Label.parse(change.joined)
             same = (mark.by, mark.grant, by.parent_hash) == (by.hash, handed.hash, handed.parent_hash)
@@ -177,12 +178,9 @@ class AnsweredMarks:
         except (TokenError, ValueError):
             return False
 
-    def _grant(self, name: str) -> HeldGrant | None:
-        token = self._tokens.get(name.encode())
-        if token is None or token_hash(token) != name:
-            return None
-        claims = decode(parse_compact(token).payload)
-        return grant_of(token, claims) if isinstance(claims, dict) else None
+
+def _held(token: str) -> HeldGrant:
+    return grant_of(token, parse_compact(token).unverified(GRANT_TYPE))
 
 
 class _Newest(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple, final
 
 from agent_identity._identity.common.tool_names import names_at_servers
 from agent_identity._spans.otlp_json import SpanData
+from agent_identity._spans.tool_spans import calls_tool, named_tool
 from agent_identity._verify.report.report import Coverage
-from agent_identity._verify.spans.tool_spans import calls_tool, named_tool
 from agent_identity._verify.store.spill_store import SpillStore
 
 _OTHER: Final = Struct(">I16s8s8s16s")  # Its scope, trace, span, parent and tool.

@@ -4,19 +4,18 @@ import errno
 import fnmatch
 import glob
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from agent_identity._spans.otlp_reader import TRACE_FILE
 from agent_identity.errors import ConfigurationError
 
 STANDARD_INPUT: Final = "-"
 
 _PARTS: Final = ("ledger", "log", "keys", "trust.json")
-_TRACES: Final = re.compile(r"\.(?:json|jsonl|ndjson|pb|bin|otlp)(?:\.(?:gz|zst))?\Z")
 _MAX_LISTED: Final = 1_000_000
 _MAX_NAME: Final = 4_096
 _MAX_LISTING: Final = 256_000_000  # Bytes.
@@ -157,7 +156,7 @@ def _tree(word: str) -> list[str]:
             raise ConfigurationError(
                 f"there is an evidence directory below {word!r}; name evidence directories one by one"
             )
-        paths = (str(Path(folder, name)) for name in names if _TRACES.search(name))
+        paths = (str(Path(folder, name)) for name in names if TRACE_FILE.search(name))
         files += [path for path in paths if (status := _status(path, follow=False)) and stat.S_ISREG(status.st_mode)]
     if not files:
         raise ConfigurationError(

@@ -8,7 +8,7 @@ import functools
 import inspect
 import sys
 from abc import ABCMeta
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity import Enforcer
-from agent_identity.adapters import GuardedCall, guard_of
+from agent_identity.adapters import GuardedCall, claims_from, guard_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.invocation import (
     InterceptedMethod,
@@ -27,10 +27,30 @@ from agent_identity.integrations.langchain.invocation import (
     guarded_entry,
     intercepted,
 )
-from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
 from agent_identity.integrations.langchain.turns import thread_of, watch_turns
 from agent_identity.options import ToolOptions
+from agent_identity.policy import Claims
+
+METADATA_KEY: Final = "agent_identity"
+"""The ``metadata`` key of a mapping with ``labels`` and ``data``."""
+
+
+def claims_of(tool: BaseTool) -> Claims | None:
+    """Return the labels that a tool claims: its tags, ``metadata["agent_identity"]``, and its MCP annotations."""
+    metadata = _mapping(tool.metadata)
+    own = _mapping(metadata.get(METADATA_KEY))
+    labels = (*_items(tool.tags), *_items(own.get("labels")))
+    return claims_from(labels, _items(own.get("data")), annotations=metadata)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+
+
+def _items(value: object) -> Iterable[object]:
+    return cast("Iterable[object]", value) if isinstance(value, list | tuple | set | frozenset) else ()
+
 
 __all__ = [
     "FUNCTIONS",

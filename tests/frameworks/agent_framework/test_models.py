@@ -129,7 +129,7 @@ async def test_an_error_in_the_adapter_asks_no_model_and_ends_no_run(maf: Any, m
         raise RuntimeError("a secret")
 
     maf.open(options={"model": "model"})
-    monkeypatch.setattr("agent_identity.integrations.frameworks.agent_framework.models._plain", fail)
+    monkeypatch.setattr("agent_identity.integrations.frameworks.agent_framework.middleware._plain", fail)
     agent = maf.agent(["hello"])
     said = await heard(maf, agent)
     assert said.startswith("refused: guard_failed")

@@ -160,11 +160,11 @@ async def test_an_error_in_the_adapter_asks_no_model_and_ends_no_run(adk: Any, m
         raise RuntimeError("a secret")
 
     adk.open(plugin={"model": "model"})
-    monkeypatch.setattr("agent_identity.integrations.frameworks.google_adk.models._guarded_kind", fail)
+    monkeypatch.setattr("agent_identity.integrations.frameworks.google_adk.plugin._guarded_kind", fail)
     (heard,) = await said(adk, ["hello"])
     assert heard.startswith("refused: guard_failed")
     monkeypatch.undo()
-    monkeypatch.setattr("agent_identity.integrations.frameworks.google_adk.models._named", fail)
+    monkeypatch.setattr("agent_identity.integrations.frameworks.google_adk.plugin._named", fail)
     (heard,) = await said(adk, ["hello"], session="t")
     assert "hello" not in heard
     assert "secret" not in heard

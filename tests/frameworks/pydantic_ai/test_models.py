@@ -168,7 +168,7 @@ def test_a_name_unfit_for_records_is_refused_at_once(open_office: Any) -> None:
 
 def test_an_answer_that_lost_a_part_is_withheld() -> None:
     """What a policy made of an answer must still be one."""
-    from agent_identity.integrations.frameworks.pydantic_ai.guarded_models import _revised_response
+    from agent_identity.integrations.frameworks.pydantic_ai.capability import _revised_response
 
     with pytest.raises(ValueError, match="kind"):
         _revised_response(ModelResponse(parts=[TextPart("a")]), [{"parts": [], "kind": "nothing"}])

@@ -1,22 +1,29 @@
 """Guards the tools of a crew of CrewAI in place, and those that CrewAI makes for a run."""
 
 import inspect
+import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any, Final, NamedTuple, TypeVar, cast, final
 
 from crewai import Crew
+from crewai.agents.agent_builder.base_agent import BaseAgent
+from crewai.agents.tools_handler import ToolsHandler
 from crewai.hooks import (
+    LLMCallHookContext,
     ToolCallHookContext,
     get_after_tool_call_hooks,
+    get_before_llm_call_hooks,
     get_before_tool_call_hooks,
     register_after_tool_call_hook,
+    register_before_llm_call_hook,
     register_before_tool_call_hook,
     unregister_after_tool_call_hook,
+    unregister_before_llm_call_hook,
     unregister_before_tool_call_hook,
 )
 from crewai.tools import BaseTool
@@ -31,20 +38,132 @@ from agent_identity.adapters import (
     Call,
     CallRequest,
     Declared,
+    Part,
     Shown,
     ToolCall,
     ToolGuards,
     guard_failed,
     refusal,
+    resume_run,
     safe_message,
+    saw_calls,
     shown,
 )
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
-from agent_identity.integrations.frameworks.crewai.listed_tools import forget_results, listed_tools
-from agent_identity.integrations.frameworks.crewai.models import guard_model, members_of, models_of
+from agent_identity.integrations.frameworks.crewai.models import contents_of, guard_model, members_of, models_of
 from agent_identity.integrations.frameworks.crewai.streams import bound_crews, running_crew
 from agent_identity.integrations.frameworks.crewai.tool_facts import ToolFacts, facts_of, schema_of, wanted_call
-from agent_identity.integrations.frameworks.crewai.turns import forget_turns, turn_of, watch_turns
+from agent_identity.integrations.method_patch import MethodPatch
+
+_ANSWERS: Final = ("assistant", "tool", "function")
+"""The roles of messages that a run has brought about."""
+
+_RUNS: Final = weakref.WeakKeyDictionary[Any, str]()
+"""Ids of runs that began without a history, by their executors."""
+
+_NUMBERS: Final = itertools.count()
+
+
+def turn_of(agent: object) -> str:
+    """Return what tells that a run of an agent began in a task; CrewAI tells no ids of calls.
+
+    Args:
+        agent: The agent.
+    """
+    return f"crewai/{getattr(agent, 'id', '')}"
+
+
+def watch_turns(members: Iterable[BaseAgent] = ()) -> None:
+    """Have CrewAI tell when agents of this process ask their models.
+
+    Args:
+        members: Agents that may have run before, and then do not notice new hooks by themselves.
+    """
+    if _note not in get_before_llm_call_hooks():
+        register_before_llm_call_hook(_note)
+    for member in members:
+        hooks = getattr(getattr(member, "agent_executor", None), "before_llm_call_hooks", None)
+        if isinstance(hooks, list) and _note not in hooks:
+            hooks.append(_note)
+
+
+def forget_turns() -> None:
+    """Undo :func:`watch_turns`, for agents that have not run yet."""
+    unregister_before_llm_call_hook(_note)
+
+
+def _note(context: LLMCallHookContext) -> None:
+    """Note a run in the open tasks if the model has not answered in it yet; called by CrewAI.
+
+    A run that is resumed, or that begins with a history, has messages of a model or of tools. Unless it began in the
+    task, their origin is unknown: the mark falls before the model reads them.
+    """
+    executor = context.executor if isinstance(context.executor, Hashable) else None
+    answers = [message for message in context.messages if _role(message) in _ANSWERS]
+    if not answers and not context.iterations:
+        run = f"crewai/run/{next(_NUMBERS)}"
+        if executor is not None:
+            _RUNS[executor] = run
+        saw_calls((turn_of(context.agent), run))
+    elif executor is not None:
+        resume_run(_RUNS.get(executor, ""), lambda: _parts(answers or context.messages))
+
+
+def _parts(messages: Iterable[object]) -> Iterator[Part]:
+    """Yield the parts of messages of unknown origin."""
+    for message in messages:
+        contents = contents_of(cast("Mapping[str, object]", message)) if isinstance(message, Mapping) else (message,)
+        yield from (Part("other", content) for content in contents)
+
+
+def _role(message: object) -> object:
+    return cast("Mapping[str, object]", message).get("role") if isinstance(message, Mapping) else _ANSWERS[0]
+
+
+def forget_results(agent: object) -> None:
+    """Turn off the cache of an agent: a cached answer would bypass the tool and its guard.
+
+    Args:
+        agent: The agent.
+    """
+    handler = getattr(agent, "tools_handler", None)
+    if isinstance(handler, ToolsHandler):
+        handler.cache = None
+
+
+def listed_tools(guard: Callable[[BaseTool | CrewStructuredTool], None]) -> tuple[MethodPatch, ...]:
+    """Return what guards each tool before CrewAI lists it for an agent or runs it.
+
+    Args:
+        guard: Guards a tool in place; it raises nothing.
+    """
+
+    def guarded_first(original: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(original):
+
+            @wraps(original)
+            async def run_async(tool: BaseTool, /, *args: object, **named: object) -> object:
+                guard(tool)
+                return cast("object", await original(tool, *args, **named))
+
+            return run_async
+
+        @wraps(original)
+        def run(tool: BaseTool, /, *args: object, **named: object) -> object:
+            guard(tool)
+            return cast("object", original(tool, *args, **named))
+
+        return run
+
+    return tuple(
+        MethodPatch(kind, dict.fromkeys(names, guarded_first))
+        for kind, names in (
+            (BaseTool, ("run", "arun", "to_structured_tool")),
+            (Tool, ("run", "arun")),
+            (CrewStructuredTool, ("invoke", "ainvoke")),
+        )
+    )
+
 
 __all__ = ["instrument", "never_cached", "protect"]
 

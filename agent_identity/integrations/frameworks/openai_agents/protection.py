@@ -5,20 +5,51 @@ clones are protected too. The SDK has no middleware of tools for whole runs.
 """
 
 import dataclasses
+import inspect
 import logging
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
+from copy import copy
+from typing import Any, Final, TypeAlias, TypeVar, cast, final
 
-from agents import Agent, AgentBase, FunctionTool, Handoff, RunContextWrapper, Tool, Usage
+from agents import (
+    Agent,
+    AgentBase,
+    FunctionTool,
+    Handoff,
+    RunContextWrapper,
+    SpanError,
+    Tool,
+    ToolOriginType,
+    Usage,
+    get_current_span,
+)
 from agents import handoff as as_handoff
+from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
+from agents.tool import (
+    get_function_tool_origin,
+    set_function_tool_failure_error_function,
+    with_function_tool_failure_error_handler,
+)
+from agents.tool_context import ToolContext
 
 from agent_identity import Enforcer
-from agent_identity.adapters import Acting, Declared, ToolGuards, account
-from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, note_turn, trace_id
-from agent_identity.integrations.frameworks.openai_agents.guarded_handoffs import GuardedHandoff, note_listing
-from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended
+from agent_identity.adapters import (
+    Acting,
+    Call,
+    CallRequest,
+    Declared,
+    ToolCall,
+    ToolGuards,
+    account,
+    refusal,
+    tool_name,
+)
+from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
+from agent_identity.integrations.frameworks.openai_agents.arguments import parse, shown, text_for
+from agent_identity.integrations.frameworks.openai_agents.bodies import ACTING, SharedBody, note_turn, seen_in, trace_id
+from agent_identity.integrations.frameworks.openai_agents.interruptions import Suspended, suspend_for_approval
 from agent_identity.integrations.frameworks.openai_agents.local_tools import (
     guard_local_tool,
     is_local,
@@ -26,15 +57,343 @@ from agent_identity.integrations.frameworks.openai_agents.local_tools import (
 )
 from agent_identity.integrations.frameworks.openai_agents.owners import PROTECTION, Owner, owner_of
 from agent_identity.integrations.frameworks.openai_agents.sessions import thread
-from agent_identity.integrations.frameworks.openai_agents.tools import guard_tool, is_agent_tool, release_tool
+from agent_identity.integrations.frameworks.tool_schemas import with_defaults
 from agent_identity.integrations.method_patch import MethodPatch
+
+_AnyAgent: TypeAlias = AgentBase[Any]
+_Context: TypeAlias = RunContextWrapper[Any]
+_ToolContext: TypeAlias = ToolContext[Any]
+_Invoke: TypeAlias = Callable[[Any, str], Awaitable[object]]
+
+
+class GuardedBody(SharedBody):
+    """The body of a function tool.
+
+    Args:
+        tool: The tool.
+    """
+
+    def __init__(self, tool: FunctionTool) -> None:
+        super().__init__()
+        self._function: Final[object] = getattr(tool, "__wrapped__", None)
+        origin = get_function_tool_origin(tool)
+        kinds = {ToolOriginType.MCP: "mcp", ToolOriginType.AGENT_AS_TOOL: "agent"}
+        self.kind: Final = "function" if origin is None else kinds.get(origin.type, "function")
+        self.server: Final = None if origin is None else origin.mcp_server_name
+        self.original: Final[_Invoke] = tool.on_invoke_tool
+        self.needs_approval: Final = tool.needs_approval
+        self._name = tool_name(self.server, tool.name)
+        self._schema = tool.params_json_schema
+        self._description = tool.description
+        self._body: _Invoke = tool.on_invoke_tool
+        if _handles_failures(tool):
+            # It turns exceptions into texts; a copy that does not shows them to the guard first.
+            self._body = set_function_tool_failure_error_function(copy(tool), None).on_invoke_tool
+
+    def asked(
+        self, acting: str | None, call_id: str | None, parsed: Mapping[str, object] | None, text: str = ""
+    ) -> ToolCall:
+        """Return the description of a call.
+
+        Args:
+            acting: The name of the agent that makes it.
+            call_id: The id of the call.
+            parsed: The arguments; ``None`` if they are unreadable.
+            text: The arguments, as the model wrote them.
+        """
+        if parsed is None:
+            unread = Denied(f"{self._name}: the arguments are no JSON object; write one", code="bad_arguments")
+            request = CallRequest({"input": text}, call_id=call_id, refusal=unread)
+        else:
+            request = CallRequest(*with_defaults(parsed, self._schema), call_id=call_id)
+        return ToolCall(
+            self._name,
+            request,
+            acting,
+            self.kind,
+            self.server,
+            schema=self._schema,
+            function=self._function,
+            description=self._description,
+        )
+
+    def declare(self, owner: Owner) -> None:
+        """Register the tool before its first call.
+
+        Args:
+            owner: The protection that may judge its calls.
+
+        Raises:
+            ConfigurationError: Its options name an argument that it does not have.
+        """
+        owner.guards.of(
+            self._name,
+            kind=self.kind,
+            server=self.server,
+            schema=self._schema,
+            function=self._function,
+            description=self._description,
+        )
+
+    async def __call__(self, ctx: _ToolContext, input: str) -> object:  # noqa: A002 - The SDK's name.
+        """Run the tool if it may; a refusal is its answer.
+
+        Args:
+            ctx: The context of the call.
+            input: The arguments, as the model wrote them.
+        """
+        parsed = parse(input)
+        caller = self.caller(ctx)
+        asked = seen_in(ctx, caller, self.asked(caller.name, getattr(ctx, "tool_call_id", None), parsed, str(input)))
+
+        async def body(arguments: Mapping[str, object]) -> object:
+            is_kept = parsed is None or caller.owner.guards.enforcer.mode == "monitor"
+            result = await self._body(ctx, input if is_kept else text_for(arguments, input, parsed or {}))
+            if self.kind == "agent" and _waits(ctx):
+                raise Suspended(result)
+            return shown(result)
+
+        return await self.answer(caller, asked, body, parsed)
+
+    async def stops(self, ctx: _Context, parameters: Mapping[str, object], call_id: str) -> bool:
+        """Return whether the run is to be interrupted before a call: the tool says so, or our policy asks a person.
+
+        Args:
+            ctx: The context of the run.
+            parameters: The arguments, as the model wrote them.
+            call_id: The id of the call.
+        """
+        own: object = self.needs_approval
+        if callable(own):
+            own = own(ctx, parameters, call_id)
+            own = await cast("Awaitable[object]", own) if inspect.isawaitable(own) else own
+        try:
+            caller = self.caller(ctx)
+            asked = seen_in(ctx, caller, self.asked(caller.name, call_id, parameters))
+            waits = await suspend_for_approval(caller.owner.guards, asked, parameters, ctx, caller.places)
+        except Exception:  # noqa: BLE001 - Whatever our own defect is, it ends no run, and the guard decides.
+            _LOG.exception("whether a call of %r needs an approval is unknown; its guard decides", self._name)
+            waits = False
+        return bool(own) or waits
+
+
+def is_agent_tool(tool: FunctionTool) -> bool:
+    """Return whether a tool is an agent."""
+    origin = get_function_tool_origin(tool)
+    return origin is not None and origin.type == ToolOriginType.AGENT_AS_TOOL
+
+
+def _guarded_body(tool: FunctionTool) -> GuardedBody | None:
+    """Return the guarded body of a tool, or of the tool that it is a copy of; ``None`` for others."""
+    for body in (tool.on_invoke_tool, getattr(tool, "__wrapped__", None)):
+        if isinstance(body, GuardedBody):
+            return body
+    return None
+
+
+def guard_tool(tool: FunctionTool, owner: Owner) -> bool:
+    """Guard a tool in place, or give a guarded one a further owner; return whether it was not the owner's before.
+
+    Args:
+        tool: The tool.
+        owner: The protection of an agent that has it.
+    """
+    body = _guarded_body(tool)
+    if body is None:
+        body = GuardedBody(tool)
+        tool.on_invoke_tool = _invoker(tool, body)
+    if owner.guards.may_suspend and tool.needs_approval is body.needs_approval:
+        tool.needs_approval = body.stops
+    if owner in body.owners:
+        return False
+    body.owners.append(owner)
+    body.declare(owner)
+    return True
+
+
+def release_tool(tool: FunctionTool, owner: Owner) -> None:
+    """Undo :func:`guard_tool`; a tool stays guarded for other owners.
+
+    Args:
+        tool: The tool.
+        owner: The protection.
+    """
+    body = _guarded_body(tool)
+    if body is None or owner not in body.owners:
+        return
+    body.owners.remove(owner)
+    if not body.owners:
+        tool.needs_approval = body.needs_approval
+        tool.on_invoke_tool = body.original
+
+
+def _invoker(tool: FunctionTool, body: GuardedBody) -> _Invoke:
+    """Return the body as the SDK calls it: of the same kind and with the same signature as the original."""
+    original = tool.on_invoke_tool
+    if not _handles_failures(tool):
+        body.__dict__["__signature__"] = inspect.signature(original)  # Decides which context the SDK passes.
+        return body
+
+    async def invoke(ctx: _ToolContext, input: str) -> object:  # noqa: A002 - The SDK's name.
+        return await body(ctx, input)
+
+    # By these names the SDK knows what it may prepare, and what a tool wraps.
+    invoke.__dict__["__agents_function_tool_wrapped_callable__"] = body
+    prepare = getattr(original, "prepare_arguments", None)
+    if prepare is not None and not isinstance(tool.needs_approval, bool):
+        invoke.__dict__["__agents_prepare_arguments__"] = prepare
+    made = with_function_tool_failure_error_handler(invoke, _report)
+    return cast("_Invoke", cast("Any", made).__agents_bind_function_tool__(tool))
+
+
+def _handles_failures(tool: FunctionTool) -> bool:
+    return hasattr(tool.on_invoke_tool, "__agents_bind_function_tool__")
+
+
+def _report(tool: FunctionTool, error: Exception, _text: str) -> None:
+    """Mark the SDK's span of a failed tool, as its own handler does; without values."""
+    span = get_current_span()
+    if span is not None:
+        kind = type(error).__name__
+        span.set_error(
+            SpanError(message="Error running tool (non-fatal)", data={"tool_name": tool.name, "error": kind})
+        )
+
+
+def _waits(ctx: _ToolContext) -> bool:
+    """Return whether an agent that ran as a tool waits for an approval of one of its own calls."""
+    call = ctx.tool_call
+    if call is None:
+        return False
+    pending = peek_agent_tool_run_result(call, scope_id=get_agent_tool_state_scope(ctx))
+    return bool(getattr(pending, "interruptions", None))
+
+
+_AnyHandoff: TypeAlias = Handoff[Any, Any]
+
+_LISTING: ContextVar["weakref.ref[_AnyAgent] | None"] = ContextVar("agent_identity_openai_listing", default=None)
+"""The agent whose tools and handoffs were listed last in this run; it makes the next handoff."""
+
+_REFUSED: ContextVar[str | None] = ContextVar("agent_identity_openai_refused", default=None)
+"""The answer for the handoff that was just refused."""
+
+
+def note_listing(agent: _AnyAgent) -> None:
+    """Know which agent makes the next handoff of this run.
+
+    Args:
+        agent: The agent.
+    """
+    _LISTING.set(weakref.ref(agent))
+
+
+@final
+class GuardedHandoff:
+    """A handoff that passes the guard if it takes arguments, and whose target is then protected.
+
+    Without arguments it is no call, and its function gets none that a model makes up.
+
+    Args:
+        handoff: The handoff.
+        owner: The protection of the agent that has it.
+        reach: Protects the target, which may be known only when the handoff runs.
+
+    Attributes:
+        original: What the handoff does.
+        owner: See above.
+    """
+
+    def __init__(self, handoff: _AnyHandoff, owner: Owner, reach: Callable[[_AnyAgent], None]) -> None:
+        self.original: Final[Callable[..., Awaitable[_AnyAgent]]] = handoff.on_invoke_handoff
+        self.owner: Final = owner
+        self._reach = reach
+        self._name = handoff.tool_name
+        self._message = handoff.get_transfer_message
+        schema = cast("Mapping[str, object]", handoff.input_json_schema or {})
+        self._schema = schema
+        self._takes = bool(schema.get("properties") or schema.get("additionalProperties"))
+
+    async def __call__(self, ctx: _Context, input_json: str | None = None) -> _AnyAgent:
+        """Hand the run on, or back to the agent that asked if the call is refused; called by the SDK."""
+        _REFUSED.set(None)
+        if not self._takes:
+            return self._reached(await self.original(ctx, input_json if input_json is None else "{}"))
+        raised: list[BaseException] = []
+        try:
+            return self._reached(await self._judged(ctx, input_json, raised))
+        except AgentIdentityError as error:
+            if error in raised:
+                raise
+            denied = error if isinstance(error, Denied) else Denied("the call did not run", code=error.code)
+        except Exception as error:
+            if error in raised:
+                raise
+            _LOG.exception("the guard of %r failed, the call is refused", self._name)
+            denied = Denied("the guard failed, and the call did not run", code="guard_failed")
+        return self._refused(denied)
+
+    def message(self, agent: _AnyAgent) -> str:
+        """Return the text with which the SDK answers the handoff.
+
+        Args:
+            agent: The target.
+        """
+        return _REFUSED.get() or self._message(agent)
+
+    async def _judged(self, ctx: _Context, text: str | None, raised: list[BaseException]) -> _AnyAgent:
+        parsed, agent = parse(text), _listing()
+        guards = (owner_of(agent) or self.owner).guards
+        if parsed is None:
+            unread = Denied(f"{self._name}: the arguments are no JSON object; write one", code="bad_arguments")
+            request = CallRequest({"input": text}, can_route=False, refusal=unread)
+        else:
+            request = CallRequest(*with_defaults(parsed, self._schema), can_route=False)
+        target: list[_AnyAgent] = []
+
+        async def body(call: Call) -> str:
+            is_kept = parsed is None or guards.enforcer.mode == "monitor"
+            try:
+                target.append(
+                    await self.original(ctx, text if is_kept else text_for(call.arguments, text or "{}", parsed or {}))
+                )
+            except BaseException as error:
+                raised.append(error)
+                raise
+            return self._message(target[0])
+
+        acting = None if agent is None else agent.name
+        await guards.run_async(ToolCall(self._name, request, acting, "handoff", schema=self._schema), body)
+        return target[0]
+
+    def _reached(self, target: _AnyAgent) -> _AnyAgent:
+        self._reach(target)
+        # The SDK answers the call with this text.
+        account(self.owner.guards.enforcer.current_task, [self._message(target)])
+        return target
+
+    def _refused(self, denied: Denied) -> _AnyAgent:
+        """Return the agent that asked, which reads the refusal.
+
+        Raises:
+            Denied: Nobody knows which agent asked; the run ends.
+        """
+        agent = _listing()
+        if agent is None:
+            raise denied
+        _REFUSED.set(refusal(denied))
+        account(self.owner.guards.enforcer.current_task, [refusal(denied)])
+        return agent
+
+
+def _listing() -> _AnyAgent | None:
+    known = _LISTING.get()
+    return None if known is None else known()
+
 
 __all__ = ["Protection", "instrument", "protect", "provider_tools", "unprotect"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_NAMED: Final = 256
-_AnyAgent: TypeAlias = AgentBase[Any]
-_Context: TypeAlias = RunContextWrapper[Any]
 AgentT = TypeVar("AgentT", bound=_AnyAgent)
 
 

@@ -14,9 +14,8 @@ import pytest
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity._guard.telemetry.diagnosis import Check
 from agent_identity.approvals import Approval, Approvers
-from agent_identity.cli.operate.doctor import diagnose
+from agent_identity.cli.operate.doctor import diagnose, examine_enforcers, examine_store
 from agent_identity.cli.operate.doctor_frameworks import Installed, examine_versions, installed
-from agent_identity.cli.operate.doctor_process import examine_enforcers, examine_store
 from agent_identity.errors import StateError
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.options import Transparency

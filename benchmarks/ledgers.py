@@ -1,6 +1,7 @@
 """Large ledgers, as processes of an application write them: ``python benchmarks/ledgers.py DIR --records 1000000``."""
 
 import argparse
+import math
 import multiprocessing
 import time
 from pathlib import Path
@@ -24,14 +25,16 @@ def get_invoice(number: str, limit: int = 10) -> str:
     return f"{number}: {limit}"
 
 
-def write(directory: Path, tasks: int, first: int) -> None:
+def write(directory: Path, tasks: int, first: int, *, seconds: float = math.inf) -> None:
     """Write the records of one process.
 
     Args:
         directory: The evidence directory.
         tasks: How many tasks to run.
         first: The number of the first.
+        seconds: How long it may take; no task begins later.
     """
+    until = time.monotonic() + seconds
     segments = Segments(max_bytes=16 * 1024 * 1024, compression="none")
     with Enforcer.open(
         directory, telemetry=Telemetry(tracer_provider=NoOpTracerProvider()), durability=Durability(segments=segments)
@@ -39,6 +42,8 @@ def write(directory: Path, tasks: int, first: int) -> None:
         tools = [enforcer.tool(get_invoice, name=name) for name in TOOLS]
         scope = Scope(TOOLS[0]) | Scope(TOOLS[1]) | Scope(TOOLS[2]) | Scope(TOOLS[3])
         for number in range(first, first + tasks):
+            if time.monotonic() > until:
+                break
             who, agent = PRINCIPALS[number % len(PRINCIPALS)], AGENTS[number % len(AGENTS)]
             with enforcer.task("invoices", principal=who, agent=agent, scope=scope):
                 for call in range(CALLS):

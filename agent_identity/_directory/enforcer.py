@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, ParamSpec, Self, TypeVar, final, overload
 
@@ -20,6 +21,9 @@ from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.tokens.source import TokenSource
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._directory import _assembly as parts
+from agent_identity._directory._endings import GRACE, at_worker_end, each_in_order, flush_spans
+from agent_identity._directory._warnings import Warnings
+from agent_identity._directory.conditions import STOPS
 from agent_identity._directory.inventory.server_inventory import Inventory
 from agent_identity._directory.open import open_directory, pseudonyms_of, signers_of
 from agent_identity._directory.options import Durability, Privacy, Sources, Telemetry, Transparency
@@ -206,9 +210,11 @@ class Enforcer:
             exports=Outbound,
             speak=Statements(self._enforcement, self._forbid),
         )
+        self._warnings = Warnings(self._enforcement, followed, issuer.public_key, recorder.public_key)
         self._inbound = Inbound(self._tasks, followed, RecordedGrants())
         self._enforcement.spans.examine()
         _ENFORCERS.add(self)
+        at_worker_end(_end_all)
         ledger.observe(*telemetry.observers)
         parts.record_policy(ledger, policy, time)
         if self._exporter is not None:
@@ -775,14 +781,26 @@ class Enforcer:
     def degraded(self) -> Mapping[str, str]:
         """Current problems, by component, each with its reason, for a probe; empty if all is well.
 
+        While one of the first four is there, calls are refused or their records stay unsealed; the others warn.
+
         ``ledger``: it is closed, its files are not in place, the last append or seal failed, or seals are late:
         records wait, or calls are refused. ``state``: the shared state does not answer, and calls are refused; on an
         event loop, a store that may block is not asked. ``revocations``: the list is unreadable, or everything is
         suspended. ``tasks``: the last one, of the last minute, could not be opened, for example without the key of the
-        issuer or of its digests. ``on_record``: one of its functions raised. Others: a witness, or a function of
-        ``checkpoints``, lacks the last checkpoint.
+        issuer or of its digests. ``on_record``: one of its functions raised. ``export``: the receiver of
+        ``Telemetry(otlp=...)`` takes nothing. ``disk``: little room is left for the ledger. ``keys``: a key or the
+        certificate ends in two weeks, or in the last fourth of its time. ``limits``: limits of open tasks are spent by
+        more than nine tenths. Others: a witness, or a function of ``checkpoints``, lacks the last checkpoint.
         """
-        return self._enforcement.faults()
+        found = dict(self._enforcement.faults())
+        if self._exporter is not None and self._exporter.fault is not None:
+            found["export"] = self._exporter.fault
+        return found if self._closed else {**found, **self._warnings.current(asks="state" not in found)}
+
+    def probe(self) -> tuple[bool, Mapping[str, str]]:
+        """Return whether calls can run and be sealed, and what :attr:`degraded` says, for a probe."""
+        found = self.degraded
+        return STOPS.isdisjoint(found), found
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the current task, for threads, executors and callbacks.
@@ -791,8 +809,14 @@ class Enforcer:
         """
         return self._enforcement.task_context.bind(function)
 
-    def close(self) -> None:
-        """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
+    def close(self, *, flush: float | None = None) -> None:
+        """End all tasks, drop their tokens, seal the ledger and close it; idempotent.
+
+        Args:
+            flush: Wait at most so many seconds for the tracer provider to export the spans that ended with the seal.
+                Give it where the process ends without ``atexit``, as under Uvicorn; by default a provider exports
+                them when the interpreter exits.
+        """
         self._closed = True
         self._tasks.end_all()
         self._tasks.drop_tokens()
@@ -804,6 +828,8 @@ class Enforcer:
                 self._exporter.close()
             if self._own_state is not None:
                 self._own_state.close()
+            if flush is not None:
+                flush_spans(self._enforcement.spans.provider, flush)
 
     def __enter__(self) -> Self:
         return self
@@ -840,12 +866,14 @@ class Running(NamedTuple):
         enforcement: The parts that guards share.
         tasks: The open tasks.
         exporter: Sends copies of records, if anything does.
+        warnings: What may soon refuse calls.
         closed: Whether the enforcer was closed.
     """
 
     enforcement: EnforcementContext
     tasks: TaskRegistry
     exporter: "LedgerExporter | None"
+    warnings: Warnings
     closed: bool
 
 
@@ -853,7 +881,8 @@ def running(enforcer: Enforcer) -> Running:
     """Return the parts of an enforcer as they are now; a forked child has others."""
     enforcement, tasks = enforcer._enforcement, enforcer._registry  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     exporter, closed = enforcer._exporter, enforcer._closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return Running(enforcement, tasks, exporter, closed)
+    warnings = enforcer._warnings  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return Running(enforcement, tasks, exporter, warnings, closed)
 
 
 def open_enforcers() -> list[tuple[Enforcer, EnforcementContext]]:
@@ -869,3 +898,8 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _end_all() -> None:
+    """Close the enforcers of a process that is about to leave without ``atexit``."""
+    each_in_order(partial(enforcer.close, flush=GRACE) for enforcer in list(_ENFORCERS))

@@ -11,9 +11,10 @@ from agent_identity._common.typed_calls import typed, typed_calls
 from agent_identity._identity.keys.cosigners import Cosigner
 from agent_identity._identity.trust.entries import Witnesses
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._ledger.reader import open_ledger
 from agent_identity._storage.byte_reader import ByteLines
-from agent_identity._storage.layout import Layout
+from agent_identity._verify.fleet.hosts_check import Host, after, check_hosts, size_of_place
+from agent_identity._verify.fleet.merging import fleet_report, named, unreadable
+from agent_identity._verify.fleet.places import Place, find_places
 from agent_identity._verify.inputs.sources import (
     STANDARD_INPUT,
     PathLike,
@@ -24,13 +25,12 @@ from agent_identity._verify.inputs.sources import (
     kept_note,
     opened,
     size_of_files,
-    size_of_ledger,
     to_trust,
 )
 from agent_identity._verify.ledger.certificates_check import with_certificates
+from agent_identity._verify.ledger.directory_check import WORTH, check_directory, check_visited
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence, Timestamps
-from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
-from agent_identity._verify.ledger.stream_check import Visit
+from agent_identity._verify.ledger.ledger_check import Progress
 from agent_identity._verify.report.findings import Findings
 from agent_identity._verify.report.report import Report
 from agent_identity._verify.store.spill_store import SpillStore
@@ -46,11 +46,10 @@ _LEDGER_OPTIONS: Final = ("witnesses", "require", "timestamps")
 _LOG: Final = 2
 _OF_JSON: Final = '{["'
 _NEAR = 100_000  # Leaf hashes in memory.
-_WORTH = 16 * 1024 * 1024  # Bytes of records for which a process is worth while.
 _WORTH_OF_SPANS = 4 * 1024 * 1024  # The same of spans, each with its signature.
 
 
-@typed_calls("__init__", "ledger", "traces", "pasted", "proof", "disclosure")
+@typed_calls("__init__", "ledger", "fleet", "traces", "pasted", "proof", "disclosure")
 @final
 @dataclass(frozen=True, slots=True)
 class Verifier:
@@ -113,11 +112,10 @@ class Verifier:
             ConfigurationError: A file cannot be read, or not with what is installed; the path is no directory and no
                 bundle; a witness is malformed; or the period has no length.
         """
-        if period is not None and period[0] >= period[1]:
-            raise ConfigurationError("the period ends before it begins; exchange the two times")
+        _check_period(period)
         keys = to_trust(self.trust)
         check_ledger = partial(
-            _check_ledger,
+            check_directory,
             keys=keys,
             outside=ExternalEvidence(
                 None if checkpoint is None else kept_note(checkpoint),
@@ -141,10 +139,40 @@ class Verifier:
             raise ConfigurationError(f"{found}; use Verifier.traces for files of spans")
         return check_ledger(directory)
 
+    def fleet(self, *paths: PathLike, period: tuple[int, int] | None = None) -> Report:
+        """Verify the evidence of several hosts in one verdict.
+
+        The report has that of each host in ``hosts``. A host that cannot be read hides no other; the verdict on it is
+        *cannot tell*. What a host misses and another one has, such as a grant or the task in which a task was opened,
+        is taken from there. Two hosts that sign for one log contradict each other; of several copies of one host, the
+        newest counts. The order of the hosts changes nothing.
+
+        Args:
+            paths: Evidence directories, folders with such directories and files of spans below them, bundles, or files
+                of spans, which are verified by themselves.
+            period: See :meth:`ledger`; each host has its own answer.
+
+        Raises:
+            ConfigurationError: No path can be read, or the trust file cannot; or the period has no length.
+        """
+        _check_period(period)
+        keys = to_trust(self.trust)
+        outside = ExternalEvidence(None, _witnesses(self.witnesses, self.require, keys), self.timestamps)
+        places = find_places(paths)
+        hosts = [Host(place, keys, outside, period) for place in places if place.kind != "traces"]
+        traces = [place for place in places if place.kind == "traces"]
+        beside = sum(map(size_of_place, traces))
+        total = sum(size_of_place(host.place) for host in hosts) + beside
+        reports = [check_hosts(hosts, processes=self.processes, progress=after(self.progress, 0, total))]
+        for place in traces:
+            progress = after(self.progress, total - beside, total)
+            reports.append((_check_traces(place, keys, processes=self.processes, progress=progress),))
+        return fleet_report(reports)
+
     def traces(
         self,
         *paths: PathLike | ByteLines,
-        ledger: PathLike | None = None,
+        ledger: PathLike | Sequence[PathLike] | None = None,
         redacted: Collection[str] = (),
         disclosures: Sequence[bytes | PathLike] = (),
     ) -> Report:
@@ -152,9 +180,10 @@ class Verifier:
 
         Args:
             paths: Files in JSON or Protocol Buffers, ``"-"`` for standard input, or files open in binary mode.
-            ledger: The evidence directory that the spans are a copy of. Only with it can the report say whether spans
-                are missing. It is verified first, and proves records without a look at the signatures on their spans;
-                the report counts these as ``proved_by_ledger``.
+            ledger: The evidence directory that the spans are a copy of, or several of them, or a folder with several
+                below it. Only with all of them can the report say whether spans are missing. They are verified first,
+                and prove records without a look at the signatures on their spans; the report counts these as
+                ``proved_by_ledger``.
             redacted: Attributes of ours that a collector is known to rewrite.
             disclosures: See :meth:`ledger`.
 
@@ -166,7 +195,7 @@ class Verifier:
     def pasted(
         self,
         *shown: str | bytes | os.PathLike[str] | ByteLines,
-        ledger: PathLike | None = None,
+        ledger: PathLike | Sequence[PathLike] | None = None,
         redacted: Collection[str] = (),
         disclosures: Sequence[bytes | PathLike] = (),
     ) -> Report:
@@ -240,7 +269,7 @@ class Verifier:
     def _spans(
         self,
         sources: Sequence[PathLike | ByteLines],
-        ledger: PathLike | None,
+        ledger: PathLike | Sequence[PathLike] | None,
         redacted: Collection[str],
         disclosures: Sequence[bytes | PathLike],
         *,
@@ -259,7 +288,7 @@ class Verifier:
         return _check_spans(
             sources,
             to_trust(self.trust),
-            ledger=ledger,
+            ledgers=[ledger] if isinstance(ledger, str | os.PathLike) else ledger or (),
             redacted=redacted,
             progress=self.progress,
             disclosures=disclosures,
@@ -330,37 +359,19 @@ def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
     return report, seen.__contains__
 
 
-def check_visited(
-    directory: PathLike,
-    trust: TrustStore | None,
-    *,
-    visit: Visit,
-    progress: Progress | None = None,
-    processes: int | Executor = 1,
-    known: Sequence[tuple[str, str]] = (),
+def _check_period(period: tuple[int, int] | None) -> None:
+    if period is not None and period[0] >= period[1]:
+        raise ConfigurationError("the period ends before it begins; exchange the two times")
+
+
+def _check_traces(
+    place: Place, keys: TrustStore | None, *, processes: int | Executor, progress: Progress | None
 ) -> Report:
-    """Verify an evidence directory, and show in the same pass each record that stands where it belongs.
-
-    Shown are records that the log commits to. Whether they are proved is known when the report is there, and not
-    before.
-
-    Args:
-        directory: The evidence directory.
-        trust: The trusted keys; without any, those beside the ledger.
-        visit: Is shown the records.
-        progress: Is told now and then how many of how many bytes are read.
-        processes: As for :func:`check`.
-        known: Codes and messages of what other sources say about its log.
-    """
-    return _check_ledger(
-        directory_of(directory) or os.fspath(directory),
-        keys=trust,
-        outside=ExternalEvidence(),
-        progress=progress,
-        processes=processes,
-        visit=visit,
-        known=known,
-    )
+    """Verify the files of spans of a fleet as one host."""
+    try:
+        return named(_check_spans(place.paths, keys, processes=processes, progress=progress), place)
+    except (ConfigurationError, OSError) as error:
+        return unreadable(place, str(error))
 
 
 def check_visited_spans(
@@ -396,54 +407,11 @@ def _witnesses(given: Sequence[str], require: int | None, trust: TrustStore | No
         raise ConfigurationError(f"bad witnesses: {error}") from None
 
 
-def _check_ledger(
-    directory: str,
-    *,
-    keys: TrustStore | None,
-    outside: ExternalEvidence,
-    progress: Progress | None,
-    period: tuple[int, int] | None = None,
-    archive: PathLike | None = None,
-    disclosures: Sequence[bytes | PathLike] = (),
-    processes: int | Executor,
-    visit: Visit | None = None,
-    known: Sequence[tuple[str, str]] = (),
-) -> Report:
-    findings = Findings("ledger", LEDGER_STEPS)
-    findings.trust = "given"
-    for code, message in known:
-        findings.add(_LOG, code, message)
-    if keys is None:
-        keys = _own_trust(directory, findings)
-    reader = open_ledger(directory, archive=archive)
-    size = size_of_ledger(reader)
-    # Small ledgers are read before other processes have started.
-    with executor(processes, most=1 + size // _WORTH) as chosen:
-        check_ = LedgerCheck(reader, keys, findings, disclosures, executor=chosen)
-        check_.run(outside=outside, total=size, progress=progress, period=period, visit=visit)
-    return findings.report()
-
-
-def _own_trust(directory: str, findings: Findings) -> TrustStore | None:
-    """Return the trust file beside the ledger, which is self-asserted."""
-    findings.trust = "none"
-    path = f"{Layout.of(directory).root}/trust.json"
-    if not os.path.lexists(path):
-        return None
-    try:
-        keys = TrustStore.load(path)
-    except ConfigurationError as error:
-        findings.add(1, "bad_trust", str(error))
-        return None
-    findings.trust = "self-asserted"
-    return keys
-
-
 def _check_spans(
     sources: Sequence[PathLike | ByteLines],
     keys: TrustStore | None,
     *,
-    ledger: PathLike | None = None,
+    ledgers: Sequence[PathLike] = (),
     redacted: Collection[str] = (),
     progress: Progress | None,
     disclosures: Sequence[bytes | PathLike] = (),
@@ -459,13 +427,13 @@ def _check_spans(
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
     total = size_of_files(sources)
-    comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
+    comparison = Comparison(ledgers, keys, findings) if ledgers and keys is not None else None
     if comparison is not None:
         keys = with_certificates(keys, comparison.certificates(), findings)
     beside = 0 if comparison is None else comparison.size
     # One process takes pasted spans apart, and where there are no keys there is nothing to do.
     number = 1 if keys is None or (pasted and comparison is None) else processes
-    most = 1 + beside // _WORTH + total // _WORTH_OF_SPANS if total else None
+    most = 1 + beside // WORTH + total // _WORTH_OF_SPANS if total else None
     whole = total + beside if total else 0
 
     tell = _teller(progress, whole)

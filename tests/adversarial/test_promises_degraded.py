@@ -1,7 +1,11 @@
 """What a probe is told: whatever refuses calls or stops sealing is in ``degraded``, and nothing else is."""
 
+import asyncio
+import os
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,11 +15,26 @@ from typing import Any
 import pytest
 
 from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity._directory.export import sender
+from agent_identity._directory.rotation import rotate
 from agent_identity._ledger import sealer
-from agent_identity.errors import EvidenceError, StateError
-from agent_identity.options import Sources
+from agent_identity.errors import EvidenceError, LimitExceeded, StateError
+from agent_identity.limits import Limit
+from agent_identity.options import Sources, Telemetry
 from agent_identity.state import MemoryState
 from agent_identity.testing import FixedClock
+
+CLERK = Agent("clerk", owner="finance@example.com")
+
+
+def named(name: str) -> Any:
+    """Return a tool of a name."""
+
+    def tool() -> int:
+        return 1
+
+    tool.__name__ = name
+    return tool
 
 
 class Down(MemoryState):
@@ -138,6 +157,102 @@ def test_what_keeps_tasks_from_opening_is_told(tmp_path: Path) -> None:
         (tmp_path / "kept").rename(keys)
         opened()
         assert enforcer.degraded == {}
+
+
+def test_a_key_that_ends_soon_is_told(tmp_path: Path) -> None:
+    """After a rotation the old key counts for a while: this process has to open the directory again before its end."""
+    evidence = tmp_path / "evidence"
+    with Enforcer.open(evidence) as enforcer:
+        assert enforcer.degraded == {}
+        rotate(evidence, ("issuer", "recorder"), overlap=3 * 86_400, now=int(time.time()))
+        enforcer._trust.follow()
+        said = enforcer.degraded
+        assert set(said) == {"keys"}
+        assert said["keys"].count("expires in 2 days") + said["keys"].count("expires in 3 days") == 2
+    with Enforcer.open(evidence) as enforcer:
+        assert enforcer.degraded == {}
+
+
+def test_a_disk_that_fills_up_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before an append fails."""
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+        monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((1, 1, 9, 9, 9, 9, 9, 9, 0, 255)))
+        assert set(enforcer.degraded) == {"disk"}
+
+
+@pytest.mark.parametrize("limit", [Limit.uses("pay", 20), Limit.rate("pay", 20, per=timedelta(hours=1))])
+def test_a_limit_that_is_nearly_spent_is_told_while_its_task_is_open(tmp_path: Path, limit: Limit) -> None:
+    """From more than nine tenths on; to ask spends nothing."""
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+        pay = enforcer.tool(named("pay"))
+        with enforcer.task("pay", principal=Human("alice"), agent=CLERK, scope=Scope("pay"), limits=(limit,)):
+            for _ in range(18):
+                pay()
+            assert enforcer.degraded == {}
+            pay()
+            assert set(enforcer.degraded) == {"limits"}
+            assert enforcer.degraded["limits"].startswith("1 limit of an open task is spent")
+            pay()
+            with pytest.raises(LimitExceeded):
+                pay()
+        assert enforcer.degraded == {}
+
+
+def test_small_limits_warn_of_nothing(tmp_path: Path) -> None:
+    """A task for one call that was made is as it should be."""
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+        limits = (Limit.uses("pay", 1), Limit.uses("*", 9))
+        with enforcer.task("pay", principal=Human("alice"), agent=CLERK, scope=Scope("pay"), limits=limits):
+            enforcer.tool(named("pay"))()
+            assert enforcer.degraded == {}
+
+
+def test_a_state_that_answers_nonsense_about_limits_stops_no_probe(tmp_path: Path) -> None:
+    """Warnings fail open; what the store does to calls is told by the calls."""
+
+    class Odd(MemoryState):
+        odd = False
+
+        def debit(self, debits: Any, *, now: int) -> int | None:
+            """Return what no store returns."""
+            return 10**6 if self.odd else super().debit(debits, now=now)
+
+    inner = Odd()
+    with Enforcer.open(tmp_path / "evidence", state=inner) as enforcer:
+        limits = (Limit.uses("pay", 10),)
+        with enforcer.task("pay", principal=Human("alice"), agent=CLERK, scope=Scope("pay"), limits=limits):
+            enforcer.tool(named("pay"))()
+            inner.odd = True
+            assert enforcer.degraded == {}
+
+
+async def test_a_state_that_may_block_is_not_asked_about_limits_on_an_event_loop(tmp_path: Path) -> None:
+    """A probe never holds up what it is to watch."""
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+        limits = (Limit.uses("pay", 10),)
+        with enforcer.task("pay", principal=Human("alice"), agent=CLERK, scope=Scope("pay"), limits=limits):
+            pay = enforcer.tool(named("pay"))
+            for _ in range(10):
+                await asyncio.to_thread(enforcer.bind(pay))
+            assert enforcer.degraded == {}
+            assert set(await asyncio.to_thread(lambda: enforcer.degraded)) == {"limits"}
+
+
+def test_a_receiver_that_takes_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies wait, calls go on; the reason is that of the last attempt."""
+    monkeypatch.setattr(sender, "_LATE", 0.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # No one listens.
+        with Enforcer.open(
+            tmp_path / "evidence", telemetry=Telemetry(otlp=f"http://127.0.0.1:{free.getsockname()[1]}")
+        ) as enforcer:
+            with enforcer.task("pay", principal=Human("alice"), agent=CLERK, scope=Scope("pay")):
+                enforcer.tool(named("pay"))()
+            end = time.monotonic() + 30
+            while "export" not in (said := enforcer.degraded):
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            assert set(said) == {"export"}
 
 
 class Signal(Exception):

@@ -359,6 +359,7 @@ def test_errors_and_degraded_components_are_those_of_the_enforcer(meter: Meter) 
     assert errors.pop("observer") == enforcer._enforcement.ledger.observers.failures > 0
     assert errors == {"append": 0, "callback": 0, "seal": 0}
     components = {"ledger": 0, "state": 0, "revocations": 0, "tasks": 0, "on_record": 1}
+    components |= {"export": 0, "disk": 0, "keys": 0, "limits": 0}
     components["the function of checkpoints="] = 0
     assert meter.values("agent_identity.component.degraded") == components
     failing[0] = False

@@ -139,6 +139,20 @@ def test_a_job_that_fails_is_no_verdict(patient: surgeries.Patient, monkeypatch:
     assert "agent-identity-otel 0.0.1" in str(caught.value.__cause__)
 
 
+def compare_fleet(runner: Executor, patient: surgeries.Patient, root: Path) -> None:
+    """Assert that whole hosts which an executor gets, in any order, are found to be what one machine finds."""
+    hosts = [Path(shutil.copytree(patient.directory, root / name)) for name in ("one", "two")]
+    hosts += [root / "gone"]
+    alone = Verifier(surgeries.clean.TRUST).fleet(*hosts).to_json()
+    for order in (hosts, hosts[::-1]):
+        assert Verifier(surgeries.clean.TRUST, processes=runner).fleet(*order).to_json() == alone
+
+
+def test_a_fleet_is_judged_on_executors_as_on_one_machine(patient: surgeries.Patient, tmp_path: Path) -> None:
+    """Their reports come back through bytes."""
+    compare_fleet(on_spark(Double()), patient, tmp_path)
+
+
 @pytest.mark.parametrize("partitions", [0, -1, 257])
 def test_the_number_of_partitions_has_bounds(partitions: int) -> None:
     """No job has none, or more results than the driver holds."""
@@ -207,3 +221,8 @@ def test_a_real_job_that_fails_is_no_verdict(context: Any) -> None:
     """What is raised on an executor ends the verification with our error."""
     with pytest.raises(ConfigurationError, match="failed"):
         list(on_spark(context)(int, ["x"]))
+
+
+def test_a_real_spark_judges_a_fleet(context: Any, patient: surgeries.Patient, tmp_path: Path) -> None:
+    """Executors read the files of whole hosts."""
+    compare_fleet(on_spark(context), patient, tmp_path)

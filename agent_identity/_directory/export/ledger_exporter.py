@@ -145,6 +145,8 @@ class LedgerExporter:
 
     def __init__(self, export: LedgerExport) -> None:
         self._export = export
+        self._shipper: Shipper | None = None
+        self._problem: str | None = None
         self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
         self._begin()
 
@@ -162,6 +164,11 @@ class LedgerExporter:
     def acknowledged(self, stream: str) -> int:
         """Return the place in a stream up to which the receiver has all spans, whichever process sent them."""
         return self._export.cursors.get(stream).seq
+
+    @property
+    def fault(self) -> str | None:
+        """Why copies wait, or ``None``; of the processes with the directory open, the one that sends says so."""
+        return self._problem or (None if self._shipper is None else self._shipper.fault)
 
     def close(self) -> None:
         """Send the rest, for a few seconds and only while the receiver takes it, and end the thread; idempotent."""
@@ -188,17 +195,19 @@ class LedgerExporter:
             except Stopped:
                 return
             except Exception as error:  # noqa: BLE001 - Copies fail open: the ledger has all; the next turn continues.
-                _LOG.warning("copies of the evidence wait: %s", safe_message(error))
+                self._problem = f"copies of the evidence wait: {safe_message(error)}"
+                _LOG.warning("%s", self._problem)
             if self._ending.wait(_STANDBY):
                 return
 
     def _follow(self) -> None:
         """Send until the process ends, and then the rest."""
         pace = Pace(wait=self._wait, patience=None, strict=False, breath=_BREATH, jitter=random.random)
-        shipper = self._export.shipper(pace)
+        shipper = self._shipper = self._export.shipper(pace)
         while True:
             ending = self._ending.is_set()
             news = shipper.run()
+            self._problem = None
             if ending and not news:
                 return
             if not news:

@@ -21,6 +21,9 @@ _BATCH_BYTES: Final = 1024 * 1024  # Of records and grants; spans are up to thre
 _STRIDE: Final = 16  # Spans; about two milliseconds.
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
+_LATE: Final = 60.0
+"""Seconds without an acknowledgement after which a receiver is said to lag."""
+
 _COMPARED: Final = 4  # Other records that are tried before blaming the receiver.
 
 
@@ -116,6 +119,14 @@ class Shipper:
         self._good: RecordSpan | None = None
         self._failures = 0
         self._waited = 0.0
+        self._reason = ""
+
+    @property
+    def fault(self) -> str | None:
+        """Why the receiver has acknowledged nothing for a minute while records waited, or ``None``."""
+        if self._waited < _LATE:
+            return None
+        return f"the receiver of copies has taken nothing for {self._waited:.0f} s: {self._reason}; the ledger has all"
 
     def run(self) -> bool:
         """Send the records that ended since the last run; return whether anything was new.
@@ -245,6 +256,7 @@ class Shipper:
             _LOG.warning("copies of the evidence wait for their receiver: %s; the ledger has all", answer.reason)
         longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(self._failures, 16))
         seconds = max(longest * (1 + pace.jitter()) / 2, answer.wait)
+        self._reason = answer.reason
         self._failures += 1
         self._waited += seconds
         if pace.wait(seconds):

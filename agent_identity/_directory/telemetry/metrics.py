@@ -462,13 +462,16 @@ def _backlog(measured: _Measured) -> Iterator[tuple[float, Mapping[str, str]]]:
         yield max(0, last - parts.exporter.acknowledged(stream)) if last else 0, {}
 
 
+_COMPONENTS: Final = ("ledger", "state", "revocations", "tasks", "on_record", "export", "disk", "keys", "limits")
+
+
 def _degraded(measured: _Measured) -> Iterator[tuple[float, Mapping[str, str]]]:
     """Yield 1 for each degraded component and 0 for the others; names of witnesses come from the configuration."""
-    parts = measured.parts()
-    if parts is not None and not parts.closed:
-        faults = parts.enforcement.faults()
+    parts, enforcer = measured.parts(), measured.enforcer()
+    if parts is not None and enforcer is not None and not parts.closed:
+        faults = enforcer.degraded
         publishers = (publisher.name for publisher in parts.enforcement.ledger.publishers)
-        for component in dict.fromkeys(("ledger", "state", "revocations", "tasks", "on_record", *publishers, *faults)):
+        for component in dict.fromkeys((*_COMPONENTS, *publishers, *faults)):
             yield int(component in faults), {"agent_identity.component": component}
 
 
@@ -503,7 +506,20 @@ _GAUGES: Final[tuple[tuple[str, str, str, _Read, _Combine], ...]] = (
         _backlog,
         sum,
     ),
-    ("agent_identity.component.degraded", "{component}", "Components that do not work.", _degraded, sum),
+    (
+        "agent_identity.limit.nearly_spent",
+        "{limit}",
+        "Limits of open tasks that are spent by more than nine tenths.",
+        _open(lambda parts: parts.warnings.nearly_spent()),
+        sum,
+    ),
+    (
+        "agent_identity.component.degraded",
+        "{component}",
+        "Components that do not work, or warn.",
+        _degraded,
+        sum,
+    ),
     ("agent_identity.revocation.age", "s", "Age of the revocation list in force.", _open(_list_age), max),
     (
         "agent_identity.revocation.source_age",

@@ -1,10 +1,13 @@
 """Task limits at run time: reserved before a call runs, and released if it does not."""
 
+import contextlib
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from agent_identity._authority.grants.limits import debits_for, exceeded
+from agent_identity._authority.registries.tasks import Lease
 from agent_identity._authority.stores.protocol import Debit, StateStore
 from agent_identity._guard.calls.arguments import Arguments
 from agent_identity._guard.common.failures import safe_message
@@ -15,6 +18,58 @@ from agent_identity.errors import Denied, StateError
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
+_MOST_WATCHED: Final = 256
+_AT_ONCE: Final = 64
+_LARGE: Final = 10  # Of a smaller limit the last use is nothing to warn about.
+
+
+@final
+class SpentLimits:
+    """The limits from which this process took last, to tell which are nearly spent; at most 256."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, int | None], tuple[Debit, weakref.ref[Lease]]] = {}
+
+    def note(self, debits: Sequence[Debit], lease: Lease) -> None:
+        """Note the limits of a call that took from them."""
+        seen = self._seen
+        for debit in debits:
+            if debit.limit >= _LARGE:
+                seen[debit.key, debit.window] = debit, weakref.ref(lease)
+        with contextlib.suppress(StopIteration, RuntimeError):  # Other threads note theirs.
+            while len(seen) > _MOST_WATCHED:
+                seen.pop(next(iter(seen)), None)
+
+    def nearly(self, state: StateStore, now: int) -> int:
+        """Return how many limits of open tasks are spent by more than nine tenths.
+
+        It debits nothing, since it asks whether zero more would fit into nine tenths.
+
+        Args:
+            state: The store of the counters.
+            now: Unix seconds.
+
+        Raises:
+            StateError: The store does not answer.
+        """
+        open_ones: list[Debit] = []
+        for key, (debit, lease) in list(self._seen.items()):
+            holder = lease()
+            if holder is not None and holder.live and debit.expires_at > now:
+                open_ones.append(debit._replace(amount=0, limit=debit.limit * 9 // 10))
+            else:
+                self._seen.pop(key, None)
+        found = 0
+        while open_ones:
+            refused = state.debit(open_ones[:_AT_ONCE], now=now)
+            if refused is None:
+                del open_ones[:_AT_ONCE]
+            else:
+                del open_ones[refused]
+                found += 1
+        return found
 
 
 @final
@@ -74,18 +129,27 @@ class Limits:
         tool: The name of the tool.
         resumable: Bodies can suspend calls, to be repeated.
         place: Returns the place of a call; a suspended call is repeated in the same place.
+        spent: Is told of each call that took from limits.
     """
 
-    __slots__ = ("_clock", "_place", "_resumable", "_state", "_tool")
+    __slots__ = ("_clock", "_place", "_resumable", "_spent", "_state", "_tool")
 
     def __init__(
-        self, state: StateStore, clock: Clock, tool: str, *, resumable: bool, place: Callable[[], str] | None
+        self,
+        state: StateStore,
+        clock: Clock,
+        tool: str,
+        *,
+        resumable: bool,
+        place: Callable[[], str] | None,
+        spent: SpentLimits,
     ) -> None:
         self._state = state
         self._clock = clock
         self._tool = tool
         self._resumable = resumable
         self._place = place
+        self._spent = spent
 
     def reserve(self, task: Task, arguments: Arguments, call_id: str | None) -> Reservation | None:
         """Reserve the needed amounts from all limits that apply to a call, or from none.
@@ -128,4 +192,5 @@ class Limits:
             ) from None
         if refused is not None:
             raise exceeded(self._tool, limits[refused])
+        self._spent.note(debits, task.lease)
         return Reservation(self._state, debits, kept, now, share=share)

@@ -1,5 +1,6 @@
 """The first members of streams: the process, and the certificate of its recorder key."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -185,6 +186,21 @@ class Renewals:
             renew: Has the next certificate put there if it is time to; called when a task opens, and does not wait.
         """
         self._file, self._renew = file, renew
+
+    def period(self) -> tuple[int, int] | None:
+        """Return the first second of the latest certificate, and the one in which it expires; ``None`` without one.
+
+        The file is read again, since no task may have opened for long.
+        """
+        file = self._file
+        if file is None:
+            return None
+        with contextlib.suppress(ConfigurationError):  # The next task tells.
+            file.look()
+        if file.token is None:
+            return None
+        certificate = unverified_certificate(file.token)
+        return certificate.not_before, certificate.expires_at
 
     def record(self, ledger: Ledger) -> None:
         """Record the current certificate; called when a task opens.

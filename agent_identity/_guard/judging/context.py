@@ -13,6 +13,7 @@ from agent_identity._guard.approvals.inbox import ApprovalInbox
 from agent_identity._guard.approvals.service import Approvals
 from agent_identity._guard.calls.approval_request import Approval
 from agent_identity._guard.calls.call import Call
+from agent_identity._guard.calls.limit_debits import SpentLimits
 from agent_identity._guard.calls.process_facts import Renewals
 from agent_identity._guard.calls.stopwatch import Stopwatch
 from agent_identity._guard.common.failures import error_type
@@ -133,6 +134,7 @@ class EnforcementContext:
     pseudonyms: Pseudonyms | None = None
     openings: Openings = field(default_factory=Openings)
     renewals: Renewals = field(default_factory=Renewals)
+    spent: SpentLimits = field(default_factory=SpentLimits)
     tools: KnownTools = field(default_factory=KnownTools)
     timings: Timings = field(default_factory=Timings)
     flows: Flows | None = None

@@ -139,7 +139,8 @@ class Guard:
             self.slow = True  # Its pseudonym is in a file, which is read each time.
         self._suspends = check_leaving(suspends, "suspends")
         self._returns = check_leaving(returns, "returns")
-        self._limits = Limits(enforcement.state, enforcement.clock, tool.name, resumable=bool(suspends), place=place)
+        state, clock, spent = enforcement.state, enforcement.clock, enforcement.spent
+        self._limits = Limits(state, clock, tool.name, resumable=bool(suspends), place=place, spent=spent)
         self._resumed = ResumedCalls(enforcement, tool.name, thread, resumable=bool(suspends))
         # Without a policy that asks about it, nothing of information flow is computed.
         self._flow = None if enforcement.flows is None else ToolFlow(tool, enforcement.policy, self.declared)

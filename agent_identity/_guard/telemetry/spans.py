@@ -85,7 +85,7 @@ class Spans:
                 look_for_provider()
             if self._ids_only:
                 return self._named(name, attributes, context)
-            provider = self._provider or trace.get_tracer_provider()
+            provider = self.provider
             tracer = self._tracer
             if tracer is None or provider is not self._seen:
                 tracer = self._renew(provider)
@@ -120,7 +120,7 @@ class Spans:
         """Return whether the record goes to the same exporter as ours: two providers have two exporters."""
         if self._mode == "enrich":
             return True
-        provider = self._provider or trace.get_tracer_provider()
+        provider = self.provider
         ours = getattr(provider, "resource", None)
         return not self._ids_only and (ours is None or getattr(span, "resource", None) is ours)
 
@@ -138,7 +138,7 @@ class Spans:
 
     def _named(self, name: str, attributes: Mapping[str, str], context: Context | None) -> Span:
         """Return a non-recording span with the ids and the sampling decision of the provider."""
-        provider = self._provider or trace.get_tracer_provider()
+        provider = self.provider
         parent = trace.get_current_span(context).get_span_context()
         sampler, ids = getattr(provider, "sampler", None), getattr(provider, "id_generator", None)
         if sampler is None or ids is None or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
@@ -154,11 +154,16 @@ class Spans:
     def examine(self) -> None:
         """Log settings of the current tracer provider that lose spans or truncate evidence on them."""
         try:
-            provider = self._provider or trace.get_tracer_provider()
+            provider = self.provider
             if not self._ids_only and provider is not self._seen:
                 self._renew(provider)
         except Exception as error:  # Telemetry fails open, as above.
             _complain("a tracer provider could not be examined", error)
+
+    @property
+    def provider(self) -> TracerProvider:
+        """The current tracer provider."""
+        return self._provider or trace.get_tracer_provider()
 
     def _renew(self, provider: TracerProvider) -> Tracer:
         """Take the tracer of another provider."""

@@ -5,6 +5,8 @@ from typing import Final
 MAX_TIME: Final = (1 << 53) - 1
 """The last second; every reader of JSON keeps integers up to here."""
 
+_SOON: Final = 14 * 86_400
+
 
 def check_time(value: int | None, what: str) -> None:
     """Check a time in seconds since the Unix epoch; ``None`` means no bound.
@@ -37,3 +39,16 @@ def check_period(not_before: int | None, not_after: int | None) -> None:
 def within(at: int, not_before: int | None, not_after: int | None) -> bool:
     """Return whether a second is within a period."""
     return (not_before is None or at >= not_before) and (not_after is None or at <= not_after)
+
+
+def ends_soon(at: int, not_before: int | None, not_after: int | None) -> bool:
+    """Return whether a period has ended, or is about to: in two weeks, and of a shorter one in its last fourth.
+
+    Args:
+        at: Now, in seconds since the Unix epoch.
+        not_before: The first second; ``None`` for ever.
+        not_after: The last second; ``None`` for ever.
+    """
+    if not_after is None:
+        return False
+    return at >= not_after - (_SOON if not_before is None else min(_SOON, (not_after - not_before) // 4))

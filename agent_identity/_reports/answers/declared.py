@@ -9,7 +9,7 @@ from agent_identity._authority.registries.agents import AgentRegistry, Registrat
 from agent_identity._authority.registries.server_inventories import INVENTORY_NAME, open_inventory
 from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._reports.answers.places import Place
+from agent_identity._verify.fleet.places import Place
 from agent_identity._verify.inputs.sources import directory_of
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, TokenError
@@ -66,7 +66,7 @@ def declared_in(place: Place, trust: TrustStore | None) -> Declared:
         place: The source.
         trust: The keys that it was verified with.
     """
-    directory = directory_of(place.paths[0]) if place.kind == "ledger" else None
+    directory = directory_of(place.paths[0]) if place.kind == "ledger" and place.problem is None else None
     if directory is None:
         return Declared()
     root = Path(directory)

@@ -505,7 +505,7 @@ class _Conclusion:
         else:
             targets += [("agent", name) for kind, name in sorted(reach) if kind == "agent"]
         targets += [("task", task) for task in open_tasks if ("task", task) not in targets]
-        directories = [place.paths[0] for place in self._reading.places if place.kind == "ledger"]
+        directories = [place.paths[0] for place in self._reading.places if place.kind == "ledger" and not place.problem]
         for directory in directories:
             for kind, name in targets:
                 reason = f"incident {seed}"[:_MAX_REASON]

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity._common.typed_calls import typed_calls
@@ -25,10 +26,18 @@ from agent_identity._reports.answers.facts import (
     SpanFact,
     TaskFact,
 )
-from agent_identity._reports.answers.places import STANDARD_INPUT, Place, find_places, own_trust
 from agent_identity._reports.answers.reading import Evidence
 from agent_identity._reports.definitions.definition_history import DefinitionChange, DefinitionHistory
-from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle, kept_note, size_of_ledger, to_trust
+from agent_identity._verify.fleet.places import Place, find_places, own_trust
+from agent_identity._verify.inputs.sources import (
+    STANDARD_INPUT,
+    PathLike,
+    directory_of,
+    is_bundle,
+    kept_note,
+    size_of_ledger,
+    to_trust,
+)
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
 from agent_identity._verify.report.findings import Findings
@@ -306,10 +315,12 @@ def in_doubt(
     note = None if checkpoint is None else kept_note(checkpoint)
     trust, found = to_trust(evidence.trust), dict[int, Doubted]()
     since = 0 if seed.after_ns is None else seed.after_ns // _NS
-    for number, place in enumerate(find_places(evidence.sources)):
-        if place.kind == "traces":
+    places = find_places(evidence.sources)
+    for number, place in enumerate(places):
+        if place.kind == "traces" or place.problem is not None:
             continue
-        doubted = find_doubted(
+        look = partial(
+            find_doubted,
             place.paths[0],
             trust,
             None if of_all else seed.name,
@@ -318,11 +329,20 @@ def in_doubt(
             processes=evidence.processes,
             progress=evidence.progress,
         )
+        doubted = look() if len(places) == 1 else _of_several(look)
         if doubted is not None:
             found[number] = doubted
     if found and evidence.unverified:
         raise ConfigurationError("the log decides what a stolen recorder key leaves in doubt; verify the evidence")
     return found
+
+
+def _of_several(look: Callable[[], Doubted | None]) -> Doubted | None:
+    """Return what a host leaves in doubt: everything, if it cannot be read, as the frame says."""
+    try:
+        return look()
+    except (ConfigurationError, OSError):
+        return lambda _stream, _seq: True
 
 
 def key_commands(seed: Seed, places: Sequence[Place]) -> Iterator[str]:
@@ -334,7 +354,7 @@ def key_commands(seed: Seed, places: Sequence[Place]) -> Iterator[str]:
     """
     since = str((seed.after_ns or 0) // _NS)
     for place in places:
-        if place.kind == "ledger":
+        if place.kind == "ledger" and place.problem is None:
             named = ["--", place.paths[0]]
             yield shlex.join(["agent-identity", "keys", "revoke", "--since", since, *named, seed.name])
             yield shlex.join(["agent-identity", "keys", "rotate", "--all", *named])
@@ -526,7 +546,7 @@ def order_of(place: Place, moment_ns: int) -> LedgerOrder | None:
         place: The source.
         moment_ns: As for :class:`LedgerOrder`.
     """
-    if place.kind == "traces":
+    if place.kind == "traces" or place.problem is not None:
         return None
     if is_bundle(place.paths[0]):
         from agent_identity._verify.proofs.bundle import unpacked

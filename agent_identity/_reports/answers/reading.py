@@ -5,20 +5,17 @@ stream, and copies of one log agree as far as the shorter one goes.
 """
 
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol, TypeAlias, final
+from typing import Final, Protocol, final
 
 from agent_identity._common.typed_calls import typed, typed_calls
 from agent_identity._identity.common.encoding import b64url_decode
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.reader import open_ledger
-from agent_identity._ledger.transparency.checkpoint import Checkpoint
-from agent_identity._ledger.transparency.log import Head, unverified_checkpoint
-from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
 from agent_identity._record.codec import decode
 from agent_identity._record.details import detail_of
 from agent_identity._record.parts import Stream
@@ -27,54 +24,32 @@ from agent_identity._reports.answers._dialects import hints_of
 from agent_identity._reports.answers.decoding import Decoder, Period, SplitCalls
 from agent_identity._reports.answers.facts import CallSpanFact, Fact
 from agent_identity._reports.answers.hosts import Hosts
-from agent_identity._reports.answers.places import Place, directory_at, find_places, own_trust
 from agent_identity._reports.answers.report_frame import NO_KEYS, Frame, SourceFrame
 from agent_identity._spans.envelope import Attestation
 from agent_identity._spans.otlp_json import SpanData
 from agent_identity._spans.otlp_reader import read_spans
-from agent_identity._verify.api import check_visited, check_visited_spans
+from agent_identity._verify.api import check_visited_spans
+from agent_identity._verify.fleet.hosts_check import Checked, Host, after, completed, in_turn, size_of_place
+from agent_identity._verify.fleet.logs import compare_logs
+from agent_identity._verify.fleet.merging import named, unreadable
+from agent_identity._verify.fleet.places import Place, directory_at, find_places, own_trust
 from agent_identity._verify.inputs.sources import (
     PathLike,
     Trust,
-    directory_of,
     opened,
     size_of_files,
     size_of_ledger,
     to_trust,
     whole,
 )
-from agent_identity._verify.ledger.certificates_check import certificates_of, sound_signers, with_certificates
+from agent_identity._verify.ledger.directory_check import check_visited
 from agent_identity._verify.ledger.ledger_check import Progress
-from agent_identity._verify.ledger.log_check import open_checkpoint
-from agent_identity._verify.report.findings import Findings
+from agent_identity._verify.report.elsewhere import Elsewhere
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Report
 from agent_identity._verify.spans.attestations import ATTESTATION
 from agent_identity._verify.store.spill_store import SpillStore
 from agent_identity.errors import ConfigurationError, VerificationError
-
-_Problems: TypeAlias = dict[int, list[tuple[str, str]]]
-
-_CHANGED: Final = "one of the two was rewritten, or went on from a restored copy"
-
-
-class _Log(NamedTuple):
-    """A log as its checkpoint states it.
-
-    Attributes:
-        number: The number of its source.
-        place: The source.
-        checkpoint: The checkpoint, signed by a trusted key.
-        birth: The leaf hash of the first entry.
-        streams: The streams beside the log.
-    """
-
-    number: int
-    place: Place
-    checkpoint: Checkpoint
-    birth: bytes
-    streams: frozenset[str]
-
 
 _MAX_KEYS: Final = 100
 _NEAR: Final = 50_000
@@ -147,7 +122,7 @@ class Reading:
 
     Attributes:
         sources: The sources, and how far each can be believed.
-        places: Their paths, in the same order.
+        places: Their paths, in the same order; with the problem of each that could not be read.
         trusts: The keys that each was verified with.
     """
 
@@ -187,15 +162,18 @@ def read(evidence: Evidence, consumer: Consumer) -> Reading:
     several = len(places) > 1
     seen = _Seen(several=several)
     compared = compare_logs(places if several and not evidence.unverified else (), trust)
+    hosts = [
+        Host(place, trust, known=compared.known.get(place.name, ()), copy_of=compared.copies.get(place.name))
+        for place in places
+    ]
     split = SplitCalls() if several else None
     frames: list[SourceFrame] = []
     trusts: list[TrustStore | None] = []
     done = 0
-    for number, place in enumerate(places):
-        one = _Source(
-            number, place, evidence, consumer, trust=trust, seen=seen, split=split, known=compared.get(number, ())
-        )
-        frame, keys, size = one.read(_teller(evidence.progress, done, total))
+    for number in range(len(places)):
+        one = _Source(number, hosts, evidence, consumer, seen=seen, split=split)
+        frame, keys, size = one.read(after(evidence.progress, done, total))
+        places[number] = one.place
         hides = frame.proved or evidence.unverified
         if frame.records and not hides and number + 1 < len(places):
             frame = replace(frame, not_shown=(*frame.not_shown, _NOT_HIDDEN))
@@ -219,24 +197,10 @@ def _finish(split: SplitCalls, evidence: Evidence, consumer: Consumer, frames: l
         frames[number] = replace(frames[number], not_shown=(*frames[number].not_shown, note))
 
 
-def _teller(progress: Progress | None, before: int, total: int) -> Progress | None:
-    if progress is None:
-        return None
-    tell = progress
-    return lambda done, _: tell(min(before + done, total) if total else before + done, total)
-
-
 def _total(places: Sequence[Place]) -> int:
     """Return the bytes of all sources, or 0 if that is not known."""
-    sizes = [_size(place) for place in places]
+    sizes = [size_of_place(place) for place in places]
     return sum(sizes) if all(sizes) else 0
-
-
-def _size(place: Place) -> int:
-    if place.kind != "ledger":
-        return size_of_files(place.paths)
-    directory = directory_of(place.paths[0])
-    return 0 if directory is None else size_of_ledger(open_ledger(directory))
 
 
 _NOT_HIDDEN: Final = "its records count again where a later source has them, since they are not proved"
@@ -287,55 +251,77 @@ _LARGEST: Final = 2**64
 
 @final
 class _Source:
-    """Reads one source."""
+    """Reads one source.
+
+    Attributes:
+        place: The source; with the problem if it could not be read.
+    """
 
     def __init__(
         self,
         number: int,
-        place: Place,
+        every: Sequence[Host],
         evidence: Evidence,
         consumer: Consumer,
         *,
-        trust: TrustStore | None,
         seen: _Seen,
         split: SplitCalls | None,
-        known: Sequence[tuple[str, str]],
     ) -> None:
-        self._number, self._place, self._trust, self._ledger = number, place, trust, evidence
-        self._consumer, self._seen, self._known = consumer, seen, known
+        self._host, self._every = every[number], every
+        self._number, self.place, self._trust, self._ledger = number, self._host.place, self._host.keys, evidence
+        self._consumer, self._seen = consumer, seen
         self._decoder = Decoder(number, consumer.take, Period(evidence.from_ns, evidence.until_ns), split)
         self._period = Period(evidence.from_ns, evidence.until_ns)
         self._hosts = evidence.hosts or Hosts.standard()
         self._hints = self._broken = self._malformed = 0
 
     def read(self, progress: Progress | None) -> tuple[SourceFrame, TrustStore | None, int]:
-        """Return its frame, the keys that counted, and how many bytes it has."""
-        place = self._place
-        if place.kind == "traces":
-            report, keys = self._read_traces(progress), self._trust
-            size = size_of_files(place.paths)
-        else:
-            with directory_at(place) as directory:
-                keys = self._trust if self._trust is not None else own_trust(directory)
-                report = self._read_ledger(directory, progress)
-            size = _size(place)
+        """Return its frame, the keys that counted, and how many bytes it has; of several, one may be unreadable.
+
+        Raises:
+            ConfigurationError: It is the only one, and cannot be read.
+        """
+        try:
+            report, keys = self._read(progress)
+        except (ConfigurationError, OSError) as error:
+            if len(self._every) == 1:
+                raise
+            self.place = replace(self.place, problem=str(error))
+            report, keys = unreadable(self.place, str(error)), None
         frame = self._frame(report, keys)
         self._decoder.finish(proved=frame.proved or self._ledger.unverified)
-        return frame, keys, size
+        return frame, keys, size_of_place(self.place)
+
+    def _read(self, progress: Progress | None) -> tuple[Report | None, TrustStore | None]:
+        place = self.place
+        if place.problem is not None:
+            raise ConfigurationError(place.problem)
+        if place.kind == "traces":
+            return self._read_traces(progress), self._trust
+        with directory_at(place) as directory:
+            keys = self._trust if self._trust is not None else own_trust(directory)
+            return self._read_ledger(directory, progress), keys
 
     def _read_ledger(self, directory: str, progress: Progress | None) -> Report | None:
         evidence = self._ledger
         if evidence.unverified:
             self._read_unverified(directory, progress)
             return None
-        return check_visited(
+        elsewhere = Elsewhere()
+        report = check_visited(
             directory,
             self._trust,
             visit=self._visit,
             progress=progress,
             processes=evidence.processes,
-            known=self._known,
+            known=self._host.known,
+            elsewhere=elsewhere,
         )
+        if len(self._every) == 1:
+            return report
+        alone = Checked(named(report, self.place, self._host.copy_of), frozenset(elsewhere.asked))
+        check = partial(in_turn, processes=evidence.processes, sizes={})
+        return next(iter(completed([alone], self._every, check))).report
 
     def _visit(self, record: AnyRecord, _leaf: bytes = b"", detail: Detail | None = None) -> None:
         if self._seen.take(record.stream):
@@ -359,7 +345,7 @@ class _Source:
                 progress(min(done, total), total)
 
     def _read_traces(self, progress: Progress | None) -> Report | None:
-        evidence, paths = self._ledger, self._place.paths
+        evidence, paths = self._ledger, self.place.paths
         if not evidence.unverified:
             return check_visited_spans(paths, self._trust, visit=self._visit_span, progress=progress)
         total, done = size_of_files(paths), 0
@@ -408,8 +394,8 @@ class _Source:
     def _frame(self, report: Report | None, keys: TrustStore | None) -> SourceFrame:
         decoder = self._decoder
         return SourceFrame(
-            place=self._place.name,
-            kind=self._place.kind,
+            place=self.place.name,
+            kind=self.place.kind,
             report=report,
             keys=NO_KEYS if report is None or keys is None else _keys(keys),
             keys_from=None if report is None or keys is None else self._keys_from(),
@@ -423,16 +409,18 @@ class _Source:
     def _keys_from(self) -> str:
         trust = self._ledger.trust
         if trust is None:
-            return f"{self._place.paths[0]}/trust.json, beside the evidence (self-asserted)"
+            return f"{self.place.paths[0]}/trust.json, beside the evidence (self-asserted)"
         return "the caller" if isinstance(trust, TrustStore) else str(trust)
 
     def _not_shown(self, report: Report | None) -> Iterator[str]:
-        counts: Mapping[str, int] = {} if report is None else report.counts
-        for name, words in _NOT_SHOWN.items():
-            if counts.get(name):
-                yield f"{counted(counts[name], 'record')} {words}"
-        if report is not None and report.counts.get("unverified"):
-            yield f"{counted(counts['unverified'], 'span')} with records that do not verify"
+        if self.place.problem is not None:
+            yield f"all that it holds, since it cannot be read: {self.place.problem}"
+        if report is not None:
+            yield from _left_out(report)
+        yield from self._not_read()
+
+    def _not_read(self) -> Iterator[str]:
+        """Yield what of it could not be read or taken."""
         if self._broken:
             yield f"{counted(self._broken, 'line')} that {'is no record' if self._broken == 1 else 'are no records'}"
         if self._malformed:
@@ -441,6 +429,15 @@ class _Source:
             yield f"{counted(self._decoder.undecoded, 'grant')} that cannot be decoded"
         if self._seen.again:
             yield f"{counted(self._seen.again, 'record')} that an earlier source has as well"
+
+
+def _left_out(report: Report) -> Iterator[str]:
+    """Yield what a verified source has that is not shown."""
+    for name, words in _NOT_SHOWN.items():
+        if report.counts.get(name):
+            yield f"{counted(report.counts[name], 'record')} {words}"
+    if report.counts.get("unverified"):
+        yield f"{counted(report.counts['unverified'], 'span')} with records that do not verify"
 
 
 _NOT_SHOWN: Final[Mapping[str, str]] = MappingProxyType(
@@ -467,103 +464,3 @@ def _claimed(span: SpanData) -> AnyRecord | None:
         return decode(b64url_decode(Attestation.from_attributes(span.attributes).payload))
     except (VerificationError, ValueError):
         return None
-
-
-def compare_logs(places: Sequence[Place], trust: TrustStore | None) -> Mapping[int, Sequence[tuple[str, str]]]:
-    """Return what the logs of several sources say about each other: codes and messages, by the number of the source.
-
-    Of one origin, logs with one first entry are copies of one log; of two of them, the longer one continues the
-    shorter one. Logs with different first entries were begun by themselves, and share no stream. A log that nothing
-    proves, by a key that no thief may have, is not compared.
-
-    Args:
-        places: The sources.
-        trust: The trusted keys; without any, those beside each log.
-    """
-    found: _Problems = defaultdict(list)
-    by_origin: dict[str, list[tuple[int, Place]]] = defaultdict(list)
-    for number, place in enumerate(places):
-        if place.kind != "traces":
-            with directory_at(place) as directory, suppress(VerificationError):
-                checkpoint = unverified_checkpoint(open_ledger(directory).checkpoint() or b"")
-                by_origin[checkpoint.origin].append((number, place))
-    for sources in by_origin.values():
-        if len(sources) > 1:
-            logs = [log for number, place in sources if (log := _log_at(number, place, trust)) is not None]
-            _compare(logs, found)
-    return found
-
-
-def _log_at(number: int, place: Place, trust: TrustStore | None) -> _Log | None:
-    """Return the log of a source; ``None`` if nothing proves it, or its first entry is no head of a stream."""
-    findings = Findings("ledger", ("trust",))
-    with directory_at(place) as directory:
-        reader = open_ledger(directory)
-        keys = with_certificates(trust or own_trust(directory), certificates_of(reader), findings)
-        checkpoint, signers = open_checkpoint(reader.checkpoint(), keys, findings, "the checkpoint")
-        sound = [signer for signer in sound_signers(signers, findings) if signer.revoked_since is None]
-        entry = next((line.record for line in reader.log_entries()), None) or b""
-        if checkpoint is None or findings.number("contradicted") or not sound:
-            return None
-        with suppress(ValueError):  # An entry that tells of a lost log is the same in all logs of the origin.
-            Head.from_entry(entry)
-            return _Log(number, place, checkpoint, leaf_hash(entry), frozenset(reader.streams()))
-    return None
-
-
-def _compare(logs: Sequence[_Log], found: _Problems) -> None:
-    """Compare the logs of one origin."""
-    by_birth: dict[bytes, list[_Log]] = defaultdict(list)
-    for log in logs:
-        by_birth[log.birth].append(log)
-    for copies in by_birth.values():
-        _compare_copies(copies, found)
-    _compare_streams(logs, found)
-    for log in logs if len(by_birth) > 1 else ():
-        other = next(other for other in logs if other.birth != log.birth)
-        if log.number not in found:
-            message = (
-                f"{other.place.name} has another log of this origin, with other streams: a directory that was begun "
-                "anew with the same keys; a log that somebody with these keys made anew looks the same"
-            )
-            found[log.number].append(("two_births", message))
-
-
-def _compare_streams(logs: Sequence[_Log], found: _Problems) -> None:
-    """Compare the streams of logs that begin with different entries; no two of them have one."""
-    by_stream: dict[str, _Log] = {}
-    for log in logs:
-        others = [by_stream.setdefault(stream, log) for stream in sorted(log.streams)]
-        other = next((other for other in others if other.birth != log.birth), None)
-        if other is not None:
-            _contradict(log, other, "begins with another entry, and has streams of this one", found)
-
-
-def _compare_copies(logs: Sequence[_Log], found: _Problems) -> None:
-    """Compare the copies of one log with the longest of them."""
-    longest = max(logs, key=lambda log: log.checkpoint.size)
-    others = [log for log in logs if log is not longest]
-    roots = _roots(longest.place, {log.checkpoint.size for log in others})
-    for log in others:
-        size = log.checkpoint.size
-        if roots.get(size, log.checkpoint.root) != log.checkpoint.root:  # What cannot be read, its own source tells.
-            _contradict(log, longest, f"differs in the first {counted(size, 'entry')}", found)
-
-
-def _roots(place: Place, sizes: Collection[int]) -> Mapping[int, bytes]:
-    """Return the roots of a log at these sizes, as far as its entries can be read."""
-    tree, roots = CompactRange(), dict[int, bytes]()
-    with directory_at(place) as directory:
-        for line in open_ledger(directory).log_entries() if sizes else ():
-            if line.record is None:
-                break
-            tree.append(leaf_hash(line.record))
-            if tree.size in sizes:
-                roots[tree.size] = tree.root()
-    return roots
-
-
-def _contradict(one: _Log, other: _Log, how: str, found: _Problems) -> None:
-    for log, against in ((one, other), (other, one)):
-        message = f"the log in {against.place.name} is a second history of this one: it {how}; {_CHANGED}"
-        found[log.number].append(("two_histories", message))

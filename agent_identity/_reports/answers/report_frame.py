@@ -1,6 +1,6 @@
 """The frame of every report: the sources, the verdicts, the keys, the period, and what is not shown."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, cast, final
@@ -8,11 +8,9 @@ from typing import Final, Literal, TypeAlias, cast, final
 import msgspec
 
 from agent_identity._common.narrowing import is_array, is_mapping
+from agent_identity._verify.fleet.places import PlaceKind
 from agent_identity._verify.report.report import EXIT_CODES, Report, TrustBasis
 from agent_identity.version import VERSION
-
-SourceKind: TypeAlias = Literal["ledger", "bundle", "traces"]
-"""The form of a source: an evidence directory, a bundle of one, or files of spans."""
 
 Proof: TypeAlias = Literal["proved", "recorded", "hint"]
 """The weight of a statement.
@@ -50,7 +48,7 @@ class SourceFrame:
     """
 
     place: str
-    kind: SourceKind
+    kind: PlaceKind
     report: Report | None
     keys: Mapping[str, tuple[str, ...]]
     keys_from: str | None
@@ -64,6 +62,11 @@ class SourceFrame:
     def verdict(self) -> str:
         """The verdict of its verification; ``unverified`` without one."""
         return UNVERIFIED if self.report is None else self.report.verdict
+
+    @property
+    def weighs(self) -> str:
+        """The verdict that it adds to that of several sources: what a newer copy of the same log has is not missing."""
+        return UNVERIFIED if self.report is None else self.report.weighs
 
     @property
     def proved(self) -> bool:
@@ -143,8 +146,15 @@ class Frame:
 
         Without verification it is ``unverified``; with spans of other libraries alone, ``cannot_tell``.
         """
-        verdicts = {source.verdict for source in self.sources if not source.only_hints}
+        verdicts = {source.weighs for source in self.sources if not source.only_hints}
         return next((verdict for verdict in _RANK if verdict in verdicts), "cannot_tell")
+
+    @property
+    def worst_first(self) -> Sequence[SourceFrame]:
+        """The sources for people who may see only the first of many."""
+        return sorted(
+            self.sources, key=lambda source: _RANK.index(source.weighs) if not source.only_hints else len(_RANK)
+        )
 
     @property
     def exit_code(self) -> int:

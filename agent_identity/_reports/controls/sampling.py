@@ -3,7 +3,7 @@
 import heapq
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, final
@@ -12,6 +12,7 @@ from agent_identity._common.typed_calls import typed
 from agent_identity._reports.answers.facts import CallFact, Fact
 from agent_identity._reports.answers.reading import Evidence, Reading, read
 from agent_identity._reports.answers.report_frame import Frame, plain
+from agent_identity._verify.fleet.places import Place, directory_at
 from agent_identity._verify.inputs.sources import PathLike
 from agent_identity._verify.proofs.proving import prove
 from agent_identity._verify.report.report import TrustBasis
@@ -36,6 +37,7 @@ class Drawn:
         at_ns: When the call began.
         tool: The tool.
         outcome: How it ended.
+        source: The number of its source in the frame, from 0.
     """
 
     number: int
@@ -45,6 +47,7 @@ class Drawn:
     at_ns: int
     tool: str
     outcome: str
+    source: int
 
 
 @final
@@ -81,7 +84,7 @@ class _Draw:
         self.population += 1
         where = fact.where
         rank = -int.from_bytes(sha256(f"{self._seed}\n{where.record}".encode()).digest())
-        drawn = Drawn(0, where.record, where.stream, where.seq, fact.at_ns, fact.tool, fact.outcome)
+        drawn = Drawn(0, where.record, where.stream, where.seq, fact.at_ns, fact.tool, fact.outcome, where.source)
         if len(self._kept) < self._most:
             heapq.heappush(self._kept, (rank, self.population, drawn))
         elif rank > self._kept[0][0]:
@@ -90,23 +93,23 @@ class _Draw:
     def drawn(self) -> Iterator[Drawn]:
         """Yield the records in the order of the draw."""
         for number, (_, _, one) in enumerate(sorted(self._kept, reverse=True), 1):
-            yield Drawn(number, one.record, one.stream, one.seq, one.at_ns, one.tool, one.outcome)
+            yield replace(one, number=number)
 
 
 @typed
 def draw(evidence: Evidence, *, seed: str, records: int) -> Sample:
-    """Draw calls at random from one evidence directory.
+    """Draw calls at random from evidence directories and bundles.
 
     The calls with the smallest SHA-256 of ``seed``, a line feed and the id of the record are drawn. The same evidence,
     period and seed draw the same calls, and so does anybody who has the ids.
 
     Args:
-        evidence: What is read: one evidence directory.
+        evidence: What is read: evidence directories and bundles.
         seed: The seed; the auditor chooses it, after the evidence is sealed.
         records: How many are drawn; fewer if there are fewer.
 
     Raises:
-        ConfigurationError: A source or the trust file cannot be read, the source is no evidence directory, or
+        ConfigurationError: A source or the trust file cannot be read, a source is a file of spans, or
             ``records`` or ``seed`` is out of range.
     """
     if not 1 <= records <= MAX_SAMPLE:
@@ -115,14 +118,14 @@ def draw(evidence: Evidence, *, seed: str, records: int) -> Sample:
         raise ConfigurationError(f"the seed is empty or malformed; give up to {_LONGEST} printable characters")
     taken = _Draw(seed, records)
     reading = read(evidence, taken)
-    _one_directory(reading)
+    _refuse_spans(reading)
     frame = reading.frame("sample", evidence, list(_not_shown()))
     return Sample(frame, seed, taken.population, tuple(taken.drawn()))
 
 
-def _one_directory(reading: Reading) -> None:
-    if len(reading.places) != 1 or reading.places[0].kind != "ledger":
-        raise ConfigurationError("a sample is drawn from one evidence directory; name the one of the enforcer")
+def _refuse_spans(reading: Reading) -> None:
+    if any(place.kind == "traces" for place in reading.places):
+        raise ConfigurationError("a sample is drawn from evidence directories and bundles; name no spans")
 
 
 def _not_shown() -> Iterator[str]:
@@ -130,19 +133,23 @@ def _not_shown() -> Iterator[str]:
     yield "records after the last seal, which no checkpoint proves yet"
 
 
-def write_sample(found: Sample, directory: PathLike, target: PathLike) -> int:
+def write_sample(found: Sample, target: PathLike) -> int:
     """Write the proofs of a sample, a list of it, and a text that says how to check them; return the number of proofs.
 
     Args:
         found: The sample.
-        directory: The evidence directory from which it was drawn.
         target: The folder; it must not exist.
 
     Raises:
         VerificationError: A record cannot be proved.
-        ConfigurationError: The directory cannot be read.
+        ConfigurationError: A directory cannot be read.
     """
-    proofs: Mapping[str, bytes] = {_file(one): prove(directory, (one.stream, one.seq)) for one in found.drawn}
+    proofs: dict[str, bytes] = {}
+    for number, source in enumerate(found.frame.sources):
+        wanted = [one for one in found.drawn if one.source == number]
+        if wanted:
+            with directory_at(Place(source.kind, (source.place,))) as directory:
+                proofs |= {_file(one): prove(directory, (one.stream, one.seq)) for one in wanted}
     folder = Path(target)
     folder.mkdir()
     listed = {"sample": plain(found), "files": {_file(one): one.record for one in found.drawn}}
@@ -174,7 +181,7 @@ def _text(found: Sample) -> str:
         f"Drawn:      {len(found.drawn):,} of {found.population:,} recorded tool calls",
         f"Seed:       {found.seed}",
         f"Verdict:    {found.frame.verdict}",
-        *(f"Keys:       {_KEYS[one.trust]}" for one in found.frame.sources),
+        *(f"Keys:       {words}" for words in dict.fromkeys(_KEYS[one.trust] for one in found.frame.sources)),
         f"Version:    agent-identity {found.frame.version}",
         "",
         "How to check a proof",

@@ -335,7 +335,7 @@ def _header(body: Body) -> Markup:
 def _origin_line(frame: Frame) -> Markup:
     """Return the provenance of the evidence in one line."""
     times = [time for source in frame.sources for time in (source.first_ns, source.last_ns) if time]
-    parts: list[Content] = [_places(frame.sources)]
+    parts: list[Content] = [_places(frame)]
     parts += [f"; {span_of(min(times), max(times))} UTC"] if times else []
     parts += ["; keys ", joined((text(line, _NOTE) for line in _origins(frame.sources)), ", ")]
     return element("p", *parts, ". ", element("a", "Evidence and keys in full", href="#basis"), class_="origin")
@@ -377,7 +377,7 @@ def _basis(body: Body, made_ns: int | None) -> Iterator[Markup]:
 def _statements(frame: Frame, made_ns: int | None) -> Iterator[tuple[str, Content]]:
     words, tone, sentence = verdict_of(frame)
     yield "Verdict", spaced([badge(words, tone), sentence])
-    yield "Sources", _places(frame.sources)
+    yield "Sources", _places(frame)
     yield "Keys", joined((text(line, _NOTE) for line in _origins(frame.sources)), "<br>")
     start = "the beginning" if frame.from_ns is None else moment(frame.from_ns)
     stop = "the end" if frame.until_ns is None else moment(frame.until_ns)
@@ -390,7 +390,8 @@ def _statements(frame: Frame, made_ns: int | None) -> Iterator[tuple[str, Conten
         yield "Made", moment(made_ns)
 
 
-def _places(sources: Sequence[SourceFrame]) -> Markup:
+def _places(frame: Frame) -> Markup:
+    sources = frame.worst_first if len(frame.sources) > _FEW else frame.sources
     lines = [spaced([code(source.place), _verdict(source)]) for source in sources[:_FEW]]
     if len(sources) > _FEW:
         lines.append(text(f"and {len(sources) - _FEW:,} more, below"))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from agent_identity._reports.answers.report_frame import NO_KEYS, Frame, SourceFrame, SourceKind
+from agent_identity._reports.answers.report_frame import NO_KEYS, Frame, SourceFrame
 from agent_identity._reports.pages._layout import (
     Body,
     Section,
@@ -22,6 +22,7 @@ from agent_identity._reports.pages._time_picture import Mark, MarkKind, time_pic
 from agent_identity._reports.pages._tree_picture import TreeNode, refused_node, tools_node, tree_picture
 from agent_identity._reports.pages.words import clock, moment
 from agent_identity._reports.timelines.builder import Action, TaskTimeline, remarks
+from agent_identity._verify.fleet.places import PlaceKind
 from agent_identity._verify.report.plurals import counted
 
 _TASKS: Final = 200
@@ -49,7 +50,7 @@ class Told:
     """
 
     place: str
-    kind: SourceKind
+    kind: PlaceKind
     task: TaskTimeline
 
 
@@ -92,7 +93,7 @@ class _Summary:
         self.marks: list[Mark] = []
         self.paths: dict[tuple[str, ...], Counter[tuple[str, str]]] = {}
         self.undrawn = 0
-        self._sources: dict[tuple[str, SourceKind], tuple[int, int]] = {}
+        self._sources: dict[tuple[str, PlaceKind], tuple[int, int]] = {}
 
     def take(self, told: Told) -> None:
         """Take a task."""

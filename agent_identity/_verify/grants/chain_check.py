@@ -17,6 +17,7 @@ from agent_identity._identity.trust.entries import TrustedKey
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._record import parts
 from agent_identity._record.schema import OF_TASKS, AnyRecord
+from agent_identity._record.schema import Grant as GrantRecord
 from agent_identity._verify.grants._spent_limits import SpentLimits
 from agent_identity._verify.grants.grant_usage import GrantUsage, Placed
 from agent_identity._verify.grants.revoked_keys import LATE, REVOKED
@@ -325,6 +326,8 @@ class Delegations:
             self._findings.counts["limits_not_counted"] = spent.not_counted
 
     def _add(self, code: str, message: str, place: Place) -> None:
+        if code == "unknown_grant":
+            self._findings.elsewhere.contradicted += 1
         self._findings.add(_LINKS if code == "counts_disagree" else self._step, code, message, place)
 
     def _conclude(self, judged: int, unjudged: int, absent: str | None) -> None:
@@ -337,27 +340,31 @@ class Delegations:
         else:
             self._findings.done(self._step, f"{counted(judged, 'chain')} verified")
 
-    def _tokens_of(self, grants: Sequence[str]) -> list[str] | None:
+    def _tokens_of(self, grants: Sequence[str], place: Place) -> list[str] | None:
         """Return the grants of a chain, or ``None`` if one is missing.
 
         After the size limit of a chain, each further grant is an empty string: the chain is known to be too large.
         """
         tokens: list[str] = []
-        size = 0
+        size, whole = 0, True
         for grant in grants:
             key = grant.encode()
             token = self._tokens.get(key) if size <= MAX_CHAIN else "" if key in self._tokens else None
             if token is None:
-                return None
+                record = self._findings.find(self._step, ("grant", grant), place)
+                token = record.grant.token if isinstance(record, GrantRecord) else None
+            if token is None:
+                whole = False  # Each that is missing is asked for.
+                continue
             tokens.append(token)
             size += len(token)
-        return tokens
+        return tokens if whole else None
 
     def _batches(self, proved: Callable[[Place], bool], *, kept: bool) -> Iterator[list[Asked]]:
         batch: list[Asked] = []
         size = 0
         for usage in self._usages.values():
-            tokens = self._tokens_of([hop.grant for hop in usage.said.chain])
+            tokens = self._tokens_of([hop.grant for hop in usage.said.chain], usage.place)
             due = kept and usage.ran
             batch.append(Asked(usage, tokens, proved(usage.place), usage.grant in self._leaves, due))
             size += sum(map(len, tokens or ()))

@@ -73,6 +73,13 @@ class _Opened(NamedTuple):
     place: Place
 
 
+def _opened(record: AnyRecord | None, place: Place) -> _Opened | None:
+    """Return what an opening of a task says; ``None`` without one."""
+    if not isinstance(record, Grant | TaskStart):
+        return None
+    return _Opened(record.task.outer or "", (record.principal.kind, record.principal.id), place)
+
+
 @final
 class OuterTasks:
     """Checks the openings of a ledger.
@@ -115,7 +122,7 @@ class OuterTasks:
                 self._follow(task, over, opened.place)
 
     def _judge(self, opened: _Opened, *, partial: bool) -> None:
-        findings, outer = self._findings, self._tasks.get(opened.outer.encode())
+        findings, outer = self._findings, self._find(opened)
         if outer is None and partial:
             findings.counts["outer_tasks_not_shown"] += 1
         elif outer is None:
@@ -125,12 +132,19 @@ class OuterTasks:
             message = "the task was opened within a task of another principal, and no record says who permitted that"
             findings.add(_GRANTS, "outer_principal_differs", message, opened.place)
 
+    def _find(self, opened: _Opened) -> _Opened | None:
+        """Return the opening of an outer task, of this ledger or of another host."""
+        outer = self._tasks.get(opened.outer.encode())
+        if outer is not None:
+            return outer
+        return _opened(self._findings.find(_GRANTS, ("task", opened.outer), opened.place), opened.place)
+
     def _follow(self, task: bytes, over: SpillStore[bytes], place: Place) -> None:
         """Follow the outer tasks to the outermost one; each task is visited once."""
         way: dict[bytes, None] = {}
         while task and task not in over and task not in way and len(way) < _DEEPEST:
             way[task] = None
-            opened = self._tasks.get(task)
+            opened = self._tasks.get(task) or _opened(self._findings.elsewhere.ask(("task", task.decode())), place)
             task = b"" if opened is None else opened.outer.encode()
         if task and task not in over:
             message = f"the outer tasks form a cycle, or are nested deeper than {_DEEPEST:,}"

@@ -116,7 +116,7 @@ class Proofs:
 
 @final
 class LedgerIndex:
-    """Stores the records of a ledger while it is verified.
+    """Stores the records of one or several ledgers while they are verified.
 
     Args:
         path: The path of the file to create.
@@ -126,7 +126,7 @@ class LedgerIndex:
         self.path = path
         self._streams: list[str] = []
         self._behind: dict[str, int] = {}
-        self._first = self._number = self._last = 0
+        self._first = self._number = self._last = self._before = 0
         self._rows: list[tuple[int, bytes, bytes, int, int, int]] = []
         self._file = sqlite3.connect(path, isolation_level=None)
         with _room():
@@ -165,12 +165,18 @@ class LedgerIndex:
             update = "UPDATE ledger SET proved = 0 WHERE number > ? AND seq > ?"
             self._file.execute(update, (self._first, size))
 
-    def finish(self, *, proved: bool) -> None:
-        """Complete the index, once all records are added; without ``proved``, none of them counts."""
+    def end(self, *, proved: bool) -> None:
+        """End a ledger; without ``proved``, none of its records counts."""
         self._write()
+        if not proved:
+            with _room():
+                self._file.execute("UPDATE ledger SET proved = 0 WHERE number > ?", (self._before,))
+        self._before = self._number
+
+    def finish(self, *, proved: bool = True) -> None:
+        """Complete the index, once all records are added; without ``proved``, none of the last ledger counts."""
+        self.end(proved=proved)
         with _room():
-            if not proved:
-                self._file.execute("UPDATE ledger SET proved = 0")
             self._file.execute("CREATE INDEX by_id ON ledger (id, proved, leaf)")
 
     def compare(self, spans: Iterable[SpanRecord]) -> int:

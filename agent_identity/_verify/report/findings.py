@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, final
 
+from agent_identity._record.schema import AnyRecord
+from agent_identity._verify.report.elsewhere import Elsewhere, Missing
 from agent_identity._verify.report.periods import Period
 from agent_identity._verify.report.report import (
     Completeness,
@@ -108,6 +110,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "allowed_without_task": "contradicted",
         "unknown_issuer": "cannot_tell",
         "chain_not_checked": "notice",
+        "found_elsewhere": "notice",
         # Tasks within tasks.
         "outer_task_differs": "contradicted",
         "outer_task_cycle": "contradicted",
@@ -199,6 +202,12 @@ class Place(NamedTuple):
         return self
 
 
+_WORDS: Final = {
+    "grant": "the grant",
+    "task": "the opening of the task",
+    "approval": "the request of the approval",
+}
+
 NOWHERE: Final = Place()
 """For problems of the whole source."""
 
@@ -221,6 +230,7 @@ class Findings:
         self.complete_until: int | None = None
         self.outside: str | None = None
         self.period: Period | None = None
+        self.elsewhere = Elsewhere()
         self._source: SourceKind = source
         self._names = tuple(steps)
         self._kept: dict[Severity, list[Problem]] = {severity: [] for severity in _ORDER}
@@ -245,6 +255,15 @@ class Findings:
             self._status.setdefault(step, "not_checked")
         elif severity != "notice":
             self._status[step] = "failed"
+
+    def find(self, step: int, missing: Missing, place: Place) -> AnyRecord | None:
+        """Return the record of another host that has what this ledger does not, and say so."""
+        record = self.elsewhere.ask(missing)
+        if record is not None:
+            what, name = missing
+            host = self.elsewhere.host_of(missing)
+            self.add(step, "found_elsewhere", f"{_WORDS[what]} {name} is in the evidence of {host}", place)
+        return record
 
     def skip(self, step: int, detail: str) -> None:
         """Record the reason why a step, or a part of it, was not taken; a failure of the step stays a failure."""

@@ -1,9 +1,10 @@
 """The report of a verification: two verdicts, counts, findings and steps."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from typing import Final, Literal, Self, TypeAlias, final
+from types import MappingProxyType
+from typing import Final, Literal, Self, TypeAlias, cast, final
 
 from agent_identity._verify.report.periods import Period
 from agent_identity.errors import VerificationError
@@ -23,8 +24,8 @@ Severity: TypeAlias = Literal["contradicted", "cannot_tell", "incomplete", "noti
 StepStatus: TypeAlias = Literal["passed", "failed", "not_checked"]
 """Result of a step. A step that was not checked is never shown as passed."""
 
-SourceKind: TypeAlias = Literal["ledger", "traces", "proof", "disclosure"]
-"""The kind of the verified source."""
+SourceKind: TypeAlias = Literal["ledger", "traces", "proof", "disclosure", "fleet"]
+"""The kind of the verified source; a fleet is several ledgers, one for each host, or files of traces beside them."""
 
 EXIT_CODES: Final[Mapping[str, int]] = {"verified": 0, "contradicted": 1, "cannot_tell": 2, "incomplete": 3}
 """Exit code of the command line for each verdict."""
@@ -133,6 +134,10 @@ class Report:
         complete_until: For a ledger that is complete, the time of its latest record, in seconds since the Unix epoch.
         outside: For such a ledger, the newest state of the log that its reader or another party knows, in words, before
             which this copy cannot end; ``None`` if there is none, so that an older copy would look the same.
+        hosts: For a fleet, the report of each host, in the order of their paths.
+        place: For a host of a fleet, its path.
+        copy_of: For a copy of a host, of which a newer one was verified with it, the path of that one. The fleet counts
+            its records once, and nothing as missing that the newer copy has.
     """
 
     source: SourceKind
@@ -149,6 +154,14 @@ class Report:
     signatures: tuple[Signature, ...] = ()
     complete_until: int | None = None
     outside: str | None = None
+    hosts: tuple["Report", ...] = ()
+    place: str | None = None
+    copy_of: str | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return what other processes make it from; views of mappings do not travel."""
+        values = (getattr(self, member.name) for member in fields(self))
+        return _restored, tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in values)
 
     @property
     def completeness_words(self) -> str:
@@ -160,6 +173,8 @@ class Report:
             words += " for what is kept; older records were pruned"
         if self.complete_until is None:
             return words
+        if self.outside is None and self.hosts:
+            return f"{words} (of the host that ends first; no outside checkpoints given: older copies look the same)"
         if self.outside is None:
             return f"{words} (this copy; no outside checkpoint given: an older copy would look the same)"
         return f"{words} (this copy, which is not older than {self.outside})"
@@ -170,6 +185,11 @@ class Report:
         if self.integrity != "verified":
             return self.integrity
         return "incomplete" if self.completeness == "incomplete" else "verified"
+
+    @property
+    def weighs(self) -> str:
+        """The verdict that it adds to that of a fleet: what a newer copy of the same log has is not missing."""
+        return "verified" if self.copy_of is not None and self.verdict == "incomplete" else self.verdict
 
     @property
     def exit_code(self) -> int:
@@ -205,4 +225,12 @@ class Report:
             "complete_until": self.complete_until,
             "outside": self.outside,
             "signatures": [asdict(signature) for signature in self.signatures],
+            **({} if self.place is None else {"place": self.place, "copy_of": self.copy_of}),
+            **({"hosts": [host.to_json() for host in self.hosts]} if self.source == "fleet" else {}),
         }
+
+
+def _restored(*values: object) -> Report:
+    """Return a report that came from another process."""
+    parts = (MappingProxyType(value) if isinstance(value, dict) else value for value in values)
+    return cast("Callable[..., Report]", Report)(*parts)

@@ -99,7 +99,8 @@ def _controls(parser: ArgumentParser) -> None:
 
 
 def _sample(parser: ArgumentParser) -> None:
-    parser.add_argument("evidence", metavar="DIR", nargs=1, help="the evidence directory")
+    text = "evidence directories, bundles, and folders with directories below them"
+    parser.add_argument("evidence", metavar="EVIDENCE", nargs="+", help=text)
     parser.add_argument("--records", metavar="N", type=int, default=25, help="number of records (25)")
     text = "the seed of the draw, chosen by the auditor"
     parser.add_argument("--seed", dest="drawn_with", metavar="TEXT", required=True, help=text)

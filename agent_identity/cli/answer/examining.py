@@ -18,8 +18,8 @@ from agent_identity._identity.common.ids import RandomIds
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.parts import Examined, Time
 from agent_identity._record.schema import Examination
-from agent_identity._reports.answers.places import find_places
 from agent_identity._reports.answers.report_frame import Frame
+from agent_identity._verify.fleet.places import find_places
 from agent_identity._verify.inputs.sources import directory_of
 from agent_identity.cli.terminal.signing import opened_ledger
 from agent_identity.cli.terminal.sources import STANDARD_INPUT
@@ -152,6 +152,8 @@ def _state_of(sources: Sequence[str]) -> _State:
     if STANDARD_INPUT in sources:
         raise ConfigurationError("standard input has no digest before it is read; write it into a file")
     for place in find_places(list(sources)):
+        if place.problem is not None:
+            raise ConfigurationError(f"{place.problem}; an examination records a digest of each source")
         directory = directory_of(place.paths[0]) if place.kind == "ledger" else None
         if directory is not None:
             note = open_ledger(directory).checkpoint() or b""

@@ -239,9 +239,10 @@ def heading(frame: Frame, style: Style, room: int | None) -> Iterator[str]:
     """Yield the frame of a report for people: the verdict first."""
     words, color = _VERDICTS[frame.verdict]
     yield f"{style.paint(words, color, 'bold')}  report {frame.question}, agent-identity {frame.version}"
-    for source in frame.sources[:_SHOWN]:
+    many = len(frame.sources) > _SHOWN
+    for source in frame.worst_first[:_SHOWN] if many else frame.sources:
         yield from _source(source, style, room)
-    if len(frame.sources) > _SHOWN:
+    if many:
         yield f"  … and {len(frame.sources) - _SHOWN:,} more sources; --json lists all"
     if frame.from_ns is not None or frame.until_ns is not None:
         start = "the beginning" if frame.from_ns is None else moment(frame.from_ns)

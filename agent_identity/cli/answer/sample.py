@@ -24,7 +24,7 @@ def run(chosen: argparse.Namespace) -> int:
     written = 0
     if found.frame.verdict in _PROVED:
         try:
-            written = write_sample(found, found.frame.sources[0].place, chosen.out)
+            written = write_sample(found, chosen.out)
         except VerificationError as error:
             print(f"agent-identity: {clean(f'{error.code}: {error}')}", file=sys.stderr)
             return 1 if CODES.get(error.code) == "contradicted" else 2

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, add_state, placed
 
 KINDS: Final = ("task", "grant", "agent", "owner", "human", "service", "key", "everything")
 """Kinds of targets that can be revoked."""
@@ -36,9 +36,7 @@ def _revocations(parser: ArgumentParser) -> None:
 
 
 def _add_shared(parser: ArgumentParser) -> None:
-    text = "the store that several machines share: redis://…, rediss://…, postgresql://… or the path of a SQLite file"
-    parser.add_argument("--state", metavar="URL", help=text)
-    parser.add_argument("--prefix", metavar="NAME", help="the prefix= that the enforcers give to that store")
+    add_state(parser)
     add_keys(parser)
     add_json(parser)
 

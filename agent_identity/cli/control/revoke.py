@@ -1,7 +1,6 @@
 """``agent-identity revoke``, ``reinstate`` and ``revocations``: the kill switch and its list."""
 
 import argparse
-import contextlib
 import json
 import sys
 from collections.abc import Iterable
@@ -16,8 +15,6 @@ from agent_identity._authority.registries.revocations import (
     RevokedKind,
     successors_in,
 )
-from agent_identity._authority.stores.protocol import StateStore
-from agent_identity._authority.stores.snapshot import copied_state
 from agent_identity._directory.open import pseudonyms_of
 from agent_identity._guard.judging.revocations import LIST_NAME, read_list
 from agent_identity._identity.common.clock import SystemClock
@@ -27,8 +24,9 @@ from agent_identity._identity.trust.successors import MAX_SUCCESSOR
 from agent_identity._ledger.reader import RawLine, open_ledger
 from agent_identity._record.codec import decode
 from agent_identity.canonical import encode
-from agent_identity.cli.control.opened import NS, opened, store_of, trust_file
+from agent_identity.cli.control.opened import NS, opened, trust_file
 from agent_identity.cli.terminal.signing import refuse_inside
+from agent_identity.cli.terminal.stores import reading_state, store_of
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError, TokenError
 
@@ -147,11 +145,7 @@ def _show(chosen: argparse.Namespace, listed: RevocationList) -> None:
 
 def _signed_list(chosen: argparse.Namespace) -> bytes | None:
     """Return the newest signed list, read-only and without a private key."""
-    store = store_of(chosen)
-    reading: contextlib.AbstractContextManager[StateStore] = (
-        copied_state(Path(chosen.directory) / "state") if store is None else contextlib.closing(store)
-    )
-    with reading as state:
+    with reading_state(chosen) as state:
         kept = state.get(LIST_NAME)
     return None if kept is None else kept[1]
 

@@ -5,10 +5,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from agent_identity._reports.answers.report_frame import SourceKind
 from agent_identity._reports.pages.rendering import render_tasks
 from agent_identity._reports.pages.tasks_page import Told
 from agent_identity._reports.timelines.builder import TaskTimeline
+from agent_identity._verify.fleet.places import PlaceKind
 from agent_identity._verify.inputs.sources import is_bundle
 from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
@@ -42,7 +42,7 @@ def _told(source: str | Sequence[str], task: TaskTimeline) -> Told:
     if not isinstance(source, str):
         more = f" and {len(source) - _NAMED:,} more" if len(source) > _NAMED else ""
         return Told(", ".join(source[:_NAMED]) + more, "traces", task)
-    kind: SourceKind = "ledger" if is_directory(source) else "traces"
+    kind: PlaceKind = "ledger" if is_directory(source) else "traces"
     return Told(str(source), "bundle" if is_bundle(source) else kind, task)
 
 

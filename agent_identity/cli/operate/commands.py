@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, add_state, placed
 
 PROTOCOLS: Final = ("http/protobuf", "http/json", "grpc")
 """The OTLP protocols of ``replay``."""
@@ -25,6 +25,12 @@ def _doctor(parser: ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="FILE", help=text)
     text = "try the hooks of a coding agent, in its settings or in a file; what answers them records the tries"
     parser.add_argument("--hooks", metavar="FILE", nargs="?", const="", help=text)
+    add_json(parser)
+
+
+def _health(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_state(parser)
     add_json(parser)
 
 
@@ -164,6 +170,17 @@ OPERATE: Final = placed(
             "Check packages, keys, shared state, ledger, telemetry and tools, and print a cure for each finding. "
             "With --import, a module of the application is imported first, so that its tracer provider, its enforcers "
             "and the tools of its agent frameworks are checked."
+        ),
+    ),
+    Command(
+        "health",
+        "tell whether a directory can record and its state answers, for probes",
+        "agent-identity health evidence --json",
+        _health,
+        description=(
+            "Look at the ends of the ledger, the disk, the shared state, the ends of keys, and the receivers of "
+            "copies. It verifies nothing and writes nothing. Exit codes: 0 healthy, perhaps with warnings; 1 calls "
+            "are refused, or their records are not sealed; 2 that cannot be told."
         ),
     ),
     Command(

@@ -12,11 +12,13 @@ from typing import Final, get_args
 from agent_identity._authority.registries.agents import AgentRegistry
 from agent_identity._authority.stores.snapshot import copied_state
 from agent_identity._directory.agents_file import registry_path
+from agent_identity._directory.conditions import low_room
 from agent_identity._directory.export.export_cursors import destinations
 from agent_identity._directory.inventory.pinned_servers import MAX_SERVERS, ServerInventory
 from agent_identity._directory.inventory.server_inventory import InventoryFile, inventory_path
 from agent_identity._guard.telemetry.diagnosis import Check
 from agent_identity._identity.common.encoding import b64url_encode
+from agent_identity._identity.common.periods import ends_soon
 from agent_identity._identity.common.private_files import read_public_file
 from agent_identity._identity.keys.keys import SigningKey
 from agent_identity._identity.trust.entries import Purpose, TrustedKey
@@ -30,9 +32,6 @@ from agent_identity._storage.lines import stream_parts
 from agent_identity._storage.os_files import Files
 from agent_identity._verify.report.plurals import counted, some
 from agent_identity.errors import ConfigurationError, StateError, TokenError, VerificationError
-
-_LOW_DISK: Final = 100 * 1024 * 1024
-"""Bytes of free space below which the ledger is likely to stop soon."""
 
 _LONGEST: Final = 1_900  # Characters of a record on a span.
 _TAIL: Final = 256 * 1024
@@ -136,7 +135,7 @@ def _key(root: Path, name: Purpose, entry: TrustedKey | None, trust: TrustStore 
     age = max(0, now - int(made))
     old = f"{counted(age // _DAY, 'day')} old" if age >= _DAY else "made today"
     detail = f"private to its owner, {old}{_overlap(name, entry, trust, now)}"
-    if entry is not None and entry.not_after is not None and entry.not_after < now + _SOON:
+    if entry is not None and entry.not_after is not None and ends_soon(now, entry.not_before, entry.not_after):
         return Check(
             f"{name} key", "warn", f"it is valid for {counted((entry.not_after - now) // _DAY, 'day')}", rotate
         )
@@ -322,6 +321,7 @@ def _copies(root: Path) -> Iterator[Check]:
 
 def _disk(root: Path) -> Check:
     free = shutil.disk_usage(root).free
-    if free < _LOW_DISK:
-        return Check("disk", "warn", f"{free >> 20} MiB free", "free some space: without evidence nothing runs")
+    if (low := low_room(free)) is not None:
+        detail, _, cure = low.partition("; ")
+        return Check("disk", "warn", detail, cure)
     return Check("disk", "ok", f"{free >> 30} GiB free" if free >> 30 else f"{free >> 20} MiB free")

@@ -77,6 +77,13 @@ def add_pin(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="N", type=int, help=text)
 
 
+def add_state(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the store which several machines share."""
+    text = "the store that several machines share: redis://…, rediss://…, postgresql://… or the path of a SQLite file"
+    parser.add_argument("--state", metavar="URL", help=text)
+    parser.add_argument("--prefix", metavar="NAME", help="the prefix= that the enforcers give to that store")
+
+
 def add_json(parser: argparse.ArgumentParser, *, stream: str = "", page: str = "") -> None:
     """Add the options for machine-readable output: one JSON object everywhere, and JSON lines for long lists.
 

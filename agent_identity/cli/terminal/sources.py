@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from agent_identity._spans.otlp_reader import TRACE_FILE
+from agent_identity._verify.inputs.sources import is_bundle
 from agent_identity.errors import ConfigurationError
 
 STANDARD_INPUT: Final = "-"
@@ -35,12 +36,56 @@ def gathered(sources: Sequence[str], files_from: str | None = None) -> list[str]
     Raises:
         ConfigurationError: A pattern or a tree holds no file, or a listing or a folder cannot be read.
     """
+    return trees(expanded(sources, files_from))
+
+
+def trees(paths: Sequence[str]) -> list[str]:
+    """Replace each folder without evidence by the files of traces below it.
+
+    Args:
+        paths: The paths.
+
+    Raises:
+        ConfigurationError: A folder cannot be read, or holds no files of traces.
+    """
+    return [name for path in paths for name in _tree(path)]
+
+
+def expanded(sources: Sequence[str], files_from: str | None = None) -> list[str]:
+    """Expand patterns and listings.
+
+    Args:
+        sources: The words.
+        files_from: A file that lists further paths.
+
+    Raises:
+        ConfigurationError: A pattern matches no file, or a listing or a folder cannot be read.
+    """
     listed = [] if files_from is None else _listed(files_from)
     # A listing has only paths: a missing file must not match others as a pattern.
     paths = [*(name for word in sources for name in _expanded(word)), *listed]
     if not paths:
         raise ConfigurationError("the list of sources is empty; name an evidence directory or files of traces")
-    return [name for word in paths for name in _tree(word)]
+    return paths
+
+
+def several_hosts(paths: Sequence[str]) -> bool:
+    """Return whether paths may name several hosts: a folder of evidence directories, or one among other sources.
+
+    Args:
+        paths: The paths.
+    """
+    return any(_holds_hosts(path, alone=len(paths) == 1) for path in paths if path != STANDARD_INPUT)
+
+
+def _holds_hosts(path: str, *, alone: bool) -> bool:
+    if not os.path.isdir(path):  # It raises nothing.
+        return not alone and is_bundle(path)
+    return not alone if _is_evidence(Path(path)) else _holds_evidence(path)
+
+
+def _holds_evidence(path: str) -> bool:
+    return any(_is_evidence(Path(folder, name)) for folder, names, _ in os.walk(path) for name in names)
 
 
 def _listed(path: str) -> list[str]:

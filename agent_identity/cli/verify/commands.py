@@ -11,8 +11,8 @@ FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 
 def _verify(parser: ArgumentParser) -> None:
     text = (
-        "an evidence directory or a bundle of one, or trace files, also compressed by gzip or zstd, patterns and "
-        "folders of them; - for stdin"
+        "evidence directories, folders of them and bundles, judged together; or trace files, also compressed by gzip "
+        "or zstd, patterns and folders of them; - for stdin"
     )
     parser.add_argument("source", metavar="SOURCE", nargs="*", help=text)
     parser.add_argument("--files-from", metavar="LIST", help="a file that lists trace files, one a line; - for stdin")
@@ -20,8 +20,11 @@ def _verify(parser: ArgumentParser) -> None:
     parser.add_argument("--processes", metavar="N", type=int, default=0, help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
     add_pin(parser)
-    text = "for traces and spans: compare with this ledger, which proves their records, and find what is missing"
-    parser.add_argument("--ledger", metavar="DIR", help=text)
+    text = (
+        "for traces and spans: compare with this ledger, or those below this folder, which prove their records, and "
+        "find what is missing; repeatable"
+    )
+    parser.add_argument("--ledger", metavar="DIR", action="append", help=text)
     _add_outside(parser)
     text = "an attribute that a collector rewrites; repeatable"
     parser.add_argument("--redacted", metavar="ATTRIBUTE", action="append", default=[], help=text)
@@ -196,8 +199,9 @@ VERIFY: Final = placed(
         "agent-identity verify evidence --trust kept/trust.json",
         _verify,
         description=(
-            "Verify an evidence directory, or OTLP traces in JSON or Protocol Buffers, offline and with public keys "
-            "only. Exit codes: 0 verified, 1 contradicted or tampered, 2 cannot tell, 3 verified but incomplete."
+            "Verify evidence directories, or OTLP traces in JSON or Protocol Buffers, offline and with public keys "
+            "only. Of several hosts the worst verdict counts, and one that cannot be read hides no other. Exit codes: "
+            "0 verified, 1 contradicted or tampered, 2 cannot tell, 3 verified but incomplete."
         ),
     ),
     _PROOF,

@@ -19,7 +19,7 @@ from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Coverage, Problem, Report, Step
 from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.roots import kept_trust
-from agent_identity.cli.terminal.sources import gathered, is_directory, named
+from agent_identity.cli.terminal.sources import expanded, is_directory, named, several_hosts, trees
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
 from agent_identity.errors import ConfigurationError
 
@@ -44,6 +44,7 @@ VERDICTS: Final = {
     "cannot_tell": ("CANNOT TELL", "yellow"),
     "incomplete": ("VERIFIED, BUT INCOMPLETE", "yellow"),
 }
+_RANKS: Final = ("contradicted", "cannot_tell", "incomplete", "verified")
 _MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not_checked": ("·", "yellow")}
 _COLOURS: Final = {"contradicted": "red", "cannot_tell": "yellow", "incomplete": "yellow", "notice": "dim"}
 _COUNTED: Final = ("denied", "unknown", "unsealed", "pruned", "withheld")
@@ -58,20 +59,31 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if not chosen.source and chosen.files_from is None:
         chosen.misused("the source is missing; give a SOURCE or --files-from")
-    chosen.source = gathered(chosen.source, chosen.files_from)
-    named(chosen.source)
+    chosen.source = expanded(chosen.source, chosen.files_from)
+    fleet = not chosen.span and several_hosts(chosen.source)
+    if not fleet:
+        chosen.source = trees(chosen.source)
+        named(chosen.source)
     _refuse_trust_file(chosen.source)
-    _refuse_unused(chosen)
+    if fleet:
+        _refuse_of_one(chosen)
+    else:
+        _refuse_unused(chosen)
     period = _period(chosen.start, chosen.stop)
     progress = Progress(sys.stderr, "verifying")
     estimate = Estimate(time.monotonic)
     gc.freeze()
     gc.set_threshold(*_SELDOM)
     try:
-        report = _report(chosen, period, lambda done, total: progress.update(done, total, estimate.left(done, total)))
+        report = _report(
+            chosen,
+            period,
+            lambda done, total: progress.update(done, total, estimate.left(done, total)),
+            fleet=fleet,
+        )
     finally:
         progress.clear()
-    if not chosen.span:
+    if not chosen.span and not fleet:
         _refuse_other_file(chosen.source, report)
     if chosen.json:
         print(json.dumps(report.to_json()))
@@ -82,8 +94,14 @@ def run(chosen: argparse.Namespace) -> int:
     return report.exit_code
 
 
-def _report(chosen: argparse.Namespace, period: tuple[int, int] | None, progress: Callable[[int, int], None]) -> Report:
-    """Verify the sources, as directory or bundle, as pasted spans, or as files of traces.
+def _report(
+    chosen: argparse.Namespace,
+    period: tuple[int, int] | None,
+    progress: Callable[[int, int], None],
+    *,
+    fleet: bool,
+) -> Report:
+    """Verify the sources, as hosts, as directory or bundle, as pasted spans, or as files of traces.
 
     Raises:
         ConfigurationError: A file cannot be read, or an option does not fit the sources.
@@ -96,6 +114,8 @@ def _report(chosen: argparse.Namespace, period: tuple[int, int] | None, progress
         timestamps=_authority(chosen.tsa_certificate),
         progress=progress,
     )
+    if fleet:
+        return verifier.fleet(*chosen.source, period=period)
     disclosures = chosen.disclosures
     if _is_ledger(chosen.source):
         kept, archive = chosen.checkpoint, chosen.archive
@@ -191,6 +211,19 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
         )
 
 
+def _refuse_of_one(chosen: argparse.Namespace) -> None:
+    """Refuse options that say something about one host.
+
+    Raises:
+        ConfigurationError: One was given.
+    """
+    if any((chosen.ledger, chosen.redacted, chosen.checkpoint, chosen.archive, chosen.disclosures)):
+        raise ConfigurationError(
+            "--ledger, --redacted, --checkpoint, --archive and --disclosures go with one source, and there are "
+            "several hosts; verify the host that they belong to by itself"
+        )
+
+
 def _authority(path: str | None) -> Timestamps | None:
     if path is None:
         return None
@@ -215,7 +248,27 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
     if report.period is not None:
         yield f"  period        {hanging(_shown_period(report.period), 16, room)}"
     yield ""
+    if report.hosts:
+        yield from _hosts(report.hosts, style, room)
     yield from report_lines(report, style, room)
+
+
+def _hosts(hosts: Sequence[Report], style: Style, room: int | None) -> Iterator[str]:
+    """Yield the hosts, the worst first."""
+    worst = sorted(hosts, key=lambda host: (_RANKS.index(host.weighs), host.place))
+    rows = [("VERDICT", "RECORDS", "HOST")]
+    rows += [(host.verdict.replace("_", " "), f"{host.counts.get('records', 0):,}", _place(host)) for host in worst]
+    yield from table(rows[: SHOWN + 1], indent="  ", room=room)
+    if len(worst) > SHOWN:
+        counts = Counter(host.verdict for host in worst[SHOWN:])
+        words = ", ".join(f"{counts[verdict]:,} {verdict.replace('_', ' ')}" for verdict in _RANKS if counts[verdict])
+        yield style.paint(f"  … and {counted(len(worst) - SHOWN, 'more host')}: {words}; --json lists all", "dim")
+    yield ""
+
+
+def _place(host: Report) -> str:
+    copy = "" if host.copy_of is None else f" (a copy of {host.copy_of}, not counted again)"
+    return clean(f"{host.place}{copy}")
 
 
 def _shown_period(period: Period) -> str:
@@ -245,7 +298,8 @@ def _step(step: Step, style: Style, room: int | None) -> Iterator[str]:
 
 
 def _summary(report: Report) -> str:
-    parts = [counted(report.counts.get("records", 0), "record")]
+    parts = [counted(report.counts["hosts"], "host")] if report.hosts else []
+    parts += [counted(report.counts.get("records", 0), "record")]
     parts += [f"{report.counts[name]:,} {name}" for name in _COUNTED if report.counts.get(name)]
     return ", ".join(parts)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from inspect import isawaitable
 from typing import Final, TypeAlias, TypeVar, cast, final
@@ -21,6 +22,7 @@ __all__ = ["RequestTask", "end_with_refusal", "handle_refusals", "lifespan"]
 
 _POLICY_VIOLATION: Final = 1008  # RFC 6455 §7.4.1.
 _INTERNAL_ERROR: Final = 1011
+_GRACE: Final = 5.0  # Seconds; Uvicorn then dies of the signal that stopped it, and runs no atexit.
 
 Words: TypeAlias = Callable[..., str | None | Awaitable[str | None]]
 App = TypeVar("App", bound=Starlette)
@@ -29,6 +31,8 @@ Lifespan: TypeAlias = Callable[[App], AbstractAsyncContextManager[None]]
 
 def lifespan(enforcer: Enforcer, inner: Lifespan[App] | None = None) -> Lifespan[App]:
     """Return a lifespan that closes the enforcer when the server stops, so that its stream of records has an end.
+
+    The last spans are exported as well, for at most five seconds.
 
     Args:
         enforcer: The enforcer of the application; open it where the application is made, since tools are decorated
@@ -45,7 +49,7 @@ def lifespan(enforcer: Enforcer, inner: Lifespan[App] | None = None) -> Lifespan
                 async with inner(app):
                     yield
         finally:
-            await off_loop(enforcer.close)
+            await off_loop(partial(enforcer.close, flush=_GRACE))
 
     return closing
 

@@ -18,6 +18,7 @@ from agent_identity import Verifier, records
 APPLICATION = '''
 """An application of FastAPI and one of Flask, with one enforcer."""
 import os
+import telemetry
 from fastapi import FastAPI
 from flask import Flask
 from agent_identity import Agent, Enforcer, Human, Scope
@@ -43,6 +44,22 @@ wsgi = Flask("app")
 for_flask.handle_refusals(wsgi)
 wsgi.get("/")(serve)
 '''
+TELEMETRY = '''
+"""A tracer provider that exports at the end alone, into a file."""
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+class File(SpanExporter):
+    def export(self, spans):
+        with open("spans.txt", "a", encoding="utf-8") as file:
+            file.write("".join(f"{span.name}\\n" for span in spans))
+        return SpanExportResult.SUCCESS
+
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(File(), schedule_delay_millis=600_000))
+trace.set_tracer_provider(provider)
+'''
 DEADLINE = 60.0
 Start = Callable[..., "Server"]
 
@@ -55,7 +72,9 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.folder = folder
+        (folder / "telemetry.py").write_text(TELEMETRY, encoding="utf-8")
         self.write("1")
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
         line = [part.format(port=self.port) for part in command]
         self.log = (folder / "server.log").open("wb")
         self.process = subprocess.Popen(
@@ -63,7 +82,7 @@ class Server:
             cwd=folder,
             stdout=self.log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
+            env=self.environment,
         )
 
     def write(self, version: str) -> None:
@@ -125,7 +144,7 @@ def kinds(folder: Path) -> Counter[str]:
     ids=lambda command: " ".join(command[:1] + command[4:]),
 )
 def test_a_stop_leaves_no_stream_without_an_end(start: Start, tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Whatever the server, every stream that began has its end, and every request its task."""
+    """Whatever the server, every stream that began has its end, and every request its task; no span is lost."""
     server = start(*command)
     for _ in range(4):
         assert server.get()[0] == "a"
@@ -133,6 +152,49 @@ def test_a_stop_leaves_no_stream_without_an_end(start: Start, tmp_path: Path, co
     found = kinds(tmp_path)
     assert found["stream_start"] == found["stream_end"] >= 1
     assert found["outcome"] == found["task_end"] >= 4
+    spans = Counter((tmp_path / "spans.txt").read_text(encoding="utf-8").splitlines())
+    assert (spans["execute_tool fetch"], spans["invoke_agent clerk"]) == (found["outcome"], found["task_end"])
+
+
+JOBS = '''
+"""A worker of Celery; folders are its broker."""
+import os
+import telemetry
+from celery import Celery
+from application import serve
+
+places = {"data_folder_in": "jobs", "data_folder_out": "jobs", "control_folder": "control"}
+app = Celery("jobs", broker="filesystem://")
+app.conf.update(broker_transport_options=places, worker_pool="POOL", worker_concurrency=2)
+
+@app.task
+def job(number):
+    with open(f"done-{number}", "w", encoding="utf-8") as file:
+        file.write(serve())
+'''
+CELERY = ("celery", "--app", "jobs", "worker", "--loglevel", "INFO")
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_stop_of_celery_leaves_no_stream_without_an_end(start: Start, tmp_path: Path, pool: str) -> None:
+    """Its child processes leave without atexit, and yet each has ended its stream and exported its spans."""
+    pytest.importorskip("celery", reason="celery is not installed; pip install celery")
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs.py").write_text(JOBS.replace("POOL", pool), encoding="utf-8")
+    server = start(*CELERY)
+    send = "import jobs\nfor number in range(4):\n    jobs.job.delay(number)"
+    subprocess.run([sys.executable, "-c", send], cwd=tmp_path, env=server.environment, check=True, timeout=DEADLINE)
+    end = time.monotonic() + DEADLINE
+    while sum(1 for _ in tmp_path.glob("done-*")) < 4:
+        assert time.monotonic() < end, (tmp_path / "server.log").read_text(encoding="utf-8")
+        time.sleep(0.05)
+    server.stop()
+    found = kinds(tmp_path)
+    assert found["stream_start"] == found["stream_end"] >= 1
+    assert found["outcome"] == found["task_end"] == 4
+    spans = Counter((tmp_path / "spans.txt").read_text(encoding="utf-8").splitlines())
+    assert (spans["execute_tool fetch"], spans["invoke_agent clerk"]) == (4, 4)
 
 
 @pytest.mark.nightly

@@ -41,6 +41,7 @@ SCENES: dict[str, str] = {
     "agents check": "home",
     "init": "home",
     "doctor": "home",
+    "health": "home",
     "hooks install": "home --file hooks.json",
     "hooks status": "--file hooks.json",
     "hooks remove": "--file hooks.json",

@@ -17,6 +17,7 @@ from agent_identity._verify import _reconcile as comparison
 from agent_identity._verify import api as verification
 from agent_identity._verify._reconcile import Comparison
 from agent_identity._verify.inputs.sources import kept_note
+from agent_identity._verify.ledger import directory_check
 from agent_identity._verify.ledger.external_evidence import ExternalEvidence
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS
 from agent_identity._verify.report.findings import Findings
@@ -73,7 +74,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[object, ...], Map
 
         return note
 
-    for name in ("_check_ledger", "_check_spans"):
+    for name in ("check_directory", "_check_spans"):
         monkeypatch.setattr(verification, name, noting(name))
     return asked
 
@@ -84,14 +85,14 @@ def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[An
     own = {"processes": 3, "progress": tell}
     verifier = Verifier(TRUST, witnesses=[WITNESS.vkey], require=1, timestamps=stamp, **own)
     expected = {**given, **own, "keys": TRUST, "outside": ExternalEvidence(b"note", Witnesses((WITNESS,), 1), stamp)}
-    assert verifier.ledger(directory, checkpoint=b"note", **given) == "_check_ledger"
+    assert verifier.ledger(directory, checkpoint=b"note", **given) == "check_directory"
     assert asked == [((str(directory),), expected)]
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as bundle:
         for path in directory.rglob("*"):
             bundle.write(path, f"evidence/{path.relative_to(directory)}")
-    assert verifier.ledger(tmp_path / "b.zip", checkpoint=b"note", **given) == "_check_ledger"
+    assert verifier.ledger(tmp_path / "b.zip", checkpoint=b"note", **given) == "check_directory"
     assert asked[1][1] == expected
-    assert Verifier().ledger(directory) == "_check_ledger"
+    assert Verifier().ledger(directory) == "check_directory"
     nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None}
     assert asked[2] == ((str(directory),), {**nothing, "keys": None, "outside": ExternalEvidence()})
     (tmp_path / "note").write_bytes(b"kept")
@@ -102,17 +103,19 @@ def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[An
 def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     """One source, or several, with the ledger, the attributes and the disclosures."""
     one, two = io.BytesIO(), io.BytesIO()
-    given = {"ledger": "l", "redacted": ["r"], "disclosures": ["d"]}
-    for sources in ((one,), (one, two)):
-        assert Verifier(TRUST, progress=tell).traces(*sources, **given) == "_check_spans"
+    given = {"ledgers": ["l"], "redacted": ["r"], "disclosures": ["d"]}
+    for sources, ledger in (((one,), "l"), ((one, two), ["l"])):
+        asking = {**given, "ledger": ledger}
+        del asking["ledgers"]
+        assert Verifier(TRUST, progress=tell).traces(*sources, **asking) == "_check_spans"
         got, named = asked.pop()
         assert got == (sources, TRUST)
         assert {name: named[name] for name in (*given, "progress")} == {**given, "progress": tell}
     assert Verifier().traces(one) == "_check_spans"
     got, named = asked.pop()
-    assert (got, named["ledger"], named["redacted"], named["progress"], named["disclosures"]) == (
+    assert (got, named["ledgers"], named["redacted"], named["progress"], named["disclosures"]) == (
         ((one,), None),
-        *(None, (), None, ()),
+        *((), (), None, ()),
     )
     assert Verifier(TRUST).pasted(one, redacted=["r"]) == "_check_spans"
     got, named = asked.pop()
@@ -236,7 +239,7 @@ def own_trust(directory: Path) -> tuple[TrustStore | None, Report]:
     """Return what a directory says about itself, and what is said about that."""
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
-    keys = verification._own_trust(str(directory), findings)
+    keys = directory_check._own_trust(str(directory), findings)
     for step in (1, 2):
         findings.done(step, "")
     return keys, findings.report()
@@ -278,7 +281,7 @@ class Checked:
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
     """The checks of ledgers that are made."""
-    monkeypatch.setattr(verification, "LedgerCheck", Checked)
+    monkeypatch.setattr(directory_check, "LedgerCheck", Checked)
     monkeypatch.setattr(Checked, "made", [])
     return Checked.made
 
@@ -294,9 +297,9 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
         chosen.append((number, most))
         yield "executor"
 
-    monkeypatch.setattr(verification, "executor", choose)
+    monkeypatch.setattr(directory_check, "executor", choose)
     sizes = iter([(1 << 24) - 1, 5 << 24, 7 << 24])
-    monkeypatch.setattr(verification, "size_of_ledger", lambda reader: next(sizes))
+    monkeypatch.setattr(directory_check, "size_of_ledger", lambda reader: next(sizes))
     outside = ExternalEvidence(b"x")
     report = Verifier(TRUST).ledger(directory, disclosures=["d"], checkpoint=b"x", period=PERIOD)
     assert (report.source, report.trust) == ("ledger", "given")
@@ -398,13 +401,13 @@ def test_spans_are_compared_with_their_ledger_under_trusted_keys(
     """Without a ledger or keys there is nothing to compare with."""
     compared: list[object] = []
 
-    def comparing(ledger: Any, keys: TrustStore, findings: Findings) -> Comparison:
-        compared.append((ledger, keys))
-        return Comparison(ledger, keys, findings)
+    def comparing(ledgers: Any, keys: TrustStore, findings: Findings) -> Comparison:
+        compared.append((ledgers, keys))
+        return Comparison(ledgers, keys, findings)
 
     monkeypatch.setattr(comparison, "Comparison", comparing)
     report = Verifier(TRUST).traces(io.BytesIO(b"{}"), ledger=directory)
-    assert compared == [(directory, TRUST)]
+    assert compared == [([directory], TRUST)]
     assert "proved_by_ledger" in report.counts
     assert "proved_by_ledger" not in Verifier(TRUST).traces(io.BytesIO(b"{}")).counts
     assert len(compared) == 1

@@ -16,6 +16,7 @@ from agent_identity._reports.answers.reading import read
 from agent_identity._reports.controls.sampling import Sample, draw, write_sample
 from agent_identity.answers import Evidence
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import TrustStore, merged
 
 
 class Calls:
@@ -75,7 +76,7 @@ def test_a_period_bounds_the_draw(company: Path) -> None:
 def test_every_proof_verifies_without_the_evidence(company: Path, tmp_path: Path) -> None:
     """With the trust file alone each file proves the record that the list names for it."""
     found = drawn(company)
-    assert write_sample(found, company, tmp_path / "sample") == 5
+    assert write_sample(found, tmp_path / "sample") == 5
     listed: Mapping[str, Any] = json.loads((tmp_path / "sample" / "sample.json").read_text())
     assert listed["sample"]["seed"] == "seed"
     assert listed["sample"]["population"] == found.population
@@ -95,7 +96,7 @@ def test_the_text_names_the_source_of_the_keys(company: Path, tmp_path: Path, tr
     """A reader of the folder learns whether the keys came from beside the evidence."""
     keys = None if trust is None else company.parent / trust
     found = draw(Evidence(sources=company, trust=keys), seed="seed", records=1)
-    write_sample(found, company, tmp_path / "sample")
+    write_sample(found, tmp_path / "sample")
     text = (tmp_path / "sample" / "README.txt").read_text()
     assert [line.split()[1].rstrip(":") for line in text.splitlines() if line.startswith("Keys:")] == [words]
 
@@ -103,7 +104,7 @@ def test_the_text_names_the_source_of_the_keys(company: Path, tmp_path: Path, tr
 def test_a_folder_is_never_replaced(company: Path, tmp_path: Path) -> None:
     """A folder that is there stays as it is."""
     with pytest.raises(FileExistsError):
-        write_sample(drawn(company, records=1), company, tmp_path)
+        write_sample(drawn(company, records=1), tmp_path)
     assert not any(tmp_path.iterdir())
 
 
@@ -114,8 +115,25 @@ def test_a_draw_without_sense_is_refused(company: Path, options: Mapping[str, An
         drawn(company, **options)
 
 
-def test_a_sample_is_drawn_from_one_directory(company: Path, tmp_path: Path) -> None:
-    """Two directories have two logs, which one folder of proofs would mix."""
-    work(tmp_path / "other", start=START + 10**6)
-    with pytest.raises(ConfigurationError, match="one evidence directory"):
-        draw(Evidence(sources=(company, tmp_path / "other")), seed="seed", records=1)
+def test_a_sample_of_several_hosts_is_one_draw(company: Path, tmp_path: Path) -> None:
+    """In any order of the hosts, each call with a proof from its own log; a copy of a host changes nothing."""
+    other = tmp_path / "other"
+    work(other, start=START + 10**6)
+    copy = shutil.copytree(company, tmp_path / "copy")
+    trust = merged(*(TrustStore.load(path / "trust.json") for path in (company, other)))
+    found = draw(Evidence(sources=(company, other), trust=trust), seed="seed", records=1_000)
+    again = draw(Evidence(sources=(other, company, copy), trust=trust), seed="seed", records=1_000)
+    assert [one.record for one in found.drawn] == [one.record for one in again.drawn]
+    assert found.population == again.population == len(found.drawn)
+    assert {one.source for one in found.drawn} == {0, 1}
+    assert write_sample(found, tmp_path / "sample") == len(found.drawn)
+    for one in found.drawn:
+        proof = tmp_path / "sample" / f"{one.number:04d}.tlog-proof"
+        assert Verifier(trust).proof(proof, record=one.record).verdict == "verified"
+
+
+def test_a_sample_is_not_drawn_from_spans(company: Path, tmp_path: Path) -> None:
+    """They have no log that a proof could be of."""
+    (tmp_path / "spans.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="no spans"):
+        draw(Evidence(sources=(company, tmp_path / "spans.json")), seed="seed", records=1)

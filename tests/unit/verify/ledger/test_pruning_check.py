@@ -177,7 +177,7 @@ def test_the_last_record_that_was_pruned_is_older_and_the_next_one_is_not(room: 
     stream = room.record()
     ((_, _, last),) = room.prune(1_764_000_003 * 10**9)
     findings = Findings("traces", SPAN_STEPS)
-    comparison = Comparison(room.path, TrustStore.load(room.path / "trust.json"), findings)
+    comparison = Comparison([room.path], TrustStore.load(room.path / "trust.json"), findings)
 
     class Index:
         def unmatched(self) -> Iterator[tuple[bytes, bytes, bytes, int]]:
@@ -207,7 +207,7 @@ def test_each_reason_alone_fails_the_comparison(room: Room) -> None:
 
     for code in ("other_ledger", "ledger_not_verified"):
         findings = Findings("traces", SPAN_STEPS)
-        comparison = Comparison(room.path, trust, findings)
+        comparison = Comparison([room.path], trust, findings)
         if code == "other_ledger":
             assert comparison._report_unmatched(Elsewhere()) == 1  # type: ignore[arg-type]
         else:

@@ -630,7 +630,7 @@ def test_a_disk_that_breaks_leaves_the_question_open(
     append(recorder.ledger, "erasure", {"erasure": {"key": "x" * 64}})
     recorder.ledger.close()
     monkeypatch.setattr(
-        "agent_identity._verify.api.open_ledger",
+        "agent_identity._verify.ledger.directory_check.open_ledger",
         lambda directory, **_: LedgerReader(directory, files=FailingFiles(name)),
     )
     report = Verifier().ledger(recorder.path)

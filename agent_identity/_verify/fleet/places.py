@@ -1,22 +1,21 @@
-"""Finds the sources of a report: evidence directories, trees of them, bundles, and files of spans."""
+"""Finds the places of evidence: evidence directories, trees of them, bundles, and files of spans."""
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, final
+from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._reports.answers.report_frame import SourceKind
 from agent_identity._spans.otlp_reader import TRACE_FILE
 from agent_identity._storage.layout import Layout
-from agent_identity._verify.inputs.sources import PathLike, directory_of, is_bundle
+from agent_identity._verify.inputs.sources import STANDARD_INPUT, PathLike, directory_of, is_bundle
 from agent_identity.errors import ConfigurationError
 
-STANDARD_INPUT: Final = "-"
-"""The word for traces on standard input."""
+PlaceKind: TypeAlias = Literal["ledger", "bundle", "traces"]
+"""The form of a place: an evidence directory, a bundle of one, or files of spans."""
 
 _PARTS: Final = ("ledger", "log", "keys", "trust.json")
 _MAX_PLACES: Final = 100_000
@@ -30,10 +29,12 @@ class Place:
     Attributes:
         kind: What it is.
         paths: The directory or the bundle; of traces, all files, which may share their traces.
+        problem: Why nothing can be read there, in words.
     """
 
-    kind: SourceKind
+    kind: PlaceKind
     paths: tuple[str, ...]
+    problem: str | None = None
 
     @property
     def name(self) -> str:
@@ -43,57 +44,67 @@ class Place:
 
 
 def find_places(sources: PathLike | Sequence[PathLike]) -> list[Place]:
-    """Return the sources: directories first, then bundles, then all files of spans as one.
+    """Return the sources: directories first, then bundles, then all files of spans as one, then what cannot be read.
 
     A folder that is no evidence directory stands for the evidence directories and files of spans below it. Links are
-    not followed.
+    not followed. What cannot be read hides nothing else.
 
     Args:
         sources: One path or several.
 
     Raises:
-        ConfigurationError: There is nothing at a path, or below it, or it cannot be read.
+        ConfigurationError: There is nothing at any path, or below it, or it cannot be read.
     """
     words = [os.fspath(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     if not words:
         raise ConfigurationError("no source is named; name an evidence directory, a bundle or a file of spans")
-    named = list(islice((place for word in words for place in _places(word)), _MAX_PLACES + 1))
-    if len(named) > _MAX_PLACES:
+    found = list(islice((place for word in words for place in _places(word)), _MAX_PLACES + 1))
+    if len(found) > _MAX_PLACES:
         raise ConfigurationError(f"there are more than {_MAX_PLACES:,} sources; name a part of them")
-    by_file: dict[str, tuple[SourceKind, str]] = {}
-    for kind, path in named:
-        by_file.setdefault(path if path == STANDARD_INPUT else os.path.realpath(path), (kind, path))
-    found = by_file.values()
-    return [*_alone("ledger", found), *_alone("bundle", found), *_together(found)]
+    by_file: dict[str, Place] = {}
+    for place in found:
+        by_file.setdefault(_file(place), place)
+    return _in_order(by_file.values())
 
 
-def _alone(wanted: SourceKind, found: Iterable[tuple[SourceKind, str]]) -> Iterator[Place]:
-    return (Place(kind, (path,)) for kind, path in found if kind == wanted)
+def _in_order(found: Collection[Place]) -> list[Place]:
+    problems = [place for place in found if place.problem is not None]
+    if len(problems) == len(found):
+        raise ConfigurationError(str(problems[0].problem))
+    named = [place for place in found if place.problem is None]
+    return [*_alone("ledger", named), *_alone("bundle", named), *_together(named), *problems]
 
 
-def _together(found: Iterable[tuple[SourceKind, str]]) -> Iterator[Place]:
-    files = tuple(path for kind, path in found if kind == "traces")
+def _file(place: Place) -> str:
+    path = place.paths[0]
+    return path if path == STANDARD_INPUT else os.path.realpath(path)
+
+
+def _alone(wanted: PlaceKind, named: Iterable[Place]) -> Iterator[Place]:
+    return (place for place in named if place.kind == wanted)
+
+
+def _together(named: Iterable[Place]) -> Iterator[Place]:
+    files = tuple(place.paths[0] for place in named if place.kind == "traces")
     if files:
         yield Place("traces", files)
 
 
-def _places(word: str) -> Iterator[tuple[SourceKind, str]]:
+def _places(word: str) -> Iterator[Place]:
     path = Path(word)
     if word == STANDARD_INPUT:
-        yield "traces", word
+        yield Place("traces", (word,))
     elif not os.path.lexists(word):
-        raise ConfigurationError(f"no evidence at {word!r}; check the path")
+        yield Place("ledger", (word,), f"no evidence at {word!r}; check the path")
     elif not path.is_dir():
-        kind: SourceKind = "bundle" if is_bundle(path) else "traces"
-        yield kind, word
+        yield Place("bundle" if is_bundle(path) else "traces", (word,))
     elif _is_evidence(path):
-        yield "ledger", word
+        yield Place("ledger", (word,))
     else:
         below = list(_below(word))
         if not below:
-            raise ConfigurationError(
-                f"no evidence directory and no file of spans in or below {word!r}; name the directory of the enforcer"
-            )
+            problem = f"no evidence directory and no file of spans in or below {word!r}"
+            yield Place("ledger", (word,), f"{problem}; name the directory of the enforcer")
         yield from below
 
 
@@ -101,11 +112,12 @@ def _is_evidence(path: Path) -> bool:
     return path.absolute().name == "ledger" or any(os.path.lexists(path / part) for part in _PARTS)
 
 
-def _below(root: str) -> Iterator[tuple[SourceKind, str]]:
+def _below(root: str) -> Iterator[Place]:
+    closed: list[Place] = []
+
     def fail(error: OSError) -> None:
-        raise ConfigurationError(
-            f"cannot list {error.filename!r}: {error.strerror}; check its permissions, as evidence may be in it"
-        ) from None
+        why = f"cannot list {error.filename!r}: {error.strerror}; check its permissions, as evidence may be in it"
+        closed.append(Place("ledger", (str(error.filename),), why))
 
     for folder, folders, names in os.walk(root, onerror=fail, followlinks=False):
         here = Path(folder)
@@ -113,11 +125,12 @@ def _below(root: str) -> Iterator[tuple[SourceKind, str]]:
         evidence = [name for name in inner if _is_evidence(here / name)]
         folders[:] = [name for name in inner if name not in evidence]
         for name in evidence:
-            yield "ledger", str(here / name)
+            yield Place("ledger", (str(here / name),))
         for name in sorted(names):
             path = here / name
             if TRACE_FILE.search(name) and not path.is_symlink() and path.is_file():
-                yield "traces", str(path)
+                yield Place("traces", (str(path),))
+    yield from closed
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Verifies several hosts in one verdict: what their logs say about each other, and the merge of their results."""

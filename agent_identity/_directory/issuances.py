@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Final, Literal, Self, final
 
 from agent_identity._directory.open import prepare
+from agent_identity._guard.calls.process_facts import CertificateFile
 from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.ids import Ids
 from agent_identity._identity.trust.certificates import Certificate
+from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.ledger import Ledger
 from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
@@ -38,8 +40,16 @@ class IssuanceLog:
     def __init__(self, directory: str | os.PathLike[str], *, clock: Clock, ids: Ids) -> None:
         _, recorder, trust = prepare(directory, clock, ids)
         self._known = set(_recorders(directory))
+        origin = trust.origin or ""
+        own = CertificateFile(directory, recorder.public_key, origin)
         self._ledger = Ledger.open(
-            directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, sync="disk"
+            directory,
+            signer=recorder,
+            origin=origin,
+            clock=clock,
+            ids=ids,
+            sync="disk",
+            beginning=Beginning(certificate=own.first),
         )
 
     def record(self, certificate: Certificate, token: str) -> None:

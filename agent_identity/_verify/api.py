@@ -13,6 +13,7 @@ from agent_identity._identity.trust.entries import Witnesses
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._storage.byte_reader import ByteLines
 from agent_identity._verify.fleet.hosts_check import Host, after, check_hosts, size_of_place
+from agent_identity._verify.fleet.issued import missing_hosts
 from agent_identity._verify.fleet.merging import fleet_report, named, unreadable
 from agent_identity._verify.fleet.places import Place, find_places
 from agent_identity._verify.inputs.sources import (
@@ -139,7 +140,7 @@ class Verifier:
             raise ConfigurationError(f"{found}; use Verifier.traces for files of spans")
         return check_ledger(directory)
 
-    def fleet(self, *paths: PathLike, period: tuple[int, int] | None = None) -> Report:
+    def fleet(self, *paths: PathLike, period: tuple[int, int] | None = None, issued: Sequence[PathLike] = ()) -> Report:
         """Verify the evidence of several hosts in one verdict.
 
         The report has that of each host in ``hosts``. A host that cannot be read hides no other; the verdict on it is
@@ -151,15 +152,20 @@ class Verifier:
             paths: Evidence directories, folders with such directories and files of spans below them, bundles, or files
                 of spans, which are verified by themselves.
             period: See :meth:`ledger`; each host has its own answer.
+            issued: Logs of certifiers. They are verified like hosts, and name the hosts that they certified and of
+                which there is no evidence.
 
         Raises:
-            ConfigurationError: No path can be read, or the trust file cannot; or the period has no length.
+            ConfigurationError: No path can be read, or the trust file cannot; the period has no length; or there is no
+                trust file for ``issued``.
         """
         _check_period(period)
         keys = to_trust(self.trust)
         outside = ExternalEvidence(None, _witnesses(self.witnesses, self.require, keys), self.timestamps)
-        places = find_places(paths)
-        hosts = [Host(place, keys, outside, period) for place in places if place.kind != "traces"]
+        places = find_places([*paths, *issued])
+        missing = missing_hosts(find_places(issued) if issued else (), places, keys)
+        ledgers = (place for place in places if place.kind != "traces")
+        hosts = [Host(place, keys, outside, period, missing.get(place.name, ())) for place in ledgers]
         traces = [place for place in places if place.kind == "traces"]
         beside = sum(map(size_of_place, traces))
         total = sum(size_of_place(host.place) for host in hosts) + beside

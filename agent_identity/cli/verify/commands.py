@@ -21,6 +21,10 @@ def _verify(parser: ArgumentParser) -> None:
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
     add_pin(parser)
     text = (
+        "the log of a certifier: verify it too, and name the hosts that it certified and that are missing; repeatable"
+    )
+    parser.add_argument("--issued", metavar="LOG", action="append", default=[], help=text)
+    text = (
         "for traces and spans: compare with this ledger, or those below this folder, which prove their records, and "
         "find what is missing; repeatable"
     )

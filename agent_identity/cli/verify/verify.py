@@ -60,7 +60,7 @@ def run(chosen: argparse.Namespace) -> int:
     if not chosen.source and chosen.files_from is None:
         chosen.misused("the source is missing; give a SOURCE or --files-from")
     chosen.source = expanded(chosen.source, chosen.files_from)
-    fleet = not chosen.span and several_hosts(chosen.source)
+    fleet = not chosen.span and (several_hosts(chosen.source) or bool(chosen.issued))
     if not fleet:
         chosen.source = trees(chosen.source)
         named(chosen.source)
@@ -115,7 +115,7 @@ def _report(
         progress=progress,
     )
     if fleet:
-        return verifier.fleet(*chosen.source, period=period)
+        return verifier.fleet(*chosen.source, period=period, issued=chosen.issued)
     disclosures = chosen.disclosures
     if _is_ledger(chosen.source):
         kept, archive = chosen.checkpoint, chosen.archive
@@ -217,6 +217,8 @@ def _refuse_of_one(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigurationError: One was given.
     """
+    if chosen.issued and chosen.trust is None:
+        raise ConfigurationError("--issued is judged by the roots of a trust file; give --trust as well")
     if any((chosen.ledger, chosen.redacted, chosen.checkpoint, chosen.archive, chosen.disclosures)):
         raise ConfigurationError(
             "--ledger, --redacted, --checkpoint, --archive and --disclosures go with one source, and there are "

@@ -318,7 +318,7 @@ class Enforcer:
         opened._trust.use(directory, trust_root)
         opened._enforcement.use(directory, found.state, shared=state is not None)
         opened._inventory.use(directory, found.state)
-        opened._enforcement.renewals.use(found.certificate, found.certification.renew)
+        opened._enforcement.renewals.use(found.certificate, found.certification)
         return opened
 
     def task(
@@ -788,8 +788,9 @@ class Enforcer:
         event loop, a store that may block is not asked. ``revocations``: the list is unreadable, or everything is
         suspended. ``tasks``: the last one, of the last minute, could not be opened, for example without the key of the
         issuer or of its digests. ``on_record``: one of its functions raised. ``export``: the receiver of
-        ``Telemetry(otlp=...)`` takes nothing. ``disk``: little room is left for the ledger. ``keys``: a key or the
-        certificate ends in two weeks, or in the last fourth of its time. ``limits``: limits of open tasks are spent by
+        ``Telemetry(otlp=...)`` takes nothing. ``disk``: little room is left for the ledger. ``certificate``: the
+        certifier gave none when it was asked last. ``keys``: a key or the certificate ends in two weeks, or in the
+        last fourth of its time. ``limits``: limits of open tasks are spent by
         more than nine tenths. Others: a witness, or a function of ``checkpoints``, lacks the last checkpoint.
         """
         found = dict(self._enforcement.faults())

@@ -213,6 +213,8 @@ def test_a_start_waits_for_the_certifier_no_longer_than_stated(world: World) -> 
         with Enforcer.open(place, transparency=world.options(certifier_seconds=0.3)) as enforcer:
             assert time.monotonic() - begun < 5
             work(enforcer)
+            told = enforcer.degraded["certificate"]
+    assert told == "the certifier gives no answer within 0.3 s; see whether it runs"
 
 
 class Later:

@@ -12,8 +12,13 @@ from agent_identity._guard.calls.process_facts import CertificateFile
 from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.private_files import replace_public_file
 from agent_identity._identity.keys.keys import PublicKey, Signer
-from agent_identity._identity.trust.certificates import MAX_CERTIFICATE, Certificate, unverified_certificate
-from agent_identity._identity.trust.certifier import AUDIENCE, request_for
+from agent_identity._identity.trust.certificates import (
+    AUDIENCE,
+    MAX_CERTIFICATE,
+    Certificate,
+    request_for,
+    unverified_certificate,
+)
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity.errors import ConfigurationError, EvidenceError, TokenError
 

@@ -20,17 +20,15 @@ from agent_identity._identity.foreign.spiffe import SpiffeBundle, service_of_jwt
 from agent_identity._identity.keys.keys import PublicKey, Signer
 from agent_identity._identity.trust._origins import check_origin_pattern, covers, is_prefix, overlap
 from agent_identity._identity.trust.certificates import (
+    AUDIENCE,
     MAX_CERTIFICATE_LIFETIME,
     Certificate,
     PrincipalKind,
     trusted_certificate,
 )
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity.canonical import JSON, parse
+from agent_identity.canonical import parse
 from agent_identity.errors import ConfigurationError, TokenError
-
-AUDIENCE: Final = "agent-identity:recorder:"
-"""The audience of a token before the thumbprint of the recorder key."""
 
 MAX_REQUEST: Final = 4_096
 """Bytes of a request, at most."""
@@ -240,7 +238,7 @@ class Certifier:
 
         Args:
             token: The token of the workload, for the audience of its recorder key.
-            request: A JSON object as :func:`request_for` makes it.
+            request: A JSON object as :func:`~agent_identity._identity.trust.certificates.request_for` makes it.
 
         Raises:
             TokenError: The request is malformed (``bad_recorder_certificate``); the token does not count (a code of
@@ -281,7 +279,7 @@ class Certifier:
                 return platform.id, platform.workload(token, audience=audience, now=now)
             except TokenError as error:
                 errors.append(error)
-        raise max(errors, key=lambda error: error.code not in _ELSEWHERE)
+        raise max(errors, key=lambda error: error.code not in _ELSEWHERE, default=_unknown())
 
     def _rule(self, platform: str, subject: str, origin: str, issuer: str) -> Rule:
         about = [
@@ -290,7 +288,7 @@ class Certifier:
             if rule.platform == platform and (bounds := rule.bounds(subject)) is not None
         ]
         if not about:
-            raise TokenError("no rule is about this workload; add one for it", code="unknown_workload")
+            raise _unknown()
         for rule, (pattern, named) in about:
             if covers(pattern, origin):
                 if named != issuer:
@@ -315,22 +313,6 @@ class Certifier:
 _ELSEWHERE: Final = frozenset({"unknown_key", "wrong_issuer", "wrong_trust_domain"})
 
 
-def request_for(recorder: PublicKey, issuer_key: PublicKey, *, origin: str, issuer: str) -> dict[str, JSON]:
-    """Return the request for a certificate, as JSON.
-
-    Args:
-        recorder: The recorder key of the host.
-        issuer_key: Its issuer key.
-        origin: Its log.
-        issuer: The issuer that its grants name.
-    """
-    return {
-        "issuer": {"key": {**issuer_key.to_jwk()}, "uri": issuer},
-        "origin": origin,
-        "recorder": {**recorder.to_jwk()},
-    }
-
-
 def _wanted(request: bytes) -> tuple[PublicKey, PublicKey, str, str]:
     if len(request) > MAX_REQUEST:
         raise _malformed("it is too large")
@@ -348,6 +330,10 @@ def _wanted(request: bytes) -> tuple[PublicKey, PublicKey, str, str]:
         return *keys, text_of(wanted, "origin"), text_of(issuer, "uri")
     except (TypeError, ValueError) as error:
         raise _malformed(str(error)) from None
+
+
+def _unknown() -> TokenError:
+    return TokenError("no rule is about this workload; add one for it", code="unknown_workload")
 
 
 def _malformed(problem: str) -> TokenError:

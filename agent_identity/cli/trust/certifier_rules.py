@@ -112,7 +112,8 @@ def _rule(place: str, table: Mapping[str, object]) -> Rule:
     if missing:
         raise ConfigurationError(f"{place}: {missing[0]} is missing; give a text")
     kinds = table.get("principals", ("human", "service"))
-    if not is_array(kinds) or not {"human", "service"}.issuperset(kinds) or not kinds:
+    named = {kind for kind in kinds if isinstance(kind, str)} if is_array(kinds) else set[str]()
+    if not is_array(kinds) or len(named) != len(kinds) or not named or not named <= {"human", "service"}:
         raise ConfigurationError(f"{place}: principals is not a list of human and service; correct it")
     try:
         return Rule(
@@ -120,7 +121,7 @@ def _rule(place: str, table: Mapping[str, object]) -> Rule:
             subject=texts["subject"],
             origin=texts["origin"],
             issuer=texts["issuer"],
-            principals=cast("tuple[PrincipalKind, ...]", tuple(sorted(set(kinds)))),
+            principals=cast("tuple[PrincipalKind, ...]", tuple(sorted(named))),
             life=duration(texts.get("life", "1h")),
         )
     except ValueError as error:

@@ -9,16 +9,8 @@ from workload_issuer import WorkloadIssuer, workload_issuer
 
 from agent_identity._identity.foreign.jwks_source import JwksSource
 from agent_identity._identity.foreign.spiffe import SpiffeBundle
-from agent_identity._identity.trust.certificates import Certificate, trusted_certificate
-from agent_identity._identity.trust.certifier import (
-    AUDIENCE,
-    MAX_REQUEST,
-    Certifier,
-    OidcPlatform,
-    Rule,
-    SpiffePlatform,
-    request_for,
-)
+from agent_identity._identity.trust.certificates import AUDIENCE, Certificate, request_for, trusted_certificate
+from agent_identity._identity.trust.certifier import MAX_REQUEST, Certifier, OidcPlatform, Rule, SpiffePlatform
 from agent_identity.errors import ConfigurationError, EvidenceError, TokenError
 from agent_identity.identity import PublicKey, SigningKey, SystemClock, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock
@@ -257,6 +249,15 @@ def test_a_rule_that_would_let_workloads_take_the_place_of_others_is_refused(cha
     given: dict[str, Any] = {"platform": "p", "subject": "s", "origin": "a/", "issuer": "i", **changes}
     with pytest.raises(ValueError, match=r"; |has 0 characters|is not from"):
         Rule(**given)
+
+
+def test_without_platforms_no_token_counts() -> None:
+    """A certifier without any refuses as for a workload without a rule."""
+    empty = Certifier(trust(), ROOT, (), (), clock=SystemClock(), issued=print)
+    wanted = request_for(RECORDER.public_key, ISSUER.public_key, origin="a", issuer="i")
+    with pytest.raises(TokenError) as caught:
+        empty.certify("a.b.c", json.dumps(wanted).encode())
+    assert caught.value.code == "unknown_workload"
 
 
 def test_a_rule_puts_the_last_segment_in_its_place() -> None:

@@ -322,8 +322,8 @@ def verify(source: Source, trust: Trust = None) -> Report:
     :class:`Verifier` has all options.
 
     Args:
-        source: An evidence directory, or a bundle of one (``.zip``); or one or several files of OTLP, in JSON or
-            Protocol Buffers, ``"-"`` for standard input, or a file open in binary mode.
+        source: An evidence directory, or a bundle of one (``.zip``), or several of them; or one or several files of
+            OTLP, in JSON or Protocol Buffers, ``"-"`` for standard input, or a file open in binary mode.
         trust: See :class:`Verifier`.
 
     Raises:
@@ -336,6 +336,8 @@ def verify(source: Source, trust: Trust = None) -> Report:
         return verifier.ledger(cast("PathLike", source)).raise_for_status()
     several = isinstance(source, list | tuple)
     sources = cast("Sequence[PathLike | ByteLines]", source if several else [source])
+    if any(is_bundle(one) or directory_of(one) is not None for one in sources):
+        return verifier.fleet(*cast("Sequence[PathLike]", sources)).raise_for_status()
     return verifier.traces(*sources).raise_for_status()
 
 

@@ -2,7 +2,9 @@
 
 ``Verifier(processes=on_spark(context)).ledger(directory)`` has the same findings as one machine: the driver reads the
 files, the executors check blocks of records or spans, each by itself, and chains of grants, and the driver merges
-their results in order, with the code for one process. The executors are trusted like this program.
+their results in order, with the code for one process. ``fleet(*directories)`` hands whole hosts to the executors,
+which read the files themselves; what merges their reports is what merges them on one machine. The executors are
+trusted like this program.
 """
 
 from collections import deque
@@ -53,7 +55,8 @@ class Context(Protocol):
 def on_spark(context: Context, *, partitions: int | None = None) -> Executor:
     """Return the executor that runs a verification on Spark; for ``Verifier(processes=...)``.
 
-    Each block is a partition. The executors need this version of the package, but no file of the ledger.
+    Each block is a partition, of a fleet each host. The executors need this version of the package; they read files
+    only of the hosts of a fleet, under the paths that the driver has.
 
     Args:
         context: The context of a session, ``spark.sparkContext``.

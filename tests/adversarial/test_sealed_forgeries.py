@@ -387,3 +387,38 @@ def test_the_least_limit_of_a_task_counts(first: int, tmp_path: Path) -> None:
         task.end()
     ledger.close(stream)
     assert codes(ledger.content(), tmp_path) == {"bad_grant", "limit_exceeded"}
+
+
+def test_two_excerpts_glued_together_are_no_excerpt_of_one_ledger(tmp_path: Path) -> None:
+    """Streams of another ledger of the same keys are in no head of this one, whichever of the two logs is kept."""
+    ledgers = [small_ledger(number) for number in range(2)]
+    parts = dict[str, Any]()
+    glued = dict(ledgers[0])
+    for content in ledgers:
+        name = next(name for name in content if name.endswith("/entries.jsonl") and name.startswith("ledger/"))
+        glued[name] = content[name]
+        parts[name.split("/")[1]] = {"size": "0", "end": str(content[name].count(b"\n"))}
+    glued["excerpt.json"] = canonical({"streams": parts, "v": "1"})
+    assert len(parts) == 2
+    assert codes(glued, tmp_path / "one log") == {"excerpt", "bad_excerpt", "stream_unknown"}
+    entries = [
+        canonical(json.loads(line)["entry"]) for one in ledgers for line in one["log/entries.jsonl"].splitlines()
+    ]
+    glued["log/entries.jsonl"] = logged(entries)  # The checkpoint is still that of the first.
+    found = codes(glued, tmp_path / "two logs")
+    assert found >= {"excerpt", "log_ahead"}
+    glued["log/checkpoint"] = ledgers[1]["log/checkpoint"]
+    assert codes(glued, tmp_path / "other checkpoint") >= {"log_changed"}
+
+
+def small_ledger(number: int) -> Content:
+    """Return a small ledger of the same keys; ids differ by its number."""
+    ledger = Ledger()
+    for _ in range(1_000 * number):
+        ledger.id()
+    stream = ledger.stream()
+    task = ledger.task(stream, "read").open()
+    task.call("read")
+    task.end()
+    ledger.close(stream)
+    return ledger.content()

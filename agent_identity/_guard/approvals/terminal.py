@@ -108,7 +108,8 @@ def shown(request: ApprovalRequest) -> str:
     Raises:
         ConfigurationError: The arguments are too long to review.
     """
-    lines = [f"{request.tool} on behalf of {request.principal.id}, by {request.agent.id}: {request.purpose}"]
+    tool, principal, agent = map(escaped, (request.tool, request.principal.id, request.agent.id))  # Each by itself.
+    lines = [f"{tool} on behalf of {principal}, by {agent}: {request.purpose}"]
     lines += [f"  {_named(name)} = {_json(value)}" for name, value in sorted(request.arguments.items())]
     if request.why:
         lines.append(f"  because {request.why}")

@@ -4,17 +4,12 @@ import re
 import unicodedata
 from typing import Final
 
+from agent_identity._common.printing import BLANK
+
 _MAX_ID: Final = 256
 _MAX_SPIFFE: Final = 2048
 _REFUSED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories: controls, invisible format and bidi controls, surrogates, line and paragraph ends."""
-
-_BLANK: Final = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
-    "\U00016fe4\U0001d159\U000e0000-\U000e0fff]"
-)
-"""What looks like nothing in other categories: default-ignorable code points (DerivedCoreProperties of Unicode), and
-letters and symbols without a glyph."""
 
 _SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[a-zA-Z0-9._-]+"
 _SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
@@ -47,7 +42,7 @@ def check_id(value: object, what: str) -> str:
     if value != value.strip():
         raise ValueError(f"{what} has spaces at its ends; strip it")
     if not (value.isascii() and value.isprintable()) and (
-        _BLANK.search(value) or not _REFUSED.isdisjoint(map(unicodedata.category, value))
+        BLANK.search(value) or not _REFUSED.isdisjoint(map(unicodedata.category, value))
     ):
         raise ValueError(f"{what} has a control, invisible or surrogate character; remove it")
     return value

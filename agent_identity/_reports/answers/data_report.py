@@ -13,6 +13,13 @@ from agent_identity._reports.answers.report_frame import Frame, Proof
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.store.spill_store import SpillStore
 
+STATE_IT: Final = (
+    "What is missing is the word of the owner of each tool: state it where the tool is guarded, "
+    'touches=Touch("postgres://db.example.com:5432", "shop.invoices", "read") in @enforcer.tool(…), protect(…) or '
+    "McpServer(…). Calls from then on are counted."
+)
+"""What tools lack that say nothing, and how to state it."""
+
 Basis: TypeAlias = Literal["declared", "observed"]
 """``declared``: the owner of the tool says so. ``observed``: it was seen while the call ran."""
 

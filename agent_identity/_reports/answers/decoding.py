@@ -468,6 +468,7 @@ def _joined(  # budget: one line for each attribute of a call
         arguments=_names(action.names or (detail and detail.names) or ()),
         span=None if trace is None or trace.span is None else (trace.trace, trace.span),
         above=_above(last, first),
+        inputs=tuple((intent and intent.provenance) or (detail and detail.provenance) or ()),
     )
 
 

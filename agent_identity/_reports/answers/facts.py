@@ -14,6 +14,7 @@ from agent_identity._record.parts import (
     Agent,
     AgentRegistration,
     ApprovalState,
+    ArgumentOrigin,
     Decision,
     Ending,
     Hop,
@@ -174,6 +175,7 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
         arguments: The names of its arguments.
         span: The trace and the span of the call.
         above: The span above that one.
+        inputs: Where the values of its arguments came from, as far as it was recorded.
     """
 
     where: Where
@@ -203,6 +205,7 @@ class CallFact(msgspec.Struct, frozen=True, gc=False):
     arguments: tuple[str, ...]
     span: tuple[str, str] | None
     above: str | None = None
+    inputs: tuple[ArgumentOrigin, ...] = ()
 
     @property
     def duration_ns(self) -> int | None:

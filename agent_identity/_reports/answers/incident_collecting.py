@@ -1,12 +1,13 @@
 """Collects what an incident concerns: grants, calls, tasks, approvals, revocations; what is many goes to the disk."""
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
 from agent_identity._identity.common.ids import id_order
+from agent_identity._reports.answers._flow_causes import FlowCauses
 from agent_identity._reports.answers._incident_calls import IncidentCalls
 from agent_identity._reports.answers.facts import (
     ApprovalFact,
@@ -158,6 +159,7 @@ class IncidentCollector:
         self._selection = selection
         self.grants: SpillStore[GrantRow] = SpillStore(_pack_grant, _unpack_grant, near=_NEAR)
         self.calls = IncidentCalls()
+        self._causes = FlowCauses()
         self.revocations: list[Revoked] = []
         self.begun: dict[str, int] = {}
         self.ended: set[str] = set()
@@ -174,6 +176,8 @@ class IncidentCollector:
         if isinstance(fact, GrantFact):
             self._take_grant(fact)
         elif isinstance(fact, CallFact | TaskFact | ApprovalFact):
+            if isinstance(fact, CallFact):
+                self._causes.take(fact)
             self.last_ns = max(self.last_ns, fact.at_ns)
             if self._selection.takes(fact):
                 self.sources.add(fact.where.source)
@@ -307,7 +311,13 @@ class IncidentCollector:
         first, last = self._entries[0].at_ns, self._entries[-1].at_ns
         # What was revoked after the last call belongs to the incident as well.
         around = (entry for entry in self._context if entry.at_ns >= first and (entry.at_ns <= last or _is_end(entry)))
-        return tuple(sorted((*self._entries, *around), key=_order))[: 2 * MAX_ENTRIES]
+        ordered = sorted((*self._entries, *around), key=_order)[: 2 * MAX_ENTRIES]
+        return tuple(map(self._caused, ordered))
+
+    def _caused(self, entry: Entry) -> Entry:
+        """Return the entry with the content that a refusal under the flow rules goes back to."""
+        words = self._causes.words(entry.record) if entry.kind == "call" else ""
+        return replace(entry, why=f"{entry.why}, {words}" if entry.why else words) if words else entry
 
 
 def _entry_of(fact: CallFact) -> Entry:

@@ -538,7 +538,7 @@ def _bins(groups: Iterable[CallGroup], first_ns: int, last_ns: int) -> Iterator[
 def _in_force(changes: Sequence[Revoked]) -> Iterator[tuple[Revoked, int | None]]:
     """Yield each revocation and suspension, with the time when it was lifted."""
     waiting: dict[tuple[str, str], Revoked] = {}
-    for change in sorted(changes, key=lambda one: one.at_ns):
+    for change in sorted(changes, key=lambda one: (one.at_ns, id_order(one.where.stream), one.where.seq)):
         key = (change.kind, change.name)
         if change.status != "reinstated":
             waiting.setdefault(key, change)

@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from agent_identity._reports.answers.data_report import DataHint, DataReport, DataRow, SilentTool, TouchedBy
+from agent_identity._reports.answers.data_report import (
+    STATE_IT,
+    DataHint,
+    DataReport,
+    DataRow,
+    SilentTool,
+    TouchedBy,
+)
 from agent_identity._reports.pages._layout import (
     Body,
     Section,
@@ -67,7 +74,7 @@ def _sections(found: DataReport) -> Iterator[Section]:
     ]
     yield Section("rows", "Data touched", joined(content))
     silent = table("Tools that do not say what they touch", _SILENT, found.silent, _silent)
-    yield Section("silent", "Not declared", silent)
+    yield Section("silent", "Not declared", joined([silent, element("p", STATE_IT)]) if found.silent else silent)
     if found.hints:
         yield Section("hints", "In spans of other libraries", table("Unsigned hints", _HINTS, found.hints, _hint))
 

@@ -1,9 +1,11 @@
-"""Builds HTML and SVG from elements; every text is escaped, and what cannot be seen is shown as a code point."""
+"""Builds HTML and SVG from elements; every text is escaped, and what is not seen as what it is is a code point."""
 
 import html
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias, final
+
+from agent_identity._common.printing import odd
 
 LONGEST: Final = 256
 """Characters of a text from evidence that are shown."""
@@ -15,9 +17,6 @@ _MARKS: Final = 2
 """Combining marks after one another that are shown; more of them paint over other lines."""
 
 _COMBINING: Final = frozenset({"Mn", "Me"})
-_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols that look like nothing at all."""
-
 _VOID: Final = frozenset({"meta", "br"})
 
 
@@ -51,11 +50,10 @@ def _visible(value: str, most: int) -> str:
     if value.isascii() and value.isprintable():
         return value
     shown: list[str] = []
-    run = 0
-    for character in value:
+    run, places = 0, odd(value)
+    for place, character in enumerate(value):
         run = run + 1 if unicodedata.category(character) in _COMBINING else 0
-        odd = run > _MARKS or character in _BLANK or not character.isprintable()
-        shown.append(f"[U+{ord(character):04X}]" if odd else character)
+        shown.append(f"[U+{ord(character):04X}]" if run > _MARKS or place in places else character)
     return "".join(shown)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from agent_identity._verify.fleet.places import Place
 from agent_identity._verify.ledger.ledger_check import LEDGER_STEPS
@@ -22,6 +22,8 @@ from agent_identity._verify.report.report import (
     StepStatus,
     TrustBasis,
 )
+
+_T = TypeVar("_T")
 
 MOST_OF_HOST: Final = 100
 """Problems of one host of a fleet that its report shows; all are counted."""
@@ -89,7 +91,7 @@ def fleet_report(groups: Iterable[Iterable[Report]]) -> Report:
     counts["hosts"], counts["copies"] = len(own), len(hosts) - len(own)
     return Report(
         source="fleet",
-        integrity=min((host.integrity for host in hosts), key=_INTEGRITY.index, default="cannot_tell"),
+        integrity=_worst(_INTEGRITY, (host.integrity for host in hosts), "cannot_tell"),
         completeness=_completeness(hosts, own),
         trust=_trust(hosts),
         counts=MappingProxyType(dict(sorted(counts.items()))),
@@ -103,6 +105,11 @@ def fleet_report(groups: Iterable[Iterable[Report]]) -> Report:
     )
 
 
+def _worst(order: Sequence[_T], states: Iterable[_T], otherwise: _T) -> _T:
+    """Return the state that comes first in an order from the worst on."""
+    return min(states, key=order.index, default=otherwise)
+
+
 def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     whole: Counter[str] = Counter()
     for one in counts:
@@ -112,11 +119,11 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
 
 def _trust(hosts: Sequence[Report]) -> TrustBasis:
     """Return the weakest source of keys; where there were none, the verdict says it."""
-    return min((host.trust for host in hosts if host.trust != "none"), key=_TRUST.index, default="none")
+    return _worst(_TRUST, (host.trust for host in hosts if host.trust != "none"), "none")
 
 
 def _problems(hosts: Sequence[Report]) -> Mapping[Severity, int]:
-    counts = {severity: sum(host.problems[severity] for host in hosts) for severity in _SEVERITIES}
+    counts: dict[Severity, int] = {severity: sum(host.problems[severity] for host in hosts) for severity in _SEVERITIES}
     counts["incomplete"] -= sum(host.problems["incomplete"] for host in hosts if _forgiven(host))
     return MappingProxyType(counts)
 
@@ -134,10 +141,10 @@ def _until(hosts: Sequence[Report]) -> int | None:
 
 
 def _completeness(hosts: Sequence[Report], own: Sequence[Report]) -> Completeness:
-    states = {host.completeness for host in own}
+    states: set[Completeness] = {host.completeness for host in own}
     if any(host.weighs == "contradicted" for host in hosts) and "incomplete" not in states:
         return "not_checked"  # As of one host: what was changed is not whole.
-    return next((state for state in _COMPLETENESS if state in states), "not_checked")
+    return _worst(_COMPLETENESS, states, "not_checked")
 
 
 def _findings(hosts: Sequence[Report]) -> tuple[Problem, ...]:
@@ -167,8 +174,8 @@ def _steps(hosts: Sequence[Report]) -> tuple[Step, ...]:
     ledgers = [host.steps for host in hosts if host.source == "ledger" and not _forgiven(host)]
     steps: list[Step] = []
     for number, name in enumerate(LEDGER_STEPS, 1):
-        states = [steps_of[number - 1].status for steps_of in ledgers]
-        status: StepStatus = next((status for status in _STATUS if status in states), "not_checked")
+        states: list[StepStatus] = [steps_of[number - 1].status for steps_of in ledgers]
+        status: StepStatus = _worst(_STATUS, states, "not_checked")
         detail = f"passed for {states.count('passed'):,} of {counted(len(states), 'host')}"
         steps.append(Step(number, name, status, detail))
     return tuple(steps)

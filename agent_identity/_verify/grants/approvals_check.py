@@ -221,7 +221,7 @@ class ApprovalsCheck:
         request = said._replace(task=ruling.task, args=ruling.args, agents=())
         if request in case.pending:  # The approval has the id of its ruling.
             return
-        record = None if case.pending else self._findings.find(_GRANTS, ("approval", ruling.id), place)
+        record = self._findings.find(_GRANTS, ("approval", ruling.id), place)
         if isinstance(record, Approval) and _said(record)._replace(agents=()) == request:
             return
         if absent is not None and not case.pending:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final, Literal, Self, TypeAlias, cast, final
 
+from agent_identity._common.narrowing import is_mapping
 from agent_identity._verify.report.periods import Period
 from agent_identity.errors import VerificationError
 
@@ -160,8 +161,8 @@ class Report:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Return what other processes make it from; views of mappings do not travel."""
-        values = (getattr(self, member.name) for member in fields(self))
-        return _restored, tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in values)
+        values: list[object] = [getattr(self, member.name) for member in fields(self)]
+        return _restored, tuple(dict(value) if is_mapping(value) else value for value in values)
 
     @property
     def completeness_words(self) -> str:
@@ -232,5 +233,5 @@ class Report:
 
 def _restored(*values: object) -> Report:
     """Return a report that came from another process."""
-    parts = (MappingProxyType(value) if isinstance(value, dict) else value for value in values)
+    parts = (MappingProxyType(value) if is_mapping(value) else value for value in values)
     return cast("Callable[..., Report]", Report)(*parts)

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from agent_identity._reports.answers.data_report import DataReport, DataRow, TouchedBy, data
+from agent_identity._reports.answers.data_report import STATE_IT, DataReport, DataRow, TouchedBy, data
 from agent_identity._reports.pages.words import span_of
 from agent_identity.cli.answer.framing import answered, cut, emit, rows_of, table_lines
-from agent_identity.cli.terminal.style import Style, clean, moment
+from agent_identity.cli.terminal.style import Style, clean, hanging, moment
 
 _HEAD: Final = (
     "AGENT",
@@ -41,6 +41,7 @@ def _text(found: DataReport, style: Style, room: int | None) -> Iterator[str]:
     yield style.paint(share, "bold")
     if found.silent:
         yield f"  nothing is known of: {cut([f'{one.tool} ({one.calls:,})' for one in found.silent], 12)}"
+        yield f"  {hanging(f'{STATE_IT[0].lower()}{STATE_IT[1:]}', 2, room)}"
     if found.resource is not None:
         yield ""
         yield style.paint(f"what touched {clean(found.resource)} ({len(found.touched):,})", "bold")

@@ -11,6 +11,7 @@ from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.principals.principals import Human
 from agent_identity.cli.control.opened import NS, opened, trust_file
 from agent_identity.cli.terminal.signing import refuse_inside
+from agent_identity.cli.terminal.stores import store_of
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
@@ -39,7 +40,7 @@ def run_list(chosen: argparse.Namespace) -> int:
 def run_decide(chosen: argparse.Namespace) -> int:
     """Approve or reject a request."""
     refuse_inside(chosen)
-    with opened(chosen) as enforcer:
+    with opened(chosen, store_of(chosen)) as enforcer:
         person = _decided(chosen, enforcer)
     status = "approved" if chosen.action == "approve" else "rejected"
     if chosen.json:

@@ -51,6 +51,7 @@ def _decide(parser: ArgumentParser) -> None:
     parser.add_argument("request", metavar="REQUEST", help="the id of the request to decide")
     parser.add_argument("--by", metavar="ID", required=True, help="the person who decides")
     parser.add_argument("--role", metavar="ROLE", action="append", default=[], help="a role of that person")
+    add_state(parser)
     add_keys(parser)
     add_json(parser)
 

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, add_state, placed
 
 _EFFECTS: Final = ("allow", "warn", "block", "route")
 
@@ -33,6 +33,7 @@ def _show(parser: ArgumentParser) -> None:
 def _tasks(parser: ArgumentParser) -> None:
     add_directory(parser)
     parser.add_argument("--all", action="store_true", help="include tasks that ended or expired")
+    add_state(parser)
     add_json(parser, stream="task")
 
 

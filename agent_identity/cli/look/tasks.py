@@ -1,6 +1,7 @@
 """``agent-identity tasks``: the open tasks, with principal and status."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity._authority.registries.revocations import RevocationList
+from agent_identity._authority.stores.protocol import StateStore
 from agent_identity._authority.stores.snapshot import copied_state
 from agent_identity._guard.judging.revocations import LIST_NAME, read_list
 from agent_identity._identity.common.clock import SystemClock
 from agent_identity._reports.timelines.builder import TaskTimeline, story
 from agent_identity.cli.terminal.sources import named
+from agent_identity.cli.terminal.stores import store_of
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
@@ -24,7 +27,7 @@ def run(chosen: argparse.Namespace) -> int:
     source = named([chosen.directory])
     if not Path(chosen.directory).is_dir():
         raise ConfigurationError(f"{chosen.directory!r} is a file; name the directory of an enforcer")
-    revoked, now = _revocations(Path(chosen.directory)), SystemClock().wall_ns()
+    revoked, now = _revocations(chosen), SystemClock().wall_ns()
     tasks = [(_status(task, revoked, now), task) for task in story(source) if task.task is not None]
     wanted = [(status, task) for status, task in tasks if chosen.all or status in _COLORS]
     if chosen.json:
@@ -46,17 +49,20 @@ def _print(tasks: Sequence[tuple[str, TaskTimeline]]) -> None:
         print(style.paint(line, _COLORS.get(status, "dim")))
 
 
-def _status(task: TaskTimeline, revoked: RevocationList, now: int) -> str:
+def _status(task: TaskTimeline, revoked: Sequence[RevocationList], now: int) -> str:
     if task.ended_ns is not None:
         return "ended"
     if task.expires_ns is not None and task.expires_ns <= now:
         return "expired"
-    entry = revoked.about(
-        task=task.task or "",
-        principal=(task.principal_kind or "", task.principal or ""),
-        agent=(task.agent or "", task.owner or ""),
-    )
-    return "open" if entry is None else entry.status
+    entries = [
+        listed.about(
+            task=task.task or "",
+            principal=(task.principal_kind or "", task.principal or ""),
+            agent=(task.agent or "", task.owner or ""),
+        )
+        for listed in revoked
+    ]
+    return min((entry.status for entry in entries if entry is not None), default="open")  # "revoked" < "suspended"
 
 
 def _row(status: str, task: TaskTimeline) -> tuple[str, ...]:
@@ -90,8 +96,13 @@ def _to_json(status: str, task: TaskTimeline) -> dict[str, object]:
     }
 
 
-def _revocations(directory: Path) -> RevocationList:
-    """Return the revocation list of the directory; an empty one without a state."""
-    with copied_state(directory / "state") as state:
-        kept = state.get(LIST_NAME)
-    return RevocationList() if kept is None else read_list(directory, kept[1], SystemClock())
+def _revocations(chosen: argparse.Namespace) -> Sequence[RevocationList]:
+    """Return the list of the directory, and that of the store of ``--state``: processes obey both."""
+    directory = Path(chosen.directory)
+    with contextlib.ExitStack() as stack:
+        states: list[StateStore] = [stack.enter_context(copied_state(directory / "state"))]
+        shared = store_of(chosen)
+        if shared is not None:
+            states.append(stack.enter_context(contextlib.closing(shared)))
+        found = [state.get(LIST_NAME) for state in states]
+    return [read_list(directory, kept[1], SystemClock()) for kept in found if kept is not None]

@@ -25,6 +25,7 @@ def _doctor(parser: ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="FILE", help=text)
     text = "try the hooks of a coding agent, in its settings or in a file; what answers them records the tries"
     parser.add_argument("--hooks", metavar="FILE", nargs="?", const="", help=text)
+    add_state(parser)
     add_json(parser)
 
 
@@ -48,8 +49,7 @@ def _replay(parser: ArgumentParser) -> None:
     parser.add_argument("--skip-refused", action="store_true", help=text)
     text = "give up after this time without an acknowledgement; by default %(default).0f"
     parser.add_argument("--patience", metavar="SECONDS", type=float, default=300.0, help=text)
-    text = "the directory with keys/recorder.pem, or unix:PATH of a signer, if the keys are elsewhere"
-    parser.add_argument("--keys", metavar="WHERE", help=text)
+    add_keys(parser)
     add_json(parser)
 
 
@@ -73,10 +73,6 @@ def _prune(parser: ArgumentParser) -> None:
         help="allow an age below 184 days, although the law may require more",
     )
     add_json(parser)
-
-
-def _add_signer(parser: ArgumentParser) -> None:
-    parser.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys")
 
 
 def _erase(parser: ArgumentParser) -> None:
@@ -145,7 +141,8 @@ def _hooks_serve(parser: ArgumentParser) -> None:
     text = "end the authority of a session after this time; by default %(default).0f"
     parser.add_argument("--hours", metavar="HOURS", type=float, default=8.0, help=text)
     parser.add_argument("--monitor", action="store_true", help="refuse nothing, and record what would be refused")
-    _add_signer(parser)
+    add_keys(parser)
+    add_state(parser)
     parser.add_argument("--socket", metavar="PATH", help="the socket to listen on; by default DIR/hooks.sock")
 
 

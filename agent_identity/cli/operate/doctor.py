@@ -27,7 +27,7 @@ from agent_identity.cli.operate.doctor_directory import examine_directory
 from agent_identity.cli.operate.doctor_flow import examine_flow, examine_policies, flow_json, flow_lines, flow_rows
 from agent_identity.cli.operate.doctor_frameworks import examine_frameworks, examine_package, examine_versions
 from agent_identity.cli.terminal.style import Style, clean, columns, hanging
-from agent_identity.errors import ConfigurationError, StateError
+from agent_identity.errors import ConfigurationError, StateError, TokenError
 from agent_identity.integrations.instrumentation import instrumented
 
 _MARKS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
@@ -40,6 +40,8 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.module:
         _import_application(chosen.module)
     sections = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
+    if chosen.state is not None:
+        sections.append(("shared state", list(_examine_state(chosen))))
     if chosen.hooks is not None:
         from agent_identity.cli.operate.doctor_hooks import examine_hooks
 
@@ -51,6 +53,29 @@ def run(chosen: argparse.Namespace) -> int:
         style = Style(sys.stdout)
         print("\n".join([*flow_lines(rows, style), *lines(sections, style, columns(sys.stdout))]))
     return 1 if _count(sections)["fail"] else 0
+
+
+def _examine_state(chosen: argparse.Namespace) -> Iterator[Check]:
+    """Query the store of ``--state``, and check that its list of revocations counts under the trust file here."""
+    from agent_identity._guard.judging.revocations import LIST_NAME, read_list
+    from agent_identity._identity.common.clock import SystemClock
+    from agent_identity.cli.terminal.stores import store_of
+
+    store = store_of(chosen)
+    if store is None:
+        return
+    with contextlib.closing(store):
+        asked = examine_store("store", store)
+        yield asked
+        kept = store.get(LIST_NAME) if asked.status == "ok" else None
+    if kept is not None and chosen.directory is not None:
+        try:
+            listed = read_list(Path(chosen.directory), kept[1], SystemClock())
+        except (ConfigurationError, TokenError) as error:
+            cure = "give this trust.json the issuer keys of the other machines; until then every call is refused"
+            yield Check("revocations", "fail", f"the list does not count here ({error.code})", cure)
+        else:
+            yield Check("revocations", "ok", f"version {listed.version} of the list counts here")
 
 
 def diagnose(

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -74,13 +75,14 @@ def _disk(root: Path) -> _Found:
 
 
 def _state(root: Path, chosen: argparse.Namespace) -> _Found:
-    """Yield the problem of the shared state, and whether everything is suspended in it."""
-    try:
-        listed = _list_in(root) if chosen.state is None else _list_at(chosen)
-    except StateError as error:
-        yield "state", str(error)
-        return
-    if listed is not None and _suspends_everything(listed):
+    """Yield the problems of the states of directory and machines, and whether one of them suspends everything."""
+    lists: list[bytes | None] = []
+    for read in (partial(_list_in, root), partial(_list_at, chosen)):
+        try:
+            lists.append(read())
+        except StateError as error:
+            yield "state", str(error)
+    if any(listed is not None and _suspends_everything(listed) for listed in lists):
         yield "revocations", "everything is suspended; 'agent-identity reinstate DIR everything' lifts that"
 
 

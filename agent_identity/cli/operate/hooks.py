@@ -165,6 +165,8 @@ def run_serve(chosen: argparse.Namespace) -> int:
     """Run ``hooks serve``."""
     from agent_identity._directory.enforcer import Enforcer
     from agent_identity._guard.calls.approval_request import Approval
+    from agent_identity.cli.terminal.signing import keys_of
+    from agent_identity.cli.terminal.stores import open_store
     from agent_identity.integrations.frameworks.coding_agents.server import HookServer
     from agent_identity.integrations.frameworks.coding_agents.sessions import HookSessions
 
@@ -175,9 +177,13 @@ def run_serve(chosen: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"
     routes = {name: Approval(wait=_WAIT) for name in chosen.approval}
-    with Enforcer.open(
-        chosen.directory, policy=chosen.policy, mode=mode, routes=routes, keys=chosen.signer
-    ) as enforcer:
+    with (
+        open_store(chosen) as state,
+        keys_of(chosen) as keys,
+        Enforcer.open(
+            chosen.directory, policy=chosen.policy, mode=mode, routes=routes, keys=keys, state=state
+        ) as enforcer,
+    ):
         sessions = HookSessions(
             enforcer,
             principal=who.principal,

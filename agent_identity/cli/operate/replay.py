@@ -12,12 +12,12 @@ from agent_identity._directory.export.export_queue import Wanted
 from agent_identity._directory.export.ledger_exporter import LedgerExport
 from agent_identity._directory.export.receivers import Settings
 from agent_identity._directory.export.sender import Pace, Shipped
-from agent_identity._identity.keys.keys import Signer, SigningKey
-from agent_identity._identity.trust.socket_signer import SocketSigner
+from agent_identity._identity.keys.keys import Signer
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._record.schema import AnyRecord, Intent, OfTask, Outcome
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.parsing import moment_ns
+from agent_identity.cli.terminal.signing import recorder_of
 from agent_identity.cli.terminal.style import Progress, Style
 from agent_identity.errors import ConfigurationError
 
@@ -31,11 +31,22 @@ def run(chosen: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"{chosen.directory!r} is not the directory of an enforcer; name the one with trust.json"
         )
+    with recorder_of(chosen) as recorder:
+        shipped, aside = _shipped(chosen, root, recorder)
+    if chosen.json:
+        print(json.dumps({**_figures(shipped), "aside": aside}))
+    else:
+        print("\n".join(_lines(shipped, aside, Style(sys.stdout))))
+    return 1 if aside or shipped.unproved else 0
+
+
+def _shipped(chosen: argparse.Namespace, root: Path, recorder: Signer) -> tuple[Shipped, int]:
+    """Send; return what was sent, and how many records were set aside."""
     selection, wanted = _selection(chosen)
     export = LedgerExport(
         root,
         chosen.otlp,
-        signer=_signer(root, chosen.keys),
+        signer=recorder,
         trust=TrustStore.load(root / "trust.json"),
         settings=Settings.from_environment(chosen.protocol),
         selection=selection,
@@ -49,12 +60,7 @@ def run(chosen: argparse.Namespace) -> int:
         if chosen.again:
             export.cursors.forget()
         shipped = _send(chosen, export, root)
-    aside = len({one.record for one in export.cursors.aside()})
-    if chosen.json:
-        print(json.dumps({**_figures(shipped), "aside": aside}))
-    else:
-        print("\n".join(_lines(shipped, aside, Style(sys.stdout))))
-    return 1 if aside or shipped.unproved else 0
+    return shipped, len({one.record for one in export.cursors.aside()})
 
 
 def _send(chosen: argparse.Namespace, export: LedgerExport, root: Path) -> Shipped:
@@ -95,12 +101,6 @@ def _size(root: Path) -> int:
     """Return the approximate bytes of records to send: outcomes are about half of a ledger."""
     sizes = (path.stat().st_size for path in root.glob("ledger/*/*") if path.is_file())
     return sum(sizes) // 2
-
-
-def _signer(root: Path, keys: str | None) -> Signer:
-    if keys is not None and keys.startswith("unix:"):
-        return SocketSigner(keys.removeprefix("unix:"), "recorder")
-    return SigningKey.load((root if keys is None else Path(keys)) / "keys" / "recorder.pem")
 
 
 def _selection(chosen: argparse.Namespace) -> tuple[str, Wanted]:

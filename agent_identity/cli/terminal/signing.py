@@ -20,6 +20,7 @@ from agent_identity._guard.common.followed_trust import announce, announced
 from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.ids import RandomIds
 from agent_identity._identity.keys.keys import Signer, SigningKey
+from agent_identity._identity.trust.socket_signer import SocketSigner
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.ledger import Ledger
 from agent_identity.errors import ConfigurationError
@@ -82,6 +83,23 @@ def keys_of(chosen: argparse.Namespace) -> Generator[str | tuple[Signer, Signer]
         yield chosen.keys
     else:
         yield _of_directory(Path(chosen.directory), Path(chosen.keys))
+
+
+@contextlib.contextmanager
+def recorder_of(chosen: argparse.Namespace) -> Generator[Signer]:
+    """Yield the recorder key alone that the options name; none is created, and the issuer key is not needed.
+
+    Raises:
+        ConfigurationError: The key cannot be used, or two places are named.
+    """
+    if chosen.pkcs11 is not None:
+        with contextlib.closing(_token(chosen)) as token:
+            issuer, _, recorder = chosen.labels.partition(",")
+            yield token.signer(recorder or issuer)
+    elif chosen.keys is not None and chosen.keys.startswith("unix:"):
+        yield SocketSigner(chosen.keys.removeprefix("unix:"), "recorder")
+    else:
+        yield SigningKey.load(Path(chosen.keys or chosen.directory) / "keys" / "recorder.pem")
 
 
 @contextlib.contextmanager

@@ -46,6 +46,18 @@ def store_of(chosen: argparse.Namespace) -> "StateStore | None":
 
 
 @contextlib.contextmanager
+def open_store(chosen: argparse.Namespace) -> "Generator[StateStore | None]":
+    """Yield the store of ``--state``, and close it after the block.
+
+    Raises:
+        ConfigurationError: As for :func:`store_of`.
+    """
+    store = store_of(chosen)
+    with contextlib.nullcontext() if store is None else contextlib.closing(store):
+        yield store
+
+
+@contextlib.contextmanager
 def reading_state(chosen: argparse.Namespace) -> "Generator[StateStore]":
     """Yield the store of ``--state``, or a private copy of the state of the directory, to read from.
 
@@ -53,13 +65,12 @@ def reading_state(chosen: argparse.Namespace) -> "Generator[StateStore]":
         ConfigurationError: As for :func:`store_of`.
         StateError: The state of the directory cannot be read.
     """
-    store = store_of(chosen)
-    if store is not None:
-        with contextlib.closing(store):
-            yield store
-        return
     from agent_identity._authority.stores.snapshot import copied_state
 
+    with open_store(chosen) as store:
+        if store is not None:
+            yield store
+            return
     with copied_state(Path(chosen.directory) / "state") as copied:
         yield copied
 

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_pin, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, add_pin, placed
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The formats of ``export --as``."""
@@ -129,7 +129,7 @@ def _export(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="the output file; by default standard output")
     text = "otel-audit: sign each with the recorder key, after a verification"
     parser.add_argument("--sign", action="store_true", help=text)
-    parser.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys, for --sign")
+    add_keys(parser)
     text = "--parquet: verify first, write only records under the log, and print the verdict; exit codes as for verify"
     parser.add_argument("--verify", action="store_true", help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")

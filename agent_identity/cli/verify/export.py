@@ -8,12 +8,12 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
-from agent_identity._directory.open import connect
-from agent_identity._identity.keys.keys import Signer, SigningKey
+from agent_identity._identity.keys.keys import Signer
 from agent_identity._reports.export.interop import export
 from agent_identity._reports.export.tables import export_tables
 from agent_identity._verify.api import check_shown
 from agent_identity.cli.terminal.parsing import moment_ns
+from agent_identity.cli.terminal.signing import recorder_of
 from agent_identity.cli.terminal.sources import directory_named
 from agent_identity.errors import ConfigurationError, VerificationError
 
@@ -26,8 +26,9 @@ def run(chosen: argparse.Namespace) -> int:
         return _table(chosen, since_ns)
     if chosen.verify or chosen.trust is not None or chosen.json:
         raise ConfigurationError("--verify, --trust and --json go with --parquet only; leave them out")
-    signer, only = _signing(chosen) if chosen.sign else (None, None)
-    with _output(chosen.output) as out:
+    with contextlib.ExitStack() as stack:
+        signer, only = stack.enter_context(_signing(chosen)) if chosen.sign else (None, None)
+        out = stack.enter_context(_output(chosen.output))
         for line in export(chosen.directory, chosen.form, since_ns=since_ns, signer=signer, only=only):
             out.write(line)
     return 0
@@ -35,8 +36,8 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _table(chosen: argparse.Namespace, since_ns: int) -> int:
     """Write a table, and print its summary."""
-    if chosen.output is not None or chosen.sign or chosen.signer is not None:
-        raise ConfigurationError("--output, --sign and --signer go with --as only; leave them out")
+    if chosen.output is not None or chosen.sign or chosen.keys is not None or chosen.pkcs11 is not None:
+        raise ConfigurationError("--output, --sign and the options of keys go with --as only; leave them out")
     written = export_tables(
         chosen.directory,
         chosen.parquet,
@@ -59,8 +60,9 @@ def _table(chosen: argparse.Namespace, since_ns: int) -> int:
     return written.report.exit_code
 
 
-def _signing(chosen: argparse.Namespace) -> tuple[Signer, Callable[[bytes], bool]]:
-    """Verify the directory; return the recorder key, and a predicate for the verified leaf hashes.
+@contextlib.contextmanager
+def _signing(chosen: argparse.Namespace) -> Generator[tuple[Signer, Callable[[bytes], bool]]]:
+    """Verify the directory; yield the recorder key, and a predicate for the verified leaf hashes.
 
     Raises:
         VerificationError: The directory does not verify.
@@ -73,9 +75,8 @@ def _signing(chosen: argparse.Namespace) -> tuple[Signer, Callable[[bytes], bool
         raise VerificationError(
             f"the evidence does not verify ({report.verdict}), so it is not signed again; run 'agent-identity verify'"
         )
-    if chosen.signer is not None:
-        return connect(chosen.directory, chosen.signer)[1], is_verified
-    return SigningKey.load(Path(chosen.directory) / "keys" / "recorder.pem"), is_verified
+    with recorder_of(chosen) as recorder:
+        yield recorder, is_verified
 
 
 @contextlib.contextmanager

@@ -258,8 +258,7 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
 def _hosts(hosts: Sequence[Report], style: Style, room: int | None) -> Iterator[str]:
     """Yield the hosts, the worst first."""
     worst = sorted(hosts, key=lambda host: (_RANKS.index(host.weighs), host.place))
-    rows = [("VERDICT", "RECORDS", "HOST")]
-    rows += [(host.verdict.replace("_", " "), f"{host.counts.get('records', 0):,}", _place(host)) for host in worst]
+    rows = [("VERDICT", "RECORDS", "HOST"), *map(_host, worst)]
     yield from table(rows[: SHOWN + 1], indent="  ", room=room)
     if len(worst) > SHOWN:
         counts = Counter(host.verdict for host in worst[SHOWN:])
@@ -268,9 +267,11 @@ def _hosts(hosts: Sequence[Report], style: Style, room: int | None) -> Iterator[
     yield ""
 
 
-def _place(host: Report) -> str:
-    copy = "" if host.copy_of is None else f" (a copy of {host.copy_of}, not counted again)"
-    return clean(f"{host.place}{copy}")
+def _host(host: Report) -> tuple[str, str, str]:
+    notes = [] if host.copy_of is None else [f"a copy of {host.copy_of}, not counted again"]
+    notes += [] if host.period is None else [f"in the period {_shown_period(host.period)}"]
+    place = f"{host.place} ({'; '.join(notes)})" if notes else f"{host.place}"
+    return host.verdict.replace("_", " "), f"{host.counts.get('records', 0):,}", clean(place)
 
 
 def _shown_period(period: Period) -> str:

@@ -163,6 +163,7 @@ def test_a_state_that_cannot_be_read_is_told(directory: Path, ask: Ask, tmp_path
     (directory / "state" / "state.sqlite").write_bytes(b"garbage" * 1_000)
     code, found = ask(directory)
     assert (code, set(found)) == (1, {"state"})
+    (directory / "state" / "state.sqlite").unlink()
     assert ask(directory, "--state", "redis://user:hush@127.0.0.1:1/0") == (
         1,
         {"state": "the Redis server failed with ConnectionError; check the server and the way to it"},

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier
+from agent_identity import Agent, Enforcer, Human, Report, Scope, Verifier, verify
 from agent_identity._guard.tasks.exported_grants import RecordedGrants
 from agent_identity._verify.fleet import hosts_check
 from agent_identity._verify.fleet.merging import fleet_report, merged
@@ -150,6 +150,14 @@ def test_a_host_that_cannot_be_read_hides_no_other(worlds: Path, tmp_path: Path)
         assert any(str(unread) in note for note in frame.notes)
     with pytest.raises(ConfigurationError, match="no evidence"):
         Verifier().fleet(tmp_path / "gone", tmp_path / "gone too")
+
+
+def test_the_short_way_takes_several_hosts(worlds: Path) -> None:
+    """And raises for the worst of them."""
+    assert verify([worlds / "sound-1", worlds / "sound.zip"]).counts["hosts"] == 2
+    with pytest.raises(VerificationError) as caught:
+        verify((worlds / "sound-1", worlds / "changed"))
+    assert caught.value.code == "contradicted"
 
 
 def as_json(report: Report) -> str:
@@ -340,6 +348,8 @@ def test_a_period_is_judged_for_each_host(worlds: Path, capsys: pytest.CaptureFi
     found = json.loads(capsys.readouterr().out)
     assert "period" not in found
     assert [host["period"]["state"] for host in found["hosts"]] == ["recorded", "recorded"]
+    main(["verify", str(worlds / "sound-1"), str(worlds / "sound-2"), *times])
+    assert capsys.readouterr().out.count("in the period recorded: ") == 2
     with pytest.raises(ConfigurationError, match="ends before"):
         Verifier().fleet(worlds, period=(2, 1))
 

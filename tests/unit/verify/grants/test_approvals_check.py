@@ -3,7 +3,7 @@
 import copy
 import gc
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from agent_identity._ledger.reader import open_ledger
 from agent_identity._record.codec import decode
 from agent_identity._verify.grants import approvals_check
 from agent_identity._verify.grants.approvals_check import ApprovalsCheck
+from agent_identity._verify.report.elsewhere import Elsewhere, Found, Missing
 from agent_identity._verify.report.findings import Findings, Place
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvers
 from agent_identity.errors import Denied
@@ -313,6 +314,32 @@ def test_a_call_in_a_later_task_needs_the_request_of_the_earlier(
 
     assert _judged(taken, later) == []
     assert _judged(taken, gone) == ["approval_request_missing"]
+
+
+def test_the_request_of_an_earlier_task_may_be_at_another_host(taken: tuple[list[dict[str, Any]], TrustStore]) -> None:
+    """It counts if it is what the ruling is about; another request of the same id answers nothing."""
+    asked: list[set[Missing]] = []
+
+    def judged(found: Mapping[Missing, Found]) -> list[str]:
+        findings = Findings("ledger", ("step",) * 8)
+        findings.elsewhere = Elsewhere(found)
+        checked = ApprovalsCheck(findings, taken[1])
+        for record in copy.deepcopy(taken[0][1:]):
+            record["task"]["id"] = "later"
+            record["action"]["args"] = OTHER
+            checked.take(typed(record), HERE)
+        checked.settle(lambda _: True)
+        asked.append(findings.elsewhere.asked)
+        return sorted(problem.code for problem in findings.report().findings)
+
+    request, other = typed(taken[0][0]), copy.deepcopy(taken[0][0])
+    assert isinstance(request, ApprovalRecord)
+    missing: Missing = ("approval", request.approval.id)
+    other["action"]["args"] = OTHER
+    assert judged({}) == ["approval_request_missing"]
+    assert asked == [{missing}]
+    assert judged({missing: Found("host", request)}) == ["found_elsewhere"]
+    assert judged({missing: Found("host", typed(other))}) == ["approval_request_missing", "found_elsewhere"]
 
 
 def test_what_a_revoked_or_unknown_key_signed_is_in_doubt(taken: tuple[list[dict[str, Any]], TrustStore]) -> None:

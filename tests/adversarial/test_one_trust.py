@@ -206,3 +206,17 @@ def test_a_pin_is_about_a_trust_file_that_is_given(
     """A pin that would do nothing is refused."""
     assert main(["verify", str(world.place), *words]) == 2
     assert "give --trust and --root" in capsys.readouterr().err
+
+
+def test_ac_17_a_report_is_pinned_as_a_verification_is(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """It stops on another trust file, and states the pin with its command."""
+    file, root = world.place / "trust.json", ROOT.public_key.thumbprint
+    with Enforcer.open(world.place) as enforcer:
+        assert outcome(enforcer) == "read"
+    command = ["report", "data", str(world.place), "--trust", str(file), f"--root={root}", "--revision", "3"]
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert f"--root {root} --revision 3" in json.dumps(told)
+    rolled_back(world)
+    assert main(command) == 2
+    assert "older than 3; take the one in force" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast, final
@@ -13,7 +13,6 @@ from agent_identity._identity.trust.entries import Witnesses
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._storage.byte_reader import ByteLines
 from agent_identity._verify.fleet.hosts_check import Host, after, check_hosts, size_of_place
-from agent_identity._verify.fleet.issued import missing_hosts
 from agent_identity._verify.fleet.merging import fleet_report, named, unreadable
 from agent_identity._verify.fleet.places import Place, find_places
 from agent_identity._verify.inputs.sources import (
@@ -163,7 +162,7 @@ class Verifier:
         keys = to_trust(self.trust)
         outside = ExternalEvidence(None, _witnesses(self.witnesses, self.require, keys), self.timestamps)
         places = find_places([*paths, *issued])
-        missing = missing_hosts(find_places(issued) if issued else (), places, keys)
+        missing = _missing(issued, places, keys)
         ledgers = (place for place in places if place.kind != "traces")
         hosts = [Host(place, keys, outside, period, missing.get(place.name, ())) for place in ledgers]
         traces = [place for place in places if place.kind == "traces"]
@@ -365,6 +364,17 @@ def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
     seen: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
     report = check_visited(directory, None, visit=lambda _, leaf, _detail: seen.put(leaf, b""))
     return report, seen.__contains__
+
+
+def _missing(
+    issued: Sequence[PathLike], places: Sequence[Place], keys: TrustStore | None
+) -> Mapping[str, tuple[tuple[str, str], ...]]:
+    """Return what the logs of certifiers say about hosts that are missing."""
+    if not issued:
+        return {}
+    from agent_identity._verify.fleet.issued import missing_hosts  # Few fleets have a certifier.
+
+    return missing_hosts(find_places(issued), places, keys)
 
 
 def _check_period(period: tuple[int, int] | None) -> None:

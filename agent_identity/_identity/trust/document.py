@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.keys.keys import PublicKey, Signer
@@ -107,6 +106,8 @@ def check_pin(given: TrustEntries, root: PublicKey | str | None, revision: int) 
             raise bad_signature("it does not list the pinned root; take the file that this root signed")
         root = listed.key
     if root is not None:
+        from agent_identity._identity.common.clock import SystemClock  # Few readers pin.
+
         check_root(given, root, at=SystemClock().wall_ns() // _NS)
     if given.file.revision < revision:
         raise ConfigurationError(

@@ -20,8 +20,8 @@ from agent_identity._reports.answers.report_frame import Frame, SourceFrame, pla
 from agent_identity._reports.pages.words import span_of
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.parsing import moment_ns
-from agent_identity.cli.terminal.roots import kept_trust
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
+from agent_identity.cli.terminal.sources import kept_trust
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table, width
 from agent_identity.cli.verify.verify import VERDICTS
 

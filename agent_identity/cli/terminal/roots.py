@@ -1,15 +1,13 @@
 """Keys that commands are given: public keys in files, pinned roots, and private keys of roots wherever they are."""
 
-import argparse
 import contextlib
 import re
 from collections.abc import Generator
-from typing import Final, cast
+from typing import Final
 from urllib.parse import parse_qs, unquote
 
 from agent_identity._identity.common.private_files import read_trusted_file
 from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
-from agent_identity._identity.trust.store import TrustStore
 from agent_identity.canonical import parse
 from agent_identity.errors import ConfigurationError, TokenError
 
@@ -47,21 +45,6 @@ def pin_at(text: str | None) -> PublicKey | str | None:
         ConfigurationError: The file is unusable.
     """
     return text if text is None or _THUMBPRINT.fullmatch(text) else public_key_at(text)
-
-
-def kept_trust(chosen: argparse.Namespace) -> TrustStore | str | None:
-    """Return the trusted keys of ``--trust``: loaded where ``--root`` or ``--revision`` pins them, else the path.
-
-    Raises:
-        ConfigurationError: The file is not the pinned one, or there is none.
-    """
-    if chosen.root is None and chosen.revision is None:
-        return cast("str | None", chosen.trust)
-    if chosen.trust is None or chosen.root is None:
-        raise ConfigurationError(
-            "--root and --revision are about the file of --trust, which that root signed; give --trust and --root"
-        )
-    return TrustStore.load(chosen.trust, root=pin_at(chosen.root), revision=chosen.revision or 1)
 
 
 @contextlib.contextmanager

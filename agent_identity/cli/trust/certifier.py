@@ -21,7 +21,8 @@ from agent_identity._identity.trust.certifier import MAX_REQUEST, Certifier
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.parsing import address
-from agent_identity.cli.terminal.roots import kept_trust, root_signer
+from agent_identity.cli.terminal.roots import root_signer
+from agent_identity.cli.terminal.sources import kept_trust
 from agent_identity.cli.terminal.style import clean
 from agent_identity.cli.trust.bounded_server import MOST_CONNECTIONS, SECONDS, BoundedServer
 from agent_identity.cli.trust.certifier_rules import load_rules

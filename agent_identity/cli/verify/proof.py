@@ -14,8 +14,7 @@ from agent_identity._verify.proofs.proof_check import Checked
 from agent_identity._verify.proofs.proving import prove, prove_growth
 from agent_identity._verify.report.findings import CODES
 from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.terminal.roots import kept_trust
-from agent_identity.cli.terminal.sources import named
+from agent_identity.cli.terminal.sources import kept_trust, named
 from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
 from agent_identity.cli.verify.verify import VERDICTS, report_lines
 from agent_identity.errors import ConfigurationError, VerificationError

@@ -18,8 +18,7 @@ from agent_identity._verify.report.periods import Period
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Coverage, Problem, Report, Step
 from agent_identity.cli.terminal.parsing import moment_ns
-from agent_identity.cli.terminal.roots import kept_trust
-from agent_identity.cli.terminal.sources import expanded, is_directory, named, several_hosts, trees
+from agent_identity.cli.terminal.sources import expanded, is_directory, kept_trust, named, several_hosts, trees
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
 from agent_identity.errors import ConfigurationError
 

@@ -132,7 +132,7 @@ def exporter_of(ledger: Ledger, otlp: str | None, recorder: Signer, trust: Trust
         return None
     from agent_identity._directory.export.ledger_exporter import LedgerExport, LedgerExporter  # noqa: PLC0415  Loads HTTP and TLS.
 
-    return LedgerExporter(LedgerExport(ledger.directory, otlp, signer=recorder, trust=trust))
+    return LedgerExporter(LedgerExport(ledger.directory, otlp, signer=recorder, trust=trust, keys=ledger.keys))
 
 
 def admission_of(
@@ -215,7 +215,7 @@ def tool_of(
     Raises:
         TypeError: The name, kind or server is no ``str``, or the labels are no list of texts.
         ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
-        ConfigurationError: The name does not begin with that of the server.
+        ConfigurationError: The name does not begin with that of the server, or has a slash after it.
     """
     check_id(name, "the name of a tool")
     check_id(kind, "its kind")
@@ -224,6 +224,11 @@ def tool_of(
         if not is_of_server(name, server):
             full = tool_name(server, name)
             raise ConfigurationError(f"the tool {name!r} of a server is named without it; name it {full!r}")
+        if name[len(server)] == "/" and "/" in name[len(server) + 1 :]:
+            raise ConfigurationError(
+                f"the tool {name!r} has a slash in the name that its server {server!r} gives it, and could pass for a "
+                "tool of another server; have the server name it with a dot or a hyphen"
+            )
     return Tool(name, kind, server, check_labels(labels, "labels"), claims, touches)
 
 

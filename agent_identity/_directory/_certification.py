@@ -35,23 +35,23 @@ class Host:
     """What the certifier is asked to certify.
 
     Args:
-        directory: The evidence directory.
+        folder: The folder of its keys.
         recorder: Its recorder key.
         issuer_key: Its issuer key.
         origin: Its log.
         issuer: The issuer that its grants name.
     """
 
-    directory: Path
+    folder: Path
     recorder: PublicKey
     issuer_key: PublicKey
     origin: str
     issuer: str
 
     @classmethod
-    def of(cls, directory: Path, issuer: Signer, recorder: Signer, trust: TrustStore) -> Self:
+    def of(cls, folder: Path, issuer: Signer, recorder: Signer, trust: TrustStore) -> Self:
         """Return the host of an evidence directory, with the names of its trust file."""
-        return cls(directory, recorder.public_key, issuer.public_key, trust.origin or "", trust.issuer or "")
+        return cls(folder, recorder.public_key, issuer.public_key, trust.origin or "", trust.issuer or "")
 
 
 @final
@@ -103,7 +103,7 @@ class Certification:
         self._thread.start()
 
     def _read(self) -> CertificateFile:
-        return CertificateFile(self._host.directory, self._host.recorder, self._host.origin)
+        return CertificateFile(self._host.folder, self._host.recorder, self._host.origin)
 
     def _certificate(self) -> Certificate | None:
         token = None if self._file is None else self._file.token
@@ -125,7 +125,7 @@ class Certification:
         try:
             token = self._answer()
             self._check(token)
-            replace_public_file(self._host.directory / "keys" / "recorder.certificate", f"{token}\n".encode("ascii"))
+            replace_public_file(self._host.folder / "recorder.certificate", f"{token}\n".encode("ascii"))
             self.problem = None
         except (ConfigurationError, EvidenceError, TokenError) as error:
             self.problem = str(error)

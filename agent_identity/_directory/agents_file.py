@@ -26,6 +26,7 @@ def registry_path(directory: str | os.PathLike[str]) -> Path:
 def register_agents(
     directory: str | os.PathLike[str],
     *registrations: Registration,
+    keys: str | os.PathLike[str] | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
 ) -> AgentRegistry:
@@ -36,6 +37,7 @@ def register_agents(
     Args:
         directory: The directory of the enforcer.
         registrations: The registrations, in this order.
+        keys: The folder of the keys, if it is outside the directory.
         clock: Source of time.
         ids: Source of ids, for the names in a new trust file.
 
@@ -44,7 +46,7 @@ def register_agents(
         ConfigurationError: An existing file is unusable, or a registration is too large.
     """
     time = clock or SystemClock()
-    issuer, _, trust = prepare(directory, time, ids or RandomIds())
+    issuer, _, trust = prepare(directory, time, ids or RandomIds(), keys)
     now = time.wall_ns() // 1_000_000_000
     return register(registry_path(directory), lambda _: registrations, signer=issuer, trust=trust, now=now)
 

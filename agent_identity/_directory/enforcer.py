@@ -25,6 +25,7 @@ from agent_identity._directory._endings import GRACE, at_worker_end, each_in_ord
 from agent_identity._directory._warnings import Warnings
 from agent_identity._directory.conditions import STOPS
 from agent_identity._directory.inventory.server_inventory import Inventory
+from agent_identity._directory.key_folders import Keys
 from agent_identity._directory.open import open_directory, pseudonyms_of, signers_of
 from agent_identity._directory.options import Durability, Privacy, Sources, Telemetry, Transparency
 from agent_identity._flow.choices import choices_of_hints
@@ -156,7 +157,7 @@ class Enforcer:
         time, shared = sources.clock or SystemClock(), MemoryState() if state is None else state
         ids, task_context = sources.ids or RandomIds(), TaskContext(time, enforced=mode == "enforce")
         name = parts.check_parts(mode, issuer, recorder, trust, now=time.wall_ns() // _NS)
-        pseudonyms = pseudonyms_of(ledger.directory, wanted=privacy.pseudonyms)
+        pseudonyms = pseudonyms_of(ledger.keys, wanted=privacy.pseudonyms)
         self._exporter = parts.exporter_of(ledger, telemetry.otlp, recorder, trust)
         self._trust = followed = FollowedTrust(trust, time)
         revocations = Revocations(
@@ -232,7 +233,7 @@ class Enforcer:
         mode: Mode = "enforce",
         nested: Listed = (),
         state: StateStore | None = None,
-        keys: str | tuple[Signer, Signer] | None = None,
+        keys: Keys = None,
         trust_root: PublicKey | None = None,
         durability: Durability = Durability(),
         privacy: Privacy = Privacy(),
@@ -255,8 +256,9 @@ class Enforcer:
             mode: See :class:`Enforcer`.
             nested: See :class:`Enforcer`.
             state: State that processes share; by default files in the directory. The caller closes it.
-            keys: Where the keys are, by default in the directory: ``"unix:PATH"``, the socket of an
-                ``agent-identity signer``; or the signers of issuer and recorder, two keys.
+            keys: Where the keys are, by default in the directory: the path of a folder outside it, made on first use;
+                ``"unix:PATH"``, the socket of an ``agent-identity signer``; or the signers of issuer and recorder,
+                two keys.
             trust_root: The root that must have signed ``trust.json``, and each successor that this process follows.
                 Keep it where the user of this process cannot write. By default an issuer key that counts already
                 signs successors, and the file is self-asserted.

@@ -69,7 +69,7 @@ def erase(
         name: The id of the task, or of the stream for calls outside any task; or the id of the principal, real
             or as in records; the mapping of its pseudonym is erased as well. For the names of resources,
             :data:`RESOURCES`.
-        ledger: A ledger of the directory, for the record.
+        ledger: The ledger of the directory, for the record; it knows where the keys are.
         clock: Source of the time in the record.
         by: Who ordered the erasure, 1 to 256 visible characters. Nothing checks this.
         reason: The reason, one printable line of at most 256 characters. It stays in the ledger.
@@ -82,8 +82,8 @@ def erase(
         EvidenceError: The erasure could not be recorded, or not all keys could be erased; try again.
     """
     _check(name, by, reason)
-    digests = DigestKeys(Path(directory) / "keys" / "digests.jsonl")
-    pseudonyms = pseudonyms_of(directory, wanted=False) if kind == "principal" else None
+    digests = DigestKeys(Path(ledger.keys) / "digests.jsonl")
+    pseudonyms = pseudonyms_of(ledger.keys, wanted=False) if kind == "principal" else None
     mapped = [] if pseudonyms is None else _mapped(pseudonyms, name)
     names = _names(kind, name, pseudonyms)
     ids = {shown: _ids(directory, kind, shown) for shown in dict.fromkeys((*mapped, name))}

@@ -41,7 +41,7 @@ class IssuanceLog:
         _, recorder, trust = prepare(directory, clock, ids)
         self._known = set(_recorders(directory))
         origin = trust.origin or ""
-        own = CertificateFile(directory, recorder.public_key, origin)
+        own = CertificateFile(Path(directory, "keys"), recorder.public_key, origin)
         self._ledger = Ledger.open(
             directory,
             signer=recorder,

@@ -10,6 +10,7 @@ from typing import Final, final, get_args
 
 from agent_identity._authority.stores.directory import DirectoryState
 from agent_identity._directory._certification import Certification, Host
+from agent_identity._directory.key_folders import Keys, key_folder, made_folder, outer_folder, socket_of
 from agent_identity._directory.options import Durability, Transparency
 from agent_identity._directory.rotation import finish_rotation
 from agent_identity._guard.calls.process_facts import CertificateFile, resource_of
@@ -28,7 +29,6 @@ from agent_identity._ledger.sealer import OnRecord
 from agent_identity._ledger.transparency.publisher import Publisher
 from agent_identity._record.digests import DigestKeys
 from agent_identity._record.pseudonyms import Pseudonyms
-from agent_identity._storage.os_files import Files, make_folder
 from agent_identity.errors import ConfigurationError, TokenError
 
 CLASHING: Final = "agent-identity"
@@ -122,7 +122,11 @@ class Names:
 
 
 def prepare(
-    directory: str | os.PathLike[str], clock: Clock, ids: Ids, names: Names = Names()
+    directory: str | os.PathLike[str],
+    clock: Clock,
+    ids: Ids,
+    keys: str | os.PathLike[str] | None = None,
+    names: Names = Names(),
 ) -> tuple[SigningKey, SigningKey, TrustStore]:
     """Load keys and trust file of a directory; create missing ones with safe modes.
 
@@ -132,19 +136,20 @@ def prepare(
         directory: The directory.
         clock: Source of time.
         ids: Source of ids.
+        keys: The folder of the keys, if it is outside.
         names: Names of a new directory.
 
     Raises:
         ConfigurationError: A file is unusable; the message has the cure.
     """
     check_path(directory)
-    root = Path(directory)
-    keys = _folder_of_keys(root)
+    root, folder = Path(directory), key_folder(directory, keys)
+    if (root / "trust.json").exists():  # Written after the keys, so checked before them.
+        _refuse_missing_keys(folder)
+    _folder_of_keys(root, folder)
     for purpose in get_args(Purpose):
-        finish_rotation(root, purpose)
-    begun = (root / "trust.json").exists()  # Written after the keys, so checked before them.
-    issuer = _key(keys / "issuer.pem", begun=begun)
-    recorder = _key(keys / "recorder.pem", begun=begun)
+        finish_rotation(root, purpose, folder)
+    issuer, recorder = _key(folder / "issuer.pem"), _key(folder / "recorder.pem")
     return (
         issuer,
         recorder,
@@ -152,17 +157,10 @@ def prepare(
     )
 
 
-def _folder_of_keys(root: Path) -> Path:
-    keys = root / "keys"
-    try:
-        make_folder(Files(), str(keys.absolute()), 0o700)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the evidence directory {str(root)!r} cannot be written: {error.strerror}; choose another one"
-        ) from None
+def _folder_of_keys(root: Path, folder: Path) -> Path:
+    made = made_folder(root, folder)
     hide_from_git(root, _IGNORED)
-    hide_from_git(keys)
-    return keys
+    return made
 
 
 def hides_from_git(directory: str | os.PathLike[str]) -> bool:
@@ -180,12 +178,11 @@ def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Sig
         ConfigurationError: The signer is unreachable or belongs to another directory, private keys are beside
             it, or a file is unusable.
     """
-    scheme, _, path = signer.partition(":")
-    if scheme != "unix" or not path:
+    path = socket_of(signer)
+    if path is None:
         raise ConfigurationError("the signer is malformed; write unix:PATH, the socket of 'agent-identity signer'")
     root = Path(directory)
-    keys = _folder_of_keys(root)
-    _refuse_private_keys(keys)
+    _refuse_private_keys(_folder_of_keys(root, root / "keys"))
     issuer, recorder = SocketSigner(path, "issuer"), SocketSigner(path, "recorder")
     trust = TrustStore.load(issuer.trust_file())
     announce(root, issuer.successors())  # Before the file, for processes that have the directory open.
@@ -208,7 +205,7 @@ def take_trust(directory: Path, trust: TrustStore) -> None:
 
 
 def keys_for(
-    directory: str | os.PathLike[str], keys: str | tuple[Signer, Signer] | None, clock: Clock, ids: Ids
+    directory: str | os.PathLike[str], keys: Keys, clock: Clock, ids: Ids
 ) -> tuple[Signer, Signer, TrustStore]:
     """Return issuer, recorder and trust store of a directory, wherever the keys are.
 
@@ -221,14 +218,14 @@ def keys_for(
     Raises:
         ConfigurationError: Keys or trust file are unusable.
     """
-    if keys is None:
-        return prepare(directory, clock, ids)
-    if isinstance(keys, str):
-        return connect(directory, keys)
+    if not isinstance(keys, tuple):
+        if isinstance(keys, str) and socket_of(keys) is not None:
+            return connect(directory, keys)
+        return prepare(directory, clock, ids, keys)
     issuer, recorder = signers_of(keys)
     check_path(directory)
     root = Path(directory)
-    _refuse_private_keys(_folder_of_keys(root))
+    _refuse_private_keys(_folder_of_keys(root, root / "keys"))
     return (
         issuer,
         recorder,
@@ -244,7 +241,7 @@ def signers_of(keys: tuple[Signer, Signer]) -> tuple[Signer, Signer]:
         ConfigurationError: They are one key.
     """
     if [hasattr(key, "public_key") and hasattr(key, "sign") for key in keys] != [True, True]:
-        raise TypeError("keys= holds something else than two signers; give (issuer, recorder), or 'unix:PATH'")
+        raise TypeError("keys= holds something else than two signers; give (issuer, recorder), 'unix:PATH' or a path")
     issuer, recorder = keys
     if issuer.public_key == recorder.public_key:
         raise ConfigurationError("issuer and recorder are one key; give two, so that neither signs for the other")
@@ -275,12 +272,16 @@ def _refuse_other_names(kept: TrustStore, trust: TrustStore) -> None:
             )
 
 
-def _key(path: Path, *, begun: bool) -> SigningKey:
-    if begun and not os.path.lexists(path):
-        raise ConfigurationError(
-            f"the private key of trust.json is missing at {str(path)!r}; restore it, "
-            "or name the signer that holds it: keys='unix:PATH'"
-        )
+def _refuse_missing_keys(folder: Path) -> None:
+    for path in (folder / f"{purpose}.pem" for purpose in get_args(Purpose)):
+        if not os.path.lexists(path):
+            raise ConfigurationError(
+                f"the private key of trust.json is missing at {str(path)!r}; restore it, "
+                "or name where it is: the folder, keys='PATH', or its signer, keys='unix:PATH'"
+            )
+
+
+def _key(path: Path) -> SigningKey:
     if not path.exists():
         try:
             SigningKey.generate().save(path)
@@ -335,12 +336,12 @@ def _fresh(issuer: PublicKey, recorder: PublicKey, name: str, names: Names) -> T
         raise ConfigurationError(f"bad name of the directory: {error}") from None
 
 
-def pseudonyms_of(directory: str | os.PathLike[str], *, wanted: bool) -> Pseudonyms | None:
-    """Return the pseudonyms of a directory; ``None`` if it has none and needs none.
+def pseudonyms_of(folder: str | os.PathLike[str], *, wanted: bool) -> Pseudonyms | None:
+    """Return the pseudonyms in a folder of keys; ``None`` if it has none and its directory needs none.
 
     A directory with pseudonyms keeps them: no process may record real names by mistake.
     """
-    path = Path(directory) / "keys" / "pseudonyms.jsonl"
+    path = Path(folder) / "pseudonyms.jsonl"
     return Pseudonyms(path) if wanted or path.exists() else None
 
 
@@ -372,7 +373,7 @@ def open_directory(
     clock: Clock,
     ids: Ids,
     durability: Durability,
-    keys: str | tuple[Signer, Signer] | None = None,
+    keys: Keys = None,
     root: PublicKey | None = None,
     publishers: Sequence[Publisher] = (),
     pseudonyms: bool = False,
@@ -386,8 +387,7 @@ def open_directory(
         clock: Source of time.
         ids: Source of ids.
         durability: The durability of an appended record, and the files of the stream.
-        keys: ``unix:PATH`` of the process that holds the keys, or issuer and recorder; by default the directory
-            holds them.
+        keys: As for :meth:`Enforcer.open`; by default the directory holds them.
         root: The root that must have signed the trust file.
         publishers: Publish the checkpoints elsewhere.
         pseudonyms: Use pseudonyms for principals and the host.
@@ -402,11 +402,10 @@ def open_directory(
     refuse_clash()
     issuer, recorder, trust = keys_for(directory, keys, clock, ids)
     check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000, root=root)
-    place, sync = Path(directory), durability.sync
-    certification = Certification(Host.of(place, issuer, recorder, trust), transparency, clock)
+    place, folder, sync = Path(directory), key_folder(directory, keys), durability.sync
+    certification = Certification(Host.of(folder, issuer, recorder, trust), transparency, clock)
     certificate = certification.begin()
-    named = pseudonyms_of(place, wanted=pseudonyms)
-    beginning = Beginning(resource=resource_of(named), certificate=certificate.first)
+    resource = resource_of(pseudonyms_of(folder, wanted=pseudonyms))
     state = DirectoryState(place / "state", sync=sync)
     try:
         ledger = Ledger.open(
@@ -415,14 +414,15 @@ def open_directory(
             origin=trust.origin or "",
             clock=clock,
             ids=ids,
+            keys=outer_folder(directory, keys),
             sync=sync,
             publishers=publishers,
             segments=durability.segments,
-            beginning=beginning,
+            beginning=Beginning(resource=resource, certificate=certificate.first),
             observers=observers,
         )
     except BaseException:
         state.close()
         raise
-    digests = DigestKeys(place / "keys" / "digests.jsonl", sync=sync)
+    digests = DigestKeys(folder / "digests.jsonl", sync=sync)
     return Directory(issuer, recorder, trust, ledger, digests, state, certificate, certification)

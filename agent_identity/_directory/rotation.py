@@ -10,8 +10,9 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, final
+from typing import Final, NamedTuple, Self, cast, final
 
+from agent_identity._directory.key_folders import key_folder
 from agent_identity._guard.common.followed_trust import announce
 from agent_identity._identity.common.private_files import put_in_place
 from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
@@ -29,6 +30,36 @@ from agent_identity._storage.os_files import EDIT, Files, locked, open_regular
 from agent_identity.errors import ConfigurationError
 
 _LOCK: Final = "rotation.lock"
+
+
+class _Place(NamedTuple):
+    """Where the files of one directory are.
+
+    Attributes:
+        root: The directory with ``trust.json``.
+        keys: The folder of its private keys.
+    """
+
+    root: Path
+    keys: Path
+
+    @classmethod
+    def of(cls, root: str | os.PathLike[str], keys: str | os.PathLike[str] | None) -> Self:
+        """Return the place of a directory, whose keys are in it by default."""
+        return cls(Path(root), key_folder(root, keys))
+
+    @property
+    def trust(self) -> Path:
+        """The trust file."""
+        return self.root / "trust.json"
+
+    def current(self, purpose: EntryPurpose) -> Path:
+        """Return the path of the private key in use."""
+        return self.keys / f"{purpose}.pem"
+
+    def next(self, purpose: EntryPurpose) -> Path:
+        """Return the path of the private key that waits to be announced."""
+        return self.keys / f"{purpose}.next.pem"
 
 
 @final
@@ -53,6 +84,7 @@ def rotate(
     overlap: int,
     evidence: str | os.PathLike[str] | None = None,
     root_key: Signer | None = None,
+    keys: str | os.PathLike[str] | None = None,
 ) -> tuple[Rotated, ...]:
     """Rotate keys of a directory. Processes that have it open use the old ones until they open it again.
 
@@ -68,6 +100,7 @@ def rotate(
             again, and for their grants.
         evidence: The directory with the log, if it is not that of the keys.
         root_key: A root of the trust file, which signs the next one.
+        keys: The folder of the keys, if it is outside the directory.
 
     Raises:
         ConfigurationError: A file is unusable, the key is no root of the file, or another rotation is under way.
@@ -75,17 +108,17 @@ def rotate(
     """
     if overlap < 0:
         raise ConfigurationError("overlap is negative; use 0 seconds or more")
-    root = Path(directory)
-    if not (root / "trust.json").exists():
+    place = _Place.of(directory, keys)
+    if not place.trust.exists():
         raise ConfigurationError("the directory has no trust.json; 'agent-identity init DIR' makes one")
-    with _alone(root):
-        resumed: list[Purpose] = [purpose for purpose in purposes if _complete(root, purpose)]
-        trust = TrustStore.load(root / "trust.json")
+    with _alone(place):
+        resumed: list[Purpose] = [purpose for purpose in purposes if _complete(place, purpose)]
+        trust = TrustStore.load(place.trust)
         fresh: list[Purpose] = [purpose for purpose in purposes if purpose not in resumed]
-        log = _log_so_far(root if evidence is None else evidence) if "recorder" in fresh else None
-        done = [_exchange(root, trust, _new_key(root, purpose, now, log), now + overlap) for purpose in fresh]
-        _settle(root, trust, done, root_key)
-        return (*(_resumed(root, trust, purpose) for purpose in resumed), *done)
+        log = _log_so_far(directory if evidence is None else evidence) if "recorder" in fresh else None
+        done = [_exchange(place, trust, _new_key(place, purpose, now, log), now + overlap) for purpose in fresh]
+        _settle(place, trust, done, root_key)
+        return (*(_resumed(place, trust, purpose) for purpose in resumed), *done)
 
 
 def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
@@ -99,44 +132,41 @@ def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
         EvidenceError: The rotation could not be recorded.
     """
     for one in done:
-        fact = KeyTrust(key=one.new.key.thumbprint, purpose=one.new.purpose, status="trusted")
+        purpose = cast("Purpose", one.new.purpose)
+        fact = KeyTrust(key=one.new.key.thumbprint, purpose=purpose, status="trusted")
         ledger.append(partial(Trust, time=Time.at(ledger.clock.wall_ns()), trust=fact))
 
 
-def _settle(root: Path, trust: TrustStore, done: Sequence[Rotated], root_key: Signer | None) -> None:
+def _settle(place: _Place, trust: TrustStore, done: Sequence[Rotated], root_key: Signer | None) -> None:
     if done:
         following = _announced(trust, done)
-        replace_trust(root, following if root_key is None else signed_trust(following, root_key))
+        _replace_trust(place, following if root_key is None else signed_trust(following, root_key))
     for one in done:
-        put_in_place(_next(root, one.new.purpose), _current(root, one.new.purpose))
+        put_in_place(place.next(one.new.purpose), place.current(one.new.purpose))
 
 
-def replace_trust(root: Path, trust: TrustStore) -> None:
+def _replace_trust(place: _Place, trust: TrustStore) -> None:
     """Announce the next trust file to running processes, signed by the issuer key in use, and then write it.
-
-    Args:
-        root: The directory with the keys.
-        trust: The next trust file.
 
     Raises:
         ConfigurationError: A file is unusable.
     """
-    announce(root, [signed_successor(trust, SigningKey.load(_current(root, "issuer")))])
-    trust.save(root / "trust.json")
+    announce(place.root, [signed_successor(trust, SigningKey.load(place.current("issuer")))])
+    trust.save(place.trust)
 
 
-def _new_key(root: Path, purpose: Purpose, now: int, log: Takeover | None) -> TrustedKey:
+def _new_key(place: _Place, purpose: Purpose, now: int, log: Takeover | None) -> TrustedKey:
     """Return the entry of the new key, which waits in its file."""
-    path = _next(root, purpose)
+    path = place.next(purpose)
     if not path.exists():  # Otherwise it is left from a rotation that crashed before its announcement.
         SigningKey.generate().save(path)
     key = SigningKey.load(path).public_key
     return TrustedKey(key, purpose, not_before=now, takes_over=log if purpose == "recorder" else None)
 
 
-def _exchange(root: Path, trust: TrustStore, new: TrustedKey, until: int) -> Rotated:
+def _exchange(place: _Place, trust: TrustStore, new: TrustedKey, until: int) -> Rotated:
     """Return the announcement: the new key, and how long the old one still counts."""
-    old = _entry(trust, SigningKey.load(_current(root, new.purpose)).public_key, new.purpose)
+    old = _entry(trust, SigningKey.load(place.current(new.purpose)).public_key, new.purpose)
     until = max(until, old.not_before or 0)
     return Rotated(replace(old, not_after=until if old.not_after is None else min(until, old.not_after)), new)
 
@@ -147,9 +177,9 @@ def _announced(trust: TrustStore, done: Sequence[Rotated]) -> TrustStore:
     return trust.with_keys((*keys, *(one.new for one in done)))
 
 
-def _resumed(root: Path, trust: TrustStore, purpose: Purpose) -> Rotated:
+def _resumed(place: _Place, trust: TrustStore, purpose: Purpose) -> Rotated:
     """Return the announcement of an earlier attempt: the new key, and the latest one before it."""
-    new = _entry(trust, SigningKey.load(_current(root, purpose)).public_key, purpose)
+    new = _entry(trust, SigningKey.load(place.current(purpose)).public_key, purpose)
     older = [entry for entry in trust.keys if entry.purpose == purpose and entry != new]
     return Rotated(older[-1] if older else new, new)
 
@@ -182,25 +212,31 @@ def _log_so_far(directory: str | os.PathLike[str]) -> Takeover | None:
     return Takeover(tree.size, tree.root())
 
 
-def finish_rotation(root: Path, purpose: Purpose) -> None:
+def finish_rotation(root: Path, purpose: Purpose, keys: Path | None = None) -> None:
     """Complete an announced and interrupted rotation.
+
+    Args:
+        root: The directory.
+        purpose: The key.
+        keys: The folder of the keys; by default that in the directory.
 
     Raises:
         ConfigurationError: A file is unusable.
     """
-    if _next(root, purpose).exists():
-        with _alone(root):
-            _complete(root, purpose)
+    place = _Place.of(root, keys)
+    if place.next(purpose).exists():
+        with _alone(place):
+            _complete(place, purpose)
 
 
-def _complete(root: Path, purpose: Purpose) -> bool:
+def _complete(place: _Place, purpose: Purpose) -> bool:
     """Install an announced key; return whether there was one. The caller holds the lock."""
-    path, trust = _next(root, purpose), root / "trust.json"
-    if not path.exists() or not trust.exists():
+    path = place.next(purpose)
+    if not path.exists() or not place.trust.exists():
         return False
-    if TrustStore.load(trust).get(SigningKey.load(path).public_key.thumbprint, purpose) is None:
+    if TrustStore.load(place.trust).get(SigningKey.load(path).public_key.thumbprint, purpose) is None:
         return False
-    put_in_place(path, _current(root, purpose))
+    put_in_place(path, place.current(purpose))
     return True
 
 
@@ -211,6 +247,7 @@ def revoke(
     since: int,
     reason: str | None = None,
     root_key: Signer | None = None,
+    keys: str | os.PathLike[str] | None = None,
 ) -> tuple[TrustedKey, ...]:
     """Revoke a key in a trust file from a time on; return its entries, one for each purpose.
 
@@ -220,6 +257,7 @@ def revoke(
         since: Unix seconds. A known time is only replaced by an earlier one.
         reason: The reason, for people.
         root_key: A root of the trust file, which signs the next one.
+        keys: The folder of the keys of the directory, if it is outside.
 
     Raises:
         ConfigurationError: The file is unusable, does not have the key, or knows an earlier time; or the key is no
@@ -245,12 +283,16 @@ def revoke(
         revoked.extend(changed.values())
         return trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys))
 
-    change_trust(path, change, root_key)
+    change_trust(path, change, root_key, keys=keys)
     return tuple(revoked)
 
 
 def change_trust(
-    path: str | os.PathLike[str], change: Callable[[TrustStore], TrustStore], root_key: Signer | None = None
+    path: str | os.PathLike[str],
+    change: Callable[[TrustStore], TrustStore],
+    root_key: Signer | None = None,
+    *,
+    keys: str | os.PathLike[str] | None = None,
 ) -> TrustStore:
     """Replace a trust file by what follows it, and return that; running processes of its directory are told.
 
@@ -258,32 +300,33 @@ def change_trust(
         path: A directory of an enforcer, or a trust file.
         change: Returns the next content.
         root_key: A root of the trust file, which signs the next one.
+        keys: The folder of the keys, if it is outside of the directory.
 
     Raises:
         ConfigurationError: The file is unusable, or the key is no root of the next one; nothing changes.
     """
-    root = Path(path)
-    file = root / "trust.json" if root.is_dir() else root
-    with _alone(root) if (root / "keys").is_dir() else contextlib.nullcontext():
+    place = _Place.of(path, keys)
+    file = place.trust if place.root.is_dir() else place.root
+    with _alone(place) if place.keys.is_dir() else contextlib.nullcontext():
         following = change(TrustStore.load(file))
         if root_key is not None:
             following = signed_trust(following, root_key)
-        if _may_announce(root, following):
-            replace_trust(root, following)
+        if _may_announce(place, following):
+            _replace_trust(place, following)
         else:
             following.save(file)
         return following
 
 
-def _may_announce(root: Path, trust: TrustStore) -> bool:
+def _may_announce(place: _Place, trust: TrustStore) -> bool:
     """Return whether a trust file can be announced: a key that it calls revoked signs nothing."""
-    path = _current(root, "issuer")
+    path = place.current("issuer")
     entry = trust.get(SigningKey.load(path).public_key.thumbprint, "issuer") if path.exists() else None
     return entry is not None and entry.sound
 
 
 @contextlib.contextmanager
-def _alone(root: Path) -> Generator[None]:
+def _alone(place: _Place) -> Generator[None]:
     """Hold the lock for changes to the keys of a directory.
 
     Raises:
@@ -292,7 +335,7 @@ def _alone(root: Path) -> Generator[None]:
     files = Files()
     with contextlib.ExitStack() as stack:
         try:
-            fd = open_regular(files, str(root / "keys" / _LOCK), EDIT, 0o600)
+            fd = open_regular(files, str(place.keys / _LOCK), EDIT, 0o600)
             stack.callback(files.close, fd)
             stack.enter_context(locked(files, fd))
         except BlockingIOError:
@@ -302,11 +345,3 @@ def _alone(root: Path) -> Generator[None]:
                 f"cannot lock the keys of the directory: '{error.strerror or error}'; check owner and modes"
             ) from error
         yield
-
-
-def _current(root: Path, purpose: EntryPurpose) -> Path:
-    return root / "keys" / f"{purpose}.pem"
-
-
-def _next(root: Path, purpose: EntryPurpose) -> Path:
-    return root / "keys" / f"{purpose}.next.pem"

@@ -18,8 +18,8 @@ from agent_identity._ledger.segments import (
     compression_of,
     decompressed,
 )
+from agent_identity._ledger.settled import settled_size
 from agent_identity._ledger.transparency.bootstrap import stream_names
-from agent_identity._ledger.writer import settled_size
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.os_files import EDIT, READ, REPLACE, Files, open_regular, sync_folder, why, write_whole
 

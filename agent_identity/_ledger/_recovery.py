@@ -9,17 +9,16 @@ from typing import Final, cast, final
 
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._ledger.prune_statement import PruneStatement, unverified_pruned
-from agent_identity._ledger.segments import closed_segments, first_place, read_stream
-from agent_identity._ledger.transparency.bootstrap import stream_names
+from agent_identity._ledger.segments import first_place, read_stream
+from agent_identity._ledger.settled import note_settled, settled_size, size_of, unsettled
 from agent_identity._ledger.transparency.log import DirectoryLog, Head, read_checkpoint
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
-from agent_identity._ledger.writer import note_settled, settled_size
-from agent_identity._record.codec import plain_members
+from agent_identity._record.codec import decode, plain_members
 from agent_identity._record.parts import RecoveredStream
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import Line, stream_parts
 from agent_identity._storage.mac import LedgerKey, Mac
-from agent_identity._storage.os_files import EDIT, READ, Files, open_regular, recording, why
+from agent_identity._storage.os_files import EDIT, Files, open_regular, recording, why
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 
 _logger: Final = logging.getLogger("agent_identity.evidence")
@@ -53,20 +52,21 @@ def recover(
         EvidenceError: ``report`` failed.
         OSError: The folder of streams cannot be listed.
     """
-    unsettled = [name for name in stream_names(files, layout) if _needs_recovery(files, layout, name)]
-    if not unsettled:
+    waiting = unsettled(files, layout)
+    if not waiting:
         return None
     try:
         with recording("read the log of the ledger"):
-            heads = log.read_heads(frozenset(unsettled))
+            heads = log.read_heads(frozenset(waiting))
     except EvidenceError as error:
         return str(error)
-    for start in range(0, len(unsettled), _BATCH):
+    for start in range(0, len(waiting), _BATCH):
         with contextlib.ExitStack() as stack:
             held = [
                 stream
-                for name in unsettled[start : start + _BATCH]
-                if (stream := _Dead.seize(files, layout, key, name, sealed=heads.get(name), stack=stack)) is not None
+                for name in waiting[start : start + _BATCH]
+                if (stream := DeadStream.seize(files, layout, key, name, sealed=heads.get(name), stack=stack))
+                is not None
             ]
             fault = _commit(log, held, time_ns)
             if fault:
@@ -76,30 +76,6 @@ def recover(
                     report(stream.summary())
                 note_settled(files, stream.lock_fd, stream.bytes)
     return None
-
-
-def _needs_recovery(files: Files, layout: Layout, name: str) -> bool:
-    """Return whether the stream has bytes that are not recorded as settled."""
-    try:
-        size = _size(files, layout.entries(name))
-        if not size and not closed_segments(files, (layout.stream(name),)):
-            return False  # A process that just starts, or died there, has written nothing.
-        with _opened(files, layout.lock(name), READ) as fd:
-            return settled_size(files, fd) != size
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        _logger.warning("cannot look at stream %s: %s", name, why(error))
-        return False
-
-
-def _size(files: Files, path: str) -> int:
-    """Return the size of a file; 0 if it is missing, as after a death between two segments."""
-    try:
-        with _opened(files, path, READ) as fd:
-            return files.status(fd).st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _what_was_pruned(files: Files, layout: Layout, name: str) -> PruneStatement | None:
@@ -121,7 +97,7 @@ def _opened(files: Files, path: str, flags: int) -> Generator[int]:
         files.close(fd)
 
 
-def _commit(log: DirectoryLog, streams: "Sequence[_Dead]", time_ns: int) -> str | None:
+def _commit(log: DirectoryLog, streams: "Sequence[DeadStream]", time_ns: int) -> str | None:
     heads = [stream.head(time_ns) for stream in streams if stream.grew()]
     try:
         if heads:
@@ -134,9 +110,18 @@ def _commit(log: DirectoryLog, streams: "Sequence[_Dead]", time_ns: int) -> str 
     return None
 
 
+def is_record(data: bytes) -> bool:
+    """Return whether bytes have the form of a record."""
+    try:
+        decode(data)
+    except ValueError:
+        return False
+    return True
+
+
 @final
 @dataclass(slots=True)
-class _Dead:
+class DeadStream:
     """A stream under recovery."""
 
     name: str
@@ -155,18 +140,21 @@ class _Dead:
         cls,
         files: Files,
         layout: Layout,
-        key: LedgerKey,
+        key: LedgerKey | None,
         name: str,
         *,
         sealed: Head | None,
         stack: contextlib.ExitStack,
-    ) -> "_Dead | None":
-        """Lock the stream for the lifetime of the stack, and read it; ``None`` if it needs no recovery here."""
+    ) -> "DeadStream | None":
+        """Lock the stream for the lifetime of the stack, and read it; ``None`` if it needs no recovery here.
+
+        Without the key of the MACs, records count by their place alone, whoever wrote them.
+        """
         with contextlib.ExitStack() as own:
             try:
                 lock_fd = own.enter_context(_opened(files, layout.lock(name), EDIT))
                 files.lock(lock_fd)
-                dead = cls(name, lock_fd, sealed, bytes=_size(files, layout.entries(name)))
+                dead = cls(name, lock_fd, sealed, bytes=size_of(files, layout.entries(name)))
                 if settled_size(files, lock_fd) == dead.bytes:
                     return None  # Another process was faster.
                 pruned = _what_was_pruned(files, layout, name)
@@ -219,8 +207,8 @@ class _Dead:
             self.prev = b64url_encode(pruned.last)
             self.intents = dict.fromkeys(pruned.open)
 
-    def _read(self, files: Files, layout: Layout, key: LedgerKey) -> None:
-        mac, end = key.stream_mac(self.name), 0
+    def _read(self, files: Files, layout: Layout, key: LedgerKey | None) -> None:
+        mac, end = None if key is None else key.stream_mac(self.name), 0
         rejected = 0 if self._contradicted() else None
         for line in read_stream(
             files, (layout.stream(self.name),), layout.entries(self.name), start=self.tree.size + 1
@@ -244,16 +232,16 @@ class _Dead:
     def _contradicted(self) -> bool:
         return bool(self.sealed and self.sealed.size == self.tree.size and self.sealed.root != self.tree.root())
 
-    def _take(self, line: Line, mac: Mac) -> bool:
+    def _take(self, line: Line, mac: Mac | None) -> bool:
         """Add a line that the process wrote at this place; return whether it did."""
         parts = stream_parts(line.data) if line.data is not None else None
-        if parts is None or not mac.fits(parts[0], parts[1]):
+        if parts is None or not (is_record(parts[0]) if mac is None else mac.fits(parts[0], parts[1])):
             return False
         data = parts[0]
         place = {"id": self.name, "seq": str(self.tree.size + 1)}
         if self.prev is not None:
             place["prev"] = self.prev
-        record = plain_members(data)  # The MAC says that we wrote it.
+        record = plain_members(data)  # The MAC says that we wrote it, or it has the form of a record.
         if record.get("stream") != place:
             return False
         leaf = leaf_hash(data)

@@ -20,10 +20,10 @@ from agent_identity._ledger.prunable_prefix import Cut, read_heads, survey
 from agent_identity._ledger.prune_statement import Kept, PruneStatement, grants_file, sign_pruned, unverified_pruned
 from agent_identity._ledger.reader import LedgerReader
 from agent_identity._ledger.segments import CODECS, Segment, closed_segments, compression_of
+from agent_identity._ledger.settled import settled_size
 from agent_identity._ledger.transparency.checkpoint import Checkpoint
 from agent_identity._ledger.transparency.log import read_checkpoint, unverified_checkpoint
 from agent_identity._ledger.transparency.merkle import CompactRange
-from agent_identity._ledger.writer import settled_size
 from agent_identity._record.parts import Erased, PrunedRange, Time
 from agent_identity._record.schema import Erasure
 from agent_identity._storage.layout import GRANTS_NAME, Layout, segment_name

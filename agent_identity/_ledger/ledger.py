@@ -54,6 +54,7 @@ class Ledger:
         clock: The clock for the records that the ledger makes itself.
         sealing: The background worker, with its backlog and its failures; in a forked child, another one.
         directory: The absolute path of the evidence directory.
+        keys: The absolute path of the folder of its keys.
         append_failures: The number of records that could not be written.
         observers: The observers of records, with their failures.
         publishers: The publishers of checkpoints, each with its failure.
@@ -76,6 +77,7 @@ class Ledger:
     ) -> None:
         """Prepare a closed ledger; use :meth:`open` instead."""
         self.directory = layout.root
+        self.keys = layout.keys
         self._layout = layout
         self._signer = signer
         self._origin = origin
@@ -150,6 +152,7 @@ class Ledger:
         origin: str,
         clock: Clock,
         ids: Ids,
+        keys: "str | os.PathLike[str] | None" = None,
         files: Files | None = None,
         sync: Literal["process", "disk"] = "process",
         seal_interval: float = 0.2,
@@ -169,6 +172,7 @@ class Ledger:
             origin: The name of the log, the same at every start.
             clock: Tells the time of records.
             ids: Makes ids of records and streams.
+            keys: The folder of the key of its MACs, if the keys are kept outside the directory.
             files: The operating system; tests inject faults here.
             sync: ``process``: records survive the death of the process; ``disk``: of the machine as well.
             seal_interval: Seconds from a record to the seal that covers it.
@@ -187,7 +191,7 @@ class Ledger:
         check_name(origin)
         check_path(directory)
         ledger = cls(
-            Layout.of(directory),
+            Layout.of(directory, keys),
             signer=signer,
             origin=origin,
             clock=clock,
@@ -444,6 +448,10 @@ class Ledger:
     def _look(self) -> None:
         """Check that what is written is where others look for it; a few times a second, as a look costs some time."""
         self._check_in_place()
+        stream = self._stream
+        if stream is not None and stream.usable and stream.was_closed():
+            _logger.warning("stream %s was closed by others, who took this process for dead; another begins", stream.id)
+            stream.usable = False
         self._look_at_ns = time.monotonic_ns() + _LOOK_NS
 
     def _check_in_place(self) -> None:

@@ -30,7 +30,7 @@ when a process died before its first record, or when someone took it away: the l
 """
 
 _Part: TypeAlias = Literal["log", "ledger", "stream", "outside"]
-_READABLE: Final = re.compile(rf"entries(?:-[0-9]{{20}})?\.jsonl(?:\.gz)?|pruned|{GRANTS_NAME.pattern}")
+_READABLE: Final = re.compile(rf"entries(?:-[0-9]{{20}})?\.jsonl(?:\.gz)?|pruned|closure|{GRANTS_NAME.pattern}")
 _WITNESSED: Final = re.compile(r"[0-9a-f]{16}\.checkpoint")
 _ANCHORED: Final = re.compile(r"[0-9]{19}-[0-9a-f]{16}\.tsr")
 _MAX_WITNESSED: Final = 256
@@ -229,6 +229,13 @@ class LedgerReader:
         if is_stream_id(stream):
             with suppress(OSError):
                 return read_checkpoint(self._files, self._layout.pruned(stream))
+        return None
+
+    def closure(self, stream: str) -> bytes | None:
+        """Return the signed closure of a stream, or ``None`` if none can be read."""
+        if is_stream_id(stream):
+            with suppress(OSError):
+                return read_checkpoint(self._files, self._layout.closure(stream))
         return None
 
     def kept_grants(self, pruned: "PruneStatement") -> "tuple[tuple[str, ...], KeptState]":

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, NoReturn, Self, TypeAlias, final
 
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._ledger.segments import DEFAULT_BYTES
+from agent_identity._ledger.settled import note_settled
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash
 from agent_identity._record.codec import encode, encode_detail
 from agent_identity._record.parts import VERSION, Stream
@@ -248,6 +249,14 @@ class StreamWriter:
         """
         check_in_place(self._files, self._path, self._file, self.offset - self._base)
 
+    def was_closed(self) -> bool:
+        """Return whether a closer took the process for dead, as on a volume without locks; nothing may follow then."""
+        try:
+            self._files.look(self._layout.closure(self.id))
+        except OSError:
+            return False
+        return True
+
     def _detail(self, tell: partial[Detail]) -> bytes | None:
         """Return the bytes of a detail, or nothing if no ledger can hold it: the outcome is not lost with it."""
         try:
@@ -421,27 +430,3 @@ def _entry(make: Make, record_id: str, place: Stream, detail: bytes | None = Non
             code="bad_record",
         )
     return Entry(record, data, leaf_hash(data), detail)
-
-
-def note_settled(files: Files, lock_fd: int, size: int) -> None:
-    """Write into the lock file that the first ``size`` bytes, all of the stream, need no recovery.
-
-    This is a hint that saves time and nothing relies on it: if it cannot be written, the next start reads
-    the stream once more.
-    """
-    with contextlib.suppress(OSError):
-        files.truncate(lock_fd, 0)
-        files.seek(lock_fd, 0)
-        files.write(lock_fd, b"settled %d\n" % size)
-
-
-def settled_size(files: Files, lock_fd: int) -> int | None:
-    """Return the size written by :func:`note_settled`, or ``None`` without a readable note.
-
-    Raises:
-        OSError: The lock file cannot be read.
-    """
-    files.seek(lock_fd, 0)
-    word, _, size = files.read(lock_fd, 64).partition(b" ")
-    digits = size.removesuffix(b"\n")
-    return int(digits) if word == b"settled" and size.endswith(b"\n") and digits.isdigit() else None

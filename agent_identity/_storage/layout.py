@@ -29,23 +29,31 @@ def segment_name(first: int, suffix: str = "") -> str:
 @final
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The paths below one evidence directory.
+    """The paths of one evidence directory.
 
     Attributes:
         root: The absolute path of the directory.
+        keys: The absolute path of the folder of its keys, closed to others.
     """
 
     root: str
+    keys: str
 
     @classmethod
-    def of(cls, directory: "str | os.PathLike[str]") -> "Layout":
-        """Return the layout of a directory, which need not exist."""
-        return cls(os.path.abspath(os.fspath(directory)))  # No links are resolved.
+    def of(cls, directory: "str | os.PathLike[str]", keys: "str | os.PathLike[str] | None" = None) -> "Layout":
+        """Return the layout of a directory, which need not exist.
+
+        Args:
+            directory: The directory.
+            keys: The folder of its keys, if they are kept outside.
+        """
+        root = os.path.abspath(os.fspath(directory))  # No links are resolved.
+        return cls(root, f"{root}/keys" if keys is None else os.path.abspath(os.fspath(keys)))
 
     @property
-    def keys(self) -> str:
-        """The folder of keys, closed to others."""
-        return f"{self.root}/keys"
+    def keys_inside(self) -> bool:
+        """True if the keys are kept in the directory."""
+        return self.keys == f"{self.root}/keys"
 
     @property
     def streams(self) -> str:
@@ -60,7 +68,7 @@ class Layout:
     @property
     def ledger_key(self) -> str:
         """The key of the MACs beside the lines."""
-        return f"{self.root}/keys/ledger.key"
+        return f"{self.keys}/ledger.key"
 
     @property
     def log_entries(self) -> str:
@@ -120,6 +128,10 @@ class Layout:
     def pruned(self, stream: str) -> str:
         """The signed statement of the pruned part of one stream."""
         return f"{self.root}/ledger/{stream}/pruned"
+
+    def closure(self, stream: str) -> str:
+        """The signed word of a closer about one stream whose process died."""
+        return f"{self.root}/ledger/{stream}/closure"
 
     def grants(self, stream: str, digest: str) -> str:
         """The kept grants of the pruned part of one stream, by the digest of the file."""

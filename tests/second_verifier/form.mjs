@@ -150,6 +150,7 @@ entry origin:text root:digest size:position stream:id time:count
 entry lost:=checkpoint origin:text
 kept count:count digest:digest
 state size:count root:digest
+closure origin:text root:digest size:position stream:id time:count torn:count
 pruned origin:text stream:id size:position last:digest peaks:digest[1..64] time:count grants:kept log:state
  open?:id[1..1024]
 whole end:position size:=0
@@ -197,5 +198,5 @@ export const readRecord = reader((v) => isObject(v) && isKind(v.kind) && FORMS[v
   (v.stream.seq === "1") === (v.kind === "stream_start") && (v.stream.seq === "1") === !has(v.stream, "prev"));
 export const readDetail = reader(FORMS.detail), readEntry = reader(FORMS.entry);
 export const { id: isId, jws: isJws, digest: isDigest, position: isPosition, agent: isAgent, principal: isPrincipal,
-  integer: isInteger, line: isLine, pruned: isStatement, ruling: isRuling, signedmark: isSignedMark } = FORMS;
+  integer: isInteger, line: isLine, closure: isClosure, pruned: isStatement, ruling: isRuling, signedmark: isSignedMark } = FORMS;
 export { isIdentifier };

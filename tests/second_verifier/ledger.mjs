@@ -2,7 +2,7 @@
 import { lstatSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { constants, crc32, inflateRawSync } from "node:zlib";
-import { MEMBER, has, isDigest, isExcerpt, isId, isJws, isObject, isPosition, isStatement, readCanonical, readDetail, readEntry, readJson,
+import { MEMBER, has, isDigest, isExcerpt, isId, isJws, isObject, isClosure, isPosition, isStatement, readCanonical, readDetail, readEntry, readJson,
   readRecord } from "./form.mjs";
 import { Range, b64u, cosigned, fromB64, fromB64u, leafHash, noteSigners, readNote, sha256 } from "./crypto.mjs";
 import { NS } from "./trust.mjs";
@@ -190,7 +190,7 @@ function readStream(e, stream) { // ledger.md, "Segments"
   const isSegment = (n) => /^entries-(?!0{20})[0-9]{20}\.jsonl(\.gz)?$/.test(n) &&
     !(n.endsWith(".gz") && names.includes(n.slice(0, -3)));
   const files = [...names.filter(isSegment), ...names.filter((n) => n === "entries.jsonl")];
-  stream.statement = readFile(folder, "pruned");
+  stream.statement = readFile(folder, "pruned"); stream.closure = readFile(folder, "closure");
   stream.files = files.map((name) => {
     const file = readFile(folder, name), { lines, torn } = split(file.bytes);
     const parsed = lines.map((line) => frame(line, has(e.excerpt ?? {}, stream.id)));
@@ -240,6 +240,20 @@ function judgeStatement(e, stream) {
   }
   return s;
 }
+function judgeClosure(e, stream) { // Ledger 17: what a closer saw of the stream, if that counts
+  const at = { stream: stream.id }, note = readNote(stream.closure.bytes), c = note && readCanonical(note.lines[1] ?? "");
+  const origin = e.trust?.origin ?? e.checkpoint?.origin;
+  const { good, bad } = note && e.trust ? noteSigners(note, c?.origin, e.trust.of("closer")) : {};
+  if (!note || note.lines.length !== 2 || note.lines[0] !== "agent-identity closure v1" || !isClosure(c) || bad ||
+    c.stream !== stream.id || (e.trust?.origin && c.origin !== origin)) return e.report("bad_closure", at);
+  const counts = (k) => !has(k, "revoked_since") && e.trust.signsFor(k, c.origin) && e.trust.valid(k, BigInt(c.time));
+  return good?.some(counts) ? c : e.report("closure_not_counted", at);
+}
+function tellClosure(e, c, count, sealed, at) {
+  e.report(!c.holds ? "bad_closure" : BigInt(c.size) > sealed ? "closed_tail" : "closed", at);
+  if (c.holds && count > BigInt(c.size) && count > sealed) e.report("after_closure", at);
+  return c.holds ? c : undefined;
+}
 /** Where the records of a stream begin; files that lie before it are set aside (ledger 12 and 15). */
 function beginning(e, stream) {
   let start = e.excerpt?.[stream.id];
@@ -271,7 +285,9 @@ export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
   const end = part && BigInt(part.end), heads = known.filter((h) => !part || h.size <= end);
   const lastHead = heads.at(-1)?.size ?? 0n, start = beginning(e, stream);
   if (stream.damaged && (heads.length || stream.begun)) e.report("unreadable", at);
-  const tree = new Range(start.size, start.peaks);
+  const tree = new Range(start.size, start.peaks), closing = stream.closure && !e.excerpted && judgeClosure(e, stream);
+  const see = () => { if (closing && tree.size === BigInt(closing.size)) closing.holds = tree.root() === closing.root; };
+  if (closing) { closing.holds = tree.size > BigInt(closing.size); see(); }
   const wanted = new Map(heads.map((h) => [h.size, h.root])), foreign = [];
   let led = 0n, broken = false, mismatch = false, place = start.size, count = start.size, before = start.last, placed,
     ended = false;
@@ -283,7 +299,7 @@ export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
   compare();
   for (const { leaf, record, detail, r } of stream.lines) {
     count++;
-    if (leaf) { tree.push(leaf); compare(); }
+    if (leaf) { tree.push(leaf); compare(); see(); }
     else { broken = true; e.report(count <= lastHead ? "malformed_line" : "malformed_tail",
       { ...at, seq: place + 1n }); } // record 2
     if (!r) {
@@ -311,8 +327,9 @@ export function walkStream(e, stream) { // Record 1 to 7 and ledger 7, 8 and 14
   }
   if (count < lastHead) e.report("records_cut", at); // ledger 7
   else if (part && !(wanted.has(led) && led === end)) e.report("bad_excerpt", at); // ledger 14
-  if (!heads.length && stream.lines.length) e.report("stream_unknown", at); // ledger 8
-  else if (heads.length && stream.lines.length && count > lastHead) e.report("tail_unsealed", at);
+  stream.closing = closing && tellClosure(e, closing, count, lastHead, at); // ledger 17
+  if (!stream.closing && !heads.length && stream.lines.length) e.report("stream_unknown", at); // ledger 8
+  else if (!stream.closing && heads.length && stream.lines.length && count > lastHead) e.report("tail_unsealed", at);
   Object.assign(stream, { ended, headed: heads.length > 0 });
 }
 function judgeDetail(e, r, bytes, at) { // record 3
@@ -335,10 +352,11 @@ export function judgeEnds(e) { // Ledger 7 and 8 to 11: missing and recovered st
   }
   for (const stream of [...e.streams.values()].filter((s) => !s.denied)) {
     const by = named.get(stream.id), at = { stream: stream.id };
-    const told = by && (by.torn_bytes === String(stream.torn) || by.rejected_bytes !== "0");
+    const told = (by && (by.torn_bytes === String(stream.torn) || by.rejected_bytes !== "0")) ||
+      stream.closing?.torn === String(stream.torn);
     if (!stream.lines.length && !stream.headed && (!stream.torn || told)) { e.report("stream_empty", at); continue; }
     if (stream.torn && !told && !(stream.pruned && !stream.lines.length)) e.report("torn_tail", at); // ledger 9
     // ledger 10
-    if (!stream.ended && !by && !has(e.excerpt ?? {}, stream.id) && !(stream.pruned && !stream.lines.length)) e.report("no_end", at);
+    if (!stream.ended && !by && !stream.closing && !has(e.excerpt ?? {}, stream.id) && !(stream.pruned && !stream.lines.length)) e.report("no_end", at);
   }
 }

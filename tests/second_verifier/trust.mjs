@@ -18,6 +18,7 @@ function isCredential(v) { // its form alone: no code uses it
 const ENTRIES = {
   issuer: closed({ purpose: string, ...JWK }, { ...LOST, issuer: string }),
   recorder: closed({ purpose: string, ...JWK }, { ...LOST, origin: isOrigin, takes_over: takesOver }),
+  closer: closed({ purpose: string, ...JWK }, { ...LOST, origin: isOrigin }),
   root: closed({ purpose: string, ...JWK, origin: isOrigin }, { ...LOST, issuer: string, recorders_only: is(true) }),
   policy: closed({ purpose: string, ...JWK }, LOST),
   witness: closed({ purpose: string, vkey: isWitness }, TIMES),

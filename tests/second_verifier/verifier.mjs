@@ -17,10 +17,10 @@ import { judgeFlow } from "./flow.mjs";
 const SEVERITIES = { // all others are contradicted (codes.md)
   cannot_tell: `nothing_to_verify no_trust bad_trust no_checkpoint unknown_key key_not_valid_then key_revoked
     not_witnessed unreadable unknown_record unknown_issuer`,
-  incomplete: `tail_unwitnessed log_rejected log_ahead unrecorded_intent counts_disagree outer_task_missing
+  incomplete: `closed_tail after_closure tail_unwitnessed log_rejected log_ahead unrecorded_intent counts_disagree outer_task_missing
     stream_missing stream_unknown approval_request_missing tail_unsealed malformed_tail torn_tail rejected_tail no_end
     kept_grants_missing excerpt`,
-  notice: `certificate_not_counted valid_by_own_clock log_unsealed unknown_outcome flow_not_checked dated_before_grant
+  notice: `closed closure_not_counted certificate_not_counted valid_by_own_clock log_unsealed unknown_outcome flow_not_checked dated_before_grant
     chain_not_checked approval_not_checked outer_principal_differs pruned stream_empty recovered erased`,
 };
 const isOf = (code, severity) => SEVERITIES[severity].split(/\s+/).includes(code);

@@ -30,6 +30,7 @@ from agent_identity import Scope
 from agent_identity._identity.common.encoding import b64url_encode, digest_of
 from agent_identity._identity.keys.jws import sign_compact
 from agent_identity._identity.trust.certificates import CERTIFICATE_TYPE
+from agent_identity._ledger.closure import Closure
 from agent_identity._ledger.prune_statement import Kept, PruneStatement, grants_file, sign_pruned
 from agent_identity._ledger.transparency.merkle import CompactRange, leaf_hash, root_of
 from agent_identity.constraints import OneOf, Range
@@ -375,6 +376,101 @@ def approved(*, before: bool) -> World:
     return cut(SimpleNamespace(**locals()), 5 if before else 4, open=())
 
 
+CLOSER: Final = SigningKey.from_seed(b"\x33" * 32)
+CLOSED_NS: Final = (BEGIN + 60) * 10**9
+
+
+def left(
+    sealed: int, *, signer: SigningKey = CLOSER, more: int = 0, entry: dict[str, Any] | None = None, **changes: Any
+) -> World:
+    """Return the stream of a process that was killed, and what a closer saw of it.
+
+    Args:
+        sealed: The number of records that its process sealed, of the six that it wrote.
+        signer: Signs the closure.
+        more: The number of records that the closer did not see.
+        entry: Members of the entry of the closer.
+        changes: Of what the closer says.
+    """
+    world = clean_cases.small()
+    world.stream.remove(world.close)
+    world.stream.sealed = [sealed] if sealed else []
+    world.ledger.trust = world.ledger.trust.with_keys(
+        (*world.ledger.trust.keys, TrustedKey(CLOSER.public_key, "closer", **(entry or {})))
+    )
+    leaves = [leaf_hash(data) for data, _ in world.stream.lines() if data is not None]
+    size = len(leaves) - more
+    facts = {"origin": ORIGIN, "stream": world.stream.id, "size": size, "root": root_of(leaves[:size]), "torn": 0}
+    closure = Closure(**{**facts, "time_ns": CLOSED_NS, **changes})
+    world.ledger.more[f"ledger/{world.stream.id}/closure"] = closure.signed(signer)
+    return world
+
+
+def _closures(cases: Cases, small: Case) -> None:
+    what = "A closer saw the end of a stream whose process was killed"
+    base = cases.clean("closed", f"{what}, with all records sealed.", left(6), "closed", base=small)
+    for name, text, codes, world in (
+        ("closed-tail", f"{what}, with two records after the last seal.", "closed_tail", left(4)),
+        ("closed-unsealed", f"{what}, whose log commits to no record.", "closed_tail nothing_to_verify", left(0)),
+        (
+            "closed-before-more",
+            "A record follows what a closer saw as the last.",
+            "closed_tail after_closure",
+            left(4, more=1),
+        ),
+        ("closed-before-seal", "The process sealed more than a closer saw.", "closed", left(6, more=2)),
+        (
+            "closure-other-records",
+            "A closer names other records.",
+            "bad_closure no_end tail_unsealed",
+            left(4, root=bytes(32)),
+        ),
+        ("closure-too-long", "A closer names more records.", "bad_closure no_end tail_unsealed", left(4, size=7)),
+        (
+            "closure-other-stream",
+            "The closure is about another stream.",
+            "bad_closure no_end tail_unsealed",
+            left(4, stream="AZq2l-gAcACAAAAAAAAAZw"),
+        ),
+        (
+            "closure-other-log",
+            "The closure is about another log.",
+            "bad_closure no_end tail_unsealed",
+            left(4, origin="agent-identity.example/other"),
+        ),
+        *(
+            (f"closure-by-{who}", f"{text} signed the closure.", "closure_not_counted no_end tail_unsealed", world)
+            for who, text, world in (
+                ("stranger", "A stranger", left(4, signer=STRANGER)),
+                ("recorder", "The recorder key, which is no closer,", left(4, signer=RECORDER)),
+                ("revoked", "A closer whose key is revoked", left(4, entry={"revoked_since": BEGIN})),
+                ("late", "A closer whose key is not valid any more", left(4, entry={"not_after": BEGIN})),
+                ("other-closer", "A closer of another log", left(4, entry={"origin": "fleet.example/"})),
+            )
+        ),
+    ):
+        cases.clean(name, text, world, *codes.split(), base=base)
+    cases.outside(
+        base,
+        "closure-changed",
+        "The closure was changed.",
+        "bad_closure no_end",
+        lambda c: c.update({_closure(c): c[_closure(c)].replace(b'"torn":"0"', b'"torn":"9"')}),
+    )
+    cases.outside(
+        base,
+        "closure-malformed",
+        "The closure is no note.",
+        "bad_closure no_end",
+        lambda c: c.update({_closure(c): b"closed\n"}),
+    )
+    cases.outside(base, "closure-removed", "The closure is missing.", "no_end", lambda c: c.pop(_closure(c)))
+
+
+def _closure(content: Content) -> str:
+    return next(name for name in content if name.endswith("/closure"))
+
+
 def cut(world: World, gone: int, signer: SigningKey = RECORDER, **changes: Any) -> World:
     """Prune the first records of the stream of a world."""
     world.stream.sealed = [gone, len(world.stream)]
@@ -624,6 +720,7 @@ def build(bases: dict[str, Case]) -> Cases:
         alone,
     )
     _partial(cases, small)
+    _closures(cases, small)
     for name, what, codes, changes in CERTIFIED:
         cases.clean(name, what, certified(**changes), *codes.split(), base=small)
     options = (*USUAL, "--disclosures", "disclosure.json")

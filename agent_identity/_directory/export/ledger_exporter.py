@@ -45,7 +45,7 @@ class LedgerExport:
         resource: The resource attributes of the spans; by default those of the SDK, from its environment.
         selection: The selection of records, in words: each selection has a cursor of its own.
         wanted: Selects the records whose spans are sent.
-        keys: The folder of ``ledger.key``, if it is not in the directory.
+        keys: The folder of ``ledger.key``, if the keys are kept outside the directory.
 
     Raises:
         ConfigurationError: The address or a setting is unusable, a library is missing, or the directory has no
@@ -70,8 +70,8 @@ class LedgerExport:
         make = _receivers(chosen.protocol)
         self._receiver = make(parts, chosen, _default_resource() if resource is None else resource)
         self._files = Files()
-        self._layout = Layout.of(directory)
-        self._key = _ledger_key(self._files, self._layout.ledger_key if keys is None else f"{keys}/ledger.key")
+        self._layout = Layout.of(directory, keys)
+        self._key = _ledger_key(self._files, self._layout.ledger_key)
         self._signer = signer
         self._trust = trust
         self._wanted = wanted
@@ -126,7 +126,7 @@ def _default_resource() -> dict[str, str]:
 def _ledger_key(files: Files, path: str) -> LedgerKey:
     if not os.path.lexists(path):
         raise ConfigurationError(
-            "keys/ledger.key is missing; restore it from a backup, since only records that it proves to be "
+            f"{path!r} is missing; restore it from a backup, since only records that it proves to be "
             "the library's own are signed"
         )
     return load_ledger_key(files, path)

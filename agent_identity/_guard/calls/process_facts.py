@@ -103,7 +103,7 @@ class CertificateFile:
     """The certificate of the recorder key of a directory, ``keys/recorder.certificate``, if a root has issued one.
 
     Args:
-        directory: The directory.
+        folder: The folder of its keys.
         recorder: The recorder key.
         origin: The name of the log.
 
@@ -117,8 +117,8 @@ class CertificateFile:
 
     __slots__ = ("_origin", "_path", "_recorder", "_seen", "first", "token")
 
-    def __init__(self, directory: str | os.PathLike[str], recorder: PublicKey, origin: str) -> None:
-        self._path = Path(directory) / "keys" / "recorder.certificate"
+    def __init__(self, folder: str | os.PathLike[str], recorder: PublicKey, origin: str) -> None:
+        self._path = Path(folder) / "recorder.certificate"
         self._recorder = recorder
         self._origin = origin
         self._seen: tuple[int, int, int] | None = None

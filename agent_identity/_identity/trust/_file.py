@@ -51,7 +51,7 @@ class KeyEntry(_Part, frozen=True, kw_only=True):
     x: str
     kid: str
     alg: Literal["EdDSA"]
-    purpose: Literal["issuer", "recorder", "policy", "root"]
+    purpose: Literal["issuer", "recorder", "closer", "policy", "root"]
     not_before: _Time | None = None
     not_after: _Time | None = None
     issuer: str | None = None
@@ -106,7 +106,7 @@ class TrustFile(_Part, frozen=True, kw_only=True):
 
 _Entry: TypeAlias = KeyEntry | ApproverEntry | WitnessEntry
 _ENTRIES: Final[Mapping[object, type[_Entry]]] = {
-    **dict.fromkeys(("issuer", "recorder", "policy", "root"), KeyEntry),
+    **dict.fromkeys(("issuer", "recorder", "closer", "policy", "root"), KeyEntry),
     "approver": ApproverEntry,
     "witness": WitnessEntry,
 }
@@ -171,7 +171,7 @@ def _entry(number: int, entry: _Object) -> _Entry:
     form = _ENTRIES.get(purpose) if isinstance(purpose, str) else None
     if form is None:
         raise _malformed(
-            f"keys.{number}.purpose", "the purpose is not issuer, recorder, policy, root, approver or witness"
+            f"keys.{number}.purpose", "the purpose is not issuer, recorder, closer, policy, root, approver or witness"
         )
     return _read(form, entry, f"keys.{number}.")
 

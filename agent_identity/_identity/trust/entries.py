@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Purpose: TypeAlias = Literal["issuer", "recorder"]
 """Purposes of a directory's keys: root grants, or records and checkpoints."""
 
-EntryPurpose: TypeAlias = Literal["issuer", "recorder", "policy", "root"]
-"""Purposes of listed keys: also bundles of policies, or certificates of recorders and trust files."""
+EntryPurpose: TypeAlias = Literal["issuer", "recorder", "closer", "policy", "root"]
+"""Purposes of listed keys: also closures of streams, bundles of policies, or certificates and trust files."""
 
 _PURPOSES: Final = frozenset(get_args(EntryPurpose))
 _MAX_SIZE: Final = (1 << 63) - 1
@@ -96,8 +96,9 @@ class TrustedKey:
 
     Args:
         key: The key.
-        purpose: ``"issuer"`` for root grants, ``"recorder"`` for records and checkpoints, ``"policy"`` for bundles of
-            policies, ``"root"`` for certificates of recorders and for trust files.
+        purpose: ``"issuer"`` for root grants, ``"recorder"`` for records and checkpoints, ``"closer"`` for closures
+            of streams whose processes died, ``"policy"`` for bundles of policies, ``"root"`` for certificates of
+            recorders and for trust files.
         not_before: First second, since the Unix epoch, in which its signatures count; ``None`` for ever.
         not_after: Last second in which they count; ``None`` for ever.
         issuer: The URI that root grants signed by the key must name; ``None`` for that of the store. Give it to
@@ -109,9 +110,10 @@ class TrustedKey:
         reason: Why it was revoked, by the rules of :func:`~agent_identity.identity.check_id`; only with
             ``revoked_since``.
         takes_over: For the recorder key that follows another: how far the log was.
-        origin: The log whose checkpoints a recorder key may sign; ``None`` for that of the store. Give it to the keys
-            of other logs, so that none of them can speak for another. What ends in ``/`` is a prefix and covers whole
-            segments below it. A root needs one: the logs for which it may certify keys.
+        origin: The log whose checkpoints a recorder key may sign, or whose streams a closer may close; ``None`` for
+            that of the store. Give it to the keys of other logs, so that none of them can speak for another. What ends
+            in ``/`` is a prefix and covers whole segments below it. A root needs one: the logs for which it may
+            certify keys.
         recorders_only: For a root: it certifies recorders and signs no trust file. Give it to the root of a service.
         certificates: Instead of all that: why a key counts that no file lists. Made by
             :func:`~agent_identity.identity.certified`.
@@ -138,7 +140,7 @@ class TrustedKey:
         if type(self.key) is not PublicKey:
             raise TypeError(f"the key is {type(self.key).__name__}; give a PublicKey")
         if self.purpose not in _PURPOSES:
-            raise ValueError("the purpose is not issuer, recorder, policy or root")
+            raise ValueError("the purpose is not issuer, recorder, closer, policy or root")
         check_period(self.not_before, self.not_after)
         if self.issuer is not None and self.purpose not in ("issuer", "root"):
             raise ValueError("the key has an issuer, but its purpose is not issuer or root; leave it out")
@@ -159,8 +161,8 @@ class TrustedKey:
 
     def _check_origin(self) -> None:
         if self.origin is not None:
-            if self.purpose not in ("recorder", "root"):
-                raise ValueError("the key has an origin, but its purpose is not recorder or root; leave it out")
+            if self.purpose not in ("recorder", "closer", "root"):
+                raise ValueError("the key has an origin, but its purpose is not recorder, closer or root; leave it out")
             check_origin_pattern(self.origin)
         elif self.purpose == "root":
             raise ValueError("the root has no origin; name the log, or the prefix of logs, that it may certify")
@@ -216,7 +218,7 @@ class TrustedKey:
                 if covers(voucher.certificate.origin if recorder else voucher.root.origin or "", origin)
             )
             return (self if some == self.certificates else replace(self, certificates=some)) if some else None
-        if self.purpose != "recorder":
+        if self.purpose not in ("recorder", "closer"):
             return self
         allowed = default in (None, origin) if self.origin is None else covers(self.origin, origin)
         return self if allowed else None

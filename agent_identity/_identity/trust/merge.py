@@ -144,7 +144,7 @@ def _with_names(key: TrustedKey, store: TrustStore) -> TrustedKey:
     """Return a key with the names that its file gives to all of its keys."""
     if key.purpose == "issuer" and key.issuer is None:
         return replace(key, issuer=store.issuer)
-    if key.purpose == "recorder" and key.origin is None and store.origin is not None:
+    if key.purpose in ("recorder", "closer") and key.origin is None and store.origin is not None:
         if is_prefix(store.origin):
             raise _conflict("the log of a file ends in '/', which beside a key would be a prefix")
         return replace(key, origin=store.origin)

@@ -96,8 +96,9 @@ def _was_used(files: Files, layout: Layout) -> bool:
     with contextlib.suppress(FileNotFoundError):
         if stream_names(files, layout):
             return True
+    # Keys that are kept elsewhere outlive the directory, as on the empty volume of a container that starts again.
     with contextlib.suppress(FileNotFoundError):
-        if layout.ledger_key.rpartition("/")[2] in files.listdir(layout.keys):
+        if layout.keys_inside and layout.ledger_key.rpartition("/")[2] in files.listdir(layout.keys):
             return True
     try:
         fd = open_regular(files, layout.log_entries, READ)

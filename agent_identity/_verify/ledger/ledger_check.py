@@ -30,6 +30,7 @@ from agent_identity._verify.store.workers import Executor, in_process
 if TYPE_CHECKING:
     from agent_identity._ledger.excerpt_starts import Start
     from agent_identity._ledger.prune_statement import PruneStatement
+    from agent_identity._verify.ledger._closure_check import ClosureCheck
     from agent_identity._verify.ledger.index import LedgerIndex
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -161,6 +162,7 @@ class LedgerCheck:
             return
         findings.completeness_checked = log.proved  # Without a trusted signature, all may be another log.
         starts = self._starts(names, log)
+        closings = self._closings(names, log, starts)
         check = partial(StreamCheck, findings=findings, calls=self._calls, index=index, period=period)
         streams: dict[str, StreamCheck] = {}
         blocks = self._executor(check_block, self._parts(names, starts))
@@ -168,7 +170,7 @@ class LedgerCheck:
         for name in names:
             heads = log.heads.get(name)
             visit = _showing(heads, log.doubts, self._visit, starts.get(name))
-            streams[name] = check(name, heads, visit=visit, start=starts.get(name))
+            streams[name] = check(name, heads, visit=visit, start=starts.get(name), closing=closings.get(name))
             done = self._follow(streams[name], blocks, done, lambda reached: progress and progress(reached, total))
             if index is not None:  # Only records that no revoked key leaves in doubt.
                 index.prove(streams[name].sealed if log.proved and log.doubts is None else 0)
@@ -238,6 +240,16 @@ class LedgerCheck:
         starts: Mapping[str, PruneStatement | Start] = pruned if excerpt is None else {**pruned, **excerpt}
         find_leftovers(self._reader, starts, self._findings)
         return starts
+
+    def _closings(
+        self, names: Sequence[str], log: SignedLog, starts: "Mapping[str, PruneStatement | Start]"
+    ) -> "Mapping[str, ClosureCheck]":
+        """Return what closers saw of streams; an excerpt says nothing of how a stream ended."""
+        if self._excerpt or all(self._reader.closure(name) is None for name in names):
+            return {}
+        from agent_identity._verify.ledger._closure_check import find_closures
+
+        return find_closures(self._reader, names, starts, log.trust or self._trust, self._findings)
 
     def _parts(
         self, names: Sequence[str], starts: "Mapping[str, PruneStatement | Start]"
@@ -382,14 +394,19 @@ class LedgerCheck:
         recovered = recovery is not None
         # What a recovery found at the end is no news; of a tail that it rejected, it counts all bytes together.
         told = recovery is not None and (recovery.rejected_bytes != "0" or recovery.torn_bytes == str(stream.torn))
-        torn = bool(stream.torn) and not told
+        closing = stream.closing
+        if closing is not None and not closing.judge(stream.size, stream.committed, findings):
+            closing = None
+        torn = bool(stream.torn) and not told and (closing is None or closing.closure.torn != stream.torn)
         if not stream.lines and not stream.committed and not torn:
             findings.add(_ALL, "stream_empty", "a stream that was begun holds no record", place)
             return
         if stream.pruned and not stream.lines and stream.end is None:
             return  # Pruned to its last record, the end or a recovery included.
         unsealed = stream.size - stream.committed
-        if stream.lines and not stream.committed:
+        if closing is not None:
+            pass  # It was told what is sealed of the stream, and what is not.
+        elif stream.lines and not stream.committed:
             message = f"the log does not commit to the stream; nothing proves its {counted(stream.lines, 'record')}"
             findings.add(_ALL, "stream_unknown", message, place)
         elif stream.lines and unsealed > 0:
@@ -397,7 +414,7 @@ class LedgerCheck:
             findings.add(_ALL, "tail_unsealed", message, place)
         if torn:
             findings.add(_ALL, "torn_tail", "the last line of the stream is torn", place)
-        if not stream.ended and not recovered and stream.end is None:
+        if not stream.ended and not recovered and stream.end is None and closing is None:
             message = "the stream has no end; its process still runs, was killed, or the end was cut"
             self._endless += 1
             findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.size))

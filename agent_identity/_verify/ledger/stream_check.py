@@ -22,6 +22,7 @@ from agent_identity._verify.report.plurals import counted
 if TYPE_CHECKING:
     from agent_identity._ledger.excerpt_starts import Start
     from agent_identity._ledger.prune_statement import PruneStatement
+    from agent_identity._verify.ledger._closure_check import ClosureCheck
     from agent_identity._verify.ledger.index import LedgerIndex
 
 Visit: TypeAlias = Callable[[AnyRecord, bytes, Detail | None], None]
@@ -50,8 +51,10 @@ class StreamCheck:
         index: Stores the records in their places.
         period: The first nanosecond of a period to judge and the first one after it, or ``None``.
         start: The start of the stream, if not its first record.
+        closing: Compares the records with what a closer saw of the stream.
 
     Attributes:
+        closing: The comparison; ``None`` without.
         stream: The id of the stream.
         pruned: The number of missing records before the first one.
         end: In an excerpt, the place of its last record, included or withheld.
@@ -73,8 +76,10 @@ class StreamCheck:
         index: "LedgerIndex | None" = None,
         period: tuple[int, int] | None = None,
         start: "PruneStatement | Start | None" = None,
+        closing: "ClosureCheck | None" = None,
     ) -> None:
         self.stream = stream
+        self.closing = closing
         self.pruned = 0 if start is None else start.size
         self.end = None if start is None else start.end
         self.lines = self.withheld = 0
@@ -135,6 +140,8 @@ class StreamCheck:
         self.lines += 1
         growth, record, leaf = self._growth, line.record, line.leaf
         growth.leaves.append(leaf)
+        if self.closing is not None:
+            self.closing.take(leaf)
         if record is None:
             self._reject(line)
         elif self._follows(record.stream) or self._explain(record, leaf):

@@ -36,7 +36,7 @@ _CHUNK: Final = 256 * 1024
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz)?")
 _MEMBER: Final = re.compile(
-    rf"evidence/(?:ledger/{ID_FORM}/(?:{_SEGMENT.pattern}|pruned|{GRANTS_NAME.pattern})|log/(?:entries\.jsonl|checkpoint)"
+    rf"evidence/(?:ledger/{ID_FORM}/(?:{_SEGMENT.pattern}|pruned|closure|{GRANTS_NAME.pattern})|log/(?:entries\.jsonl|checkpoint)"
     r"|trust\.json|excerpt\.json)"
 )
 """Names that are unpacked from a bundle; any other could lead out of the folder."""
@@ -98,7 +98,9 @@ def collect(directory: PathLike, target: Path, choice: Choice, *, archive: PathL
         _copy_chosen(reader, target, choice)
     for stream in reader.streams():
         for path in (source / "ledger" / stream).glob("*"):
-            if path.name == "pruned" or GRANTS_NAME.fullmatch(path.name):
+            # An excerpt says nothing of how a stream ended.
+            ends = path.name == "closure" and choice.everything
+            if ends or path.name == "pruned" or GRANTS_NAME.fullmatch(path.name):
                 with suppress(FileNotFoundError):  # Nothing of this stream is chosen.
                     shutil.copyfile(path, target / "ledger" / stream / path.name)
 

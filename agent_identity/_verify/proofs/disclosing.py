@@ -20,19 +20,21 @@ def disclose(
     *,
     names: Collection[str] | None = None,
     show_task_key: bool = False,
+    keys: PathLike | None = None,
 ) -> bytes:
     """Return the file that shows arguments of a call to a verifier who checks them against its proved record.
 
     The ledger does not hold the arguments: pass all arguments of the call, even to show one.
 
     Args:
-        directory: The evidence directory, with its ``keys``.
+        directory: The evidence directory.
         record: The id of the intent or outcome; or its stream and place.
         arguments: The arguments of the call that are not opaque, by name.
         names: Those to show; ``None`` for all.
         show_task_key: For records with one digest of all arguments (an enforcer without
             ``Privacy(disclosable=True)``): put the key of the task into the file. Its holder can try
             values on every digest of the task.
+        keys: The folder of the keys, if it is outside the directory.
 
     Raises:
         VerificationError: The record is of other arguments (``other_arguments``), has no arguments
@@ -52,7 +54,8 @@ def disclose(
     if not argument_names(found) and digest is None:
         raise VerificationError("the record is not of a call with arguments", code="no_arguments")
     try:
-        key = DigestKeys(Path(directory) / "keys" / "digests.jsonl").kept(_key_of(found))
+        folder = Path(directory) / "keys" if keys is None else Path(keys)
+        key = DigestKeys(folder / "digests.jsonl").kept(_key_of(found))
     except ConfigurationError as error:
         raise VerificationError(str(error), code=error.code) from None
     return Disclosure.of(found, arguments, key, names).to_bytes()

@@ -25,7 +25,7 @@ from agent_identity._ledger.reader import RawLine, open_ledger
 from agent_identity._record.codec import decode
 from agent_identity.canonical import encode
 from agent_identity.cli.control.opened import NS, opened, trust_file
-from agent_identity.cli.terminal.signing import refuse_inside
+from agent_identity.cli.terminal.signing import refuse_inside, secrets_of
 from agent_identity.cli.terminal.stores import reading_state, store_of
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError, TokenError
@@ -47,7 +47,7 @@ def run(chosen: argparse.Namespace) -> int:
     entry = listed.get(kind, name)
     _tell(chosen, kind, name, entry.status if entry else "suspended" if chosen.suspend else "revoked", listed.version)
     _tell_unread(chosen.directory, signed)
-    if kind in _RECORDED and not _is_recorded(chosen.directory, name):
+    if kind in _RECORDED and not _is_recorded(chosen, name):
         print(f"no record of this directory names the {kind} {clean(name)}; check the spelling", file=sys.stderr)
     return 0
 
@@ -84,11 +84,11 @@ def _runs_since_before(lines: Iterable[RawLine], seconds: int) -> bool:
     return decode(records[0]).time.start_ns < seconds * NS
 
 
-def _is_recorded(directory: str, name: str) -> bool:
+def _is_recorded(chosen: argparse.Namespace, name: str) -> bool:
     """Return whether a record other than a revocation names the target; ``True`` where names are pseudonyms."""
-    if pseudonyms_of(directory, wanted=False) is not None:
+    if pseudonyms_of(secrets_of(chosen), wanted=False) is not None:
         return True
-    reader, wanted = open_ledger(directory), encode(name)
+    reader, wanted = open_ledger(chosen.directory), encode(name)
     lines = (line.record for stream in reader.streams() for line in reader.entries(stream))
     return any(data is not None and wanted in data and b'"kind":"revocation"' not in data for data in lines)
 

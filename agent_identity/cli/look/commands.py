@@ -3,7 +3,15 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, add_state, placed
+from agent_identity.cli.terminal.command import (
+    Command,
+    add_directory,
+    add_json,
+    add_key_folder,
+    add_keys,
+    add_state,
+    placed,
+)
 
 _EFFECTS: Final = ("allow", "warn", "block", "route")
 
@@ -40,6 +48,7 @@ def _tasks(parser: ArgumentParser) -> None:
 def _who(parser: ArgumentParser) -> None:
     add_directory(parser)
     parser.add_argument("pseudonym", metavar="PSEUDONYM", help="the pseudonym, as the records name the principal")
+    add_key_folder(parser)
     add_json(parser)
 
 

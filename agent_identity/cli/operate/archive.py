@@ -13,7 +13,7 @@ from agent_identity._identity.common.clock import SystemClock
 from agent_identity._ledger.archiving import Removed, archive, prune
 from agent_identity._verify.api import Verifier
 from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.terminal.signing import opened_ledger, signing
+from agent_identity.cli.terminal.signing import opened_ledger, secrets_of, signing
 from agent_identity.cli.terminal.sources import directory_named
 from agent_identity.cli.terminal.style import Progress
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -51,7 +51,7 @@ def run_prune(chosen: argparse.Namespace) -> int:
     before_ns = clock.wall_ns() - seconds * _NS
     with (
         signing(chosen) as (_, recorder, trust),
-        opened_ledger(directory, recorder, trust) as ledger,
+        opened_ledger(directory, recorder, trust, secrets_of(chosen)) as ledger,
     ):
         leaving = _removed(
             lambda progress: prune(

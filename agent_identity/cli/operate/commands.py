@@ -3,7 +3,15 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, add_state, placed
+from agent_identity.cli.terminal.command import (
+    Command,
+    add_directory,
+    add_json,
+    add_key_folder,
+    add_keys,
+    add_state,
+    placed,
+)
 
 PROTOCOLS: Final = ("http/protobuf", "http/json", "grpc")
 """The OTLP protocols of ``replay``."""
@@ -14,6 +22,7 @@ def _init(parser: ArgumentParser) -> None:
     text = "the name of the log; with a slash at its end, a prefix to which the id of the directory is added"
     parser.add_argument("--origin", metavar="NAME", help=text)
     parser.add_argument("--issuer", metavar="URI", help="the issuer that grants name; by default a URN of its own")
+    add_key_folder(parser, "create the keys in this folder outside DIR")
     add_json(parser)
 
 
@@ -25,6 +34,7 @@ def _doctor(parser: ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="FILE", help=text)
     text = "try the hooks of a coding agent, in its settings or in a file; what answers them records the tries"
     parser.add_argument("--hooks", metavar="FILE", nargs="?", const="", help=text)
+    add_key_folder(parser)
     add_state(parser)
     add_json(parser)
 
@@ -49,6 +59,14 @@ def _replay(parser: ArgumentParser) -> None:
     parser.add_argument("--skip-refused", action="store_true", help=text)
     text = "give up after this time without an acknowledgement; by default %(default).0f"
     parser.add_argument("--patience", metavar="SECONDS", type=float, default=300.0, help=text)
+    add_keys(parser)
+    add_json(parser)
+
+
+def _seal(parser: ArgumentParser) -> None:
+    add_directory(parser, "the evidence directory")
+    text = "a key of the purpose 'closer', made by 'keys new', where the keys of the directory are not at hand"
+    parser.add_argument("--closer", metavar="FILE", help=text)
     add_keys(parser)
     add_json(parser)
 
@@ -190,6 +208,18 @@ OPERATE: Final = placed(
             "the same ids, times, attributes and signatures. It continues where it stopped. Headers, time limits and "
             "certificates come from OTEL_EXPORTER_OTLP_* in the environment. Exit codes: 0 all acknowledged, 1 some "
             "records cannot be sent, 2 it stopped before the end."
+        ),
+    ),
+    Command(
+        "seal",
+        "close the streams of processes that died, without an enforcer",
+        "agent-identity seal evidence",
+        _seal,
+        description=(
+            "Recover the streams of dead processes as the next start would: seal what they wrote, and record that. "
+            "With --closer, without the keys of the directory, write beside each such stream which record was seen as "
+            "its last one; 'verify' then tells its tail from what the recorder sealed. A stream that a process writes "
+            "is left alone. Exit code 1 if a stream could not be sealed."
         ),
     ),
     Command(

@@ -39,7 +39,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if chosen.module:
         _import_application(chosen.module)
-    sections = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
+    sections = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy, keys=chosen.keys)
     if chosen.state is not None:
         sections.append(("shared state", list(_examine_state(chosen))))
     if chosen.hooks is not None:
@@ -83,6 +83,7 @@ def diagnose(
     *,
     imported: bool = True,
     policy: str | os.PathLike[str] | None = None,
+    keys: str | os.PathLike[str] | None = None,
 ) -> list[Section]:
     """Check this process and an evidence directory, as the command does with ``--import``, from within.
 
@@ -90,6 +91,7 @@ def diagnose(
         directory: The directory of the enforcer.
         imported: Whether this is the process of the application.
         policy: A policy file to check against the guarded tools, in place of the policy in force.
+        keys: The folder of the keys, if it is outside the directory.
 
     Returns:
         The checks by section, without empty sections.
@@ -106,7 +108,7 @@ def diagnose(
         ("frameworks", examine_frameworks()),
         ("tools", examine_tools()),
         ("policy", [*examine_policies(candidate), *examine_flow(flow_rows(candidate))]),
-        ("directory", [] if directory is None else examine_directory(Path(directory))),
+        ("directory", [] if directory is None else examine_directory(Path(directory), keys)),
     ]
     return [section for section in sections if section[1]]
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
@@ -16,6 +16,7 @@ from agent_identity._directory.conditions import low_room
 from agent_identity._directory.export.export_cursors import destinations
 from agent_identity._directory.inventory.pinned_servers import MAX_SERVERS, ServerInventory
 from agent_identity._directory.inventory.server_inventory import InventoryFile, inventory_path
+from agent_identity._directory.key_folders import SECRET_FILES, key_folder
 from agent_identity._guard.telemetry.diagnosis import Check
 from agent_identity._identity.common.encoding import b64url_encode
 from agent_identity._identity.common.periods import ends_soon
@@ -24,6 +25,7 @@ from agent_identity._identity.keys.keys import SigningKey
 from agent_identity._identity.trust.entries import Purpose, TrustedKey
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.reader import open_ledger
+from agent_identity._ledger.settled import is_held, written_here
 from agent_identity._ledger.transparency.checkpoint import MAX_NOTE
 from agent_identity._ledger.transparency.log import unverified_checkpoint
 from agent_identity._ledger.transparency.witness_client import cosigned_file
@@ -41,12 +43,17 @@ _SOON: Final = 14 * _DAY  # Seconds before an expiry from which it is reported.
 _OLD: Final = 365 * _DAY  # Seconds after which a key counts as old.
 
 
-def examine_directory(root: Path) -> list[Check]:
-    """Check keys, trust file and ledger of a directory."""
-    return list(_readable("directory", _examined(root)))
+def examine_directory(root: Path, keys: str | os.PathLike[str] | None = None) -> list[Check]:
+    """Check keys, trust file and ledger of a directory.
+
+    Args:
+        root: The directory.
+        keys: The folder of its keys, if it is outside.
+    """
+    return list(_readable("directory", _examined(root, key_folder(root, keys))))
 
 
-def _examined(root: Path) -> Iterator[Check]:
+def _examined(root: Path, folder: Path) -> Iterator[Check]:
     if not root.exists():
         yield Check("directory", "fail", "the path does not exist", f"agent-identity init {root}")
         return
@@ -57,8 +64,9 @@ def _examined(root: Path) -> Iterator[Check]:
     store = trust if isinstance(trust, TrustStore) else None
     yield trust if isinstance(trust, Check) else _named(trust)
     for name, checks in (
-        ("keys", _keys(root, store)),
-        ("keys", _modes(root)),
+        ("keys", _keys(root, folder, store)),
+        ("keys", _modes(folder)),
+        ("keys", _travelled(root)),
         ("agents", _agents(root, store)),
         ("inventory", _inventory(root, store)),
         ("shared state", _state(root)),
@@ -101,13 +109,16 @@ def _named(trust: TrustStore) -> Check:
     return Check("trust file", "ok", f"{counted(len(trust.keys), 'public key')}, log {trust.origin or 'not pinned'}")
 
 
-def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
-    if trust is not None and not any((root / "keys" / f"{name}.pem").exists() for name in get_args(Purpose)):
-        cure = "all is well if an agent-identity signer holds them; otherwise restore them from a copy"
+def _keys(root: Path, folder: Path, trust: TrustStore | None) -> Iterator[Check]:
+    if trust is not None and not any((folder / f"{name}.pem").exists() for name in get_args(Purpose)):
+        cure = (
+            "all is well if an agent-identity signer holds them, or a folder that --keys names; otherwise restore them "
+            "from a copy"
+        )
         yield Check("keys", "warn", "the directory has no keys", cure)
         return
     for name in get_args(Purpose):
-        path = root / "keys" / f"{name}.pem"
+        path = folder / f"{name}.pem"
         try:
             thumbprint = SigningKey.load(path).public_key.thumbprint
         except ConfigurationError as error:
@@ -118,20 +129,16 @@ def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
             cure = "restore the pair from a copy, or start a new directory"
             yield Check(f"{name} key", "fail", "it is not the one in trust.json", cure)
         else:
-            yield _key(root, name, entry, trust)
+            yield _key(path, name, entry, trust, f"agent-identity keys rotate --{name} {root}")
 
 
-def _key(root: Path, name: Purpose, entry: TrustedKey | None, trust: TrustStore | None) -> Check:
+def _key(path: Path, name: Purpose, entry: TrustedKey | None, trust: TrustStore | None, rotate: str) -> Check:
     """Check age, validity and overlap of a key."""
-    now, rotate = int(time.time()), f"agent-identity keys rotate --{name} {root}"
+    now = int(time.time())
     if entry is not None and (entry.revoked_since is not None or not entry.in_time(now)):
         state = "it is not valid now" if entry.revoked_since is None else "it is revoked"
         return Check(f"{name} key", "fail", state, rotate)
-    made = (
-        (root / "keys" / f"{name}.pem").stat().st_mtime
-        if entry is None or entry.not_before is None
-        else entry.not_before
-    )
+    made = path.stat().st_mtime if entry is None or entry.not_before is None else entry.not_before
     age = max(0, now - int(made))
     old = f"{counted(age // _DAY, 'day')} old" if age >= _DAY else "made today"
     detail = f"private to its owner, {old}{_overlap(name, entry, trust, now)}"
@@ -155,9 +162,8 @@ def _overlap(name: Purpose, entry: TrustedKey | None, trust: TrustStore | None, 
     return f"; {counted(len(others), 'key')} before it still valid{until}"
 
 
-def _modes(root: Path) -> Iterator[Check]:
+def _modes(folder: Path) -> Iterator[Check]:
     """Check the modes of the other secret files."""
-    folder = root / "keys"
     for name, path, mode in (
         ("key folder", folder, "700"),
         ("ledger key", folder / "ledger.key", "600"),
@@ -167,6 +173,40 @@ def _modes(root: Path) -> Iterator[Check]:
         if path.exists() and (granted := stat.S_IMODE(path.stat().st_mode)) & 0o077:
             cure = f"chmod {mode} {path}" + ("" if path is folder else ", and ask who has read it")
             yield Check(name, "warn" if path is folder else "fail", f"others can reach it (mode {granted:04o})", cure)
+
+
+def _travelled(root: Path) -> Iterator[Check]:
+    """Check that no private key lies in a copy of evidence."""
+    found = [name for name in SECRET_FILES if (root / "keys" / name).exists()]
+    what = _copy_kind(root) if found else None
+    if what is not None:
+        detail = f"{what} has private keys: {some(found)}; who holds it can sign as the original"
+        cure = f"rm -r {root / 'keys'}, and rotate the keys of the original if others could read this"
+        yield Check("keys", "fail", detail, cure)
+
+
+def _copy_kind(root: Path) -> str | None:
+    """Return which copy of evidence a directory is, or ``None`` for one that processes write."""
+    if (root / "excerpt.json").exists():
+        return "an excerpt"
+    streams = [root / "ledger" / name for name in open_ledger(root).streams()]
+    if not streams:
+        return None
+    if not any((stream / "lock").exists() for stream in streams):
+        return "an archive, or what a bundle held,"
+    if not os.access(root / "ledger", os.W_OK):
+        return "evidence that this user cannot write"
+    return "a copy, in which no process has written since it was made," if _only_copied(streams) else None
+
+
+def _only_copied(streams: Sequence[Path]) -> bool:
+    """Return whether streams ended, all of them elsewhere."""
+    locks = [str(stream / "lock") for stream in streams]
+    places = {lock: written_here(Files(), lock) for lock in locks}
+    if True in places.values() or False not in places.values():
+        return False
+    # Locks are tried last and seldom: a start that meets one passes over its stream.
+    return not any(is_held(Files(), lock) for lock, here in places.items() if here is None)
 
 
 def _agents(root: Path, trust: TrustStore | None) -> Iterator[Check]:

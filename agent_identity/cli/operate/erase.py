@@ -10,7 +10,7 @@ from agent_identity._directory.erasure import Erased, ErasedKind, erase
 from agent_identity._guard.judging.record_builder import RESOURCES
 from agent_identity._identity.common.clock import SystemClock
 from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.terminal.signing import opened_ledger, signing
+from agent_identity.cli.terminal.signing import opened_ledger, secrets_of, signing
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
@@ -25,7 +25,7 @@ def run(chosen: argparse.Namespace) -> int:
     kind, name = _chosen(chosen)
     with (
         signing(chosen) as (_, recorder, trust),
-        opened_ledger(directory, recorder, trust) as ledger,
+        opened_ledger(directory, recorder, trust, secrets_of(chosen)) as ledger,
     ):
         by = chosen.by or _login()
         try:

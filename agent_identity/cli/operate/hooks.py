@@ -176,13 +176,11 @@ def run_serve(chosen: argparse.Namespace) -> int:
     who = _who(chosen)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     mode: Literal["enforce", "monitor"] = "monitor" if chosen.monitor else "enforce"
-    routes = {name: Approval(wait=_WAIT) for name in chosen.approval}
+    given = {"policy": chosen.policy, "routes": {name: Approval(wait=_WAIT) for name in chosen.approval}}
     with (
         open_store(chosen) as state,
         keys_of(chosen) as keys,
-        Enforcer.open(
-            chosen.directory, policy=chosen.policy, mode=mode, routes=routes, keys=keys, state=state
-        ) as enforcer,
+        Enforcer.open(chosen.directory, mode=mode, keys=keys, state=state, **given) as enforcer,
     ):
         sessions = HookSessions(
             enforcer,
@@ -195,11 +193,8 @@ def run_serve(chosen: argparse.Namespace) -> int:
         server = HookServer(sessions, where)
         server.listen()
 
-        def stop(_number: int, _frame: object) -> None:
-            server.stop()
-
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+            signal.signal(number, lambda _number, _frame: server.stop())
         try:
             print(f"{mode}: answering hooks at {clean(where)}", flush=True)
             server.serve()

@@ -13,7 +13,7 @@ from agent_identity.errors import ConfigurationError
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     names = Names(chosen.origin or Names().origin, chosen.issuer)
-    issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds(), names)
+    issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds(), chosen.keys, names)
     kept = chosen.origin is None or (trust.origin or "").startswith(chosen.origin)
     if not kept or chosen.issuer not in (None, trust.issuer):
         raise ConfigurationError(

@@ -17,7 +17,7 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity._record.schema import AnyRecord, Intent, OfTask, Outcome
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.parsing import moment_ns
-from agent_identity.cli.terminal.signing import recorder_of
+from agent_identity.cli.terminal.signing import recorder_of, secrets_of
 from agent_identity.cli.terminal.style import Progress, Style
 from agent_identity.errors import ConfigurationError
 
@@ -51,6 +51,7 @@ def _shipped(chosen: argparse.Namespace, root: Path, recorder: Signer) -> tuple[
         settings=Settings.from_environment(chosen.protocol),
         selection=selection,
         wanted=wanted,
+        keys=secrets_of(chosen),
     )
     with export.cursors.alone() as alone:
         if not alone:

@@ -58,7 +58,7 @@ def add_directory(parser: argparse.ArgumentParser, text: str = "the directory of
 
 def add_keys(parser: argparse.ArgumentParser) -> None:
     """Add the options that name the keys which sign."""
-    text = "the keys, if they are not in DIR: the directory with them, or unix:PATH of a signer"
+    text = "the keys, if they are not in DIR: their folder, a directory with it, or unix:PATH of a signer"
     parser.add_argument("--keys", metavar="WHERE", help=text)
     text = "the PKCS #11 library of the token with the keys; its PIN is in AGENT_IDENTITY_PIN, or asked for"
     parser.add_argument("--pkcs11", metavar="LIBRARY", help=text)
@@ -75,6 +75,11 @@ def add_pin(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="KEY", help=text)
     text = "with --root: refuse an older revision of the trust file than this, which may lack a revocation"
     parser.add_argument("--revision", metavar="N", type=int, help=text)
+
+
+def add_key_folder(parser: argparse.ArgumentParser, text: str = "the folder of the keys, if it is outside DIR") -> None:
+    """Add the option that names the folder of the keys, for commands that need the files themselves."""
+    parser.add_argument("--keys", metavar="FOLDER", help=text)
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:

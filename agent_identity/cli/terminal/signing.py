@@ -11,10 +11,11 @@ import getpass
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from agent_identity._directory.key_folders import Keys, outer_folder, socket_of
 from agent_identity._directory.open import check_keys, keys_for, take_trust
 from agent_identity._guard.common.followed_trust import announce, announced
 from agent_identity._identity.common.clock import SystemClock
@@ -23,6 +24,7 @@ from agent_identity._identity.keys.keys import Signer, SigningKey
 from agent_identity._identity.trust.socket_signer import SocketSigner
 from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.ledger import Ledger
+from agent_identity._ledger.sealer import OnRecord
 from agent_identity.errors import ConfigurationError
 
 _File: TypeAlias = tuple[int, int]
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from agent_identity.integrations.keys.pkcs11 import Pkcs11Token
 
 _NS: Final = 1_000_000_000
+_LEDGER_KEY: Final = "ledger.key"
 
 PIN: Final = "AGENT_IDENTITY_PIN"
 """The environment variable with the PIN of a token; without it the terminal asks."""
@@ -51,7 +54,7 @@ def refuse_inside(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigurationError: An ancestor of this process has the directory open (``inside_enforcer``).
     """
-    if (chosen.keys is not None and not _is_own(chosen)) or chosen.pkcs11 is not None:
+    if chosen.pkcs11 is not None or not _has_own_keys(chosen):
         return
     if holds(Path(chosen.directory)):
         raise ConfigurationError(
@@ -61,13 +64,53 @@ def refuse_inside(chosen: argparse.Namespace) -> None:
         )
 
 
-def _is_own(chosen: argparse.Namespace) -> bool:
-    """Return whether the named keys are those in the directory."""
-    return not chosen.keys.startswith("unix:") and os.path.realpath(chosen.keys) == os.path.realpath(chosen.directory)
+def _has_own_keys(chosen: argparse.Namespace) -> bool:
+    """Return whether the keys are those of the directory, in it or in a folder outside, and no one else's."""
+    if chosen.keys is None:
+        return True
+    if socket_of(chosen.keys) is not None:
+        return False
+    folder = _folder(chosen)
+    return folder is None or _is_whole(chosen, folder)
+
+
+def _folder(chosen: argparse.Namespace) -> Path | None:
+    """Return the folder of keys outside the directory that ``--keys`` names, itself or a directory with it.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    inner = Path(chosen.keys) / "keys"
+    folder = inner if inner.is_dir() else Path(chosen.keys)
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"{chosen.keys!r} is no folder of keys; name the one with issuer.pem and recorder.pem, or unix:PATH of a "
+            "signer"
+        )
+    return outer_folder(chosen.directory, folder)
+
+
+def _is_whole(chosen: argparse.Namespace, folder: Path) -> bool:
+    """Return whether a folder outside the directory has all secret files, and not only the two keys that sign.
+
+    Processes that ask a signer keep the others in the directory.
+    """
+    own = Path(chosen.directory) / "keys"
+    return not own.is_dir() or (os.path.lexists(folder / _LEDGER_KEY) and not os.path.lexists(own / _LEDGER_KEY))
+
+
+def secrets_of(chosen: argparse.Namespace) -> Path:
+    """Return the folder with the secret files of the directory: the key of its ledger, keys of digests, pseudonyms.
+
+    Raises:
+        ConfigurationError: ``--keys`` names nothing usable.
+    """
+    folder = None if chosen.keys is None or socket_of(chosen.keys) is not None else _folder(chosen)
+    return Path(chosen.directory) / "keys" if folder is None or not _is_whole(chosen, folder) else folder
 
 
 @contextlib.contextmanager
-def keys_of(chosen: argparse.Namespace) -> Generator[str | tuple[Signer, Signer] | None]:
+def keys_of(chosen: argparse.Namespace) -> Generator[Keys]:
     """Return the keys that the options name, as ``Enforcer.open`` takes them; ``None`` for those of the directory.
 
     Raises:
@@ -77,12 +120,14 @@ def keys_of(chosen: argparse.Namespace) -> Generator[str | tuple[Signer, Signer]
         with contextlib.closing(_token(chosen)) as token:
             issuer, _, recorder = chosen.labels.partition(",")
             yield token.signer(issuer), token.signer(recorder or issuer)
-    elif chosen.keys is None or _is_own(chosen):
-        yield None
-    elif chosen.keys.startswith("unix:"):
+    elif chosen.keys is None or socket_of(chosen.keys) is not None:
         yield chosen.keys
     else:
-        yield _of_directory(Path(chosen.directory), Path(chosen.keys))
+        folder = _folder(chosen)
+        if folder is None or _is_whole(chosen, folder):
+            yield folder
+        else:
+            yield _two_keys(Path(chosen.directory), folder)
 
 
 @contextlib.contextmanager
@@ -96,10 +141,11 @@ def recorder_of(chosen: argparse.Namespace) -> Generator[Signer]:
         with contextlib.closing(_token(chosen)) as token:
             issuer, _, recorder = chosen.labels.partition(",")
             yield token.signer(recorder or issuer)
-    elif chosen.keys is not None and chosen.keys.startswith("unix:"):
-        yield SocketSigner(chosen.keys.removeprefix("unix:"), "recorder")
+    elif (socket := socket_of(chosen.keys)) is not None:
+        yield SocketSigner(socket, "recorder")
     else:
-        yield SigningKey.load(Path(chosen.keys or chosen.directory) / "keys" / "recorder.pem")
+        folder = None if chosen.keys is None else _folder(chosen)
+        yield SigningKey.load((folder or Path(chosen.directory) / "keys") / "recorder.pem")
 
 
 @contextlib.contextmanager
@@ -130,14 +176,38 @@ def trust_at(path: Path) -> TrustStore:
     return TrustStore.load(path)
 
 
-def opened_ledger(directory: str, recorder: Signer, trust: TrustStore) -> Ledger:
-    """Return the ledger of a directory, opened to write into."""
-    return Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())
+def opened_ledger(
+    directory: str,
+    recorder: Signer,
+    trust: TrustStore,
+    keys: Path | None = None,
+    observers: Sequence[OnRecord] = (),
+) -> Ledger:
+    """Return the ledger of a directory, opened to write into.
+
+    Args:
+        directory: The directory.
+        recorder: The recorder key.
+        trust: Its trust file.
+        keys: The folder of its secret files; by default in it.
+        observers: Are shown each record, from the first on.
+    """
+    return Ledger.open(
+        directory,
+        signer=recorder,
+        origin=trust.origin or "",
+        clock=SystemClock(),
+        ids=RandomIds(),
+        keys=keys,
+        observers=observers,
+    )
 
 
-def _of_directory(directory: Path, root: Path) -> tuple[Signer, Signer]:
-    issuer, recorder = (SigningKey.load(root / "keys" / f"{name}.pem") for name in ("issuer", "recorder"))
-    if (root / "trust.json").exists():
+def _two_keys(directory: Path, folder: Path) -> tuple[Signer, Signer]:
+    """Return issuer and recorder of another directory, such as that of a signer, and take over its trust file."""
+    issuer, recorder = (SigningKey.load(folder / f"{name}.pem") for name in ("issuer", "recorder"))
+    root = folder.parent
+    if folder.name == "keys" and (root / "trust.json").exists():
         known = TrustStore.load(directory / "trust.json")
         if (
             known.get(issuer.public_key.thumbprint, "issuer") is None

@@ -3,11 +3,11 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_pin, placed
+from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_key_folder, add_pin, placed
 
 _VIEWS: Final = "agent_identity.cli.trust.files.views"
 _CHANGES: Final = "agent_identity.cli.trust.files.changes"
-_KINDS: Final = ("issuer", "recorder", "root", "policy", "witness")
+_KINDS: Final = ("issuer", "recorder", "closer", "root", "policy", "witness")
 _ROOT: Final = (
     "the private key of the root that signs: a key file, or pkcs11:token=LABEL;object=KEY?module-path=LIBRARY"
 )
@@ -34,6 +34,7 @@ def _rotate(parser: ArgumentParser) -> None:
     text = "validity of the old keys from now on, as 30m, 24h or 7d (default)"
     parser.add_argument("--overlap", metavar="TIME", default="7d", help=text)
     parser.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys are in another one")
+    add_key_folder(parser)
     _add_root(parser)
     add_json(parser)
 
@@ -45,6 +46,7 @@ def _revoke(parser: ArgumentParser) -> None:
     text = "the time of the revocation, as 2026-11-24T09:30:00Z or in Unix seconds"
     parser.add_argument("--since", metavar="TIME", required=True, help=text)
     parser.add_argument("--reason", metavar="TEXT", help="the reason, for people")
+    add_key_folder(parser)
     _add_root(parser)
     add_json(parser)
 
@@ -136,7 +138,7 @@ def _trust_add(parser: ArgumentParser) -> None:
     parser.add_argument("purpose", metavar="PURPOSE", choices=_KINDS, help=text)
     text = "a file with the public key, as 'keys public' prints it; of a witness, its verifier key"
     parser.add_argument("key", metavar="KEY", help=text)
-    text = "recorder: the log that it may sign for; root: the logs that it may certify; a prefix ends in a slash"
+    text = "the log that a recorder or closer may sign for, or a root may certify; a prefix of logs ends in a slash"
     parser.add_argument("--origin", metavar="NAME", help=text)
     text = "issuer: the URI that its grants must name; root: the one that its certificates must name"
     parser.add_argument("--issuer", metavar="URI", help=text)

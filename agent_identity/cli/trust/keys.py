@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from agent_identity._directory.key_folders import outer_folder
 from agent_identity._directory.open import prepare
 from agent_identity._directory.rotation import Rotated, record_rotation, revoke, rotate
 from agent_identity._identity.common.clock import SystemClock
@@ -45,7 +46,15 @@ def run_rotate(chosen: argparse.Namespace) -> int:
         raise ConfigurationError("the path of --evidence is not a directory; name the one with the log")
     now, overlap = int(time.time()), duration(chosen.overlap)
     with optional_root(chosen.root) as root:
-        done = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence, root_key=root)
+        done = rotate(
+            chosen.path,
+            chosen.purposes,
+            now=now,
+            overlap=overlap,
+            evidence=chosen.evidence,
+            root_key=root,
+            keys=chosen.keys,
+        )
     _record(chosen, done)
     if chosen.json:
         print(json.dumps({"keys": [{"new": _facts(one.new), "old": _facts(one.old)} for one in done]}))
@@ -73,9 +82,10 @@ def _tell_unsigned(chosen: argparse.Namespace) -> None:
 
 def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
     """Record a rotation under the new keys."""
-    _, recorder, trust = prepare(chosen.path, SystemClock(), RandomIds())
-    directory = chosen.path if chosen.evidence is None else chosen.evidence
-    with opened_ledger(directory, recorder, trust) as ledger:
+    _, recorder, trust = prepare(chosen.path, SystemClock(), RandomIds(), chosen.keys)
+    own = chosen.evidence is None
+    directory = chosen.path if own else chosen.evidence
+    with opened_ledger(directory, recorder, trust, outer_folder(directory, chosen.keys) if own else None) as ledger:
         record_rotation(ledger, done)
 
 
@@ -85,7 +95,7 @@ def run_revoke(chosen: argparse.Namespace) -> int:
     if since > time.time():
         raise ConfigurationError("the time is in the future; give the earliest that you suspect")
     with optional_root(chosen.root) as root:
-        revoked = revoke(chosen.path, chosen.key, since=since, reason=chosen.reason, root_key=root)
+        revoked = revoke(chosen.path, chosen.key, since=since, reason=chosen.reason, root_key=root, keys=chosen.keys)
     if chosen.json:
         print(json.dumps({"keys": [_facts(entry) for entry in revoked]}))
         return 0

@@ -3,7 +3,15 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_keys, add_pin, placed
+from agent_identity.cli.terminal.command import (
+    Command,
+    add_directory,
+    add_json,
+    add_key_folder,
+    add_keys,
+    add_pin,
+    placed,
+)
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The formats of ``export --as``."""
@@ -91,6 +99,7 @@ def _make_disclosure(parser: ArgumentParser) -> None:
         "digests of the task to guessing"
     )
     parser.add_argument("--with-task-key", action="store_true", help=text)
+    add_key_folder(parser)
     parser.add_argument("--output", "-o", metavar="FILE", help="a new file; by default it is printed")
 
 

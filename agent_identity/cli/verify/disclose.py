@@ -35,6 +35,7 @@ def run_make(chosen: argparse.Namespace) -> int:
             arguments,
             names=None if chosen.all else chosen.argument,
             show_task_key=chosen.with_task_key,
+            keys=chosen.keys,
         )
     except VerificationError as error:
         cure = _ONE_ONLY if error.code == "other_arguments" and chosen.value is not None else ""

@@ -89,6 +89,11 @@ def resource_name(server: str) -> str:
     return f"{server}:resource"
 
 
+def is_own_name(name: str) -> bool:
+    """Return whether a tool can have this name at its server: with a slash it could pass for one of another server."""
+    return "/" not in name
+
+
 def target_of(server: str, method: str, params: Mapping[str, object]) -> Target | None:
     """Return the target of a request; ``None`` if its method is not guarded.
 
@@ -109,8 +114,11 @@ def target_of(server: str, method: str, params: Mapping[str, object]) -> Target 
     try:
         check_id(name, "name")
         check_id(own, "name")
+        named = tool is None or is_own_name(tool)
     except (TypeError, ValueError):
-        text = "the name of the tool or prompt is malformed; use 1 to 256 visible characters"
+        named = False
+    if not named:
+        text = "the name of the tool or prompt is malformed; use 1 to 256 visible characters, and no slash for a tool"
         return Target(f"{server}:unnamed", values, tool, Denied(text, code="bad_arguments"))
     if "task" in params:
         text = f"{name}: the call would continue after its answer, without its task; call it without 'task'"

@@ -38,6 +38,7 @@ from agent_identity.integrations.mcp.binding import (
     OURS,
     Target,
     bound,
+    is_own_name,
     members,
     normal_uri,
     presentation_of,
@@ -440,7 +441,7 @@ class _ServerCalls:
             self._listed.setdefault(name, set()).update(of.digest for of in several)
         for tool in map(plain, tools):
             own = tool.get("name")
-            if isinstance(own, str):
+            if isinstance(own, str) and is_own_name(own):
                 claimed = self._claimed.setdefault(own, set())
                 warns = claims_from(annotations=tool.get("annotations"))
                 claimed.update(() if warns is None else warns.labels)
@@ -467,6 +468,9 @@ class _ServerCalls:
         return pages
 
     def _counts(self, tool: str) -> bool:
+        if not is_own_name(tool):
+            _LOG.warning("a tool of the server %s is left out of its listing: its name has a slash", self._server.name)
+            return False
         try:
             self._compared(tool)
         except Denied as denied:

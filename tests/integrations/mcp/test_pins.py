@@ -476,3 +476,16 @@ async def test_ac_67_a_client_that_knew_the_instructions_before_is_compared(pair
             await client.list_tools()
             assert client.instructions == seen
             assert (await client.list_prompts()).prompts
+
+
+async def test_a_tool_with_a_slash_in_its_name_passes_for_no_tool_of_another_server(
+    pair: Pair, changing: Changing
+) -> None:
+    """It is left out of listings, its calls are refused on record, and the tools beside it go on."""
+    changing.tools.append(tool("other/read", "Read at another server."))
+    async with pair.connected(changing.server, KNOWN) as session:
+        with pair.task(SCOPE | Scope("invoices/other/read")):
+            assert listed(await session.list_tools()) == ["read"]
+            await session.call_tool("read", {})
+            await pair.denied("bad_arguments", lambda: session.call_tool("other/read", {}), f"{NAME}:unnamed")
+    assert changing.ran == ["read"]

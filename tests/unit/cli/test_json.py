@@ -46,6 +46,7 @@ SCENES: dict[str, str] = {
     "hooks status": "--file hooks.json",
     "hooks remove": "--file hooks.json",
     "demo": "--keep demonstration",
+    "seal": "home",
     "archive": "evidence --to out",
     "prune": "home --older-than 365d",
     "keys new": "out.pem",

@@ -153,7 +153,7 @@ def test_a_directory_must_be_there(tmp_path: Path) -> None:
 def test_changes_of_keys_wait_for_each_other(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two at once would lose one of two changes of trust.json; whoever cannot wait longer says so."""
     monkeypatch.setattr(Files, "pause", lambda _, __: None)
-    with rotation._alone(directory):
+    with rotation._alone(rotation._Place.of(directory, None)):
         for change in (
             lambda: rotate(directory, BOTH, now=NOW, overlap=60),
             lambda: revoke(directory, keys(directory)[0], since=NOW),

@@ -551,7 +551,7 @@ def test_without_its_signer_a_directory_does_not_open(place: Place, tmp_path: Pa
     with pytest.raises(ConfigurationError) as refused:
         Enforcer.open(tmp_path / "evidence", keys=f"unix:{place.path}")
     assert refused.value.code == "signer_unavailable"
-    with pytest.raises(ConfigurationError, match="name the signer that holds it"):
+    with pytest.raises(ConfigurationError, match="or its signer, keys='unix:PATH'"):
         Enforcer.open(tmp_path / "evidence")
     assert [path.name for path in (tmp_path / "evidence" / "keys").iterdir()] == [".gitignore"]
     assert struct.calcsize("3i") == 12

@@ -14,8 +14,8 @@ from plain_records import append
 from agent_identity._ledger import _recovery as recovery_module
 from agent_identity._ledger import segments as segments_module
 from agent_identity._ledger.archiving import prune
+from agent_identity._ledger.settled import note_settled, settled_size
 from agent_identity._ledger.transparency.log import DirectoryLog
-from agent_identity._ledger.writer import note_settled, settled_size
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.lines import stream_line, stream_parts
 from agent_identity._storage.mac import load_ledger_key
@@ -446,7 +446,9 @@ def test_a_start_that_cannot_list_the_streams_says_so(opened: Open, faulty: type
         opened(files=faulty.failing("listdir"))
 
 
-@pytest.mark.parametrize("text", [b"", b"settled", b"settled 5", b"settled x\n", b"other 5\n", b"settled -5\n"])
+@pytest.mark.parametrize(
+    "text", [b"", b"settled", b"settled 5", b"settled x\n", b"other 5 in 6\n", b"settled -5 in 6\n"]
+)
 def test_only_a_whole_note_settles(tmp_path: Path, text: bytes) -> None:
     """A note that was torn, or never written, makes the next start look again."""
     files = Files()
@@ -456,7 +458,7 @@ def test_only_a_whole_note_settles(tmp_path: Path, text: bytes) -> None:
     note_settled(files, fd, 123)
     note_settled(files, fd, 5)
     assert settled_size(files, fd) == 5
-    assert (tmp_path / "lock").read_bytes() == b"settled 5\n"
+    assert (tmp_path / "lock").read_bytes() == b"settled 5 in %d\n" % (tmp_path / "lock").stat().st_ino
     files.close(fd)
 
 

@@ -308,7 +308,8 @@ def test_a_torn_write_behind_a_rotation_is_taken_back(tmp_path: Path) -> None:
     assert stream.append(plain("registration", BODY), f"{STREAM[:-1]}9").seq == 6
     assert path.read_bytes().startswith(before)
     stream.close(settled=True)
-    assert (tmp_path / "ledger" / STREAM / "lock").read_bytes() == b"settled %d\n" % path.stat().st_size
+    lock = tmp_path / "ledger" / STREAM / "lock"
+    assert lock.read_bytes() == b"settled %d in %d\n" % (path.stat().st_size, lock.stat().st_ino)
 
 
 def test_syncs_and_rotation_go_together(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_what_does_not_verify_is_not_pruned(run: Callable, old: Path) -> None:
         (("export", "FILE", "--as", "ocsf"), "evidence directory"),
         (("export", "DIR", "--as", "ocsf", "--since", "yesterday"), "is not a time"),
         (("export", "DIR", "--as", "ocsf", "--sign"), "--as otel-audit only"),
-        (("export", "DIR", "--as", "otel-audit", "--sign", "--keys", "tcp:x"), "recorder.pem"),
+        (("export", "DIR", "--as", "otel-audit", "--sign", "--keys", "tcp:x"), "unix:PATH"),
         (("export", "DIR", "--as", "ocsf", "--verify"), "with --parquet only"),
         (("export", "DIR", "--parquet", "x", "--sign"), "with --as only"),
         (("export", "DIR", "--parquet", "x", "--trust", "FILE"), "ask for one"),

@@ -753,6 +753,15 @@ def test_a_tool_of_a_server_has_one_name(world: Any, server: str) -> None:
     assert all("server" not in record["action"] for record in world.records("intent", "outcome"))
 
 
+def test_a_tool_of_one_server_passes_for_no_tool_of_another(world: Any) -> None:
+    """The tool ``b/c`` of the server ``a`` would have the name that ``c`` of the server ``a/b`` has in scopes."""
+    world.enforcer.guard("a/b/c", kind="mcp", server="a/b")
+    with pytest.raises(ConfigurationError, match="slash"):
+        world.enforcer.guard("a/b/c", kind="mcp", server="a")
+    for name in ("a:prompt/greet", "a:template/terms://{year}"):
+        assert world.enforcer.guard(name, kind="mcp", server="a").tool.name == name
+
+
 # --------------------------------------------------------------------------- integrations' own ways in
 
 

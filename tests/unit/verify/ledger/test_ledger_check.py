@@ -55,7 +55,16 @@ def log_of(*, proved: bool = True, doubts: Any = None, signers: tuple[TrustedKey
 
 def stream_of(stream: str = ONE, **facts: object) -> Any:
     """Return what was read of a stream: by default three records with an end, all sealed."""
-    sound = {"lines": 3, "committed": 3, "sealed": 3, "pruned": 0, "withheld": 0, "torn": 0, "ended": True}
+    sound = {
+        "lines": 3,
+        "committed": 3,
+        "sealed": 3,
+        "pruned": 0,
+        "withheld": 0,
+        "torn": 0,
+        "ended": True,
+        "closing": None,
+    }
     times = {"latest_ns": 0, "earliest_ns": 0, "within": 0}
     given = {"stream": stream, "end": None, **sound, **times, **facts}
     return SimpleNamespace(**{"size": given["pruned"] + given["lines"], **given})
@@ -413,7 +422,7 @@ def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypat
     kept = {ONE: ["t1"], TWO: ["t2", "t3"]}
     answers: dict[str, Any] = {"pruned": pruned, "excerpt": None}
 
-    reader: Any = SimpleNamespace(excerpt=lambda: None, pruned=lambda _: b"a statement")
+    reader: Any = SimpleNamespace(excerpt=lambda: None, closure=lambda _: None, pruned=lambda _: b"a statement")
 
     def find_kept(of: object, said: Iterable[PruneStatement], *given: object) -> list[str]:
         asked.append((of, *given))
@@ -445,7 +454,7 @@ def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypat
 
 def test_a_ledger_with_all_its_records_begins_with_the_first_ones() -> None:
     """Without a statement of a pruning and without an excerpt there is nothing to read about where streams begin."""
-    reader: Any = SimpleNamespace(excerpt=lambda: None, pruned=lambda _: None)
+    reader: Any = SimpleNamespace(excerpt=lambda: None, closure=lambda _: None, pruned=lambda _: None)
     check, _ = checking(reader)
     assert check._starts([ONE, TWO], log_of(one=3)) == {}
     assert (check._calls.gone, check._calls.partial) == (None, False)
@@ -531,7 +540,9 @@ def running(
 
     monkeypatch.setattr(ledger_check, "check_log", check_log)
     monkeypatch.setattr(ledger_check, "StreamCheck", Reading)
-    reader = SimpleNamespace(streams=lambda: names, denied=tuple, blocks=lambda name, start: iter(BLOCKS))
+    reader = SimpleNamespace(
+        streams=lambda: names, denied=tuple, closure=lambda _: None, blocks=lambda name, start: iter(BLOCKS)
+    )
     check, findings = checking(reader, **options)
     for name in ("_conclude", "_count", "_check_completeness", "_judge_period"):
         monkeypatch.setattr(check, name, lambda *given, name=name: asked.append((name, *given)))
@@ -554,7 +565,14 @@ def test_a_ledger_is_checked_stream_by_stream(monkeypatch: pytest.MonkeyPatch) -
     check.run(outside=outside, total=99, progress=lambda *far: told.append(far), period=PERIOD, index=index)
     assert asked[0] == ("log", (check._reader, trust, findings), {"outside": outside})
     assert asked[1] == ("starts", [TWO, ONE], log)
-    named = {"findings": findings, "calls": check._calls, "visit": None, "index": index, "period": PERIOD}
+    named = {
+        "findings": findings,
+        "calls": check._calls,
+        "visit": None,
+        "index": index,
+        "period": PERIOD,
+        "closing": None,
+    }
     lines = [("take", "malformed")] * 3 + [("take", "unreadable")]
     assert asked[2:9] == [
         ("stream", (TWO, log.heads[TWO]), {**named, "start": START}),

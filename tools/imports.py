@@ -78,7 +78,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "pkcs11": ("integrations.keys.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
     "pydantic": (
-        *("_common.models", "_inspection.transform", "_guard.calls._object_forms"),
+        *("_common.models", "_inspection.transform", "_guard.calls.arguments"),
         *("_directory.adapting.prompts", "integrations"),
     ),
     "pydantic_core": ("_constraints.value_forms",),  # The type of its time zones, which arguments have.

@@ -115,7 +115,7 @@ def plain_members(data: bytes) -> dict[str, object]:
     Raises:
         ValueError: The bytes are no JSON object.
     """
-    members = cast("object", orjson.loads(data))
+    members: object = orjson.loads(data)
     if not isinstance(members, dict):
         raise ValueError("the value is not a JSON object")  # noqa: TRY004  Of bytes, as in decode.
     return cast("dict[str, object]", members)

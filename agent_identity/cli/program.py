@@ -8,7 +8,7 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Generator, Mapping, Sequence
-from typing import Final, Never, cast
+from typing import Final, Never
 
 from agent_identity.cli.answer.commands import ANSWER
 from agent_identity.cli.control.commands import CONTROL
@@ -129,7 +129,7 @@ def _place(error: BaseException) -> str:
 def _prepare_streams() -> None:
     """Let the standard streams take every character; replace a closed one by the null device."""
     for name in ("stdout", "stderr"):
-        stream = cast("object", getattr(sys, name))
+        stream: object = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  As long as the process.
         elif isinstance(stream, io.TextIOWrapper):

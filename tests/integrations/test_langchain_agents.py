@@ -27,9 +27,9 @@ from pydantic import BaseModel
 from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope
 from agent_identity.constraints import OneOf, Range, Subset
 from agent_identity.errors import Denied
+from agent_identity.integrations.langchain import bind_stream
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect
-from agent_identity.integrations.langchain.streams import bind_stream
 
 ran: list[Any] = []
 

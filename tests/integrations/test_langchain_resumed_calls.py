@@ -26,7 +26,7 @@ from langgraph.types import Command, interrupt
 from msgspec import structs
 
 from agent_identity import Agent, Effect, Enforcer, Human, Rule, RuleSet, Scope, Verifier, records
-from agent_identity._guard.tasks import _shared_mark as shared_mark
+from agent_identity._guard.tasks import task_flow
 from agent_identity._record import schema
 from agent_identity.approvals import Approvers
 from agent_identity.errors import Denied
@@ -747,7 +747,7 @@ def test_a_task_that_runs_too_many_threads_takes_no_call_for_its_own(
     office: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a task cannot note one more thread that goes on, it judges calls without an id as unknown."""
-    monkeypatch.setattr(shared_mark, "_MAX_KNOWN", 0)
+    monkeypatch.setattr(task_flow, "_MAX_KNOWN", 0)
     desk = office()
     graph = by_hand(desk, SEND, interrupt_before=["tools"])
     with desk.task():

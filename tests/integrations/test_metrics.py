@@ -22,6 +22,7 @@ from agent_identity import Agent, Decision, Denied, Effect, Enforcer, Human, Rul
 from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.errors import ConfigurationError, PolicyBlocked
+from agent_identity.limits import Limit
 from agent_identity.options import Sources, Telemetry, Transparency
 from agent_identity.state import MemoryState
 from agent_identity.telemetry import measure
@@ -342,6 +343,19 @@ def test_the_backlog_of_seals_has_a_number_and_an_age(meter: Meter) -> None:
     assert backlog(meter) == ({"": 5}, {"": pytest.approx(0.1)})
     ledger.seal()
     assert backlog(meter) == ({"": 0}, {"": 0})
+
+
+def test_limits_that_are_nearly_spent_are_counted_while_their_task_is_open(meter: Meter) -> None:
+    """By number alone: no series names a task, a tool or an amount."""
+    enforcer = meter.open()
+    pay = enforcer.tool(lambda_named("pay"))
+    limits = (Limit.uses("pay", 10), Limit.uses("*", 100))
+    with enforcer.task("pay", principal=ALICE, agent=CLERK, scope=Scope("pay"), limits=limits):
+        assert meter.values("agent_identity.limit.nearly_spent") == {"": 0}
+        for _ in range(10):
+            pay()
+        assert meter.values("agent_identity.limit.nearly_spent") == {"": 1}
+    assert meter.values("agent_identity.limit.nearly_spent") == {"": 0}
 
 
 def test_errors_and_degraded_components_are_those_of_the_enforcer(meter: Meter) -> None:

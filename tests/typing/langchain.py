@@ -8,9 +8,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
 
 from agent_identity import Agent, Enforcer, Scope
+from agent_identity.integrations.langchain import bind_stream
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.protection import protect, unprotect
-from agent_identity.integrations.langchain.streams import bind_stream
 
 
 class Search(BaseTool):

@@ -404,7 +404,7 @@ class Approval:
             return "directory"
         if self.suspends:
             return "interrupt"
-        said = cast("object", getattr(self.ask, "channel", None))
+        said: object = getattr(self.ask, "channel", None)
         return said if isinstance(said, str) and _CHANNEL.fullmatch(said) else "function"
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._spans.otlp_reader import TRACE_FILE
 from agent_identity._storage.layout import Layout
 from agent_identity._verify.inputs.sources import STANDARD_INPUT, PathLike, directory_of, is_bundle
 from agent_identity.errors import ConfigurationError
@@ -113,6 +112,8 @@ def _is_evidence(path: Path) -> bool:
 
 
 def _below(root: str) -> Iterator[Place]:
+    from agent_identity._spans.otlp_reader import TRACE_FILE  # Few sources are folders of hosts.
+
     closed: list[Place] = []
 
     def fail(error: OSError) -> None:

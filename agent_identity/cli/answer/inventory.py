@@ -197,7 +197,7 @@ def _written(path: str) -> Mapping[str, object] | None:
     if not path.endswith(".json") or not file.is_file() or file.stat().st_size > _LARGEST:
         return None
     try:
-        content = cast("object", json.loads(file.read_bytes()))
+        content: object = json.loads(file.read_bytes())
     except (ValueError, RecursionError):
         return None
     if is_mapping(content) and "files_read" in content and "items" in content:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._spans.otlp_reader import TRACE_FILE
 from agent_identity._verify.inputs.sources import is_bundle
 from agent_identity.errors import ConfigurationError
 
@@ -197,6 +196,8 @@ def _unlisted(error: OSError) -> ConfigurationError:
 def _tree(word: str) -> list[str]:
     if word == STANDARD_INPUT or not os.path.isdir(word) or _is_evidence(Path(word)):  # It raises nothing.
         return [word]
+    from agent_identity._spans.otlp_reader import TRACE_FILE  # Few sources are folders of traces.
+
     files: list[str] = []
     for folder, folders, names in _walked(word):
         if any(_is_evidence(Path(folder, name)) for name in folders):

@@ -3,7 +3,9 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final, cast
+from typing import Final
+
+from agent_identity.integrations.narrowing import is_mapping
 
 __all__ = ["schema_of", "with_defaults"]
 
@@ -23,11 +25,11 @@ def with_defaults(
         schema: The schema of the arguments; ``None`` for none.
     """
     properties = None if schema is None else schema.get("properties")
-    known = cast("Mapping[str, object]", properties) if isinstance(properties, Mapping) else dict[str, object]()
+    known = properties if is_mapping(properties) else dict[str, object]()
     defaults = dict[str, object]()
     for name, one in known.items():
-        if isinstance(one, Mapping) and "default" in one:
-            defaults[name] = cast("Mapping[str, object]", one)["default"]
+        if is_mapping(one) and "default" in one:
+            defaults[name] = one["default"]
     return {**defaults, **arguments}, tuple(arguments)
 
 

@@ -3,9 +3,10 @@
 Needs the extra ``langchain``.
 """
 
+from agent_identity.adapters import bind_stream
+
 try:
     from agent_identity.integrations.langchain.protection import is_protected, protect, unprotect
-    from agent_identity.integrations.langchain.streams import bind_stream
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "langchain_core":
         raise

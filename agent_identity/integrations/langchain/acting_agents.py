@@ -8,7 +8,7 @@ node, which LangGraph names alike when it continues.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, Send
 
 from agent_identity import Agent, Scope, Task
+from agent_identity.integrations.narrowing import is_array, is_list
 
 __all__ = ["Hop", "Place", "handed_to", "note_handoff", "place_of", "run_of"]
 
@@ -66,7 +67,7 @@ def note_handoff(task: Task, place: Place, result: object, hops: tuple[Hop, ...]
         result: The result of the tool.
         hops: The chain of agents of the work, the calling agent last.
     """
-    for command in cast("list[object]", result) if isinstance(result, list) else [result]:
+    for command in result if is_list(result) else [result]:
         if isinstance(command, Command) and command.graph == Command.PARENT:
             with _LOCK:
                 handed = _HANDED.setdefault(task, {})
@@ -100,5 +101,5 @@ def handed_to(task: Task, place: Place | None, run: str | None) -> tuple[Hop, ..
 
 
 def _nodes(goto: object) -> Iterable[str]:
-    targets = cast("Sequence[object]", goto) if isinstance(goto, list | tuple) else [goto]
+    targets = goto if is_array(goto) else [goto]
     return [target.node if isinstance(target, Send) else str(target) for target in targets]

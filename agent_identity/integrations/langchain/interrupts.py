@@ -3,12 +3,13 @@
 Needs LangGraph, which comes with the ``langchain`` distribution.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from agent_identity import Enforcer, Human
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.integrations.carried_approvals import APPROVAL, carried_approval, request_from, rulings
+from agent_identity.integrations.narrowing import is_mapping
 
 try:
     from langgraph.errors import GraphInterrupt
@@ -43,8 +44,8 @@ def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
     requests: dict[str, ApprovalRequest] = {}
     for one in interrupts:
         value = cast("object", one.value)
-        if isinstance(value, Mapping) and APPROVAL in value:
-            requests[one.id] = request_from(cast("Mapping[str, object]", value)[APPROVAL])
+        if is_mapping(value) and APPROVAL in value:
+            requests[one.id] = request_from(value[APPROVAL])
     return requests
 
 

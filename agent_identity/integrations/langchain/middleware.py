@@ -32,6 +32,7 @@ from agent_identity.integrations.langchain.wrapping import (
     thread,
     workflow,
 )
+from agent_identity.integrations.narrowing import is_list, is_mapping
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 
 try:
@@ -49,9 +50,8 @@ try:
         run_of,
     )
     from agent_identity.integrations.langchain.innermost import InnermostModels, InnermostTools, Send
-    from agent_identity.integrations.langchain.model_calls import ModelCall
+    from agent_identity.integrations.langchain.model_calls import ModelCall, account, account_answer, join_prompt
     from agent_identity.integrations.langchain.model_io import AnyModelRequest, AnyModelResponse, Prompt, request_json
-    from agent_identity.integrations.langchain.prompts import account, account_answer, join_prompt
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
@@ -351,8 +351,8 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         for tool in (*tools, *_bound_tools(model)):
             if isinstance(tool, BaseTool):
                 self._guarded(tool)
-            elif isinstance(tool, Mapping):
-                self._unguarded.add(_provided_name(cast("Mapping[str, object]", tool)))
+            elif is_mapping(tool):
+                self._unguarded.add(_provided_name(tool))
 
 
 class _Run:
@@ -553,15 +553,15 @@ def _recorded(
 
 def _provided_name(tool: Mapping[str, object]) -> str:
     function = tool.get("function")
-    named = cast("Mapping[str, object]", function) if isinstance(function, Mapping) else tool
+    named = function if is_mapping(function) else tool
     return str(named.get("name") or tool.get("type") or "unnamed")
 
 
 def _bound_tools(model: object) -> list[dict[str, object]]:
     """Return the tools of the provider that the application has bound to the model."""
-    kwargs = cast("object", getattr(model, "kwargs", None))
-    tools = cast("Mapping[str, object]", kwargs).get("tools") if isinstance(kwargs, Mapping) else None
-    listed = cast("list[object]", tools) if isinstance(tools, list) else []
+    kwargs: object = getattr(model, "kwargs", None)
+    tools = kwargs.get("tools") if is_mapping(kwargs) else None
+    listed = tools if is_list(tools) else []
     described = [cast("dict[str, object]", tool) for tool in listed if isinstance(tool, dict)]
     return [tool for tool in described if tool.keys().isdisjoint(_FUNCTION) and tool.keys() not in _NO_PROVIDED]
 

@@ -14,6 +14,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, TypeAdapter
 
+from agent_identity.integrations.narrowing import is_dict, is_list
 from agent_identity.records import Model
 
 __all__ = [
@@ -166,10 +167,9 @@ def _revised_message(
 
 def _calls_in(value: object) -> list[object]:
     """Return the calls in the content of an answer, or in its additional members."""
-    if isinstance(value, dict):
-        members = cast("dict[str, object]", value)
-        return [members[name] for name in ("tool_calls", "function_call") if name in members]
-    blocks = cast("list[object]", value) if isinstance(value, list) else []
+    if is_dict(value):
+        return [value[name] for name in ("tool_calls", "function_call") if name in value]
+    blocks = value if is_list(value) else []
     return [block for block in blocks if isinstance(block, dict) and not block.keys().isdisjoint(_ARGUMENTS)]
 
 

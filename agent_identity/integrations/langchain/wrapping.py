@@ -29,6 +29,7 @@ from agent_identity.integrations.langchain.invocation import (
 )
 from agent_identity.integrations.langchain.parameters import asks_nothing
 from agent_identity.integrations.langchain.turns import thread_of, watch_turns
+from agent_identity.integrations.narrowing import is_mapping
 from agent_identity.options import ToolOptions
 from agent_identity.policy import Claims
 
@@ -45,7 +46,7 @@ def claims_of(tool: BaseTool) -> Claims | None:
 
 
 def _mapping(value: object) -> Mapping[str, object]:
-    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+    return value if is_mapping(value) else {}
 
 
 def _items(value: object) -> Iterable[object]:
@@ -157,12 +158,12 @@ class Protection:
 def _arguments_of(tool: BaseTool) -> tuple[Mapping[str, object] | None, Mapping[str, object] | None]:
     """Return what is known of the arguments of a tool: their JSON Schema, or their annotations."""
     schema: object = tool.args_schema
-    if isinstance(schema, Mapping):
-        return cast("Mapping[str, object]", schema), None
+    if is_mapping(schema):
+        return schema, None
     fields: object = getattr(schema, "model_fields", None)
-    if not isinstance(fields, Mapping):
+    if not is_mapping(fields):
         return None, None
-    known = cast("Mapping[str, object]", fields)
+    known = fields
     return None, {name: getattr(field, "annotation", None) for name, field in known.items()}
 
 
@@ -364,7 +365,7 @@ def _runner(protection: Protection, base: type[BaseTool], name: str) -> _Body:
     if body is not None:
         return intercepted(body, lambda args: protection.method(name, cast("BaseTool", args[0])))
     slot = FUNCTIONS[METHODS.index(name)]
-    stock = cast("_Body", getattr(base, name))
+    stock: _Body = getattr(base, name)
     if slot not in base.model_fields:
         return stock  # LangChain knows BaseTool._arun by its identity.
     later = cast("_AsyncBody", stock)

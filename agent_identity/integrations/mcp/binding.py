@@ -12,7 +12,7 @@ are distinct.
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from pydantic import AnyUrl, ValidationError
 
@@ -20,6 +20,7 @@ from agent_identity.adapters import check_id, tool_name
 from agent_identity.canonical import JSON
 from agent_identity.delegation import Presentation
 from agent_identity.errors import Denied, TokenError
+from agent_identity.integrations.narrowing import is_mapping
 
 __all__ = [
     "ASKED",
@@ -152,7 +153,7 @@ def _completed(params: Mapping[str, object]) -> dict[str, object]:
 
 def members(value: object) -> Mapping[str, object]:
     """Return the members of a JSON object; none for other values."""
-    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+    return value if is_mapping(value) else {}
 
 
 def bound(params: Mapping[str, object]) -> dict[str, object]:

@@ -59,6 +59,7 @@ from agent_identity.integrations.mcp.sdk import (
 from agent_identity.integrations.mcp.server import shown
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.integrations.mcp.texts import LISTINGS, Texts, definitions
+from agent_identity.integrations.narrowing import is_list
 
 __all__ = ["guard_session", "protect_session", "protected_session"]
 
@@ -103,7 +104,7 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
             1.x is initialized already, or has unguarded callbacks.
     """
     session = session_of(client)
-    capabilities = cast("Callable[[], object] | None", getattr(session, "get_server_capabilities", None))
+    capabilities: Callable[[], object] | None = getattr(session, "get_server_capabilities", None)
     if capabilities is not None and capabilities() is not None:
         raise ConfigurationError(
             "the session is initialized already, with unchecked texts of the server; guard it before initialize()"
@@ -517,7 +518,7 @@ def _texts_of(result: object) -> Iterator[str]:
 
 
 def _listed(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else []
+    return value if is_list(value) else []
 
 
 def _next(result: object) -> str | None:

@@ -31,6 +31,7 @@ from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp.binding import Target, members
 from agent_identity.integrations.mcp.sdk import is_a
+from agent_identity.integrations.narrowing import is_list, is_mapping
 
 __all__ = ["Conversion", "conversion_of", "settled"]
 
@@ -268,8 +269,8 @@ def _unambiguous(validate: Callable[..., Iterable[object]]) -> Callable[..., Ite
     """Refuse numbers as texts where a schema takes both: that is how decimal numbers are described."""
 
     def validated(validator: object, choices: object, value: object, schema: object) -> Iterable[object]:
-        if isinstance(value, str) and isinstance(choices, list) and _reads_as_number(value):
-            kinds = [members(of).get("type", of) for of in cast("list[object]", choices)]
+        if isinstance(value, str) and is_list(choices) and _reads_as_number(value):
+            kinds = [members(of).get("type", of) for of in choices]
             if "number" in kinds or "integer" in kinds:
                 yield importlib.import_module("jsonschema").ValidationError("the value is a text; send a number")
         yield from validate(validator, choices, value, schema)
@@ -329,11 +330,11 @@ def _judged(value: object, sent: object) -> object:
     """
     whole, raw = value, sent  # Typed before the branches narrow them.
     inside = _members(value)
-    if inside is not None and isinstance(sent, Mapping):
-        known = cast("Mapping[str, object]", sent)
+    if inside is not None and is_mapping(sent):
+        known = sent
         return {**known, **{key: _judged(of, known[key]) if key in known else _form(of) for key, of in inside.items()}}
-    if isinstance(value, (list, tuple)) and isinstance(sent, list):
-        return [_judged(*pair) for pair in zip(cast("list[object]", value), cast("list[object]", sent), strict=True)]
+    if isinstance(value, (list, tuple)) and is_list(sent):
+        return [_judged(*pair) for pair in zip(cast("list[object]", value), sent, strict=True)]
     if isinstance(value, AbstractSet) and isinstance(sent, list):
         # The members of a set have no order.
         inner = map(_form, cast("AbstractSet[object]", value))

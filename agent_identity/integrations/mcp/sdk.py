@@ -95,7 +95,7 @@ def keep_out_of_logs() -> None:
 
 def is_a(value: object, module: str, name: str) -> bool:
     """Return whether a value has a class of a module that may not be installed."""
-    kind = cast("object", getattr(sys.modules.get(module), name, None))
+    kind: object = getattr(sys.modules.get(module), name, None)
     return isinstance(kind, type) and isinstance(value, kind)
 
 
@@ -182,7 +182,7 @@ def refusal_data(denied: Denied) -> types.ErrorData:
 
 def protocol_error(denied: Denied) -> Exception:
     """Return a refusal as a protocol error, for raising."""
-    current = cast("type[Exception] | None", getattr(exceptions, "MCPError", None))
+    current: type[Exception] | None = getattr(exceptions, "MCPError", None)
     if current is not None:
         return current(ERROR_CODE, refusal_text(denied), _facts(denied))
     return cast("type[Exception]", exceptions.McpError)(refusal_data(denied))

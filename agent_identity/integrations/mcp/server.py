@@ -3,16 +3,18 @@
 import dataclasses
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeVar, cast, final
+from typing import Any, Final, Protocol, TypeGuard, TypeVar, cast, final
 
 from agent_identity import Agent, Enforcer, Scope, Service
 from agent_identity.adapters import Call, CallRequest, DeclaredFlow, GuardedCall, Opening, Shown, error_type, off_loop
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.identity import Principal, Signer
+from agent_identity.inspection import Label
 from agent_identity.integrations.http.binding import TRACEPARENT
 from agent_identity.integrations.mcp.binding import (
     MARK,
@@ -25,7 +27,6 @@ from agent_identity.integrations.mcp.binding import (
     target_of,
 )
 from agent_identity.integrations.mcp.conversion import Conversion, conversion_of, settled
-from agent_identity.integrations.mcp.ifc import label_in
 from agent_identity.integrations.mcp.sdk import (
     is_a,
     keep_out_of_logs,
@@ -37,9 +38,10 @@ from agent_identity.integrations.mcp.sdk import (
     wrapped_like,
 )
 from agent_identity.integrations.mcp.servers import check_name, checked_flows, checked_touches
+from agent_identity.integrations.narrowing import is_list, is_mapping
 from agent_identity.options import Touches
 
-__all__ = ["Anonymous", "ToolFailedError", "protect_server", "shown"]
+__all__ = ["Anonymous", "ToolFailedError", "label_in", "protect_server", "shown"]
 
 ServerT = TypeVar("ServerT")
 _Handler = Callable[..., Awaitable[object]]
@@ -277,8 +279,8 @@ class _Handlers(dict[type, _Handler]):
             return handler
 
         async def guarded(request: object) -> object:
-            params = cast("object", getattr(request, "params", None))
-            meta = cast("object", getattr(params, "meta", None))
+            params: object = getattr(request, "params", None)
+            meta: object = getattr(params, "meta", None)
             facts, extra = plain(params), plain(meta)
             _strip(getattr(meta, "model_extra", None))
             wrapper: list[object] = []
@@ -402,18 +404,29 @@ class _InterceptedMethods(Protocol):
         ...
 
 
+class _LowLevel(Protocol):
+    """A low-level server of 1.x."""
+
+    request_handlers: dict[type, _Handler]
+
+
+def _is_low_level(server: object) -> TypeGuard[_LowLevel]:
+    return isinstance(getattr(server, "request_handlers", None), dict)
+
+
 @final
 class _HandlersOf:
     """The handlers of a low-level server of 1.x."""
 
-    def __init__(self, lower: object) -> None:
-        self.owner = lower
+    def __init__(self, lower: _LowLevel) -> None:
+        self.owner: object = lower
+        self._lower = lower
         self.door = None
 
     def guard(self, door: _Door) -> None:
-        handlers = cast("dict[type, _Handler]", getattr(self.owner, "request_handlers"))  # noqa: B009
+        handlers = self._lower.request_handlers
         if not isinstance(handlers, _Handlers) or handlers.door is not door:
-            setattr(self.owner, "request_handlers", _Handlers(door, handlers))  # noqa: B010
+            self._lower.request_handlers = _Handlers(door, handlers)
 
 
 @final
@@ -443,10 +456,54 @@ def _intercepted_methods_of(server: object) -> _InterceptedMethods:
     if is_a(server, "mcp.server.fastmcp", "FastMCP"):
         lower = _under_manager(server)
     elif is_a(server, "fastmcp.server", "FastMCP"):
-        lower = cast("object", getattr(server, "_mcp_server", None))
-    middleware = cast("object", getattr(lower, "middleware", None))
-    if isinstance(middleware, list):
-        return _MiddlewareOf(lower, cast("list[object]", middleware))
-    if isinstance(getattr(lower, "request_handlers", None), dict):
+        lower = getattr(server, "_mcp_server", None)
+    middleware: object = getattr(lower, "middleware", None)
+    if is_list(middleware):
+        return _MiddlewareOf(lower, middleware)
+    if _is_low_level(lower):
         return _HandlersOf(lower)
     raise ConfigurationError(f"{type(server).__name__} is no MCP server; pass one of the SDK 1.x or 2.x, or of fastmcp")
+
+
+_TRUSTED: Final = Label("trusted")
+_UNTRUSTED: Final = Label("untrusted")
+_MEMBER: Final = "ifc"
+_MAX_BLOCKS: Final = 1_024
+
+
+def label_in(content: Mapping[str, object]) -> Label:
+    """Return the label that a result and its content blocks have together.
+
+    Every integrity but ``trusted`` is untrusted, and readers other than ``public`` that nobody can tell are nobody.
+
+    Args:
+        content: A result as plain JSON.
+    """
+    blocks = content.get("content")
+    listed = blocks if is_list(blocks) else []
+    label = _UNTRUSTED if len(listed) > _MAX_BLOCKS else _TRUSTED
+    for part in (content, *listed[:_MAX_BLOCKS]):
+        label = label.meet(_label(part))
+    return label
+
+
+def _label(part: object) -> Label:
+    meta = part.get("_meta") if is_mapping(part) else None
+    said = meta.get(_MEMBER) if is_mapping(meta) else None
+    if said is None:
+        return _TRUSTED
+    if not is_mapping(said):
+        return _UNTRUSTED
+    members = said
+    readers = Label("trusted", _readers(members.get("confidentiality", "public")))
+    return readers if members.get("integrity", "trusted") == "trusted" else readers.meet(_UNTRUSTED)
+
+
+def _readers(said: object) -> AbstractSet[str] | None:
+    names = cast("list[str]", said if isinstance(said, list) else [said])
+    if names == ["public"]:
+        return None
+    try:
+        return Label("trusted", frozenset(names)).readers
+    except (TypeError, ValueError):
+        return frozenset()

@@ -100,7 +100,7 @@ class Texts:
         """Read a page of a listing, and return it without invalid items."""
         listing = LISTINGS[method]
         member = next(name for name in listing.members if hasattr(result, name))
-        items = cast("Sequence[object]", getattr(result, member))
+        items: Sequence[object] = getattr(result, member)
         listed = definitions(self._server.name, items, listing.name, listing.prefix, listing.defining)
         single = {key: next(iter(several)) for key, several in listed.items() if len(several) == 1}
         self._inventory.sight(self._sighting(single), pin=self._server.first_sight == "pin")

@@ -13,8 +13,7 @@ from agent_identity.errors import ConfigurationError, Denied, Routed
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.inspection import Label, PersonalData
 from agent_identity.integrations.mcp.client import protect_session
-from agent_identity.integrations.mcp.ifc import label_in
-from agent_identity.integrations.mcp.server import protect_server, shown
+from agent_identity.integrations.mcp.server import label_in, protect_server, shown
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.policy import All, Flow, Obligation
 

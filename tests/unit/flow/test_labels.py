@@ -8,7 +8,7 @@ from agent_identity._flow.declaration import declared, label_of, leaves_of
 from agent_identity._flow.labels import TRUSTED, UNKNOWN, UNTRUSTED
 from agent_identity._flow.mark import MAX_SOURCES, Mark
 from agent_identity.inspection import Label
-from agent_identity.integrations.mcp.ifc import label_in
+from agent_identity.integrations.mcp.server import label_in
 
 READERS = st.none() | st.frozensets(st.sampled_from(["finance", "legal", "alice@example.com", "hr"]), max_size=4)
 LABELS = st.builds(Label, st.sampled_from(["trusted", "unknown", "untrusted"]), READERS)

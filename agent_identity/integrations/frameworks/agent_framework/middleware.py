@@ -58,6 +58,7 @@ from agent_identity.integrations.frameworks.agent_framework.tools import (
     runs_here,
 )
 from agent_identity.integrations.method_patch import Installed, MethodPatch
+from agent_identity.integrations.narrowing import is_array, is_mapping
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 from agent_identity.records import Model
 
@@ -133,7 +134,7 @@ class _Request:
 
     def _is_provided(self) -> bool:
         tools: object = (self._context.options or {}).get("tools") or ()
-        listed = cast("list[object]", tools) if isinstance(tools, list | tuple) else [tools]
+        listed = tools if is_array(tools) else [tools]
         return any(not runs_here(tool) for tool in listed)
 
     def _parts(self) -> Generator[Part]:
@@ -178,7 +179,7 @@ def instruction_texts(*instructions: object) -> tuple[str, ...]:
     """
     texts = list[str]()
     for one in filter(None, instructions):
-        blocks = cast("Sequence[object]", one) if isinstance(one, list | tuple) else [one]
+        blocks = one if is_array(one) else [one]
         texts += [block if isinstance(block, str) else repr(block) for block in blocks]
     return tuple(texts)
 
@@ -672,6 +673,6 @@ def _has_helpers(agent: Any) -> bool:  # noqa: ANN401  An agent of any class.
 
 def _name(tool: object) -> str:
     """Return the name of a tool, which is an object, or a mapping for the provider."""
-    described = cast("Mapping[str, object]", tool) if isinstance(tool, Mapping) else {}
+    described = tool if is_mapping(tool) else {}
     names = (described.get("name"), getattr(tool, "name", None), described.get("type"), getattr(tool, "type", None))
     return next((name for name in names if isinstance(name, str) and name), type(tool).__name__)

@@ -29,6 +29,7 @@ from agent_identity.adapters import (
 from agent_identity.errors import Denied
 from agent_identity.integrations.frameworks.tool_schemas import schema_of, with_defaults
 from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.narrowing import is_list
 
 __all__ = [
     "RUNNING",
@@ -353,7 +354,7 @@ def _shown(result: object) -> object:
     """Return a result with what inspectors read of it, where it is in the framework's own form."""
     if not isinstance(result, list | Content):
         return shown(result)
-    parts = cast("list[object]", result) if isinstance(result, list) else [result]
+    parts = result if is_list(result) else [result]
     if not any(isinstance(part, Content) for part in parts):
         return shown(result)
     read = [part.to_dict() if isinstance(part, Content) else part for part in parts]

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from contextvars import Context, ContextVar, copy_context
-from typing import Final, NamedTuple, TypeGuard, cast, final
+from typing import Final, NamedTuple, final
 
 from agent_identity.adapters import (
     Call,
@@ -29,6 +29,7 @@ from agent_identity.adapters import (
 )
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.coding_agents.command import AFTER
+from agent_identity.integrations.narrowing import is_array, is_list, is_mapping
 
 __all__ = [
     "Answer",
@@ -39,7 +40,6 @@ __all__ = [
     "current_thread",
     "denial",
     "is_denial",
-    "is_object",
     "refused",
 ]
 
@@ -169,7 +169,7 @@ class HookCalls:
 
     def _note_started(self, running: _Running, response: object) -> None:
         """Note under which task a sub-agent works that was started in the background."""
-        agent = response.get("agentId") if running.asked.kind == "agent" and is_object(response) else None
+        agent = response.get("agentId") if running.asked.kind == "agent" and is_mapping(response) else None
         if isinstance(agent, str):
             with self._lock:
                 self._kept(agent, running.home)
@@ -460,15 +460,10 @@ def denial(event_name: object, text: str) -> Answer:
     return {"decision": "block", "reason": text}
 
 
-def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Return whether a value of an event is a JSON object."""
-    return isinstance(value, Mapping)
-
-
 def is_denial(answer: Mapping[str, object]) -> str | None:
     """Return the reason if an answer refuses a call before it runs, or blocks an event; otherwise ``None``."""
     inner = answer.get("hookSpecificOutput")
-    if is_object(inner) and inner.get("permissionDecision") == "deny":
+    if is_mapping(inner) and inner.get("permissionDecision") == "deny":
         return str(inner.get("permissionDecisionReason"))
     return str(answer.get("reason")) if answer.get("decision") == "block" else None
 
@@ -480,7 +475,7 @@ def _asked(event: Mapping[str, object]) -> ToolCall:
         Denied: It is malformed.
     """
     name, values, call_id, acting = (event.get(k) for k in ("tool_name", "tool_input", "tool_use_id", "agent_type"))
-    if not isinstance(name, str) or not is_object(values):
+    if not isinstance(name, str) or not is_mapping(values):
         raise Denied("the call has no name or no arguments", code="bad_arguments")
     arguments = dict(values)
     known = call_id if isinstance(call_id, str) else None
@@ -514,7 +509,7 @@ def _agent(event: Mapping[str, object]) -> _Agent:
 def _stated(event: Mapping[str, object]) -> str | None:
     """Return the name of the server of a call, if the agent states it."""
     described = event.get("mcp_server")
-    stated = described.get("name") if is_object(described) else None
+    stated = described.get("name") if is_mapping(described) else None
     return stated if isinstance(stated, str) else None
 
 
@@ -533,7 +528,7 @@ def _change(running: _Running, event: Mapping[str, object]) -> InputChangedError
     """Return an error if the tool or the input that ran is not the one that was judged."""
     judged = running.call.arguments if running.guard.mode == "enforce" else running.asked.request.arguments
     ran = event.get("tool_input")
-    if running.asked.name in _DIALOGS and is_object(ran):
+    if running.asked.name in _DIALOGS and is_mapping(ran):
         ran = {name: value for name, value in ran.items() if name in judged}
     try:
         same = running.tool == event.get("tool_name") and _is_same(dict(judged), ran)
@@ -544,11 +539,10 @@ def _change(running: _Running, event: Mapping[str, object]) -> InputChangedError
 
 def _is_same(one: object, other: object) -> bool:
     """Return whether two values of JSON are the same, whatever wrote their numbers."""
-    if is_object(one) and is_object(other):
+    if is_mapping(one) and is_mapping(other):
         return one.keys() == other.keys() and all(_is_same(value, other[key]) for key, value in one.items())
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        first, second = cast("list[object]", one), cast("list[object]", other)
-        return len(first) == len(second) and all(map(_is_same, first, second))
+    if is_array(one) and is_array(other):
+        return len(one) == len(other) and all(map(_is_same, one, other))
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -561,7 +555,7 @@ def _withheld(event: Mapping[str, object], text: str) -> Answer:
     name, response = event.get("tool_name"), event.get("tool_response")
     if isinstance(name, str) and name.startswith("mcp__"):
         blank: object = [{"type": "text", "text": text}]
-    elif name in _SHAPED and not (name == "Read" and is_object(response) and response.get("type") != "text"):
+    elif name in _SHAPED and not (name == "Read" and is_mapping(response) and response.get("type") != "text"):
         blank = _blank(response)
     else:
         return denial("PostToolUse", text)
@@ -572,9 +566,9 @@ def _blank(value: object, key: str = "") -> object:
     """Return a result of the same shape without its texts."""
     if isinstance(value, str):
         return value if key == "type" else _WITHHELD
-    if isinstance(value, list):
-        return [_blank(item) for item in cast("list[object]", value)]
-    if is_object(value):
+    if is_list(value):
+        return [_blank(item) for item in value]
+    if is_mapping(value):
         return {name: _blank(item, str(name)) for name, item in value.items()}
     return value
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final, cast, final
 
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.frameworks.coding_agents.calls import Answer, is_denial, is_object
+from agent_identity.integrations.frameworks.coding_agents.calls import Answer, is_denial
 from agent_identity.integrations.frameworks.coding_agents.command import MAX_BYTES
 from agent_identity.integrations.frameworks.coding_agents.sessions import HookSessions
+from agent_identity.integrations.narrowing import is_mapping
 
 __all__ = ["HookServer"]
 
@@ -144,7 +145,7 @@ def _event(connection: socket.socket) -> dict[str, object]:
         event: object = json.loads(b"".join(parts))
     except RecursionError:
         raise ValueError("too deep") from None
-    if not is_object(event):
+    if not is_mapping(event):
         raise ValueError("no object")
     return dict(event)
 
@@ -159,7 +160,7 @@ def _message(answer: Answer) -> bytes:
 def _replaces(answer: Answer) -> bool:
     """Return whether an answer withholds a result: with exit code 2, the agent would not read it."""
     inner = answer.get("hookSpecificOutput")
-    return is_object(inner) and "updatedToolOutput" in inner
+    return is_mapping(inner) and "updatedToolOutput" in inner
 
 
 def _bound(path: Path) -> socket.socket:

@@ -14,6 +14,7 @@ from crewai.llms.base_llm import BaseLLM, LLMCallBlockedError, call_stream_overr
 from agent_identity import Enforcer, Task
 from agent_identity.adapters import Call, CallRequest, Part, Prompt, Shown, ToolCall, ToolGuards, is_accounted, refusal
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.narrowing import is_list, is_mapping
 from agent_identity.records import Model
 
 __all__ = ["contents_of", "guard_model", "members_of", "models_of"]
@@ -116,7 +117,7 @@ def _wanted(
     streams = bool(llm.stream) and not guards.of(name, kind="model").holds
     agent, current = options.get("from_agent"), guards.enforcer.current_task
     by_person = _can_be_said(agent, options.get("from_task"), current)
-    acting = cast("str | None", getattr(agent, "role", None))
+    acting: str | None = getattr(agent, "role", None)
     prompt = Prompt(
         lambda: _parts(messages, can_be_said=by_person), _answer_contents, lambda: bool(_provided_tools(llm))
     )
@@ -151,13 +152,13 @@ def _can_be_said(agent: object, job: object, task: Task | None) -> bool:
 def _earlier(crew: object, job: object) -> list[object]:
     """Return the tasks of CrewAI whose outputs may be in the prompt of another one."""
     context: object = getattr(job, "context", None)
-    named = cast("list[object]", context) if isinstance(context, list) else []
+    named = context if is_list(context) else []
     return [*takewhile(lambda one: one is not job, getattr(crew, "tasks", ())), *named]
 
 
 def _parts(messages: object, *, can_be_said: bool) -> Generator[Part]:
     """Yield the parts of a prompt, for information flow."""
-    listed = cast("list[object]", messages) if isinstance(messages, list) else [{"role": "user", "content": messages}]
+    listed = messages if is_list(messages) else [{"role": "user", "content": messages}]
     for message in listed:
         one = cast("Mapping[str, object]", message)
         if one.get("role") != "system":
@@ -176,7 +177,7 @@ def contents_of(message: Mapping[str, object]) -> Generator[object]:
 
 
 def _listed(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else [] if value is None else [value]
+    return value if is_list(value) else [] if value is None else [value]
 
 
 def _contents(answer: object) -> Generator[object]:
@@ -184,9 +185,8 @@ def _contents(answer: object) -> Generator[object]:
     for part in map(_plain, _listed(answer)):
         one = cast("Mapping[str, Any]", part) if isinstance(part, Mapping) else {}
         called = one.get("function")
-        if isinstance(called, Mapping):
-            function = cast("Mapping[str, object]", called)
-            yield [function.get("name"), function.get("arguments")]
+        if is_mapping(called):
+            yield [called.get("name"), called.get("arguments")]
         else:
             yield one.get("text", part)
 
@@ -208,10 +208,10 @@ def _shown(answer: object) -> Shown:
     """Return the answer of a model as it is inspected."""
     if isinstance(answer, str):
         return Shown(answer, answer, rebuild=lambda changed: changed)
-    parts = cast("list[object]", answer) if isinstance(answer, list) else [answer]
+    parts = answer if is_list(answer) else [answer]
     return Shown(answer, [_plain(part) for part in parts])
 
 
 def _plain(part: object) -> object:
-    dump = cast("Callable[[], object] | None", getattr(part, "model_dump", None))
+    dump: Callable[[], object] | None = getattr(part, "model_dump", None)
     return part if dump is None else dump()

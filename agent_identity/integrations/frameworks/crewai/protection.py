@@ -54,6 +54,7 @@ from agent_identity.integrations.frameworks.crewai.models import contents_of, gu
 from agent_identity.integrations.frameworks.crewai.streams import bound_crews, running_crew
 from agent_identity.integrations.frameworks.crewai.tool_facts import ToolFacts, facts_of, schema_of, wanted_call
 from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.narrowing import is_array, is_mapping
 
 _ANSWERS: Final = ("assistant", "tool", "function")
 """The roles of messages that a run has brought about."""
@@ -112,12 +113,12 @@ def _note(context: LLMCallHookContext) -> None:
 def _parts(messages: Iterable[object]) -> Iterator[Part]:
     """Yield the parts of messages of unknown origin."""
     for message in messages:
-        contents = contents_of(cast("Mapping[str, object]", message)) if isinstance(message, Mapping) else (message,)
+        contents = contents_of(message) if is_mapping(message) else (message,)
         yield from (Part("other", content) for content in contents)
 
 
 def _role(message: object) -> object:
-    return cast("Mapping[str, object]", message).get("role") if isinstance(message, Mapping) else _ANSWERS[0]
+    return message.get("role") if is_mapping(message) else _ANSWERS[0]
 
 
 def forget_results(agent: object) -> None:
@@ -517,7 +518,7 @@ class _Protection:
         return self._classes[kind]
 
     def _refusing(self, kind: type[BaseTool], name: str) -> Callable[..., Any]:
-        original = cast("Callable[..., Any]", getattr(kind, name))
+        original: Callable[..., Any] = getattr(kind, name)
 
         def run(tool: BaseTool, /, *args: object, **named: object) -> object:
             return _refuse() if self.active else original(tool, *args, **named)
@@ -528,7 +529,7 @@ class _Protection:
         return wraps(original)(run_async if inspect.iscoroutinefunction(original) else run)
 
     def _method(self, kind: type[BaseTool], name: str) -> Callable[..., Any]:
-        original = cast("Callable[..., Any]", getattr(kind, name))
+        original: Callable[..., Any] = getattr(kind, name)
         if inspect.iscoroutinefunction(original):
 
             @wraps(original)
@@ -694,7 +695,7 @@ def _taken() -> _Caller:
 
 
 def _tools(target: object) -> Iterable[BaseTool]:
-    tools = cast("Iterable[object]", target) if isinstance(target, list | tuple) else [target]
+    tools = target if is_array(target) else [target]
     for tool in tools:
         if not isinstance(tool, BaseTool):
             raise TypeError(f"{type(tool).__name__} is no tool of CrewAI; pass a Crew, a BaseTool, or a list of them")

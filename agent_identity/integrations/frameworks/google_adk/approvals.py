@@ -1,7 +1,7 @@
 """Approval by confirmations of Google ADK: the run stops, and a later one brings the ruling of a person."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final, cast
+from typing import Final
 
 from google.adk.events import Event
 from google.genai import types
@@ -11,6 +11,7 @@ from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.errors import Denied
 from agent_identity.integrations.carried_approvals import APPROVAL, RULING, carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.google_adk.tools import SuspendedError, current_call
+from agent_identity.integrations.narrowing import is_mapping
 
 __all__ = ["answer", "approval_by_confirmation", "requests_of"]
 
@@ -95,7 +96,7 @@ def _ask(request: ApprovalRequest) -> str:
     confirmation = context.tool_confirmation
     if confirmation is not None:
         payload: object = confirmation.payload
-        ruling = cast("Mapping[str, object]", payload).get(RULING) if isinstance(payload, Mapping) else None
+        ruling = payload.get(RULING) if is_mapping(payload) else None
         return ruling if isinstance(ruling, str) else ""  # What nobody has signed is refused as forged.
     context.request_confirmation(
         hint=f"{request.tool} waits for the approval of a person", payload={APPROVAL: request.to_dict()}
@@ -107,7 +108,7 @@ def _ask(request: ApprovalRequest) -> str:
 def _payload(args: Mapping[str, object] | None) -> Mapping[str, object] | None:
     """Return the payload of a request for a confirmation."""
     confirmation = (args or {}).get("toolConfirmation")
-    if not isinstance(confirmation, Mapping):
+    if not is_mapping(confirmation):
         return None
-    payload = cast("Mapping[str, object]", confirmation).get("payload")
-    return cast("Mapping[str, object]", payload) if isinstance(payload, Mapping) else None
+    payload = confirmation.get("payload")
+    return payload if is_mapping(payload) else None

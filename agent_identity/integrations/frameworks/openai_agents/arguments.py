@@ -7,6 +7,7 @@ from typing import Final, NoReturn, cast
 from pydantic import BaseModel
 
 from agent_identity.adapters import Shown
+from agent_identity.integrations.narrowing import is_dict
 
 __all__ = ["call_key", "parse", "shown", "text_for"]
 
@@ -26,7 +27,7 @@ def parse(text: object) -> dict[str, object] | None:
         value = json.loads(text or "{}", parse_constant=_constant, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return None
-    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+    return value if is_dict(value) else None
 
 
 def text_for(arguments: Mapping[str, object], text: str, parsed: Mapping[str, object]) -> str:

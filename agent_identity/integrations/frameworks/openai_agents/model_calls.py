@@ -35,6 +35,7 @@ from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.integrations.frameworks.openai_agents.bodies import trace_id
 from agent_identity.integrations.frameworks.openai_agents.local_tools import is_local
 from agent_identity.integrations.frameworks.openai_agents.sessions import thread
+from agent_identity.integrations.narrowing import is_list, is_mapping
 from agent_identity.records import Model as ModelFacts
 
 Request: TypeAlias = "Mapping[str, Any]"
@@ -181,7 +182,7 @@ def parts_of(request: Request) -> Generator[Part]:
         request: The arguments of a model call by name.
     """
     given = _json(request.get("input"))
-    for item in cast("list[object]", given) if isinstance(given, list) else [{"role": "user", "content": given}]:
+    for item in given if is_list(given) else [{"role": "user", "content": given}]:
         role = cast("Mapping[str, object]", item).get("role")
         if role not in ("system", "developer"):
             yield from (Part("person" if role == "user" else "other", one) for one in _contents(item))
@@ -194,10 +195,10 @@ def answer_contents(answer: object) -> Generator[object]:
     Args:
         answer: A response, or the events of one.
     """
-    for event in cast("list[object]", answer) if isinstance(answer, list) else [answer]:
+    for event in answer if is_list(answer) else [answer]:
         response = getattr(event, "response", event)
         output: object = getattr(response, "output", None)
-        for item in cast("list[object]", output) if isinstance(output, list) else []:
+        for item in output if is_list(output) else []:
             yield from _contents(_json(item))
         yield getattr(response, "response_id", getattr(response, "id", None))
 
@@ -209,9 +210,9 @@ def _contents(item: object) -> Generator[object]:
     if one.get("type") == "function_call":
         yield [one.get("name"), one.get("arguments")]
         yield from _texts(one.get("arguments"))
-    elif isinstance(content, list):
-        for part in cast("list[object]", content):
-            yield cast("Mapping[str, object]", part).get("text", part) if isinstance(part, Mapping) else part
+    elif is_list(content):
+        for part in content:
+            yield part.get("text", part) if is_mapping(part) else part
     elif content is not None:
         yield content
     else:
@@ -224,7 +225,7 @@ def _texts(arguments: object) -> list[str]:
         parsed: object = json.loads(str(arguments))
     except ValueError:
         return []
-    values = cast("Mapping[str, object]", parsed).values() if isinstance(parsed, Mapping) else ()
+    values = parsed.values() if is_mapping(parsed) else ()
     return [value for value in values if isinstance(value, str)]
 
 

@@ -69,6 +69,7 @@ from agent_identity.integrations.frameworks.pydantic_ai.calls import (
     thread,
 )
 from agent_identity.integrations.method_patch import MethodPatch
+from agent_identity.integrations.narrowing import is_list
 from agent_identity.integrations.unguarded_tools import UnguardedTools
 from agent_identity.records import Model as ModelFact
 
@@ -229,7 +230,7 @@ def _is_default(value: object, schema: object) -> bool:
 
 def _source(toolset: AbstractToolset[object]) -> tuple[str, str | None]:
     """Return the kind of the tools of a toolset, and the name that the application gave to their server."""
-    kind = cast("object", getattr(sys.modules.get("pydantic_ai.mcp"), "MCPToolset", None))
+    kind: object = getattr(sys.modules.get("pydantic_ai.mcp"), "MCPToolset", None)
     if not isinstance(kind, type) or not isinstance(toolset, kind):
         return "function", None
     return "mcp", cast("Any", toolset).id
@@ -240,7 +241,7 @@ def _result_contents(result: object) -> Iterable[object]:
     if not isinstance(result, ToolReturn):
         return (result,)
     content = cast("object", result.content)
-    return (result.return_value, *(cast("list[object]", content) if isinstance(content, list) else (content,)))
+    return (result.return_value, *(content if is_list(content) else (content,)))
 
 
 def _shown(result: object) -> object:

@@ -9,6 +9,7 @@ from agent_identity import Enforcer, Human
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.integrations.carried_approvals import APPROVAL, carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.pydantic_ai.calls import running
+from agent_identity.integrations.narrowing import is_dict
 
 __all__ = ["answer", "approval_by_deferral", "requests_of"]
 
@@ -76,7 +77,7 @@ def answer(
 def _ask(request: ApprovalRequest) -> str:
     ctx = running.get()
     metadata = cast("object", None if ctx is None else ctx.tool_call_metadata)
-    ruling = cast("dict[str, object]", metadata).get(APPROVAL) if isinstance(metadata, dict) else None
+    ruling = metadata.get(APPROVAL) if is_dict(metadata) else None
     if isinstance(ruling, str):
         return ruling
     raise ApprovalRequired({APPROVAL: request.to_dict()})

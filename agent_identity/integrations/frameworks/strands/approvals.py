@@ -1,6 +1,6 @@
 """Approval by interrupts of Strands Agents: the run stops, and a later one brings the ruling of a person."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from strands.interrupt import Interrupt, InterruptException
@@ -9,6 +9,7 @@ from agent_identity import Enforcer, Human
 from agent_identity.approvals import Approval, ApprovalRequest, Approvers
 from agent_identity.integrations.carried_approvals import APPROVAL, carried_approval, request_from, rulings
 from agent_identity.integrations.frameworks.strands.calls import INTERRUPTING
+from agent_identity.integrations.narrowing import is_mapping
 
 if TYPE_CHECKING:
     from strands.types.interrupt import InterruptResponseContent
@@ -40,8 +41,8 @@ def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
     """
     requests: dict[str, ApprovalRequest] = {}
     for one in interrupts:
-        if isinstance(one.reason, Mapping) and APPROVAL in one.reason:
-            requests[one.id] = request_from(cast("Mapping[str, object]", one.reason)[APPROVAL])
+        if is_mapping(one.reason) and APPROVAL in one.reason:
+            requests[one.id] = request_from(one.reason[APPROVAL])
     return requests
 
 

@@ -36,6 +36,7 @@ from agent_identity.integrations.frameworks.strands.listed_tools import unguarde
 from agent_identity.integrations.frameworks.strands.prompts import contents_of, parts_of, result_contents
 from agent_identity.integrations.frameworks.strands.session import SESSION
 from agent_identity.integrations.frameworks.tool_schemas import with_defaults
+from agent_identity.integrations.narrowing import is_list, is_mapping
 from agent_identity.records import Model
 
 __all__ = [
@@ -78,7 +79,7 @@ class HaltedError(Exception):
 
 def arguments_of(value: object, schema: Mapping[str, object] | None) -> tuple[dict[str, object], tuple[str, ...]]:
     """Return the arguments of a call with the defaults of its tool, and the names that the model gave."""
-    written = cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {"input": value}
+    written = value if is_mapping(value) else {"input": value}
     return with_defaults(written, schema)
 
 
@@ -132,8 +133,8 @@ def resume(prompt: object) -> None:
     Args:
         prompt: The input of a run.
     """
-    for block in cast("list[object]", prompt) if isinstance(prompt, list) else ():
-        answer = cast("_Event", block).get("interruptResponse") if isinstance(block, Mapping) else None
+    for block in prompt if is_list(prompt) else ():
+        answer = block.get("interruptResponse") if is_mapping(block) else None
         left = _LEFT.get(cast("str", answer.get("interruptId"))) if isinstance(answer, Mapping) else None
         if left is not None:
             left.resume()
@@ -374,13 +375,13 @@ class GuardedModel(wrapt.ObjectProxy):  # type: ignore[misc,type-arg]
 
     def _config(self) -> Mapping[str, object]:
         config = cast("object", cast("models.Model", self.__wrapped__).get_config())
-        return cast("Mapping[str, object]", config) if isinstance(config, Mapping) else {}
+        return config if is_mapping(config) else {}
 
     def _is_provided(self) -> bool:
         """Return whether the model is configured with tools that its provider runs."""
         config = self._config()
         params = config.get("params")
-        added = cast("Mapping[str, object]", params).get("tools") if isinstance(params, Mapping) else None
+        added = params.get("tools") if is_mapping(params) else None
         return bool(added or any(config.get(name) for name in _PROVIDED))
 
     def _facts(self) -> Model | None:
@@ -449,10 +450,10 @@ def _step(
 
 def _judged(call: Call, value: object) -> object:
     """Return what the model gave as it was judged; defaults are the tool's own to apply."""
-    if not isinstance(value, Mapping):
+    if not is_mapping(value):
         return call.arguments["input"]
     judged = call.arguments
-    return {name: judged[name] for name in cast("Mapping[str, object]", value)}
+    return {name: judged[name] for name in value}
 
 
 async def _stepped(events: AsyncIterator[object], guard: GuardedCall, call: Call) -> AsyncGenerator[object]:
@@ -502,24 +503,23 @@ def _shown(event: object) -> Shown:
     """Return the result of a tool as it is inspected: its content, and its own word on a failure."""
     if event is _NOTHING:
         return Shown(event, None, LookupError("the tool returned nothing"))
-    if not isinstance(event, Mapping):
+    if not is_mapping(event):
         return Shown(event, event, rebuild=lambda changed: changed)
-    made = cast("Mapping[str, object]", event)
-    result = cast("Mapping[str, object]", made.get("tool_result", made))
-    raised = cast("Exception | None", getattr(made, "exception", None))
+    result = cast("Mapping[str, object]", event.get("tool_result", event))
+    raised: Exception | None = getattr(event, "exception", None)
     around, said = _parted(result)
     is_bare = set(said) == {"content"}
 
     def rebuild(new: object) -> object:
         changed = {**around, "content": new} if is_bare else {**around, **cast("_Event", new)}
-        if made is result:
+        if event is result:
             return changed
         # The text of the exception is what had to change.
-        return cast("Any", type(made))(changed, exception=None if raised is None else RuntimeError(_WITHHELD))
+        return cast("Any", type(event))(changed, exception=None if raised is None else RuntimeError(_WITHHELD))
 
     failed = result.get("status") == "error"
     failure = (raised or RuntimeError("the tool answered with an error")) if failed else None
-    return Shown(made, said["content"] if is_bare else said, failure, rebuild=rebuild)
+    return Shown(event, said["content"] if is_bare else said, failure, rebuild=rebuild)
 
 
 def _parted(result: _Event) -> tuple[_Event, _Event]:

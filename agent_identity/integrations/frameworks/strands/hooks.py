@@ -310,7 +310,7 @@ class AgentIdentityHooks(HookProvider):
         if isinstance(tool, MCPAgentTool):
             client = tool.mcp_client
             server = self._servers.get(id(client)) or cast("str | None", getattr(client, "client_name", None)) or ""
-        session = cast("str | None", getattr(agent, "session_id", None))
+        session: str | None = getattr(agent, "session_id", None)
         guarded = GuardedTool(
             tool, self._guards, agent.name, interrupt=interrupt, server=server, place=place, session=session
         )

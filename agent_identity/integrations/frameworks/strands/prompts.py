@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, cast
 
 from agent_identity.adapters import Part
+from agent_identity.integrations.narrowing import is_mapping
 
 __all__ = ["contents_of", "note_spoken", "parts_of", "result_contents"]
 
@@ -130,4 +131,4 @@ def result_contents(result: object) -> Iterable[object]:
 
 
 def _values(arguments: object) -> Iterable[object]:
-    return cast("Mapping[str, object]", arguments).values() if isinstance(arguments, Mapping) else ()
+    return arguments.values() if is_mapping(arguments) else ()

@@ -111,7 +111,8 @@ SIGNATURES = {
     options.Privacy: "*, disclosable=False, pseudonyms=False",
     options.Sources: "*, clock=None, ids=None, new_key=generate",
     options.Telemetry: "*, tracer_provider=None, spans='auto', sealing='background', otlp=None, on_record=()",
-    options.Transparency: "*, witnesses=<factory>, checkpoints=()",
+    options.Transparency: "*, witnesses=<factory>, checkpoints=(), certifier=None, workload_token=None, "
+    "certifier_seconds=5.0, uncertified='allow'",
     options.ToolOptions: "*, labels=None, data=None, lazy=None, touches=None, returns=None, destination=None, "
     "endorses=False, restores=None, content_on_spans=None",
 }

@@ -133,6 +133,7 @@ LEAVES: dict[str, tuple[str, ...]] = {
     "_common.http_post": (
         "_guard.common.http_transport",
         "_directory.export._http_receiver",
+        "_directory._certification",
         "_inspection.http_model",
     ),
     "_directory._witnesses": ("_directory._assembly",),

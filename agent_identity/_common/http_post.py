@@ -6,7 +6,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from socket import socket
+from socket import SOCK_STREAM, socket
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -35,7 +35,14 @@ def verifies(context: ssl.SSLContext) -> bool:
 
 
 def post(
-    url: str, *, headers: Mapping[str, str], body: bytes, timeout: float, limit: int, context: ssl.SSLContext | None
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    body: bytes,
+    timeout: float,
+    limit: int,
+    context: ssl.SSLContext | None,
+    through: str | None = None,
 ) -> HttpAnswer:
     """Return the answer to a POST, over a connection of its own.
 
@@ -48,6 +55,7 @@ def post(
         timeout: Maximum seconds in total.
         limit: Bytes of the answer that are read; the caller tells from one byte more that it is longer.
         context: TLS that verifies the server; by default that of the system's trust.
+        through: The path of a Unix socket to connect to, in place of the host.
 
     Raises:
         NoAnswerError: No answer in time, or a broken one.
@@ -62,11 +70,7 @@ def post(
         connection = http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=tls)
     problem = "no answer"
     try:
-        connection.connect()
-        sock: socket = connection.sock
-        # A name meant for this machine may resolve to another.
-        if parts.scheme != "https" and not _is_loopback(str(sock.getpeername()[0])):
-            raise ConnectionError
+        sock = _connected(connection, through, timeout, plain=parts.scheme != "https")
         sock.settimeout(left_until(deadline))
         connection.request("POST", target, body=body, headers={**headers, "Accept-Encoding": "identity"})
         with closing(answer_on(sock, deadline)) as answer:
@@ -88,6 +92,22 @@ def answer_on(sock: socket, deadline: float) -> http.client.HTTPResponse:
     """Return the answer to a POST that was sent on a socket, readable until a monotonic deadline."""
     # The class only reads a file from the socket.
     return http.client.HTTPResponse(cast("socket", _Paced(sock, deadline)), method="POST")
+
+
+def _connected(connection: http.client.HTTPConnection, through: str | None, timeout: float, *, plain: bool) -> socket:
+    """Connect to the host, or through a Unix socket, and return the socket."""
+    if through is None:
+        connection.connect()
+        # A name meant for this machine may resolve to another.
+        if plain and not _is_loopback(str(connection.sock.getpeername()[0])):
+            raise ConnectionError
+        return cast("socket", connection.sock)
+    from socket import AF_UNIX  # noqa: PLC0415  Absent on Windows.
+
+    connection.sock = socket(AF_UNIX, SOCK_STREAM)  # Closed with the connection.
+    connection.sock.settimeout(timeout)
+    connection.sock.connect(through)
+    return connection.sock
 
 
 def _is_loopback(address: str) -> bool:

@@ -265,7 +265,7 @@ class Enforcer:
             durability: What a record survives.
             privacy: What records show.
             telemetry: Where copies of records go.
-            transparency: Who else sees the checkpoints of the log.
+            transparency: Who else sees the checkpoints of the log, and who certifies its recorder key.
             tokens: See :class:`Enforcer`.
             sources: See :class:`Enforcer`.
 
@@ -295,6 +295,7 @@ class Enforcer:
             publishers=publishers,
             pseudonyms=privacy.pseudonyms,
             observers=telemetry.observers,
+            transparency=transparency,
         )
         with found.closed_on_failure():
             opened = cls(
@@ -319,7 +320,7 @@ class Enforcer:
         opened._trust.use(directory, trust_root)
         opened._enforcement.use(directory, found.state, shared=state is not None)
         opened._inventory.use(directory, found.state)
-        opened._enforcement.renewals.use(found.certificate)
+        opened._enforcement.renewals.use(found.certificate, found.certification)
         return opened
 
     def task(
@@ -789,8 +790,9 @@ class Enforcer:
         event loop, a store that may block is not asked. ``revocations``: the list is unreadable, or everything is
         suspended. ``tasks``: the last one, of the last minute, could not be opened, for example without the key of the
         issuer or of its digests. ``on_record``: one of its functions raised. ``export``: the receiver of
-        ``Telemetry(otlp=...)`` takes nothing. ``disk``: little room is left for the ledger. ``keys``: a key or the
-        certificate ends in two weeks, or in the last fourth of its time. ``limits``: limits of open tasks are spent by
+        ``Telemetry(otlp=...)`` takes nothing. ``disk``: little room is left for the ledger. ``certificate``: the
+        certifier gave none when it was asked last. ``keys``: a key or the certificate ends in two weeks, or in the
+        last fourth of its time. ``limits``: limits of open tasks are spent by
         more than nine tenths. Others: a witness, or a function of ``checkpoints``, lacks the last checkpoint.
         """
         found = dict(self._enforcement.faults())

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final, final, get_args
 
 from agent_identity._authority.stores.directory import DirectoryState
+from agent_identity._directory._certification import Certification, Host
 from agent_identity._directory.key_folders import Keys, key_folder, made_folder, outer_folder, socket_of
-from agent_identity._directory.options import Durability
+from agent_identity._directory.options import Durability, Transparency
 from agent_identity._directory.rotation import finish_rotation
 from agent_identity._guard.calls.process_facts import CertificateFile, resource_of
 from agent_identity._guard.common.followed_trust import announce
@@ -18,10 +19,10 @@ from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.ids import Ids, uuid_of
 from agent_identity._identity.common.private_files import check_path, hide_from_git
 from agent_identity._identity.keys.keys import PublicKey, Signer, SigningKey
+from agent_identity._identity.trust.document import check_root
 from agent_identity._identity.trust.entries import FileVersion, Purpose, TrustedKey
 from agent_identity._identity.trust.socket_signer import SocketSigner
 from agent_identity._identity.trust.store import TrustStore
-from agent_identity._identity.trust.successors import check_root
 from agent_identity._ledger.beginning import Beginning
 from agent_identity._ledger.ledger import Ledger
 from agent_identity._ledger.sealer import OnRecord
@@ -55,6 +56,7 @@ class Directory:
         digests: The keys for argument and result digests.
         state: The state shared by its processes.
         certificate: The certificate of the recorder key.
+        certification: Keeps it up to date.
     """
 
     issuer: Signer
@@ -63,7 +65,8 @@ class Directory:
     ledger: Ledger
     digests: DigestKeys
     state: DirectoryState
-    certificate: CertificateFile | None = None
+    certificate: CertificateFile
+    certification: Certification
 
     @property
     def keys(self) -> tuple[Signer, Signer]:
@@ -103,8 +106,27 @@ def refuse_clash(find: Callable[[str], object] | None = None) -> None:
     )
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names of a new directory; an existing one keeps its own.
+
+    Args:
+        origin: The name of its log, or a prefix of names that ends in ``/`` and to which it adds its id; by default
+            ``agent-identity/``.
+        issuer: The issuer that its grants name; by default a URN of its own.
+    """
+
+    origin: str = "agent-identity/"
+    issuer: str | None = None
+
+
 def prepare(
-    directory: str | os.PathLike[str], clock: Clock, ids: Ids, keys: str | os.PathLike[str] | None = None
+    directory: str | os.PathLike[str],
+    clock: Clock,
+    ids: Ids,
+    keys: str | os.PathLike[str] | None = None,
+    names: Names = Names(),
 ) -> tuple[SigningKey, SigningKey, TrustStore]:
     """Load keys and trust file of a directory; create missing ones with safe modes.
 
@@ -115,6 +137,7 @@ def prepare(
         clock: Source of time.
         ids: Source of ids.
         keys: The folder of the keys, if it is outside.
+        names: Names of a new directory.
 
     Raises:
         ConfigurationError: A file is unusable; the message has the cure.
@@ -130,7 +153,7 @@ def prepare(
     return (
         issuer,
         recorder,
-        _trust(root / "trust.json", issuer.public_key, recorder.public_key, ids.new(clock.wall_ns())),
+        _trust(root / "trust.json", issuer.public_key, recorder.public_key, ids.new(clock.wall_ns()), names),
     )
 
 
@@ -268,21 +291,13 @@ def _key(path: Path) -> SigningKey:
     return SigningKey.load(path)
 
 
-def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> TrustStore:
+def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str, names: Names = Names()) -> TrustStore:
     if not path.exists():
         if (path.parent / "log" / "checkpoint").exists():
             raise ConfigurationError(
                 "trust.json is missing beside the log; restore the copy that verifiers have, or start a new directory"
             )
-        fresh = TrustStore(
-            keys=(
-                TrustedKey(key=issuer, purpose="issuer"),
-                TrustedKey(key=recorder, purpose="recorder"),
-            ),
-            issuer=f"urn:uuid:{uuid_of(name)}",
-            origin=f"agent-identity/{name}",
-            file=FileVersion(name),
-        )
+        fresh = _fresh(issuer, recorder, name, names)
         try:
             fresh.create(path)
         except ConfigurationError:
@@ -304,6 +319,21 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
             "trust.json; restore the file that belongs to the directory"
         )
     return trust
+
+
+def _fresh(issuer: PublicKey, recorder: PublicKey, name: str, names: Names) -> TrustStore:
+    try:
+        return TrustStore(
+            keys=(
+                TrustedKey(key=issuer, purpose="issuer"),
+                TrustedKey(key=recorder, purpose="recorder"),
+            ),
+            issuer=names.issuer or f"urn:uuid:{uuid_of(name)}",
+            origin=f"{names.origin}{name}" if names.origin.endswith("/") else names.origin,
+            file=FileVersion(name),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"bad name of the directory: {error}") from None
 
 
 def pseudonyms_of(folder: str | os.PathLike[str], *, wanted: bool) -> Pseudonyms | None:
@@ -348,6 +378,7 @@ def open_directory(
     publishers: Sequence[Publisher] = (),
     pseudonyms: bool = False,
     observers: Sequence[OnRecord] = (),
+    transparency: Transparency = Transparency(),
 ) -> Directory:
     """Open a directory for an enforcer of this process.
 
@@ -361,19 +392,20 @@ def open_directory(
         publishers: Publish the checkpoints elsewhere.
         pseudonyms: Use pseudonyms for principals and the host.
         observers: Called with each record, from the first of the stream on.
+        transparency: Names the certifier.
 
     Raises:
-        ConfigurationError: Keys, trust file or platform are unusable, or a key is revoked.
+        ConfigurationError: Keys, trust file or platform are unusable, a key is revoked, or a required certificate is
+            not there.
         EvidenceError: The ledger cannot be written.
     """
     refuse_clash()
     issuer, recorder, trust = keys_for(directory, keys, clock, ids)
     check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000, root=root)
-    place, folder = Path(directory), key_folder(directory, keys)
-    sync = durability.sync
-    certificate = CertificateFile(folder, recorder.public_key, trust.origin or "")
+    place, folder, sync = Path(directory), key_folder(directory, keys), durability.sync
+    certification = Certification(Host.of(folder, issuer, recorder, trust), transparency, clock)
+    certificate = certification.begin()
     resource = resource_of(pseudonyms_of(folder, wanted=pseudonyms))
-    beginning = Beginning(resource=resource, certificate=certificate.first)
     state = DirectoryState(place / "state", sync=sync)
     try:
         ledger = Ledger.open(
@@ -386,11 +418,11 @@ def open_directory(
             sync=sync,
             publishers=publishers,
             segments=durability.segments,
-            beginning=beginning,
+            beginning=Beginning(resource=resource, certificate=certificate.first),
             observers=observers,
         )
     except BaseException:
         state.close()
         raise
     digests = DigestKeys(folder / "digests.jsonl", sync=sync)
-    return Directory(issuer, recorder, trust, ledger, digests, state, certificate)
+    return Directory(issuer, recorder, trust, ledger, digests, state, certificate, certification)

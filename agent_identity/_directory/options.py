@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from types import MappingProxyType
-from typing import Literal, final
+from typing import Final, Literal, final
+from urllib.parse import urlsplit
 
 from opentelemetry.trace import TracerProvider
 
@@ -127,25 +128,46 @@ class Transparency:
             fail.
         checkpoints: Function, or several, called with the bytes of each signed checkpoint, in a thread of their own.
             Their exceptions are counted and stop nothing.
+        certifier: Address of an ``agent-identity certifier``, ``unix:PATH`` or ``https://…``, which is asked for the
+            certificate of the recorder key: at the start unless the directory has one for long, and at the opening of
+            a task when a third of its life is left, in a thread.
+        workload_token: Function that returns the token of this workload for an audience: a SPIFFE JWT-SVID, or a token
+            of the platform's OpenID provider. It is shown to the certifier, and kept nowhere.
+        certifier_seconds: Seconds that a start waits for the certifier, at most.
+        uncertified: ``"allow"``: without a valid certificate the evidence is self-asserted; ``"refuse"``: the start
+            fails.
 
     Raises:
         TypeError: A value has another type.
-        ConfigurationError: ``checkpoints`` holds something that cannot be called.
+        ConfigurationError: ``checkpoints`` holds something that cannot be called, a word or the address is another
+            one, or a certifier has no ``workload_token``.
     """
 
     witnesses: Mapping[str, str] = field(default_factory=dict[str, str])
     checkpoints: Publish | Sequence[Publish] = ()
+    certifier: str | None = None
+    workload_token: Callable[[str], str] | None = None
+    certifier_seconds: float = 5.0
+    uncertified: Literal["allow", "refuse"] = "allow"
 
     def __post_init__(self) -> None:
+        _check_word("uncertified", self.uncertified, ("allow", "refuse"))
+        if (self.certifier is None) != (self.workload_token is None):
+            raise ConfigurationError("certifier and workload_token go together; give the other one as well")
+        if self.certifier is not None and not _is_certifier(self.certifier):
+            raise ConfigurationError("the certifier is neither unix:PATH nor an https address; correct it")
+        if not 0 < self.certifier_seconds <= _MOST_SECONDS:
+            raise ConfigurationError(f"certifier_seconds is not from 0 to {_MOST_SECONDS}; change it")
         object.__setattr__(self, "witnesses", MappingProxyType(dict(self.witnesses)))
         object.__setattr__(self, "checkpoints", self.publish)
 
     def __hash__(self) -> int:
-        return hash((frozenset(self.witnesses.items()), self.checkpoints))
+        return hash((frozenset(self.witnesses.items()), self.checkpoints, self.certifier, self.uncertified))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Return it for copies and other processes, since no view of a mapping can be pickled."""
-        return partial(type(self), witnesses=dict(self.witnesses), checkpoints=self.checkpoints), ()
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        return partial(type(self), **{**given, "witnesses": dict(self.witnesses)}), ()
 
     @property
     def publish(self) -> tuple[Publish, ...]:
@@ -174,6 +196,14 @@ class Sources:
     clock: Clock | None = None
     ids: Ids | None = None
     new_key: Callable[[], Signer] = SigningKey.generate
+
+
+_MOST_SECONDS: Final = 300
+
+
+def _is_certifier(text: str) -> bool:
+    parts = urlsplit(text)
+    return text.removeprefix("unix:") not in (text, "") or bool(parts.scheme == "https" and parts.hostname)
 
 
 def _check_word(name: str, value: str, words: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ replaces the old one. The next process to open the directory completes an interr
 
 import contextlib
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -139,20 +139,20 @@ def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
 
 def _settle(place: _Place, trust: TrustStore, done: Sequence[Rotated], root_key: Signer | None) -> None:
     if done:
-        _replace_trust(place, _announced(trust, done), root_key)
+        following = _announced(trust, done)
+        _replace_trust(place, following if root_key is None else signed_trust(following, root_key))
     for one in done:
         put_in_place(place.next(one.new.purpose), place.current(one.new.purpose))
 
 
-def _replace_trust(place: _Place, trust: TrustStore, root_key: Signer | None) -> None:
+def _replace_trust(place: _Place, trust: TrustStore) -> None:
     """Announce the next trust file to running processes, signed by the issuer key in use, and then write it.
 
     Raises:
-        ConfigurationError: A file is unusable, or the key is no root of the trust file.
+        ConfigurationError: A file is unusable.
     """
-    following = trust if root_key is None else signed_trust(trust, root_key)
-    announce(place.root, [signed_successor(following, SigningKey.load(place.current("issuer")))])
-    following.save(place.trust)
+    announce(place.root, [signed_successor(trust, SigningKey.load(place.current("issuer")))])
+    trust.save(place.trust)
 
 
 def _new_key(place: _Place, purpose: Purpose, now: int, log: Takeover | None) -> TrustedKey:
@@ -263,14 +263,13 @@ def revoke(
         ConfigurationError: The file is unusable, does not have the key, or knows an earlier time; or the key is no
             root of the file.
     """
-    place = _Place.of(path, keys)
-    file = place.trust if place.root.is_dir() else place.root
-    with _alone(place) if place.keys.is_dir() else contextlib.nullcontext():
-        trust = TrustStore.load(file)
+    revoked: list[TrustedKey] = []
+
+    def change(trust: TrustStore) -> TrustStore:
         entries = [entry for entry in trust.keys if entry.key.thumbprint == thumbprint]
         if not entries:
             raise ConfigurationError(
-                "the trust file has no key with this thumbprint; 'agent-identity keys list' shows its keys"
+                "the trust file has no key with this thumbprint; 'agent-identity trust list' shows its keys"
             )
         if any(entry.revoked_since is not None and entry.revoked_since < since for entry in entries):
             raise ConfigurationError(
@@ -281,17 +280,42 @@ def revoke(
             changed = {entry: replace(entry, revoked_since=since, reason=reason or entry.reason) for entry in entries}
         except ValueError as error:
             raise ConfigurationError(f"bad revocation: {error}") from None
-        following = trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys))
-        _write(place, file, following, root_key)
-        return tuple(changed.values())
+        revoked.extend(changed.values())
+        return trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys))
+
+    change_trust(path, change, root_key, keys=keys)
+    return tuple(revoked)
 
 
-def _write(place: _Place, file: Path, following: TrustStore, root_key: Signer | None) -> None:
-    """Write a trust file, and announce it to running processes where the key in use can."""
-    if _may_announce(place, following):
-        _replace_trust(place, following, root_key)
-    else:
-        (following if root_key is None else signed_trust(following, root_key)).save(file)
+def change_trust(
+    path: str | os.PathLike[str],
+    change: Callable[[TrustStore], TrustStore],
+    root_key: Signer | None = None,
+    *,
+    keys: str | os.PathLike[str] | None = None,
+) -> TrustStore:
+    """Replace a trust file by what follows it, and return that; running processes of its directory are told.
+
+    Args:
+        path: A directory of an enforcer, or a trust file.
+        change: Returns the next content.
+        root_key: A root of the trust file, which signs the next one.
+        keys: The folder of the keys, if it is outside of the directory.
+
+    Raises:
+        ConfigurationError: The file is unusable, or the key is no root of the next one; nothing changes.
+    """
+    place = _Place.of(path, keys)
+    file = place.trust if place.root.is_dir() else place.root
+    with _alone(place) if place.keys.is_dir() else contextlib.nullcontext():
+        following = change(TrustStore.load(file))
+        if root_key is not None:
+            following = signed_trust(following, root_key)
+        if _may_announce(place, following):
+            _replace_trust(place, following)
+        else:
+            following.save(file)
+        return following
 
 
 def _may_announce(place: _Place, trust: TrustStore) -> bool:

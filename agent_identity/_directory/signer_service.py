@@ -10,7 +10,6 @@ of its log. So the recorder key never signs a grant, and neither key signs messa
 import contextlib
 import os
 import socket
-import stat
 import struct
 import threading
 from collections.abc import Callable, Collection
@@ -24,6 +23,7 @@ from agent_identity._authority.registries.revocations import REVOCATIONS_TYPE
 from agent_identity._authority.registries.rulings import APPROVAL_TYPE
 from agent_identity._authority.registries.server_inventories import INVENTORY_TYPE
 from agent_identity._directory.open import prepare
+from agent_identity._directory.unix_sockets import listening
 from agent_identity._guard.common.followed_trust import announced
 from agent_identity._identity.common.clock import Clock
 from agent_identity._identity.common.encoding import b64url_decode
@@ -289,32 +289,11 @@ class SignerService:
             raise ConfigurationError("the platform cannot identify peers (SO_PEERCRED); run the signer on Linux")
         others = bool(self.groups or self.operator_groups) or {*self.users, *self.operators} != {os.geteuid()}
         try:
-            self._remove_dead()
-            self._socket = _bound(self.path, 0o666 if others else 0o600)
+            self._socket = listening(self.path, 0o666 if others else 0o600, "signer")
         except OSError as error:
             raise ConfigurationError(
                 f"cannot create a socket at {self.path!r}: '{error.strerror or error}'; choose another path"
             ) from error
-
-    def _remove_dead(self) -> None:
-        """Remove the socket of a dead signer.
-
-        Raises:
-            ConfigurationError: The signer is alive, or the path is no socket.
-        """
-        path = Path(self.path)
-        if not os.path.lexists(path):
-            return
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ConfigurationError(f"{self.path!r} exists and is no socket; choose another path")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(_SECONDS)
-            try:
-                probe.connect(self.path)
-            except ConnectionRefusedError:
-                path.unlink()
-                return
-        raise ConfigurationError(f"another signer serves {self.path!r}; stop it first")
 
     def serve(self) -> None:
         """Serve connections, each in a thread, until :meth:`close`."""
@@ -377,20 +356,3 @@ class SignerService:
         self.say(f"refused process {peer.process} of user {peer.user} and group {peer.group}: {code}")
         with contextlib.suppress(OSError):
             send_frame(connection, REFUSED + code.encode("ascii"))
-
-
-def _bound(path: str, mode: int) -> socket.socket:
-    """Return a listening socket at the path; it is owner-only until its mode is set."""
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        before = os.umask(0o177)
-        try:
-            server.bind(path)
-        finally:
-            os.umask(before)
-        Path(path).chmod(mode)
-        server.listen(_MAX_CONNECTIONS)
-    except BaseException:
-        server.close()
-        raise
-    return server

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from agent_identity._common.narrowing import is_mapping
 from agent_identity._identity.keys.keys import Signer
 from agent_identity._ledger._recovery import DeadStream
 from agent_identity._ledger.closure import Closure, unverified_closure
@@ -102,5 +103,5 @@ def _named(reader: LedgerReader) -> Mapping[object, None]:
         if record is not None and _RECOVERED in record:
             with contextlib.suppress(ValueError):
                 stated = plain_members(record).get("recovered")
-                found[stated.get("stream") if isinstance(stated, Mapping) else None] = None
+                found[stated.get("stream") if is_mapping(stated) else None] = None
     return found

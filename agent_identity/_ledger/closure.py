@@ -64,7 +64,7 @@ class Closure:
             ValueError: They make none.
         """
         origin, stream = claim.get("origin"), claim.get("stream")
-        if claim.keys() != _MEMBERS or not isinstance(origin, str) or not isinstance(stream, str):
+        if set(claim) != _MEMBERS or not isinstance(origin, str) or not isinstance(stream, str):
             raise ValueError("the members are not those of a closure")
         check_name(origin)
         size = count_of(claim["size"])

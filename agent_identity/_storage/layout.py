@@ -47,7 +47,7 @@ class Layout:
             directory: The directory.
             keys: The folder of its keys, if they are kept outside.
         """
-        root = os.path.abspath(os.fspath(directory))  # No links are resolved.
+        root: str = os.path.abspath(os.fspath(directory))  # No links are resolved.
         return cls(root, f"{root}/keys" if keys is None else os.path.abspath(os.fspath(keys)))
 
     @property

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast, final
@@ -139,7 +139,7 @@ class Verifier:
             raise ConfigurationError(f"{found}; use Verifier.traces for files of spans")
         return check_ledger(directory)
 
-    def fleet(self, *paths: PathLike, period: tuple[int, int] | None = None) -> Report:
+    def fleet(self, *paths: PathLike, period: tuple[int, int] | None = None, issued: Sequence[PathLike] = ()) -> Report:
         """Verify the evidence of several hosts in one verdict.
 
         The report has that of each host in ``hosts``. A host that cannot be read hides no other; the verdict on it is
@@ -151,15 +151,20 @@ class Verifier:
             paths: Evidence directories, folders with such directories and files of spans below them, bundles, or files
                 of spans, which are verified by themselves.
             period: See :meth:`ledger`; each host has its own answer.
+            issued: Logs of certifiers. They are verified like hosts, and name the hosts that they certified and of
+                which there is no evidence.
 
         Raises:
-            ConfigurationError: No path can be read, or the trust file cannot; or the period has no length.
+            ConfigurationError: No path can be read, or the trust file cannot; the period has no length; or there is no
+                trust file for ``issued``.
         """
         _check_period(period)
         keys = to_trust(self.trust)
         outside = ExternalEvidence(None, _witnesses(self.witnesses, self.require, keys), self.timestamps)
-        places = find_places(paths)
-        hosts = [Host(place, keys, outside, period) for place in places if place.kind != "traces"]
+        places = find_places([*paths, *issued])
+        missing = _missing(issued, places, keys)
+        ledgers = (place for place in places if place.kind != "traces")
+        hosts = [Host(place, keys, outside, period, missing.get(place.name, ())) for place in ledgers]
         traces = [place for place in places if place.kind == "traces"]
         beside = sum(map(size_of_place, traces))
         total = sum(size_of_place(host.place) for host in hosts) + beside
@@ -359,6 +364,17 @@ def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
     seen: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
     report = check_visited(directory, None, visit=lambda _, leaf, _detail: seen.put(leaf, b""))
     return report, seen.__contains__
+
+
+def _missing(
+    issued: Sequence[PathLike], places: Sequence[Place], keys: TrustStore | None
+) -> Mapping[str, tuple[tuple[str, str], ...]]:
+    """Return what the logs of certifiers say about hosts that are missing."""
+    if not issued:
+        return {}
+    from agent_identity._verify.fleet.issued import missing_hosts  # Few fleets have a certifier.
+
+    return missing_hosts(find_places(issued), places, keys)
 
 
 def _check_period(period: tuple[int, int] | None) -> None:

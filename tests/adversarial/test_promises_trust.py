@@ -262,7 +262,7 @@ def test_a_file_of_several_machines_is_written_and_read_again(
     store = TrustStore.load(path)
     assert TrustStore.load(store.to_json()) == store
     assert {key.origin for key in store.keys} == {None, *(machine.origin for machine in machines)}
-    assert main(["keys", "list", str(path)]) == 0
+    assert main(["trust", "list", str(path)]) == 0
     out = capsys.readouterr().out
     assert all(machine.origin in out for machine in machines)
 

@@ -451,5 +451,5 @@ def test_the_command_line_says_which_file_it_is(tmp_path: Path, capsys: pytest.C
         (merged(roots(), TrustStore()), {"urn:example:fleet,", "2,", "merged"}),
     ):
         trust.save(path)
-        assert main(["keys", "list", str(path)]) == 0
+        assert main(["trust", "list", str(path)]) == 0
         assert set(capsys.readouterr().out.splitlines()[0].split()) >= words

@@ -669,7 +669,7 @@ def test_the_command_line_shows_what_is_listed(tmp_path: Path, capsys: pytest.Ca
     approver = Approver(**bob, algorithm="EdDSA", key=STRANGER.public_key.raw, revoked_since=7)
     listed = TrustedKey(WITNESS.public_key, "recorder", origin="agent-identity/")
     roots(*roots().keys, listed, approvers=(approver,)).save(path)
-    assert main(["keys", "list", str(path)]) == 0
+    assert main(["trust", "list", str(path)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["root", ROOT.public_key.thumbprint, "always", "always", "agent-identity/"] in lines
     (shown,) = [line for line in lines if line[:2] == ["approver", "bob@example.com"]]

@@ -137,7 +137,7 @@ def test_commands_are_those_of_the_command_line() -> None:
     command = [sys.executable, str(ROOT / "tools" / "cli_help.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^- `keys`: .+: `new`, `list`, ", _page("cli.md"), re.MULTILINE)
+    assert re.search(r"^- `keys`: .+: `new`, `public`, ", _page("cli.md"), re.MULTILINE)
 
 
 def test_rows_of_controls_are_those_of_the_tables() -> None:

@@ -237,3 +237,23 @@ def test_operators_stop_and_start_with_the_keys_of_a_token(token: Callable[[str]
                 print(command("revoke", place, "agent", "clerk"))
     """)
     assert said.split("\n") == ["approval_pending", "0 suspended", "0", "0 paid", "0", "0", "2", ""]
+
+
+def test_a_root_in_a_token_signs_trust_files_and_certificates(token: Callable[[str], str], tmp_path: Path) -> None:
+    """Commands name it by its PKCS #11 URI; the root never leaves the token."""
+    out = token("""
+        from agent_identity.cli import main
+
+        make("root")
+        os.environ["AGENT_IDENTITY_PIN"] = "1234"
+        where = f"pkcs11:token=evidence;object=root?module-path={module}"
+        code = main(["trust", "init", str(root / "fleet.json"), "--root", where, "--origin", "agent-identity/"])
+        assert code == 0 and main(["init", str(root / "host")]) == 0
+        if os.fork() == 0:  # One login for each process.
+            words = [str(root / "fleet.json"), str(root / "host"), "--root", where]
+            os._exit(main(["trust", "certify", *words]))
+        print(os.wait()[1])
+    """)
+    assert out.splitlines()[0].endswith("revision 1, signed by a root")
+    assert out.endswith("\n0\n")
+    assert (tmp_path / "host" / "keys" / "recorder.certificate").exists()

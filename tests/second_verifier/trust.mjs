@@ -19,7 +19,7 @@ const ENTRIES = {
   issuer: closed({ purpose: string, ...JWK }, { ...LOST, issuer: string }),
   recorder: closed({ purpose: string, ...JWK }, { ...LOST, origin: isOrigin, takes_over: takesOver }),
   closer: closed({ purpose: string, ...JWK }, { ...LOST, origin: isOrigin }),
-  root: closed({ purpose: string, ...JWK, origin: isOrigin }, { ...LOST, issuer: string }),
+  root: closed({ purpose: string, ...JWK, origin: isOrigin }, { ...LOST, issuer: string, recorders_only: is(true) }),
   policy: closed({ purpose: string, ...JWK }, LOST),
   witness: closed({ purpose: string, vkey: isWitness }, TIMES),
   approver: closed({ purpose: string, person: string, credential: isCredential, kty: is("EC", "OKP"), x: string,
@@ -62,7 +62,7 @@ function isSigned({ signature, ...file }, trust) {
   if (none !== "" || !tail || file.keys.some((k, i) => i && place(k) < place(file.keys[i - 1]))) return false;
   const payload = Buffer.from(canonical(file)).toString("base64url");
   const jws = readJws(`${head}.${payload}.${tail}`, "agent-trust+jwt", 2 ** 21);
-  const root = trust.of("root").find((k) => k.kid === jws?.header.kid && !has(k, "revoked_since"));
+  const root = trust.of("root").find((k) => k.kid === jws?.header.kid && !has(k, "revoked_since") && !k.recorders_only);
   return root !== undefined && jwsSignedBy(jws, root.x);
 }
 /** Whether the name of a log is this origin, or below this prefix. */

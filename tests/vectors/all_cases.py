@@ -33,6 +33,7 @@ UNMADE = {
     "other_record": "is of proofs, whose vectors are log.tlog-proof and inclusion.json",
     "two_births": "is of reports over several logs; see the tests of reports",
     "two_histories": "is of reports over several logs; see the tests of reports",
+    "certified_host_missing": "is of several hosts; see the tests of fleets",
     "found_elsewhere": "is of several hosts; see the tests of fleets",
     "record_not_proved": "is of the command that checks one disclosure alone",
 }

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Final, Literal, Protocol, final
 
 from agent_identity._guard.common.recorded_decisions import is_fact
 from agent_identity._identity.common.private_files import read_public_file
@@ -167,19 +167,43 @@ class CertificateFile:
         return token
 
 
+class Certifying(Protocol):
+    """Has the recorder key certified by a service."""
+
+    @property
+    def problem(self) -> str | None:
+        """The reason why the last certificate that was asked for did not come."""
+        ...
+
+    def renew(self) -> None:
+        """Have the next certificate put into its file if it is time to, without waiting for it."""
+        ...
+
+
 @final
 class Renewals:
     """Records renewed certificates of the recorder key, in each stream that lacks the record."""
 
-    __slots__ = ("_file", "_said")
+    __slots__ = ("_certifying", "_file", "_said")
 
     def __init__(self) -> None:
         self._file: CertificateFile | None = None
+        self._certifying: Certifying | None = None
         self._said: tuple[str, str | None] | None = None
 
-    def use(self, file: CertificateFile | None) -> None:
-        """Watch a certificate file from now on; without one, :meth:`record` does nothing."""
-        self._file = file
+    def use(self, file: CertificateFile | None, certifying: Certifying | None = None) -> None:
+        """Watch a certificate file from now on; without one, :meth:`record` does nothing.
+
+        Args:
+            file: The file.
+            certifying: Has the next certificate put there.
+        """
+        self._file, self._certifying = file, certifying
+
+    @property
+    def fault(self) -> str | None:
+        """The reason why the last certificate that was asked for did not come."""
+        return None if self._certifying is None else self._certifying.problem
 
     def period(self) -> tuple[int, int] | None:
         """Return the first second of the latest certificate, and the one in which it expires; ``None`` without one.
@@ -210,6 +234,8 @@ class Renewals:
         file = self._file
         if file is None:
             return
+        if self._certifying is not None:
+            self._certifying.renew()
         try:
             file.look()
         except ConfigurationError as error:

@@ -156,7 +156,7 @@ class EnforcementContext:
         ledger = self.ledger
         faults = {publisher.name: publisher.fault for publisher in ledger.publishers}
         faults |= {"ledger": ledger.degraded, "tasks": self.openings.fault(self.clock)}
-        faults |= {"on_record": ledger.observers.fault}
+        faults |= {"on_record": ledger.observers.fault, "certificate": self.renewals.fault}
         faults |= dict(filter(None, (self.revocations.fault(),)))
         return {name: fault for name, fault in faults.items() if fault}
 

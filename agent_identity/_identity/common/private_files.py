@@ -177,7 +177,8 @@ def _check_not_everybodys(path: PathLike) -> None:
 def _replaceable(path: PathLike, cure: str) -> ConfigurationError:
     return ConfigurationError(
         f"every user of the machine can replace the file at {_shown(path)}, which says whom to "
-        f"trust; compare it with a copy that was kept elsewhere, then {cure}, or take the copy"
+        f"trust; compare it with a copy that was kept elsewhere, then {cure}, or take the copy",
+        code="writable_by_all",
     )
 
 

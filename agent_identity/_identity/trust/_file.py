@@ -59,6 +59,7 @@ class KeyEntry(_Part, frozen=True, kw_only=True):
     reason: str | None = None
     takes_over: TakeoverEntry | None = None
     origin: str | None = None
+    recorders_only: Literal[True] | None = None
 
 
 class ApproverEntry(_Part, frozen=True, kw_only=True):
@@ -192,6 +193,7 @@ def _keys(entries: Iterable[tuple[int, KeyEntry]]) -> tuple[TrustedKey, ...]:
                 reason=entry.reason,
                 takes_over=None if entry.takes_over is None else _takeover(entry.takes_over),
                 origin=entry.origin,
+                recorders_only=entry.recorders_only is True,
             )
         )
     return tuple(keys)

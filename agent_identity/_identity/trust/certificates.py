@@ -27,6 +27,9 @@ MAX_CERTIFICATE_LIFETIME: Final = 30 * 24 * 3600
 MAX_CERTIFICATE: Final = 8 * 1024
 """Characters of a certificate, at most."""
 
+AUDIENCE: Final = "agent-identity:recorder:"
+"""The audience of a token that is shown to a certifier, before the thumbprint of the recorder key."""
+
 PrincipalKind: TypeAlias = Literal["human", "service"]
 """A kind of principal, for which an issuer may or may not speak."""
 
@@ -103,6 +106,22 @@ class Certificate:
         }
         header = {"kid": root.public_key.thumbprint, "typ": CERTIFICATE_TYPE}
         return sign_compact(header, claims, root, most=MAX_CERTIFICATE)
+
+
+def request_for(recorder: PublicKey, issuer_key: PublicKey, *, origin: str, issuer: str) -> dict[str, JSON]:
+    """Return the request for a certificate, as JSON.
+
+    Args:
+        recorder: The recorder key of the host.
+        issuer_key: Its issuer key.
+        origin: Its log.
+        issuer: The issuer that its grants name.
+    """
+    return {
+        "issuer": {"key": {**issuer_key.to_jwk()}, "uri": issuer},
+        "origin": origin,
+        "recorder": {**recorder.to_jwk()},
+    }
 
 
 @final

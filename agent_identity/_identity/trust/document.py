@@ -19,6 +19,7 @@ TRUST_FILE_TYPE: Final = "agent-trust+jwt"
 TRUST_FILE_VERSION: Final = "1"
 """The ``version`` of the trust file."""
 
+_NS: Final = 1_000_000_000
 _MAX_SIGNATURE: Final = 2 << 20  # Characters with the content of the file, which the signature itself leaves out.
 
 
@@ -33,8 +34,8 @@ def signed_trust(trust: Store, root: Signer) -> Store:
         ConfigurationError: The key is no such root (code ``bad_trust_signature``).
     """
     listed = trust.get(root.public_key.thumbprint, "root")
-    if listed is None or not listed.sound:
-        raise bad_signature("the key is not that of a root that the file lists and that is not revoked")
+    if listed is None or not listed.signs_trust:
+        raise bad_signature("the key is not that of a root that the file lists, not revoked and not for recorders only")
     version = FileVersion(trust.file.id, trust.file.revision)
     unsigned = replace(trust, file=version)
     header = {"kid": root.public_key.thumbprint, "typ": TRUST_FILE_TYPE}
@@ -57,12 +58,62 @@ def check_signature(signature: str, document: dict[str, JSON], trust: TrustEntri
     try:
         parts = parse_compact(f"{header}.{b64url_encode(encode(document))}.{rest}", most=_MAX_SIGNATURE)
         listed = None if parts.kid is None else trust.get(parts.kid, "root")
-        if listed is None or not listed.sound:
-            raise bad_signature("the signature is not that of a root that is listed and not revoked")
+        if listed is None or not listed.signs_trust:
+            raise bad_signature("the signature is not that of a root that is listed, not revoked and signs trust files")
         parts.verify(listed.key, TRUST_FILE_TYPE)
     except TokenError as error:
         raise bad_signature(f"the root did not sign this content ({error.code})") from None
     return listed.key.thumbprint
+
+
+def check_root(given: TrustEntries, by: TrustEntries | PublicKey, *, at: int) -> None:
+    """Check that a root signed a trust file: the pinned one, or one of the file so far if a root signed that.
+
+    Args:
+        given: The file.
+        by: The pinned root, or the file so far.
+        at: The time now, in seconds since the Unix epoch.
+
+    Raises:
+        ConfigurationError: No such root did (``bad_trust_signature``).
+    """
+    kept = None if isinstance(by, PublicKey) else by
+    if kept is not None and kept.file.signature is None:
+        return
+    if given.file.signature is None:
+        raise bad_signature("no root signed the trust file")
+    name = check_signature(given.file.signature, document_of(given), given if kept is None else kept)
+    trusted = (given if kept is None else kept).get(name, "root")
+    if trusted is None or not trusted.in_time(at) or (isinstance(by, PublicKey) and trusted.key != by):
+        raise bad_signature("the root that signed the trust file is not the pinned one, or does not count now")
+
+
+def check_pin(given: TrustEntries, root: PublicKey | str | None, revision: int) -> None:
+    """Check that a trust file is what its reader pinned.
+
+    Args:
+        given: The file.
+        root: The root that must have signed it, or the thumbprint of that root; ``None`` for any file.
+        revision: Its lowest revision.
+
+    Raises:
+        ConfigurationError: The root did not sign it, or does not count now (``bad_trust_signature``), or its revision
+            is lower (``trust_rolled_back``).
+    """
+    if isinstance(root, str):
+        listed = given.get(root, "root")
+        if listed is None:
+            raise bad_signature("it does not list the pinned root; take the file that this root signed")
+        root = listed.key
+    if root is not None:
+        from agent_identity._identity.common.clock import SystemClock  # Few readers pin.
+
+        check_root(given, root, at=SystemClock().wall_ns() // _NS)
+    if given.file.revision < revision:
+        raise ConfigurationError(
+            f"the trust file has revision {given.file.revision}, older than {revision}; take the one in force",
+            code="trust_rolled_back",
+        )
 
 
 def bad_signature(message: str) -> ConfigurationError:
@@ -123,6 +174,7 @@ def _entry(trusted: TrustedKey) -> dict[str, JSON]:
                 "reason": trusted.reason,
                 "takes_over": None if log is None else _log(log),
                 "origin": trusted.origin,
+                "recorders_only": trusted.recorders_only or None,
             }
         ),
     }

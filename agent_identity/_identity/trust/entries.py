@@ -114,6 +114,7 @@ class TrustedKey:
             that of the store. Give it to the keys of other logs, so that none of them can speak for another. What ends
             in ``/`` is a prefix and covers whole segments below it. A root needs one: the logs for which it may
             certify keys.
+        recorders_only: For a root: it certifies recorders and signs no trust file. Give it to the root of a service.
         certificates: Instead of all that: why a key counts that no file lists. Made by
             :func:`~agent_identity.identity.certified`.
 
@@ -132,6 +133,7 @@ class TrustedKey:
     reason: str | None = field(default=None, kw_only=True)
     takes_over: Takeover | None = field(default=None, kw_only=True)
     origin: str | None = field(default=None, kw_only=True)
+    recorders_only: bool = field(default=False, kw_only=True)
     certificates: tuple[Vouched, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
@@ -151,6 +153,10 @@ class TrustedKey:
             raise ValueError("the key takes over a log, but its purpose is not recorder")
         if self.takes_over is not None and self.origin is not None and is_prefix(self.origin):
             raise ValueError("the key took over a prefix of logs; name the log")
+        if type(self.recorders_only) is not bool:
+            raise TypeError("recorders_only is not a bool")
+        if self.recorders_only and self.purpose != "root":
+            raise ValueError("the key is for recorders only, but its purpose is not root; leave it out")
         self._check_origin()
 
     def _check_origin(self) -> None:
@@ -160,6 +166,11 @@ class TrustedKey:
             check_origin_pattern(self.origin)
         elif self.purpose == "root":
             raise ValueError("the root has no origin; name the log, or the prefix of logs, that it may certify")
+
+    @property
+    def signs_trust(self) -> bool:
+        """True for a root that may sign trust files, and that no one else may have."""
+        return self.purpose == "root" and self.sound and not self.recorders_only
 
     @property
     def sound(self) -> bool:
@@ -492,13 +503,22 @@ class TrustEntries:
         not_after: int | None = None,
         issuer: str | None = None,
         origin: str | None = None,
+        recorders_only: bool = False,
     ) -> Self:
         """Return a store that trusts one more key, of the next revision; this one stays as it is.
 
         Raises:
             ValueError: The key has this purpose already, or another argument of :class:`TrustedKey` is wrong.
         """
-        added = TrustedKey(key, purpose, not_before=not_before, not_after=not_after, issuer=issuer, origin=origin)
+        added = TrustedKey(
+            key,
+            purpose,
+            not_before=not_before,
+            not_after=not_after,
+            issuer=issuer,
+            origin=origin,
+            recorders_only=recorders_only,
+        )
         return self.with_keys((*self.keys, added))
 
     def with_keys(self, keys: tuple[TrustedKey, ...]) -> Self:

@@ -6,7 +6,8 @@ from typing import Self, final
 
 from agent_identity._common.typed_calls import typed_calls
 from agent_identity._identity.common.private_files import PathLike, create_public_file, replace_public_file
-from agent_identity._identity.trust.document import written
+from agent_identity._identity.keys.keys import PublicKey
+from agent_identity._identity.trust.document import check_pin, written
 from agent_identity._identity.trust.entries import TrustEntries
 
 
@@ -34,21 +35,33 @@ class TrustStore(TrustEntries):
     """
 
     @classmethod
-    def load(cls, source: PathLike | Mapping[str, object] | bytes) -> Self:
+    def load(
+        cls,
+        source: PathLike | Mapping[str, object] | bytes,
+        *,
+        root: PublicKey | str | None = None,
+        revision: int = 1,
+    ) -> Self:
         """Return the store that a trust file describes.
 
         Args:
             source: The path of the file, its bytes, or its content already parsed.
+            root: The root that must have signed the file, or its thumbprint, kept where no one can change it who can
+                change the file. By default the file is worth as much as its place.
+            revision: The lowest revision that is accepted; an older file may lack revocations.
 
         Raises:
             ConfigurationError: The file cannot be read, everyone can write it or its folder, it is larger than
                 1 MiB, is no JSON, or holds anything but the members of the format: unknown or duplicate members, a
                 private key, a ``kid`` that is not the key's thumbprint, a key twice for one purpose, a signature that
-                is none of a root of the file over this content (code ``bad_trust_signature``).
+                is none of a root of the file over this content (code ``bad_trust_signature``, also if the pinned root
+                did not sign it, or does not count now). Its revision is too low (``trust_rolled_back``).
         """
         from agent_identity._identity.trust._file import read_trust  # Loads msgspec.
 
-        return read_trust(cls, source)
+        store = read_trust(cls, source)
+        check_pin(store, root, revision)
+        return store
 
     def to_json(self) -> bytes:
         """Return the content of the trust file: the same bytes for equal stores.

@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from agent_identity._identity.keys.jws import parse_compact, sign_compact
 from agent_identity._identity.keys.keys import PublicKey, Signer
-from agent_identity._identity.trust.document import bad_signature, check_signature, document_of
+from agent_identity._identity.trust.document import check_root
 from agent_identity._identity.trust.entries import TrustedKey
 from agent_identity._identity.trust.merge import check_successor
 from agent_identity._identity.trust.store import TrustStore
@@ -65,28 +65,6 @@ def followed(kept: TrustStore, token: str, *, at: int, root: PublicKey | None = 
     if given.origin != kept.origin or given.file.revision == kept.file.revision:
         raise ConfigurationError("the successor is for another log, or does not rise", code="trust_rolled_back")
     return given
-
-
-def check_root(given: TrustStore, by: TrustStore | PublicKey, *, at: int) -> None:
-    """Check that a root signed a trust file: the pinned one, or one of the file so far if a root signed that.
-
-    Args:
-        given: The file.
-        by: The pinned root, or the file so far.
-        at: The time now, in seconds since the Unix epoch.
-
-    Raises:
-        ConfigurationError: No such root did (``bad_trust_signature``).
-    """
-    kept = None if isinstance(by, PublicKey) else by
-    if kept is not None and kept.file.signature is None:
-        return
-    if given.file.signature is None:
-        raise bad_signature("no root signed the trust file")
-    name = check_signature(given.file.signature, document_of(given), given if kept is None else kept)
-    trusted = (given if kept is None else kept).get(name, "root")
-    if trusted is None or not trusted.in_time(at) or (isinstance(by, PublicKey) and trusted.key != by):
-        raise bad_signature("the root that signed the trust file is not the pinned one, or does not count now")
 
 
 def _own_issuer(kept: TrustStore, name: str, at: int) -> PublicKey:

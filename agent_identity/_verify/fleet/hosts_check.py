@@ -177,7 +177,7 @@ def check_hosts(
     compared = compare_logs([host.place for host in hosts], hosts[0].keys if hosts else None)
     sizes = {host.place.name: size_of_place(host.place) for host in hosts}
     hosts = [
-        host._replace(known=tuple(compared.known.get(name, ())), copy_of=compared.copies.get(name))
+        host._replace(known=(*host.known, *compared.known.get(name, ())), copy_of=compared.copies.get(name))
         for host in sorted(hosts, key=lambda host: (-sizes[host.place.name], host.place.name))
         for name in [host.place.name]
     ]

@@ -77,7 +77,7 @@ def compare_logs(places: Iterable[Place], trust: TrustStore | None) -> Compared:
     """
     by_origin: dict[str, list[Place]] = defaultdict(list)
     for place in sorted(places, key=lambda place: place.name):
-        origin = _origin(place)
+        origin = origin_at(place)
         if origin is not None:
             by_origin[origin].append(place)
     found, copies = defaultdict[str, list[tuple[str, str]]](list), dict[str, str]()
@@ -87,7 +87,7 @@ def compare_logs(places: Iterable[Place], trust: TrustStore | None) -> Compared:
     return Compared(found, copies)
 
 
-def _origin(place: Place) -> str | None:
+def origin_at(place: Place) -> str | None:
     """Return the origin that a checkpoint states; ``None`` if there is none to be read."""
     if place.kind == "traces" or place.problem is not None:
         return None

@@ -127,6 +127,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "approval_forged": "contradicted",
         "approval_request_missing": "incomplete",
         # Completeness of a ledger.
+        "certified_host_missing": "incomplete",
         "stream_missing": "incomplete",
         "stream_unknown": "incomplete",
         "tail_unsealed": "incomplete",

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, placed
+from agent_identity.cli.terminal.command import Command, add_pin, placed
 
 
 def _ledger(parser: ArgumentParser, number: str = "+") -> None:
@@ -14,6 +14,7 @@ def _ledger(parser: ArgumentParser, number: str = "+") -> None:
     parser.add_argument("evidence", metavar="EVIDENCE", nargs=number, help=text)
     text = "trust.json with the public keys, kept away from the evidence"
     parser.add_argument("--trust", metavar="FILE", help=text)
+    add_pin(parser)
     text = "do not verify; the report then says so everywhere, and the exit code is 2"
     parser.add_argument("--unverified", action="store_true", help=text)
     parser.add_argument(
@@ -108,6 +109,7 @@ def _sample(parser: ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help=text)
     text = "trust.json with the public keys, kept away from the evidence"
     parser.add_argument("--trust", metavar="FILE", help=text)
+    add_pin(parser)
     text = "draw only calls from then on: 2026-11-24 or RFC 3339, in UTC"
     parser.add_argument("--from", dest="start", metavar="TIME", help=text)
     parser.add_argument("--until", dest="stop", metavar="TIME", help="draw only calls before then")

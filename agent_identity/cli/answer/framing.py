@@ -21,6 +21,7 @@ from agent_identity._reports.pages.words import span_of
 from agent_identity._verify.report.plurals import counted
 from agent_identity.cli.terminal.parsing import moment_ns
 from agent_identity.cli.terminal.saving import made_ns, refuse_existing, save_page
+from agent_identity.cli.terminal.sources import kept_trust
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, moment, table, width
 from agent_identity.cli.verify.verify import VERDICTS
 
@@ -48,6 +49,8 @@ _KEY: Final = 12
 _FEW: Final = 4
 _OPTIONS: Final = (
     "trust",
+    "root",
+    "revision",
     "unverified",
     "start",
     "stop",
@@ -89,12 +92,12 @@ def evidence_of(chosen: argparse.Namespace, progress: Callable[[int, int], None]
         progress: Is told how far the pass is.
 
     Raises:
-        ConfigurationError: A time is none, or a table of hosts cannot be read.
+        ConfigurationError: A time is none, a table of hosts cannot be read, or the trust file is not the pinned one.
     """
     hosts = getattr(chosen, "hosts", None)
     return Evidence(
         sources=chosen.evidence,
-        trust=chosen.trust,
+        trust=kept_trust(chosen),
         unverified=chosen.unverified,
         from_ns=None if chosen.start is None else moment_ns(chosen.start),
         until_ns=None if chosen.stop is None else moment_ns(chosen.stop),

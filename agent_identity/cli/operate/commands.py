@@ -19,6 +19,9 @@ PROTOCOLS: Final = ("http/protobuf", "http/json", "grpc")
 
 def _init(parser: ArgumentParser) -> None:
     add_directory(parser)
+    text = "the name of the log; with a slash at its end, a prefix to which the id of the directory is added"
+    parser.add_argument("--origin", metavar="NAME", help=text)
+    parser.add_argument("--issuer", metavar="URI", help="the issuer that grants name; by default a URN of its own")
     add_key_folder(parser, "create the keys in this folder outside DIR")
     add_json(parser)
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from agent_identity._common.narrowing import is_list, is_object
 from agent_identity._directory.conditions import FULL_DISK, STOPS, Period, ending_key, low_disk
 from agent_identity._ledger.waiting import open_streams, unsealed_since, written_after
 from agent_identity._storage.layout import Layout
@@ -121,7 +122,7 @@ def _list_in(root: Path) -> bytes | None:
 
 def _suspends_everything(signed: bytes) -> bool:
     entries = _claims(signed.partition(b"\n")[0]).get("entries")
-    kinds = [entry.get("kind") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    kinds = [entry.get("kind") for entry in entries if is_object(entry)] if is_list(entries) else []
     return "everything" in kinds
 
 
@@ -129,8 +130,8 @@ def _claims(token: bytes) -> Mapping[str, Any]:
     """Return the unverified claims of a compact token; none of what is no token."""
     with contextlib.suppress(ValueError, IndexError):
         body = token.split(b".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)))
-        if isinstance(claims, dict):
+        claims: object = json.loads(base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)))
+        if is_object(claims):
             return claims
     return {}
 

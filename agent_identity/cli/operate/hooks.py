@@ -27,6 +27,7 @@ from agent_identity.errors import ConfigurationError
 if TYPE_CHECKING:
     from agent_identity._authority.grants.scope import Scope
     from agent_identity._identity.principals.principals import Agent, Human
+    from agent_identity.integrations.frameworks.coding_agents.server import HookServer
 
 _WAIT: Final = timedelta(seconds=40)  # For a person; the hooks of 'install' wait a little longer.
 _LONGEST: Final = 100  # Of paths of sockets; some systems take 104 bytes.
@@ -147,6 +148,7 @@ class _Who(NamedTuple):
 
 def _who(chosen: argparse.Namespace) -> _Who:
     from agent_identity._identity.principals.principals import Agent, Human
+    from agent_identity.integrations.frameworks.coding_agents.server import HookServer
     from agent_identity.cli.terminal.scopes import scope_of
 
     owner = chosen.owner or chosen.principal
@@ -190,14 +192,17 @@ def run_serve(chosen: argparse.Namespace) -> int:
             ttl=timedelta(hours=chosen.hours),
             agents=who.sub_agents,
         )
-        server = HookServer(sessions, where)
-        server.listen()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: server.stop())
-        try:
-            print(f"{mode}: answering hooks at {clean(where)}", flush=True)
-            server.serve()
-        finally:
-            server.close()
+        _serve(HookServer(sessions, where), f"{mode}: answering hooks at {clean(where)}")
     return 0
+
+
+def _serve(server: "HookServer", words: str) -> None:
+    """Say so, and answer until a signal stops it."""
+    server.listen()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: server.stop())
+    try:
+        print(words, flush=True)
+        server.serve()
+    finally:
+        server.close()

@@ -3,15 +3,23 @@
 import argparse
 import json
 
-from agent_identity._directory.open import hides_from_git, prepare
+from agent_identity._directory.open import Names, hides_from_git, prepare
 from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.common.ids import RandomIds
 from agent_identity.cli.terminal.style import clean
+from agent_identity.errors import ConfigurationError
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
-    issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds(), chosen.keys)
+    names = Names(chosen.origin or Names().origin, chosen.issuer)
+    issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds(), chosen.keys, names)
+    kept = chosen.origin is None or (trust.origin or "").startswith(chosen.origin)
+    if not kept or chosen.issuer not in (None, trust.issuer):
+        raise ConfigurationError(
+            f"the directory exists and has other names ({trust.origin!a}, {trust.issuer!a}); choose another one, or "
+            "leave --origin and --issuer out"
+        )
     facts = {
         "directory": str(chosen.directory),
         "issuer": trust.issuer or "",

@@ -67,6 +67,16 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="LABELS", default="issuer,recorder", help=text)
 
 
+def add_pin(parser: argparse.ArgumentParser) -> None:
+    """Add the options that pin the trust file to a root."""
+    text = (
+        "the root that must have signed the trust file of --trust: its thumbprint, or a file with its public key (JWK)"
+    )
+    parser.add_argument("--root", metavar="KEY", help=text)
+    text = "with --root: refuse an older revision of the trust file than this, which may lack a revocation"
+    parser.add_argument("--revision", metavar="N", type=int, help=text)
+
+
 def add_key_folder(parser: argparse.ArgumentParser, text: str = "the folder of the keys, if it is outside DIR") -> None:
     """Add the option that names the folder of the keys, for commands that need the files themselves."""
     parser.add_argument("--keys", metavar="FOLDER", help=text)

@@ -17,6 +17,8 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 _CHOICE: Final = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 _Formatter: Final = argparse.RawDescriptionHelpFormatter
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _PROGRAM: Final = "agent-identity"
 _EPILOG: Final = """\
 exit codes of verify, report, ask, proof check, disclose check:
@@ -214,3 +216,27 @@ def moment_ns(text: str) -> int:
         )
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
+
+
+def duration(text: str) -> int:
+    """Return a length of time in seconds, from a text such as ``30m``, ``24h`` or ``7d``.
+
+    Raises:
+        ConfigurationError: The text is none.
+    """
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise ConfigurationError(f"{text!r} is not a duration; write one such as 30m, 24h or 7d")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of a text such as ``127.0.0.1:8765``.
+
+    Raises:
+        ConfigurationError: The text is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigurationError(f"{text!r} is not an address; write one such as 127.0.0.1:8765")
+    return host, int(port)

@@ -158,6 +158,11 @@ def signing(chosen: argparse.Namespace) -> Generator[tuple[Signer, Signer, Trust
         yield issuer, recorder, trust
 
 
+def trust_file(path: str) -> Path:
+    """Return the trust file of a directory, or the path itself."""
+    return Path(path) / "trust.json" if Path(path).is_dir() else Path(path)
+
+
 def trust_at(path: Path) -> TrustStore:
     """Return the store of a trust file.
 
@@ -218,12 +223,24 @@ def _token(chosen: argparse.Namespace) -> "Pkcs11Token":
 
     if chosen.keys is not None:
         raise ConfigurationError("--keys and --pkcs11 name two places for the keys; leave one of them out")
+    return Pkcs11Token(chosen.pkcs11, label=chosen.token, pin=pin_of(chosen.token))
+
+
+def pin_of(token: str) -> str:
+    """Return the PIN of a token, from the environment or the terminal.
+
+    Args:
+        token: The label of the token.
+
+    Raises:
+        ConfigurationError: Neither has it.
+    """
     pin = os.environ.get(PIN)
     if pin is None:
         if not sys.stdin.isatty():
             raise ConfigurationError(f"the PIN of the token is missing; set {PIN}, or run the command in a terminal")
-        pin = getpass.getpass(f"PIN of the token {chosen.token!a}: ")
-    return Pkcs11Token(chosen.pkcs11, label=chosen.token, pin=pin)
+        pin = getpass.getpass(f"PIN of the token {token!a}: ")
+    return pin
 
 
 def holds(directory: Path) -> bool:

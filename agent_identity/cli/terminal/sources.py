@@ -1,5 +1,6 @@
 """Resolves the source arguments of a command: one evidence directory, or files of traces."""
 
+import argparse
 import errno
 import fnmatch
 import glob
@@ -8,8 +9,9 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
+from agent_identity._identity.trust.store import TrustStore
 from agent_identity._verify.inputs.sources import is_bundle
 from agent_identity.errors import ConfigurationError
 
@@ -272,3 +274,20 @@ def _check(source: str, *, alone: bool) -> None:
             f"{source!r} is not an evidence directory (no {', '.join(_PARTS)}); "
             "name the directory of the enforcer, or the files in a directory of traces"
         )
+
+
+def kept_trust(chosen: argparse.Namespace) -> TrustStore | str | None:
+    """Return the trusted keys of ``--trust``: loaded where ``--root`` or ``--revision`` pins them, else the path.
+
+    Raises:
+        ConfigurationError: The file is not the pinned one, or there is none.
+    """
+    if chosen.root is None and chosen.revision is None:
+        return cast("str | None", chosen.trust)
+    if chosen.trust is None or chosen.root is None:
+        raise ConfigurationError(
+            "--root and --revision are about the file of --trust, which that root signed; give --trust and --root"
+        )
+    from agent_identity.cli.terminal.roots import pin_at  # Few readers pin.
+
+    return TrustStore.load(chosen.trust, root=pin_at(chosen.root), revision=chosen.revision or 1)

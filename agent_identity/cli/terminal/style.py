@@ -12,6 +12,7 @@ LONGEST: Final = 2_048
 """Characters of an external text that are shown, which is the length of the longest accepted id."""
 
 _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
+_YEAR_9999: Final = 253_402_300_799
 _NARROW: Final = 24  # Columns below which lines are not broken.
 _BAR: Final = 40
 _SOON: Final = 2.0  # Seconds before which the speed is not a useful estimate.
@@ -191,6 +192,17 @@ def moment(ns: int) -> str:
         ns: Nanoseconds since the Unix epoch, up to the year 9999.
     """
     return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def time_shown(seconds: int | None) -> str:
+    """Return a bound of a validity for people: a time in UTC, seconds beyond the calendar, or ``always``.
+
+    Args:
+        seconds: Seconds since the Unix epoch; ``None`` for no bound.
+    """
+    if seconds is None:
+        return "always"
+    return moment(seconds * 1_000_000_000) if seconds <= _YEAR_9999 else f"{seconds} s"
 
 
 @final

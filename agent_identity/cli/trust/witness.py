@@ -1,14 +1,13 @@
 """``agent-identity witness``: cosign checkpoints of logs that only grow."""
 
 import argparse
-import contextlib
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import SHUT_RDWR, socket
-from typing import Final, TypeAlias, cast, final
+from http.server import BaseHTTPRequestHandler
+from socket import create_server
+from typing import Final, cast, final
 
 from agent_identity._identity.common.clock import SystemClock
 from agent_identity._identity.keys.keys import PublicKey, SigningKey
@@ -16,20 +15,19 @@ from agent_identity._identity.trust.store import TrustStore
 from agent_identity._ledger.transparency.checkpoint import parse_vkey
 from agent_identity._ledger.transparency.witness import MAX_REQUEST, Answer, Witness, WitnessState
 from agent_identity._verify.report.plurals import counted
+from agent_identity.cli.terminal.parsing import address
 from agent_identity.cli.terminal.style import clean
+from agent_identity.cli.trust.bounded_server import MOST_CONNECTIONS, SECONDS, BoundedServer
 from agent_identity.errors import AgentIdentityError, ConfigurationError
 
-_SECONDS: Final = 10.0  # For one connection, from its acceptance to the end of the answer.
-_MAX_CONNECTIONS: Final = 64
 _PATH: Final = "/add-checkpoint"
-_Request: TypeAlias = socket | tuple[bytes, socket]
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     logs = _logs(chosen)
     key = SigningKey.load(chosen.key)
-    host, port = _address(chosen.listen)
+    host, port = address(chosen.listen)
     state = WitnessState(chosen.state, new=chosen.new)
     try:
         try:
@@ -84,19 +82,9 @@ def _of_vkeys(texts: list[str]) -> Iterator[tuple[str, tuple[PublicKey, ...]]]:
         yield name, (key,)
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigurationError(f"{text!r} is not an address; write one such as 127.0.0.1:8765")
-    return host, int(port)
-
-
 @final
-class WitnessServer(ThreadingHTTPServer):
-    """Serves a witness, each connection in a thread, with one request each.
-
-    A connection has ten seconds in all. A new connection ends the oldest one of 64, so slow clients cannot keep out a
-    client that sends its request at once.
+class WitnessServer(BoundedServer):
+    """Serves a witness over HTTP.
 
     Args:
         address: Host and port; port 0 takes a free one.
@@ -104,70 +92,16 @@ class WitnessServer(ThreadingHTTPServer):
         seconds: Returns monotonic seconds, for deadlines.
     """
 
-    daemon_threads = True
-    request_queue_size = _MAX_CONNECTIONS
-
     def __init__(
         self, address: tuple[str, int], witness: Witness, *, seconds: Callable[[], float] = time.monotonic
     ) -> None:
         self.witness = witness
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._deadlines: dict[_Request, float] = {}  # The oldest connection first.
-        self._room = threading.BoundedSemaphore(2 * _MAX_CONNECTIONS)  # Including connections that are closing.
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: _Request, client_address: object) -> None:
-        """Serve a connection, in place of the oldest one if there are too many."""
-        with self._lock:
-            self._deadlines[request] = self._seconds() + _SECONDS
-            oldest = next(iter(self._deadlines)) if len(self._deadlines) > _MAX_CONNECTIONS else None
-        if oldest is not None:
-            self._end(oldest)
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:  # The system has no more threads; the server closes the connection.
-            self._room.release()
-            raise
-
-    def process_request_thread(self, request: _Request, client_address: object) -> None:
-        """Serve a connection in its thread."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
-
-    def service_actions(self) -> None:
-        """End the expired connections; called about twice a second."""
-        now = self._seconds()
-        with self._lock:
-            late = [request for request, deadline in self._deadlines.items() if deadline <= now]
-        for request in late:
-            self._end(request)
-
-    def shutdown_request(self, request: _Request) -> None:
-        """Close a connection."""
-        with self._lock:
-            self._deadlines.pop(request, None)
-        super().shutdown_request(request)
-
-    def _end(self, request: _Request) -> None:
-        """Shut a connection down, so that its thread ends."""
-        with self._lock:
-            self._deadlines.pop(request, None)
-        with contextlib.suppress(OSError):  # Its thread was faster.
-            cast("socket", request).shutdown(SHUT_RDWR)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore clients that go away."""
+        super().__init__(create_server(address, backlog=MOST_CONNECTIONS), _Handler, seconds=seconds)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = _SECONDS
+    timeout = SECONDS
     server_version = "agent-identity-witness"
     sys_version = ""
 

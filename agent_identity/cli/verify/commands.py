@@ -3,7 +3,15 @@
 from argparse import ArgumentParser
 from typing import Final
 
-from agent_identity.cli.terminal.command import Command, add_directory, add_json, add_key_folder, add_keys, placed
+from agent_identity.cli.terminal.command import (
+    Command,
+    add_directory,
+    add_json,
+    add_key_folder,
+    add_keys,
+    add_pin,
+    placed,
+)
 
 FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The formats of ``export --as``."""
@@ -19,6 +27,11 @@ def _verify(parser: ArgumentParser) -> None:
     text = "number of worker processes for a ledger or traces (default: as fits)"
     parser.add_argument("--processes", metavar="N", type=int, default=0, help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
+    add_pin(parser)
+    text = (
+        "the log of a certifier: verify it too, and name the hosts that it certified and that are missing; repeatable"
+    )
+    parser.add_argument("--issued", metavar="LOG", action="append", default=[], help=text)
     text = (
         "for traces and spans: compare with this ledger, or those below this folder, which prove their records, and "
         "find what is missing; repeatable"
@@ -67,6 +80,7 @@ def _check_proof(parser: ArgumentParser) -> None:
 
 def _add_kept_trust(parser: ArgumentParser) -> None:
     parser.add_argument("--trust", metavar="FILE", required=True, help="trust.json, kept elsewhere")
+    add_pin(parser)
 
 
 def _make_disclosure(parser: ArgumentParser) -> None:

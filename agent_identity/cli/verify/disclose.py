@@ -12,7 +12,7 @@ from agent_identity._verify.api import Verifier
 from agent_identity._verify.proofs.disclosing import disclose
 from agent_identity._verify.proofs.disclosure_check import Shown
 from agent_identity.canonical import JSON
-from agent_identity.cli.terminal.sources import named
+from agent_identity.cli.terminal.sources import kept_trust, named
 from agent_identity.cli.terminal.style import Style, clean, columns
 from agent_identity.cli.verify.proof import KEPT, put_out, record_facts, wanted_record
 from agent_identity.cli.verify.verify import VERDICTS, report_lines
@@ -72,7 +72,7 @@ def _json(text: str, option: str) -> JSON:
 
 def run_check(chosen: argparse.Namespace) -> int:
     """Check a disclosure."""
-    verifier = Verifier(chosen.trust)
+    verifier = Verifier(kept_trust(chosen))
     shown = verifier.disclosure(chosen.disclosure, ledger=chosen.ledger, proof=chosen.record, spans=chosen.span)
     if chosen.json:
         print(json.dumps(shown.to_json()))

@@ -14,7 +14,7 @@ from agent_identity._verify.proofs.proof_check import Checked
 from agent_identity._verify.proofs.proving import prove, prove_growth
 from agent_identity._verify.report.findings import CODES
 from agent_identity._verify.report.plurals import counted
-from agent_identity.cli.terminal.sources import named
+from agent_identity.cli.terminal.sources import kept_trust, named
 from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
 from agent_identity.cli.verify.verify import VERDICTS, report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -80,7 +80,7 @@ def wanted_record(text: str) -> str | tuple[str, int]:
 
 def run_check(chosen: argparse.Namespace) -> int:
     """Check a proof."""
-    verifier = Verifier(chosen.trust)
+    verifier = Verifier(kept_trust(chosen))
     checked = verifier.proof(chosen.proof, record=chosen.record, checkpoint=chosen.since)
     if chosen.json:
         print(json.dumps(checked.to_json()))

@@ -18,7 +18,7 @@ from agent_identity._verify.report.periods import Period
 from agent_identity._verify.report.plurals import counted
 from agent_identity._verify.report.report import Coverage, Problem, Report, Step
 from agent_identity.cli.terminal.parsing import moment_ns
-from agent_identity.cli.terminal.sources import expanded, is_directory, named, several_hosts, trees
+from agent_identity.cli.terminal.sources import expanded, is_directory, kept_trust, named, several_hosts, trees
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
 from agent_identity.errors import ConfigurationError
 
@@ -59,7 +59,7 @@ def run(chosen: argparse.Namespace) -> int:
     if not chosen.source and chosen.files_from is None:
         chosen.misused("the source is missing; give a SOURCE or --files-from")
     chosen.source = expanded(chosen.source, chosen.files_from)
-    fleet = not chosen.span and several_hosts(chosen.source)
+    fleet = not chosen.span and (several_hosts(chosen.source) or bool(chosen.issued))
     if not fleet:
         chosen.source = trees(chosen.source)
         named(chosen.source)
@@ -106,7 +106,7 @@ def _report(
         ConfigurationError: A file cannot be read, or an option does not fit the sources.
     """
     verifier = Verifier(
-        chosen.trust,
+        kept_trust(chosen),
         processes=chosen.processes,
         witnesses=chosen.witness,
         require=chosen.require,
@@ -114,7 +114,7 @@ def _report(
         progress=progress,
     )
     if fleet:
-        return verifier.fleet(*chosen.source, period=period)
+        return verifier.fleet(*chosen.source, period=period, issued=chosen.issued)
     disclosures = chosen.disclosures
     if _is_ledger(chosen.source):
         kept, archive = chosen.checkpoint, chosen.archive
@@ -216,6 +216,8 @@ def _refuse_of_one(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigurationError: One was given.
     """
+    if chosen.issued and chosen.trust is None:
+        raise ConfigurationError("--issued is judged by the roots of a trust file; give --trust as well")
     if any((chosen.ledger, chosen.redacted, chosen.checkpoint, chosen.archive, chosen.disclosures)):
         raise ConfigurationError(
             "--ledger, --redacted, --checkpoint, --archive and --disclosures go with one source, and there are "

@@ -50,12 +50,18 @@ SCENES: dict[str, str] = {
     "archive": "evidence --to out",
     "prune": "home --older-than 365d",
     "keys new": "out.pem",
-    "keys list": "home",
+    "trust init": "fleet.json --id fleet --root out.pem --origin agent-identity/",
+    "trust add": "fleet.json issuer out.pem --root out.pem",
+    "trust list": "home",
+    "trust merge": "fleet.json home -o merged.json",
+    "trust certify": "fleet.json home --root out.pem",
+    "trust check": "fleet.json",
+    "trust sign": "merged.json --root out.pem --after fleet.json",
     "keys rotate": "--all home",
     "keys revoke": "home --since 2026-01-01T00:00:00Z --",
 }
 ELSEWHERE = {
-    *("who", "inventory diff", "inventory accept", "inventory forget", "inventory pin", "proof check"),
+    *("trust remove", "who", "inventory diff", "inventory accept", "inventory forget", "inventory pin", "proof check"),
     *("disclose check", "export", "approvals approve", "approvals reject", "replay", "erase", "anchor"),
 }
 """What needs more than a directory; its own tests read its JSON."""

@@ -81,7 +81,7 @@ def test_words_that_make_no_command_exit_with_2(run: Run, words: tuple[str, ...]
     [
         ("vverify x", "verify"),
         ("reenstate x agent y", "reinstate"),
-        ("keys lst x", "list"),
+        ("trust lst x", "list"),
         ("proof ccheck x", "check"),
         ("show x --agnet y", "--agent"),
         ("show --jsnol", "--jsonl"),
@@ -129,7 +129,7 @@ def test_ac_104_complaints_about_words_cannot_steer_the_terminal(run: Run, words
 def test_the_words_of_the_process_are_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     """Without arguments ``main`` takes those of the process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["agent-identity", "keys", "list", "nowhere"])
+        patch.setattr(sys, "argv", ["agent-identity", "trust", "list", "nowhere"])
         assert main() == 2
     assert "'nowhere'" in capsys.readouterr().err
 

@@ -153,60 +153,6 @@ def test_a_file_that_holds_no_key_is_told(run: Run, evidence: Path) -> None:
     assert "example" not in err.replace(str(evidence), "")
 
 
-# keys list
-
-
-def test_the_keys_of_a_trust_file_are_listed(run: Run, evidence: Path, trust: Path) -> None:
-    """Names, purposes and times are printed, for a directory and for a file alike."""
-    code, out, err = run("keys", "list", evidence)
-    assert (code, err) == (0, "")
-    assert out.splitlines() == [
-        "file    AZq7zA4Ae4OAAAAAAAAAAQ, revision 1, not signed",
-        "issuer  https://issuer.example/agents",
-        "log     agent-identity.example/vectors",
-        "",
-        "PURPOSE   KEY                                          VALID FROM               VALID UNTIL",
-        f"issuer    {TrustStore.load(trust).keys[0].key.thumbprint}  always                   always",
-        f"recorder  {TrustStore.load(trust).keys[1].key.thumbprint}  2025-11-13 02:13:20 UTC  2026-11-24 16:00:00 UTC",
-    ]
-    assert run("keys", "list", trust) == (0, out, "")
-
-
-def test_json_is_the_trust_file(run: Run, evidence: Path) -> None:
-    """``--json`` prints what the trust file holds."""
-    assert run("keys", "list", evidence, "--json") == (0, (evidence / "trust.json").read_text("utf-8"), "")
-
-
-def test_what_a_trust_file_leaves_open_is_said(run: Run, tmp_path: Path) -> None:
-    """Without names, and with times beyond the calendar, the list says so."""
-    key = SigningKey.from_seed(b"k" * 32).public_key
-    store = TrustStore(()).with_key(key, "recorder", not_before=0, not_after=(1 << 53) - 1)
-    store.save(tmp_path / "trust.json")
-    code, out, _ = run("keys", "list", tmp_path)
-    assert code == 0
-    assert out.splitlines()[:3] == [
-        f"file    {store.file.id}, revision 2, not signed",
-        "issuer  not named",
-        "log     not pinned",
-    ]
-    assert out.splitlines()[-1].endswith("  1970-01-01 00:00:00 UTC  9007199254740991 s")
-
-
-def test_a_missing_trust_file_is_named(run: Run, tmp_path: Path) -> None:
-    """The message names the file, and the command that makes one."""
-    code, out, err = run("keys", "list", tmp_path)
-    assert (code, out) == (2, "")
-    assert f"no trust file at '{tmp_path}/trust.json'" in err
-
-
-def test_a_malformed_trust_file_is_told(run: Run, tmp_path: Path) -> None:
-    """A file that is no trust file ends with 2."""
-    (tmp_path / "trust.json").write_bytes(b"{}")
-    code, out, err = run("keys", "list", tmp_path)
-    assert (code, out) == (2, "")
-    assert "trust.json: bad trust file at 'version'" in err
-
-
 # keys rotate
 
 
@@ -224,7 +170,7 @@ def test_keys_are_exchanged_and_the_history_is_listed(run: Run, tmp_path: Path) 
     assert lines[3] == "recorder"
     assert lines[-1] == f"Give {tmp_path}/trust.json to the verifiers."
     assert trust.keys[0].not_after == (trust.keys[2].not_before or 0) + 7200
-    listed = run("keys", "list", tmp_path)[1].splitlines()
+    listed = run("trust", "list", tmp_path)[1].splitlines()
     assert [line.split()[:2] for line in listed[5:]] == [[key.purpose, key.key.thumbprint] for key in trust.keys]
     assert "REVOKED" not in listed[3]
 
@@ -268,7 +214,7 @@ def test_a_key_is_revoked_and_listed_so(run: Run, tmp_path: Path) -> None:
     )
     assert code == 0
     assert out.splitlines()[0] == f"recorder key {key} is revoked since 2025-11-24 09:00:00 UTC"
-    listed = run("keys", "list", tmp_path)[1].splitlines()
+    listed = run("trust", "list", tmp_path)[1].splitlines()
     assert listed[4].endswith("REVOKED SINCE")
     assert listed[5].rstrip().endswith("always")
     assert listed[6].endswith("2025-11-24 09:00:00 UTC (laptop lost)")
@@ -297,7 +243,7 @@ def test_a_list_names_a_revocation_without_a_reason(run: Run, tmp_path: Path) ->
     run("init", tmp_path)
     key = TrustStore.load(tmp_path / "trust.json").keys[0].key.thumbprint
     run("keys", "revoke", "--since", "1763970000", "--", tmp_path, key)
-    assert run("keys", "list", tmp_path)[1].splitlines()[5].endswith("2025-11-24 07:40:00 UTC")
+    assert run("trust", "list", tmp_path)[1].splitlines()[5].endswith("2025-11-24 07:40:00 UTC")
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

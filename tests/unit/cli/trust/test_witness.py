@@ -105,7 +105,7 @@ def test_doctor_says_how_far_witnesses_are(run: Run, evidence: Path) -> None:
         evidence / "trust.json"
     )
     assert "cosigned nothing" in run("doctor", evidence)[1]
-    assert "w.example/1+" in run("keys", "list", evidence)[1]
+    assert "w.example/1+" in run("trust", "list", evidence)[1]
     path = Path(cosigned_file(Layout.of(evidence), ours))
     path.parent.mkdir()
     note = (evidence / "log" / "checkpoint").read_bytes()

@@ -1,11 +1,13 @@
 """Signed successors of a trust file: who may sign one, and what it can change."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from agent_identity._identity.trust.successors import check_root, followed, signed_successor
+from agent_identity._identity.trust.document import check_root
+from agent_identity._identity.trust.successors import followed, signed_successor
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import FileVersion, SigningKey, TrustedKey, TrustStore, signed_trust
 
@@ -128,3 +130,42 @@ def test_ac_17_a_spoiled_successor_is_refused(spoil: Callable[[str], str]) -> No
     """The signature is over every byte."""
     with pytest.raises(TokenError):
         followed(KEPT, spoil(signed_successor(AFTER, ISSUER)), at=NOW)
+
+
+def test_a_pin_names_the_root_and_the_lowest_revision() -> None:
+    """By key or thumbprint; a file of a lower revision, or of another root, is refused as it is read."""
+    data, other = ROOTED.to_json(), OTHER.public_key
+    for pin in (None, ROOT.public_key, ROOT.public_key.thumbprint):
+        assert TrustStore.load(data, root=pin, revision=1) == ROOTED
+        with pytest.raises(ConfigurationError, match="has revision 1, older than 2; take the one in force") as caught:
+            TrustStore.load(data, root=pin, revision=2)
+        assert caught.value.code == "trust_rolled_back"
+    for pin, message in ((other, "is not the pinned one"), (other.thumbprint, "does not list the pinned root")):
+        with pytest.raises(ConfigurationError, match=message) as caught:
+            TrustStore.load(data, root=pin)
+        assert caught.value.code == "bad_trust_signature"
+
+
+def test_ac_17_a_root_for_recorders_signs_no_trust_file() -> None:
+    """Neither the library, nor a reader, nor a follower, nor a pin lets it, though it certifies recorders."""
+    entry = TrustedKey(ROOT.public_key, "root", origin="example/", recorders_only=True)
+    given = replace(store(entry), file=FileVersion("file", 2))
+    with pytest.raises(ConfigurationError, match="not for recorders only"):
+        signed_trust(given, ROOT)
+    free = signed_trust(replace(given, keys=(*given.keys[:-1], replace(entry, recorders_only=False))), ROOT)
+    forged = replace(given, file=free.file)
+    assert forged.to_json() == given.to_json()  # No signature is written that would not be read.
+    assert code(ROOTED, given, ISSUER) == "bad_trust_signature"
+    assert TrustStore.load(given.to_json()) == given
+    document = json.loads(given.to_json())
+    document["signature"] = free.file.signature
+    with pytest.raises(ConfigurationError, match="is not that of a root that is listed, not revoked and signs"):
+        TrustStore.load(document)
+
+
+def test_only_a_root_is_for_recorders_only() -> None:
+    """The mark is true or absent."""
+    with pytest.raises(ValueError, match="its purpose is not root"):
+        TrustedKey(ROOT.public_key, "issuer", recorders_only=True)
+    with pytest.raises(TypeError, match="recorders_only is not a bool"):
+        TrustedKey(ROOT.public_key, "root", origin="a/", recorders_only=1)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ cannot tell what the dead process wrote from what others appended: it names what
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Self, final
 
@@ -20,7 +21,7 @@ from agent_identity.errors import VerificationError
 _TITLE: Final = (
     "agent-identity closure v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
 )
-_MEMBERS: Final = frozenset({"origin", "root", "size", "stream", "time", "torn"})
+_MEMBERS: Final[AbstractSet[str]] = frozenset({"origin", "root", "size", "stream", "time", "torn"})
 
 
 @final
@@ -64,7 +65,7 @@ class Closure:
             ValueError: They make none.
         """
         origin, stream = claim.get("origin"), claim.get("stream")
-        if set(claim) != _MEMBERS or not isinstance(origin, str) or not isinstance(stream, str):
+        if claim.keys() != _MEMBERS or not isinstance(origin, str) or not isinstance(stream, str):
             raise ValueError("the members are not those of a closure")
         check_name(origin)
         size = count_of(claim["size"])

@@ -148,7 +148,6 @@ class _Who(NamedTuple):
 
 def _who(chosen: argparse.Namespace) -> _Who:
     from agent_identity._identity.principals.principals import Agent, Human
-    from agent_identity.integrations.frameworks.coding_agents.server import HookServer
     from agent_identity.cli.terminal.scopes import scope_of
 
     owner = chosen.owner or chosen.principal

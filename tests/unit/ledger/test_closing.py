@@ -9,6 +9,7 @@ import pytest
 from agent_identity._ledger.closing import close_dead
 from agent_identity._ledger.closure import Closure, unverified_closure
 from agent_identity._ledger.ledger import Ledger
+from agent_identity._ledger.reader import open_ledger
 from agent_identity._ledger.settled import is_held, note_settled, written_here
 from agent_identity._storage.layout import Layout
 from agent_identity._storage.os_files import EDIT, Files
@@ -81,6 +82,15 @@ def test_a_note_that_says_something_else_is_replaced(dead: tuple[Path, str], the
     before = path.read_bytes()
     assert closed(directory, 2) == []
     assert path.read_bytes() == before
+
+
+def test_no_closure_is_read_for_what_is_no_stream_or_has_none(dead: tuple[Path, str]) -> None:
+    """A name that leads elsewhere is never a part of a path."""
+    directory, stream = dead
+    reader = open_ledger(directory)
+    assert reader.closure(stream) is reader.closure("../ledger") is None
+    closed(directory, 1)
+    assert reader.closure(stream) == Path(Layout.of(directory).closure(stream)).read_bytes()
 
 
 def test_a_stream_that_a_start_recovered_is_left_alone(dead: tuple[Path, str]) -> None:

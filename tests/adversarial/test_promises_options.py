@@ -305,7 +305,18 @@ def test_the_table_has_every_public_call(table: dict[str, Case]) -> None:
     called = {name.partition(".")[0] for name in table}
     assert names - called - NOT_CALLED == set()
     methods = {f"Enforcer.{name}" for name in vars(Enforcer) if not name.startswith("_")}
-    bare = {"close", "no_task", "current_task", "mode", "clock", "inventory", "revocations", "approvals", "degraded"}
+    bare = {
+        "close",
+        "no_task",
+        "current_task",
+        "mode",
+        "clock",
+        "inventory",
+        "revocations",
+        "approvals",
+        "degraded",
+        "probe",
+    }
     bare |= {"after_fork_in_child"}
     bare |= {"receive"}  # What it takes comes from another process: see test_crossing.py.
     assert methods - table.keys() == {f"Enforcer.{name}" for name in bare}

@@ -59,7 +59,11 @@ class KeyEntry(_Part, frozen=True, kw_only=True):
     reason: str | None = None
     takes_over: TakeoverEntry | None = None
     origin: str | None = None
-    recorders_only: Literal[True] | None = None
+    recorders_only: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.recorders_only is False:
+            raise ValueError("recorders_only is false; leave the member out")
 
 
 class ApproverEntry(_Part, frozen=True, kw_only=True):
@@ -193,7 +197,7 @@ def _keys(entries: Iterable[tuple[int, KeyEntry]]) -> tuple[TrustedKey, ...]:
                 reason=entry.reason,
                 takes_over=None if entry.takes_over is None else _takeover(entry.takes_over),
                 origin=entry.origin,
-                recorders_only=entry.recorders_only is True,
+                recorders_only=entry.recorders_only or False,
             )
         )
     return tuple(keys)

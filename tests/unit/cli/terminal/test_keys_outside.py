@@ -60,12 +60,13 @@ def test_every_command_that_signs_works_with_the_folder(apart: Apart) -> None:
         ("agents", "add", folder, "clerk", "--owner", "ops@example.com", "--purpose", "pay", "--tool", "pay"),
         ("prune", folder, "--older-than", "365d"),
         ("keys", "rotate", "--all", folder),
-        ("doctor", folder),
     ):
         done = apart.run(*words)
         assert done.code == 0, (words, done)
+    checks = json.loads(apart.run("doctor", folder, "--json").out)["checks"]
+    assert [check for check in checks if check["section"] == "directory" and check["status"] == "fail"] == []
     assert json.loads(apart.plain("verify", folder, "--json").out)["integrity"] == "verified"
-    thumbprint = json.loads(apart.plain("keys", "list", folder, "--json").out)["keys"][0]["kid"]
+    thumbprint = json.loads(apart.plain("trust", "list", folder, "--json").out)["keys"][0]["kid"]
     revoked = apart.plain(
         *("keys", "revoke", folder, "--keys", apart.folder, "--since", "2026-11-24T09:30:00Z", "--", thumbprint)
     )

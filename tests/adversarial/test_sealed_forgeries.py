@@ -335,6 +335,7 @@ def _readable(packed: bytes) -> bytes:
     return data
 
 
+@pytest.mark.nightly
 def test_a_damaged_segment_has_the_lines_before_the_damage(tmp_path: Path) -> None:
     """However large the pieces are in which it is read: as many lines as its bytes give one by one."""
     ledger = Ledger()

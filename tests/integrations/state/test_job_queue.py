@@ -139,9 +139,11 @@ def test_celery_never_pays_again_after_a_worker_died_in_the_payment(shop: Shop) 
     text = program.read_text(encoding="utf-8")
     line = '        file.write(f"{invoice}\\n")\n'
     assert line in text
-    dies = (
-        '    if not Path("died").exists(): Path("died").touch(), __import__("os").kill(__import__("os").getpid(), 9)\n'
-    )
+    dies = """
+    if not Path("died").exists():
+        Path("died").touch()
+        __import__("os").kill(__import__("os").getpid(), 9)
+"""
     program.write_text(text.replace(line, line + dies), encoding="utf-8")
     shop.order()
     shop.start()

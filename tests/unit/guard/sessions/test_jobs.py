@@ -183,9 +183,9 @@ def test_a_guarded_body_orders_no_job(fleet: Fleet) -> None:
     def order() -> None:
         fleet.job()
 
-    with fleet.web.task("order", principal=ALICE, agent=CLERK, scope=Scope("order")):
-        with pytest.raises(Denied) as refused:
-            order()
+    task = fleet.web.task("order", principal=ALICE, agent=CLERK, scope=Scope("order"))
+    with task, pytest.raises(Denied) as refused:
+        order()
     assert refused.value.code == "task_in_body"
 
 

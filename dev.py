@@ -35,6 +35,7 @@ MCP2 = ROOT / "requirements" / "mcp2.lock"
 SIGMA = ROOT / "requirements" / "sigma.lock"
 NEIGHBOURS = ROOT / "requirements" / "neighbours.lock"
 OSCAL = ROOT / "requirements" / "oscal.lock"
+JOBS = ROOT / "requirements" / "jobs.lock"
 DOJO = ROOT / "requirements" / "dojo.lock"
 FRAMEWORKS = ("frameworks", "crewai")
 STAMP = VENV / "made-from"
@@ -187,6 +188,7 @@ def lock(arguments: list[str]) -> int:
     must(*compile_, "--group", "sigma", "--output-file", SIGMA.relative_to(ROOT))
     must(*compile_, "--extra", "otlp", "--group", "neighbours", "--output-file", NEIGHBOURS.relative_to(ROOT))
     must(*compile_, "--group", "oscal", "--output-file", OSCAL.relative_to(ROOT))
+    must(*compile_, "--group", "jobs", "--output-file", JOBS.relative_to(ROOT))
     must(*compile_, "--group", "dojo", "--output-file", DOJO.relative_to(ROOT))
     for group in FRAMEWORKS:  # Each newest and lowest; CrewAI and the ADK ask for different OpenTelemetry.
         made: tuple[str | Path, ...] = (*compile_, "--extra", "mcp", "--extra", "otlp", "--group", group)

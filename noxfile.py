@@ -92,7 +92,7 @@ nox.options.sessions = [
 ]
 NIGHTLY = (
     *(f"tests-{version}" for version in OTHERS),
-    *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "sigma", "alerts", "spark"),
+    *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "sigma", "alerts", "spark", "jobs"),
     *("oscal", *(f"frameworks(lock='{lock}')" for lock in FRAMEWORKS)),
 )
 WEEKLY = ("thorough", "surgery", "crash", "fuzz", "soak", "mutants", "same_tool", "bench", "peers", "dojo")
@@ -247,6 +247,16 @@ def spark(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pytest", "-W", "default", "tests/integrations/test_spark.py", *session.posargs, env=env
     )
+
+
+@nox.session(python=OLDEST)
+def jobs(session: nox.Session) -> None:
+    """A worker of Celery on a real Redis: jobs of the page about them, and what a stop leaves (nightly)."""
+    session.install("-r", "requirements/jobs.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    env = {**SAFE, "AGENT_IDENTITY_CELERY": "1"}  # Here it may not be missing.
+    tests = ("tests/integrations/state/test_job_queue.py", "tests/integrations/web/test_servers.py")
+    session.run("python", "-m", "pytest", *tests, "-k", "celery", *session.posargs, env=env)
 
 
 @nox.session(python=OLDEST)

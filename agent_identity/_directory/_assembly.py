@@ -44,7 +44,10 @@ from agent_identity.version import VERSION
 if TYPE_CHECKING:
     from agent_identity._directory.export.ledger_exporter import LedgerExporter
 
-CALLS: Final = (*("__init__", "open", "tool", "task", "delegate", "accept", "present", "revoke", "reinstate", "bind"),)
+CALLS: Final = (
+    *("__init__", "open", "tool", "task", "job", "delegate", "accept", "present"),
+    *("revoke", "reinstate", "bind"),
+)
 """The methods of an enforcer that check the types of what they get.
 
 Others are called for each guarded call, or take the presentation of another process, which is refused on entry.

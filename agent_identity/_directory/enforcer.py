@@ -377,6 +377,51 @@ class Enforcer:
 
         return Opening(self._enforcement, purpose, make, request=request)
 
+    def job(
+        self,
+        purpose: str,
+        *,
+        principal: Principal,
+        agent: Agent,
+        scope: Scope,
+        to: PublicKey,
+        audience: str | None = None,
+        ttl: timedelta = DEFAULT_TTL,
+        limits: Sequence[Limit] = (),
+        request: str | None = None,
+    ) -> Grants:
+        """Return the authority of a task that a worker does later, such as a job in a queue.
+
+        The task is opened and recorded here, handed over to the worker's key, and ends here at once. The worker goes
+        on with it until ``ttl`` is over, or until a block of ``accept(..., once=True)`` ends without an error.
+        Revocations stop it before, also while it waits.
+
+        Args:
+            purpose: As for :meth:`task`, as are the others that are not named here.
+            principal: See above.
+            agent: Who acts in the worker.
+            scope: See above.
+            to: The public key of the worker, without whose private key the grants are worth nothing.
+            audience: The name of the worker; then it accepts the grants under no other name.
+            ttl: How long the job may wait and run together; from 1 second to 1 day.
+            limits: See above.
+            request: See above.
+
+        Raises:
+            Denied: A guarded body calls it (``task_in_body``), the agent may not act, or something is revoked. The
+                refusal is recorded.
+            EvidenceError: The job could not be recorded: nothing was handed over.
+            TypeError: As for :meth:`task`.
+            ValueError: As for :meth:`task`.
+        """
+        self._refuse_closed()
+        self._forbid("job", "task", "task_in_body")
+        opening = self.task(
+            purpose, principal=principal, agent=agent, scope=scope, ttl=ttl, limits=limits, request=request
+        )
+        with opening as task:
+            return Outbound(self._tasks).job(task, to, audience)
+
     def delegate(
         self,
         agent: Agent,
@@ -480,14 +525,17 @@ class Enforcer:
         holder: Signer | None = None,
         audience: str | None = None,
         purpose: str | None = None,
+        once: bool = False,
     ) -> Opening:
         """Return a context manager that continues a task of another process here, while the task lives.
 
         Args:
-            received: What :meth:`Task.export` returned there.
+            received: What :meth:`Task.export` or :meth:`job` returned there.
             holder: The key that grants are made for; a bundle has its own.
             audience: The name of this process, if the chain is made for one.
             purpose: Purpose of the task here; by default its purpose there.
+            once: The work is done when the block ends without an error: with a shared state, what was received is
+                refused everywhere from then on (``task_ended``). After an error it can be accepted again.
 
         Raises:
             TypeError: An argument has another type.
@@ -504,7 +552,7 @@ class Enforcer:
         def make() -> Task:
             return inbound.accept(received, holder, audience, what)
 
-        return inbound.opening(self.guard("resume", kind="task"), {}, make, what, received.traceparent)
+        return inbound.opening(self.guard("resume", kind="task"), {}, make, what, received.traceparent, once=once)
 
     def no_task(self) -> AbstractContextManager[None]:
         """Return a context manager that hides the current task, for work that is on no one's behalf.

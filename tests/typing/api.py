@@ -165,6 +165,10 @@ def handed(task: Task, key: PublicKey, holder: SigningKey) -> None:
     with enforcer.accept(task.export()) as there:
         assert_type(there, Task)
     enforcer.accept(task.export(to=key, audience="billing"), holder=holder, audience="billing")
+    enforcer.accept(
+        enforcer.job("work", principal=Human("h"), agent=Agent("a", owner="o"), scope=scope, to=key), once=True
+    )
+    enforcer.job("work", principal=Human("h"), agent=Agent("a", owner="o"), scope=scope)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     enforcer.accept("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

@@ -170,7 +170,7 @@ class Nesting:
         """
         bodies = bodies_around()
         if bodies:
-            denied = Denied(f"{act} is for people, not for guarded bodies; do it outside any tool", code=code)
+            denied = Denied(f"{act} is not for guarded bodies; do it outside any tool", code=code)
             self._refuse(denied, Action(tool=act, kind=kind), bodies, self._acting(bodies))
 
     def _permitted(self, principal: Principal) -> bool:

@@ -57,6 +57,7 @@ class Opening:
         "_home",
         "_lock",
         "_make",
+        "_once",
         "_purpose",
         "_recorded",
         "_request",
@@ -76,9 +77,11 @@ class Opening:
         recorded: RecordedGrants | None = None,
         traceparent: str | None = None,
         request: str | None = None,
+        once: bool = False,
     ) -> None:
         self._enforcement = enforcement
         self._request = request
+        self._once = once
         self._purpose = purpose
         self._make = make
         self._recorded = recorded
@@ -255,6 +258,8 @@ class Opening:
         if task is None:
             return False
         self._let_go()
+        if self._once and error is None:
+            task.handed.add(task.grant, self._enforcement.clock.wall_ns() // _NS)
         task.end()
         if self._finished or self._home is not Process.here:  # A forked child leaves the record to its parent.
             return False

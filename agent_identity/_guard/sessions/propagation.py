@@ -187,13 +187,21 @@ class Outbound:
         else:
             seconds = ADDRESSED_TTL if seconds is None else min(seconds, ADDRESSED_TTL)
         grant = self._derive(task, agent or task.agent, holder, scope or task.scope, ttl=seconds, audience=audience)
-        self._hand_over(task, grant)
+        grants = self._handed_over(task, grant)
+        if to is not None:
+            return grants
+        return DelegationBundle(grants.tokens, seed, task.purpose, grants.traceparent, grants.mark)
+
+    def job(self, task: Task, to: PublicKey, audience: str | None) -> Grants:
+        """Return the whole authority of a task for the key of a worker, where it outlives the task here."""
+        grant = self._derive(task, task.agent, to, task.scope, ttl=None, audience=audience)
+        return self._handed_over(task, grant, ends_here=False)
+
+    def _handed_over(self, task: Task, grant: Grant, *, ends_here: bool = True) -> Grants:
+        self._hand_over(task, grant, ends_here=ends_here)
         mark = _export(task, grant, grant, grant.hash)
         self._check(task)
-        tokens, trace = (*task.chain.tokens, grant.token), traceparent()
-        if to is not None:
-            return Grants(tokens, task.purpose, trace, mark)
-        return DelegationBundle(tokens, seed, task.purpose, trace, mark)
+        return Grants((*task.chain.tokens, grant.token), task.purpose, traceparent(), mark)
 
     def take_mark(self, task: Task, tokens: tuple[str, ...], proof: str | None, mark: str | None) -> bool:
         """Count the mark that came back from what was handed out; return whether it does count."""
@@ -267,14 +275,15 @@ class Outbound:
             if enforcement.mode == "enforce":
                 raise
 
-    def _hand_over(self, task: Task, grant: Grant) -> None:
-        """Record a grant that is about to leave the process, and note it so that its holder learns of the end."""
+    def _hand_over(self, task: Task, grant: Grant, *, ends_here: bool = True) -> None:
+        """Record a grant that is about to leave the process; if it ends here, its holder learns of the end."""
         enforcement = self.tasks.enforcement
         wall = enforcement.clock.wall_ns()
         facts, token = task_facts((*task.chain.grants, grant)).whole, GrantToken(token=grant.token)
         trace, time = current_trace(), Time.at(wall)
         enforcement.ledger.append(partial(records.Grant, **facts, time=time, trace=trace, grant=token))
-        task.handed.add(grant, wall // _NS)
+        if ends_here:
+            task.handed.add(grant, wall // _NS)
 
 
 def _export(task: Task, grant: Grant, onward: Grant | None, call: str) -> str | None:

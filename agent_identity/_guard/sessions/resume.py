@@ -115,6 +115,8 @@ class Inbound:
         make: Callable[[], Task],
         purpose: str,
         traceparent: str | None,
+        *,
+        once: bool = False,
     ) -> Opening:
         """Return the context manager that opens the task, or records its refusal."""
         return Opening(
@@ -123,6 +125,7 @@ class Inbound:
             lambda: self.opened(guard, values, make),
             recorded=self.recorded,
             traceparent=traceparent,
+            once=once,
         )
 
     def opened(self, guard: CallSteps, values: Mapping[str, object], make: Callable[[], Task]) -> Task:

@@ -87,7 +87,7 @@ SIGNATURES = {
     "tokens=None, sources=Sources()",
     Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=(), request=None",
     Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None, isolated=False",
-    Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None",
+    Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None, once=False",
     Enforcer.present: "self, peer, *, tool, arguments",
     Enforcer.receive: "self, presentation, *, tool, arguments, audience, holder=None, agent=None, purpose=None, "
     "traceparent=None",

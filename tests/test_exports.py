@@ -86,6 +86,7 @@ SIGNATURES = {
     "unregistered='deny', mode='enforce', nested=(), state=None, privacy=Privacy(), telemetry=Telemetry(), "
     "tokens=None, sources=Sources()",
     Enforcer.task: "self, purpose, *, principal, agent, scope, ttl=0:05:00, max_depth=3, limits=(), request=None",
+    Enforcer.job: "self, purpose, *, principal, agent, scope, to, audience=None, ttl=0:05:00, limits=(), request=None",
     Enforcer.delegate: "self, agent, *, scope, purpose=None, ttl=None, isolated=False",
     Enforcer.accept: "self, received, *, holder=None, audience=None, purpose=None, once=False",
     Enforcer.present: "self, peer, *, tool, arguments",

@@ -32,6 +32,7 @@ _EMPTY: Final = CompactRange()
 _NS: Final = 1_000_000_000
 _NEVER: Final = 1 << 63
 _CARRIED_NS: Final = 7 * 86_400 * _NS  # So long after its expiry an earlier grant is kept on if nothing says it ended.
+_LATE_NS: Final = 60 * _NS  # A thread may be stopped so long between the time of a record and its place in the stream.
 _MAX_KEPT: Final = 64 * 1024 * 1024  # Bytes of memory for the grants that are kept of a stream.
 _MAX_CALLS: Final = 64 * MAX_OPEN  # Calls that may be open on the way to a border.
 _EACH: Final = 256  # Bytes of memory that a grant takes beside its token.
@@ -270,7 +271,7 @@ class _Left:
         needed = {name for _, chain in self._tasks.values() for name in chain}
         needed.update(name for chain in self._calls.values() for name in chain)
         for name, grant in self._grants.items():
-            if name not in self._over and grant.until > self._oldest_ns:
+            if name not in self._over and grant.until + _LATE_NS > self._oldest_ns:
                 needed.update(grant.chain)
         self._grants = {name: grant for name, grant in self._grants.items() if name in needed}
         self._begun &= self._grants.keys()

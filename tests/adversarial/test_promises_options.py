@@ -78,6 +78,7 @@ def cases(world: Any, folder: Path) -> dict[str, Case]:
         "Scope.__or__": Case(SCOPE.__or__, {"other": Scope("other")}),
         "Enforcer.open": Case(Enforcer.open, {"directory": folder / "opened"}),
         "Enforcer.task": Case(enforcer.task, grant),
+        "Enforcer.job": Case(enforcer.job, {**grant, "to": SigningKey.generate().public_key}, ("purpose",)),
         "Enforcer.delegate": Case(enforcer.delegate, {"agent": CLERK, "scope": SCOPE}),
         "Enforcer.present": Case(enforcer.present, {"peer": Peer("there"), "tool": "tool", "arguments": {}}),
         "Task.export": Case(enforcer.current_task.export, {"audience": "there"}),

@@ -305,6 +305,38 @@ def test_threads_may_go_on_while_their_stream_is_cut(
     assert (report.integrity, {problem.code for problem in report.findings}) == ("verified", {"pruned"})
 
 
+def test_a_task_that_was_stopped_between_its_first_two_records_keeps_its_grant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its grant expires while other threads fill a segment, and the stream is cut there; its start comes behind."""
+    monkeypatch.setattr(segments_module, "_MIN_BYTES", 1)
+    clock, segments = FixedClock(), Segments(max_bytes=3_000, compression="none")
+    with Enforcer.open(
+        tmp_path / "evidence", sources=Sources(clock=clock), durability=Durability(segments=segments)
+    ) as enforcer:
+        ledger, who = enforcer._enforcement.ledger, {"principal": Human("alice@example.com"), "agent": CLERK}
+        write, cuts, made = ledger.append, 0, iter(range(2))
+
+        def append_late(*arguments: object, **options: object) -> object:
+            nonlocal cuts
+            if next(made, None) == 1:
+                clock.advance(30)
+                with enforcer.task("other", **who, scope=Scope("read")):
+                    for _ in range(5):
+                        with enforcer.action("read"):
+                            pass
+                cuts += pruned(tmp_path / "evidence", clock, enforcer)
+            return write(*arguments, **options)
+
+        monkeypatch.setattr(ledger, "append", append_late)
+        ttl = timedelta(seconds=1)
+        with suppress(GrantExpired), enforcer.task("t", **who, scope=Scope("read"), ttl=ttl), suppress(Denied):
+            pass
+    report = Verifier().ledger(tmp_path / "evidence")
+    assert (report.integrity, {problem.code for problem in report.findings}) == ("verified", {"pruned"})
+    assert cuts == 1
+
+
 class Renaming(Files):
     """An operating system on which the last file of a stream has just got another name, once."""
 

@@ -151,6 +151,7 @@ def test_a_file_of_each_purpose_is_read() -> None:
         entry("witness", not_before=-1),
         entry("witness", not_before=2, not_after=1),
         entry("witness", kid="x"),
+        entry("root", recorders_only=False),
         entry("approver", person=...),
         entry("approver", person=""),
         entry("approver", credential="AA"),

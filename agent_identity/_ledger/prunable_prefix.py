@@ -183,7 +183,7 @@ class _Proof:
 
 
 class _Grant(NamedTuple):
-    """A written grant, the chain that it ends, and the latest time for a task to begin under it."""
+    """A written grant, the chain that it ends, and the latest time of a first record of a task under it."""
 
     token: str
     chain: tuple[str, ...]
@@ -250,7 +250,7 @@ class _Left:
     def _write(self, record: Grant) -> None:
         chain = _chain(record)
         before, expires = self._grants.get(chain[-1]), record.task.expires
-        until = max(_NEVER if expires is None else int(expires), 0 if before is None else before.until)
+        until = max(_NEVER if expires is None else int(expires) + _LATE_NS, 0 if before is None else before.until)
         grant = _Grant(record.grant.token, chain, until)
         self._grants[chain[-1]] = grant
         self._over.discard(chain[-1])
@@ -271,7 +271,7 @@ class _Left:
         needed = {name for _, chain in self._tasks.values() for name in chain}
         needed.update(name for chain in self._calls.values() for name in chain)
         for name, grant in self._grants.items():
-            if name not in self._over and grant.until + _LATE_NS > self._oldest_ns:
+            if name not in self._over and grant.until > self._oldest_ns:
                 needed.update(grant.chain)
         self._grants = {name: grant for name, grant in self._grants.items() if name in needed}
         self._begun &= self._grants.keys()

@@ -387,7 +387,7 @@ def test_grants_stay_as_long_as_a_record_may_name_them(opened: Open, directory: 
 
     write("a", expires=1)
     append(ledger, "task_start", of("a", expires=1))  # It expires, and has not ended.
-    write("b", "c", expires=1)  # Handed over, and expired.
+    write("b", "c", expires=1)  # Handed over, and expired more than a minute ago.
     write("d")
     append(ledger, "task_start", of("d"))
     append(ledger, "intent", {**of("d"), **CALL})
@@ -396,7 +396,7 @@ def test_grants_stay_as_long_as_a_record_may_name_them(opened: Open, directory: 
     append(ledger, "task_start", of("f", "e"))
     append(ledger, "task_end", {**of("f", "e"), **COUNTS})  # Received: it may begin once more without being written.
     ledger._stream.rotate_at = 0
-    clock.advance(5)
+    clock.advance(62)
     append(ledger, "outcome", {**facts("0"), **CALL, "outcome": "error", "time": {"start": str(now + (1 << 60))}})
     write("1", "2")
     for name, above in (("1", ()), ("2", ("1",))):

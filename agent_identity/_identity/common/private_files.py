@@ -150,8 +150,8 @@ def read_trusted_file(path: PathLike, *, limit: int) -> bytes:
     """Return the content of a file as :func:`read_public_file` does, unless everyone could have replaced it.
 
     Raises:
-        ConfigurationError: Everyone may write it, or its folder without the sticky bit; otherwise as for
-            :func:`read_public_file`.
+        ConfigurationError: Everyone may write it, or its folder without the sticky bit, and the mount is not
+            read-only; otherwise as for :func:`read_public_file`.
     """
     data = _read(path, limit, private=False)
     if hasattr(os, "geteuid"):  # pragma: no branch  Elsewhere modes say nothing.
@@ -164,14 +164,19 @@ def _check_not_everybodys(path: PathLike) -> None:
     target = os.path.realpath(path)
     folders = {_folder(path), os.path.dirname(target)}
     try:
-        if os.stat(target).st_mode & stat.S_IWOTH:
+        if os.stat(target).st_mode & stat.S_IWOTH and not _is_read_only(target):
             raise _replaceable(path, f"run chmod o-w on {_shown(path)}")
         for folder in sorted(folders):
             mode = os.stat(folder).st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise _replaceable(path, f"run chmod o-w on its folder {folder!r}")
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX and not _is_read_only(folder):
+                raise _replaceable(path, f"run chmod o-w on its folder {folder!r} or use a folder in it")
     except OSError as error:
         _refuse(path, "look at the modes of", error)
+
+
+def _is_read_only(path: PathLike) -> bool:
+    """Return whether a path is on a read-only mount, as those of Kubernetes with mode 0777 are."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _replaceable(path: PathLike, cure: str) -> ConfigurationError:

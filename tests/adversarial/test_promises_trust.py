@@ -119,6 +119,24 @@ def test_folders_of_groups_and_temporary_ones_are_let_through(evidence: Path, tm
     assert Verifier(folder / "trust.json").ledger(evidence).exit_code == 0
 
 
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_nobody_replaces_what_is_on_a_read_only_mount(
+    evidence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Kubernetes mounts a ConfigMap so, as a folder of mode 0777 with links; elsewhere it is refused."""
+    folder = tmp_path / "mount"
+    (folder / "..data").mkdir(parents=True)
+    shutil.copy(evidence / "trust.json", folder / "..data" / "trust.json")
+    (folder / "trust.json").symlink_to("..data/trust.json")
+    opened_up(folder / "trust.json", what)
+    with pytest.raises(ConfigurationError) as caught:
+        TrustStore.load(folder / "trust.json")
+    assert caught.value.code == "writable_by_all"
+    read_only = os.statvfs_result((*os.statvfs(folder)[:8], os.ST_RDONLY, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    assert Verifier(folder / "trust.json").ledger(evidence).exit_code == 0
+
+
 def test_a_bundle_is_read_whatever_the_umask(evidence: Path, tmp_path: Path) -> None:
     """What it is unpacked into is closed to others by us, not by the machine."""
     bundle = tmp_path / "bundle.zip"

@@ -1,4 +1,4 @@
-"""The files for containers: closed off, with options that exist; the image's command and the init container run here."""
+"""The files for containers: closed off, with options that exist; the commands of image and init container run here."""
 
 import os
 import re
@@ -70,7 +70,9 @@ def test_the_service_of_compose_is_closed_off() -> None:
 
 def test_the_commands_exist() -> None:
     """Each command has its options, in scripts as well."""
-    lines = [word for pod in (SERVICE, VERIFICATION) for container in containers(pod) for word in container.get("args", [])]
+    lines = [
+        word for pod in (SERVICE, VERIFICATION) for container in containers(pod) for word in container.get("args", [])
+    ]
     lines.append(" ".join(COMPOSE["services"]["agents"]["healthcheck"]["test"]))
     commands = [found for line in lines for found in re.findall(r"agent-identity (\S+)(.*)", line)]
     assert [name for name, _ in commands] == ["init", "verify", "health"]

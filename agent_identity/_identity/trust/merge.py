@@ -158,7 +158,9 @@ def _agreed(known: Entry | None, entry: Entry, what: str) -> Entry:
     earliest = min((one for one in (known, entry) if one.revoked_since is not None), key=_since, default=entry)
     pair = [replace(one, revoked_since=earliest.revoked_since, reason=earliest.reason) for one in (known, entry)]
     if pair[0] != pair[1]:
-        raise _conflict(f"two files do not say the same of {what}")
+        raise _conflict(
+            f"two files do not say the same of {what}, such as its period; remove it from the one that is not its own"
+        )
     return pair[0]
 
 
